@@ -1,0 +1,58 @@
+"""The uncertainty of an ensemble at the cost of one network.
+
+>>> import batchensemble as be
+>>> from torch import nn
+>>> net = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 3))
+>>> model = be.BatchEnsemble(net, members=4)
+
+Names are imported on first use, so that ``import batchensemble`` costs nothing that is not used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from batchensemble.ensembles import (
+        MIMO as MIMO,
+    )
+    from batchensemble.ensembles import (
+        BatchEnsemble as BatchEnsemble,
+    )
+    from batchensemble.ensembles import (
+        DeepEnsemble as DeepEnsemble,
+    )
+    from batchensemble.ensembles import (
+        Ensemble as Ensemble,
+    )
+    from batchensemble.ensembles import (
+        Single as Single,
+    )
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Ensemble": "ensembles",
+    "Single": "ensembles",
+    "DeepEnsemble": "ensembles",
+    "BatchEnsemble": "ensembles",
+    "MIMO": "ensembles",
+    "History": "training",
+    "fit": "training",
+    "Prediction": "prediction",
+    "predict": "prediction",
+    "Scores": "metrics",
+    "evaluate": "metrics",
+}
+__all__ = [*sorted(_HOMES), "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

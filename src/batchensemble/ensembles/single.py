@@ -1,0 +1,26 @@
+"""One network, the baseline: an ensemble of one member."""
+
+from __future__ import annotations
+
+import copy
+
+from torch import nn
+
+from batchensemble.ensembles.base import Ensemble, count_parameters
+
+
+class Single(Ensemble):
+    """One member, everything shared: the plain network with a member axis.
+
+    Args:
+        network: any module that maps ``[batch, ...]`` to ``[batch, ...]``; it is copied, its
+            weights are kept.
+
+    Example:
+        >>> import torch
+        >>> Single(nn.Linear(2, 3))(torch.zeros(5, 2)).shape
+        torch.Size([5, 1, 3])
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__(copy.deepcopy(network), 1, count_parameters(network))

@@ -1,0 +1,184 @@
+"""Rank-one arithmetic: a linear layer for all members at once.
+
+Member ``m`` owns two vectors, ``r_m`` on the inputs and ``s_m`` on the outputs; all members share
+the weight ``W`` of shape ``[out, in]``.
+
+Multiplicative (BatchEnsemble, Wen et al. 2020, arXiv 2002.06715), ``W_m = W ∘ (s_m r_mᵀ)``::
+
+    activation space   y_m = ((x_m ∘ r_m) Wᵀ) ∘ s_m + b_m
+    weight space       y_m = x_m W_mᵀ + b_m
+
+Both are the same numbers. The first bends the activations, the second the weight; which of them
+touches less memory depends on the shapes alone (:func:`cheaper_space`). Each has a backward of its
+own. With ``G_m = (dL/dy_m)ᵀ x_m``::
+
+    dW = Σ_m G_m ∘ s_m r_mᵀ    ds_m = (G_m ∘ W) r_m    dr_m = (G_m ∘ W)ᵀ s_m    dx_m = dL/dy_m W_m
+
+Additive of rank k (LoRA-Ensemble, arXiv 2405.14438; k = 1 is the notebook's layer)::
+
+    W_m = W + S_mᵀ R_m         y_m = x_m Wᵀ + (x_m R_mᵀ) S_m + b_m
+
+Each member has its own input: ``x`` is ``[members, batch, in]``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from batchensemble.products import weight_gradient
+
+Space = Literal["activation", "weight"]
+
+# How many times cheaper an element of a weight must be than an element of an activation before
+# weight space pays: its backward makes four passes over the members' weights.
+WEIGHT_SPACE_FACTOR = 4
+
+
+def multiplicative(
+    x: Float[Tensor, "members batch in"],
+    weight: Float[Tensor, "out in"],
+    r: Float[Tensor, "members in"],
+    s: Float[Tensor, "members out"],
+    bias: Float[Tensor, "members out"] | Float[Tensor, "out"] | None = None,
+    *,
+    space: Space | None = None,
+) -> Float[Tensor, "members batch out"]:
+    """Apply ``W ∘ (s_m r_mᵀ)`` to each member's input.
+
+    Args:
+        x: each member's input.
+        weight: the shared weight ``W``.
+        r: fast weights on the inputs.
+        s: fast weights on the outputs.
+        bias: one a member, one for all, or none.
+        space: force one of the two ways to compute it; by default the cheaper one.
+
+    Example:
+        >>> W, r, s = torch.eye(2), torch.tensor([[1.0, 1], [1, -1]]), torch.ones(2, 2)
+        >>> multiplicative(torch.tensor([[[3.0, 4]], [[3, 4]]]), W, r, s)
+        tensor([[[ 3.,  4.]],
+        <BLANKLINE>
+                [[ 3., -4.]]])
+    """
+    if space is None:
+        space = cheaper_space(x.shape[1], weight.shape[1], weight.shape[0])
+    function = _WeightSpace if space == "weight" else _ActivationSpace
+    result: Tensor = function.apply(x, weight, r, s, bias)  # type: ignore[no-untyped-call]
+    return result
+
+
+def additive(
+    x: Float[Tensor, "members batch in"],
+    weight: Float[Tensor, "out in"],
+    r: Float[Tensor, "members rank in"],
+    s: Float[Tensor, "members rank out"],
+    bias: Float[Tensor, "members out"] | Float[Tensor, "out"] | None = None,
+) -> Float[Tensor, "members batch out"]:
+    """Apply ``W + S_mᵀ R_m`` to each member's input.
+
+    Args:
+        x: each member's input.
+        weight: the shared weight ``W``.
+        r: fast weights on the inputs, ``rank`` vectors a member.
+        s: fast weights on the outputs, ``rank`` vectors a member.
+        bias: one a member, one for all, or none.
+
+    Example:
+        >>> W, r, s = torch.eye(2), torch.tensor([[[1.0, 0]]]), torch.tensor([[[0.0, 1]]])
+        >>> additive(torch.tensor([[[3.0, 4]]]), W, r, s)
+        tensor([[[3., 7.]]])
+    """
+    per_member = bias is not None and bias.dim() == 2
+    shared = F.linear(x, weight, None if per_member else bias)
+    y = torch.baddbmm(shared, torch.bmm(x, r.mT), s)
+    return y + bias.unsqueeze(1) if bias is not None and per_member else y
+
+
+def cheaper_space(batch: int, inputs: int, outputs: int) -> Space:
+    """Choose the space that touches fewer numbers besides the matrix products.
+
+    Args:
+        batch: rows of one member.
+        inputs: width of ``W``.
+        outputs: height of ``W``.
+
+    Example:
+        >>> cheaper_space(128, 2, 128), cheaper_space(128, 512, 512)
+        ('weight', 'activation')
+    """
+    by_activations = batch * (inputs + outputs)
+    by_weights = WEIGHT_SPACE_FACTOR * inputs * outputs
+    return "weight" if by_weights <= by_activations else "activation"
+
+
+class _ActivationSpace(torch.autograd.Function):
+    """``((x_m ∘ r_m) Wᵀ) ∘ s_m + b_m``: one product for all members."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, r: Tensor, s: Tensor, bias: Tensor | None
+    ) -> Tensor:
+        members, batch, inputs = x.shape
+        bent = (x * r.unsqueeze(1)).reshape(-1, inputs)
+        product = torch.mm(bent, weight.t()).view(members, batch, len(weight))
+        ctx.save_for_backward(x, bent, product, weight, r, s)
+        ctx.bias_dim = None if bias is None else bias.dim()
+        if bias is None:
+            return product * s.unsqueeze(1)
+        return torch.addcmul(bias.unsqueeze(-2), product, s.unsqueeze(1))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, bent, product, weight, r, s = ctx.saved_tensors
+        dproduct = (dy * s.unsqueeze(1)).reshape(-1, len(weight))
+        dbent = torch.mm(dproduct, weight).view(x.shape)
+        dweight = torch.mm(dproduct.t(), bent)
+        dr = (dbent * x).sum(1)
+        ds = (dy * product).sum(1)
+        dx = dbent.mul_(r.unsqueeze(1)) if ctx.needs_input_grad[0] else None
+        return dx, dweight, dr, ds, _bias_gradient(dy, ctx.bias_dim)
+
+
+class _WeightSpace(torch.autograd.Function):
+    """``x_m (W ∘ s_m r_mᵀ)ᵀ + b_m``: one batched product; saves nothing but its inputs."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, r: Tensor, s: Tensor, bias: Tensor | None
+    ) -> Tensor:
+        merged = _factor(r, s).mul_(weight)
+        ctx.save_for_backward(x, weight, r, s)
+        ctx.bias_dim = None if bias is None else bias.dim()
+        if bias is None:
+            return torch.bmm(x, merged.mT)
+        return torch.baddbmm(bias.unsqueeze(-2), x, merged.mT)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, r, s = ctx.saved_tensors
+        factor = _factor(r, s)
+        dx = torch.bmm(dy, factor * weight) if ctx.needs_input_grad[0] else None
+        product = weight_gradient(dy, x)
+        weighted = product * weight
+        ds = torch.bmm(weighted, r.unsqueeze(2)).squeeze(2)
+        dr = torch.bmm(s.unsqueeze(1), weighted).squeeze(1)
+        dweight = product.mul_(factor).sum(0)
+        return dx, dweight, dr, ds, _bias_gradient(dy, ctx.bias_dim)
+
+
+def _factor(r: Tensor, s: Tensor) -> Tensor:
+    return s.unsqueeze(2) * r.unsqueeze(1)
+
+
+def _bias_gradient(dy: Tensor, bias_dim: int | None) -> Tensor | None:
+    if bias_dim is None:
+        return None
+    return dy.sum(1) if bias_dim == 2 else dy.sum((0, 1))

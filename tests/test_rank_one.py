@@ -1,0 +1,131 @@
+"""The arithmetic of all members at once is a loop over members with merged weights."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from batchensemble.rank_one import additive, cheaper_space, multiplicative
+
+KINDS = ["activation", "weight", "rank 1", "rank 2", "rank 3"]
+BIASES = ["per member", "shared", "none"]
+
+
+def draw(kind, bias, members=3, batch=4, inputs=5, outputs=2):
+    """Return x, weight, r, s and bias at random, in float64."""
+    torch.manual_seed(0)
+    vectors = (members, int(kind[-1])) if kind.startswith("rank") else (members,)
+    shapes = [(members, batch, inputs), (outputs, inputs), (*vectors, inputs), (*vectors, outputs)]
+    if bias != "none":
+        shapes.append((members, outputs) if bias == "per member" else (outputs,))
+    return [torch.randn(shape, dtype=torch.float64).requires_grad_() for shape in shapes]
+
+
+def at_once(kind, *tensors):
+    if kind.startswith("rank"):
+        return additive(*tensors)
+    return multiplicative(*tensors, space=kind)
+
+
+def one_by_one(x, weight, r, s, bias=None):
+    outputs = []
+    for member in range(len(x)):
+        if r.dim() == 2:
+            merged = weight * torch.outer(s[member], r[member])
+        else:
+            merged = weight + s[member].T @ r[member]
+        own = bias[member] if bias is not None and bias.dim() == 2 else bias
+        outputs.append(F.linear(x[member], merged, own))
+    return torch.stack(outputs)
+
+
+def assert_same(ours, reference):
+    torch.testing.assert_close(ours, reference, rtol=1e-10, atol=1e-10)
+
+
+def assert_same_with_gradients(kind, tensors):
+    ours, reference = at_once(kind, *tensors), one_by_one(*tensors)
+    assert_same(ours, reference)
+    weights = torch.arange(1.0, reference.numel() + 1, dtype=torch.float64).view_as(reference)
+    leaves = [tensor for tensor in tensors if tensor.requires_grad]
+    for own, expected in zip(
+        torch.autograd.grad((ours * weights).sum(), leaves),
+        torch.autograd.grad((reference * weights).sum(), leaves),
+        strict=True,
+    ):
+        assert_same(own, expected)
+
+
+@pytest.mark.parametrize("bias", BIASES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_outputs_and_gradients_are_those_of_the_loop(kind, bias):
+    assert_same_with_gradients(kind, draw(kind, bias))
+
+
+@pytest.mark.parametrize("bias", BIASES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_are_those_of_finite_differences(kind, bias):
+    assert torch.autograd.gradcheck(lambda *tensors: at_once(kind, *tensors), draw(kind, bias))
+
+
+LAYOUTS = {
+    "contiguous": lambda x: x,
+    "batch first in memory": lambda x: x.transpose(0, 1).contiguous().transpose(0, 1),
+    "features first in memory": lambda x: x.mT.contiguous().mT,
+    "one input for all members": lambda x: x[:1].expand_as(x),
+    "one example for all rows": lambda x: x[:, :1].expand_as(x),
+    "every second row": lambda x: x.repeat_interleave(2, 1)[:, ::2],
+}
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    kind=st.sampled_from(KINDS),
+    bias=st.sampled_from(BIASES),
+    layout=st.sampled_from(sorted(LAYOUTS)),
+    members=st.integers(1, 4),
+    batch=st.integers(0, 4),
+    inputs=st.integers(1, 5),
+    outputs=st.integers(1, 5),
+)
+def test_any_shape_and_memory_layout_gives_the_loop(
+    kind, bias, layout, members, batch, inputs, outputs
+):
+    x, *parameters = draw(kind, bias, members, batch, inputs, outputs)
+    if batch == 0 and layout == "one example for all rows":
+        layout = "contiguous"
+    assert_same_with_gradients(kind, [LAYOUTS[layout](x), *parameters])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("frozen", range(5))
+def test_a_frozen_tensor_changes_no_other_gradient(kind, frozen):
+    tensors = draw(kind, "per member")
+    tensors[frozen].requires_grad_(False)
+    assert_same_with_gradients(kind, tensors)
+
+
+@pytest.mark.parametrize("space", ["activation", "weight"])
+def test_a_second_derivative_is_refused(space):
+    x, *parameters = draw(space, "none")
+    y = multiplicative(x, *parameters, space=space)
+    [first] = torch.autograd.grad(y.pow(2).sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        first.sum().backward()
+
+
+def test_wide_layers_with_few_rows_bend_activations_and_narrow_ones_with_many_the_weight():
+    assert cheaper_space(1, 512, 512) == "activation"
+    assert cheaper_space(4096, 64, 64) == "weight"
+
+
+@pytest.mark.parametrize("batch", [1, 100])
+def test_the_choice_of_the_space_changes_no_number(batch):
+    tensors = draw("weight", "per member", batch=batch, inputs=20, outputs=20)
+    for space in ("activation", "weight"):
+        assert_same(multiplicative(*tensors), multiplicative(*tensors, space=space))
+
+
+def test_both_choices_happen_in_the_test_above():
+    assert {cheaper_space(batch, 20, 20) for batch in (1, 100)} == {"activation", "weight"}
