@@ -1,0 +1,179 @@
+"""Scores of a prediction: is it right, is it calibrated, do the members differ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+from sklearn.metrics import accuracy_score, brier_score_loss, log_loss
+
+from batchensemble.ensembles import Ensemble
+from batchensemble.prediction import Prediction, predict_pairs
+
+Labels = Int[np.ndarray, "examples"]
+
+BINS = 15
+
+
+class Scores(Mapping[str, Any]):
+    """Scores by name; all are means over the examples.
+
+    ======================  ================================================================
+    ``accuracy``            share of examples whose most probable class is the true one
+    ``nll``                 negative log-likelihood of the mean probabilities, nats
+    ``brier``               squared distance of the mean probabilities to the truth, summed
+                            over the classes, 0 to 2
+    ``ece``                 expected calibration error, :func:`reliability` with 15 bins
+    ``mutual_information``  mean epistemic uncertainty, nats
+    ``disagreement``        share of pairs of members with another most probable class
+    ``member_accuracies``   the accuracy of each member alone
+    ======================  ================================================================
+    """
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = dict(values)
+
+    def __getitem__(self, name: str) -> Any:
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return f"Scores({self._values})"
+
+
+def evaluate(model: Ensemble, data: Any) -> Scores:
+    """Return the scores of an ensemble on labelled data.
+
+    Args:
+        model: any ensemble whose outputs are logits.
+        data: a pair ``(X, y)``, a ``Dataset`` or a ``DataLoader`` of pairs.
+
+    Raises:
+        TypeError: the data are of the wrong type.
+        ValueError: they are empty, not finite, or do not fit the network.
+
+    Example:
+        >>> import torch
+        >>> from batchensemble import Single
+        >>> scores = evaluate(Single(torch.nn.Linear(2, 3)), (np.zeros((4, 2)), [0, 1, 2, 0]))
+        >>> scores["disagreement"]
+        0.0
+    """
+    return score(*predict_pairs(model, data))
+
+
+def score(prediction: Prediction, labels: Labels) -> Scores:
+    """Return the scores of a prediction against the true classes.
+
+    Args:
+        prediction: of any ensemble.
+        labels: the true class numbers, ``[examples]``.
+
+    Raises:
+        ValueError: lengths differ, or a label is not among the classes.
+
+    Example:
+        >>> sure = Prediction(np.array([[[0.75, 0.25]], [[0.25, 0.75]]]))
+        >>> score(sure, np.array([0, 1]))["ece"]
+        0.25
+    """
+    labels = _checked(prediction, labels)
+    classes = np.arange(prediction.probs.shape[1])
+    by_member = prediction.member_probs.argmax(-1)
+    return Scores(
+        {
+            "accuracy": float(accuracy_score(labels, prediction.labels)),
+            "nll": float(log_loss(labels, prediction.probs, labels=classes)),
+            "brier": float(
+                brier_score_loss(labels, prediction.probs, labels=classes, scale_by_half=False)
+            ),
+            "ece": reliability(prediction, labels).ece,
+            "mutual_information": float(prediction.epistemic.mean()),
+            "disagreement": disagreement(prediction),
+            "member_accuracies": [float(accuracy_score(labels, own)) for own in by_member.T],
+        }
+    )
+
+
+def disagreement(prediction: Prediction) -> float:
+    """Return the share of pairs of members whose most probable classes differ; 0 for one member.
+
+    Example:
+        >>> disagreement(Prediction(np.array([[[1.0, 0], [1, 0], [0, 1]]])))
+        0.6666666666666667
+    """
+    members, classes = prediction.member_probs.shape[1:]
+    if members == 1:
+        return 0.0
+    top = prediction.member_probs.argmax(-1)
+    votes = np.stack([(top == number).sum(1) for number in range(classes)])
+    agreeing = (votes * (votes - 1)).sum(0) / (members * (members - 1))
+    return float(1 - agreeing.mean())
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Confidence against accuracy in bins of equal width (Guo et al. 2017, arXiv 1706.04599).
+
+    Attributes:
+        edges: ``[bins + 1]``, from 0 to 1; a bin holds its right edge, so a confidence of exactly
+            1 counts.
+        counts: examples in each bin.
+        confidence: mean probability of the predicted class in each bin; NaN where it is empty.
+        accuracy: share of right predictions in each bin; NaN where it is empty.
+    """
+
+    edges: Float[np.ndarray, "edges"]
+    counts: Int[np.ndarray, "bins"]
+    confidence: Float[np.ndarray, "bins"]
+    accuracy: Float[np.ndarray, "bins"]
+
+    @property
+    def ece(self) -> float:
+        """Expected calibration error: the mean gap of the bins, weighted by their counts."""
+        full = self.counts > 0
+        gaps = np.abs(self.accuracy[full] - self.confidence[full])
+        return float((gaps * self.counts[full]).sum() / self.counts.sum())
+
+
+def reliability(prediction: Prediction, labels: Labels, bins: int = BINS) -> Reliability:
+    """Return how often the ensemble is right at each level of its confidence."""
+    labels = _checked(prediction, labels)
+    edges = np.linspace(0, 1, bins + 1)
+    confidence = prediction.probs.max(1)
+    right = prediction.labels == labels
+    # A mean of ones may round to just above 1.
+    index = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
+    counts = np.bincount(index, minlength=bins)
+    with np.errstate(invalid="ignore"):
+        return Reliability(
+            edges,
+            counts,
+            np.bincount(index, weights=confidence, minlength=bins) / counts,
+            np.bincount(index, weights=right, minlength=bins) / counts,
+        )
+
+
+def _checked(prediction: Prediction, labels: Any) -> Labels:
+    labels = np.asarray(labels)
+    if labels.shape != (len(prediction),):
+        raise ValueError(
+            f"labels must have the shape [{len(prediction)}], one an example, got "
+            f"{list(labels.shape)}"
+        )
+    classes = prediction.probs.shape[1]
+    if len(labels) == 0:
+        raise ValueError("there must be at least one example to score, got none")
+    if labels.min() < 0 or labels.max() >= classes:
+        raise ValueError(
+            f"labels must be from 0 to {classes - 1}, got {labels.min()} to {labels.max()}"
+        )
+    return labels
