@@ -1,0 +1,158 @@
+"""Labelled data for a comparison: named sets and tables, split and standardised."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+from sklearn import datasets
+from sklearn.model_selection import train_test_split
+from sklearn.preprocessing import StandardScaler
+
+from batchensemble.checks import nearest, one_of
+from batchensemble.tables import read_table
+
+# "_examples": the two parts of a data set differ in length, so the name binds no size.
+Features = Float[np.ndarray, "_examples features"]
+Labels = Int[np.ndarray, "_examples"]
+
+HELD_OUT = 0.2
+SPLIT_SEED = 42
+
+
+@dataclass(frozen=True)
+class Data:
+    """A training part and a held-out part of one labelled table.
+
+    Attributes:
+        name: what reports call it.
+        train: features (float32) and class numbers (int64).
+        held_out: the same for the examples that training never sees.
+        feature_names: one a column.
+        class_names: one a class number.
+        standardised: whether the columns were brought to mean 0 and deviation 1, both measured
+            on the training part.
+    """
+
+    name: str
+    train: tuple[Features, Labels]
+    held_out: tuple[Features, Labels]
+    feature_names: tuple[str, ...]
+    class_names: tuple[str, ...]
+    standardised: bool
+
+    @property
+    def features(self) -> int:
+        """How many columns."""
+        return len(self.feature_names)
+
+    @property
+    def classes(self) -> int:
+        """How many classes."""
+        return len(self.class_names)
+
+
+def load(source: str, target: str | None = None) -> Data:
+    """Return a named data set, or a table of one's own.
+
+    Args:
+        source: one of :data:`NAMED`, or the path of a CSV file.
+        target: the column of labels, for a file.
+
+    Raises:
+        ValueError: an unknown name, a ``target`` for a named set, or a table that cannot be used.
+        FileNotFoundError: there is no such file.
+
+    Example:
+        >>> data = load("moons")
+        >>> data.train[0].shape, data.held_out[0].shape
+        ((24000, 2), (6000, 2))
+    """
+    if source in NAMED:
+        if target is not None:
+            raise ValueError(f"target is for a file; {source} has its own labels, got {target!r}")
+        return NAMED[source]()
+    path = Path(source)
+    if not path.suffix and not path.exists():
+        one_of("data", source, [*NAMED, "FILE.csv"])
+    if not path.exists():
+        raise FileNotFoundError(
+            f"there is no file {source}{nearest(source, NAMED)}; give a CSV file or one of "
+            f"{', '.join(NAMED)}"
+        )
+    if target is None:
+        raise ValueError(f"target is missing: name the column of {source} that holds the labels")
+    table = read_table(path, target)
+    return _split(path.name, table.features, table.labels, table.feature_names, table.class_names)
+
+
+def _moons() -> Data:
+    """30,000 points on two noisy half circles; the last fifth is held out, as in the notebook."""
+    return plane_data("moons", *datasets.make_moons(30_000, noise=0.2, random_state=42))
+
+
+def _circles() -> Data:
+    """30,000 points on two noisy circles, one in the other."""
+    points = datasets.make_circles(30_000, noise=0.1, factor=0.6, random_state=42)
+    return plane_data("circles", *points)
+
+
+def _digits() -> Data:
+    """1,797 handwritten digits of 8 by 8 pixels."""
+    return _bunch("digits", datasets.load_digits())
+
+
+def _breast_cancer() -> Data:
+    """569 tumours, 30 measurements each."""
+    return _bunch("breast_cancer", datasets.load_breast_cancer())
+
+
+NAMED: dict[str, Callable[[], Data]] = {
+    "moons": _moons,
+    "circles": _circles,
+    "digits": _digits,
+    "breast_cancer": _breast_cancer,
+}
+
+
+def plane_data(name: str, X: Features, y: Labels) -> Data:
+    """Split points of the plane in the order they come; they need no scaling."""
+    X, y = X.astype(np.float32), y.astype(np.int64)
+    train = round(len(X) * (1 - HELD_OUT))
+    return Data(
+        name, (X[:train], y[:train]), (X[train:], y[train:]), ("x1", "x2"), ("0", "1"), False
+    )
+
+
+def _bunch(name: str, bunch: Any) -> Data:
+    names = tuple(str(column) for column in bunch.feature_names)
+    return _split(name, bunch.data, bunch.target, names, tuple(map(str, bunch.target_names)))
+
+
+def _split(
+    name: str,
+    X: Features,
+    y: Labels,
+    feature_names: tuple[str, ...],
+    class_names: tuple[str, ...],
+) -> Data:
+    """Hold out a fifth, in equal shares of the classes where possible, and standardise."""
+    y = y.astype(np.int64)
+    held_out = round(len(y) * HELD_OUT)
+    enough = np.bincount(y).min() >= 2 and held_out >= len(class_names)
+    train_X, test_X, train_y, test_y = train_test_split(
+        X, y, test_size=held_out, random_state=SPLIT_SEED, stratify=y if enough else None
+    )
+    scaler = StandardScaler().fit(train_X)
+    return Data(
+        name,
+        (scaler.transform(train_X).astype(np.float32), train_y),
+        (scaler.transform(test_X).astype(np.float32), test_y),
+        feature_names,
+        class_names,
+        True,
+    )
