@@ -1,0 +1,5 @@
+"""``python -m batchensemble``."""
+
+from batchensemble.cli import main
+
+main()

@@ -1,0 +1,295 @@
+"""The command line: it parses, calls and prints.
+
+Everything heavy is imported inside the commands, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from typer.core import TyperGroup
+
+if TYPE_CHECKING:
+    from batchensemble.compare import Comparison, Run, Settings
+    from batchensemble.data import Data
+
+FAILED = 1
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+errors = Console(stderr=True, soft_wrap=True, highlight=False)
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode="rich",
+    cls=TyperGroup,
+)
+
+
+def _whole(text: str | int) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise typer.BadParameter(f"give a whole number, got {text!r}") from None
+
+
+def _number(text: str | float) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(f"give a number, got {text!r}") from None
+
+
+WHOLE: dict[str, Any] = {"parser": _whole, "metavar": "N"}
+NUMBER: dict[str, Any] = {"parser": _number, "metavar": "X"}
+
+DataOption = Annotated[
+    str,
+    typer.Option(
+        "--data",
+        "-d",
+        help="moons, circles, digits, breast_cancer, or the path of a CSV file with a header.",
+    ),
+]
+TargetOption = Annotated[
+    str | None, typer.Option("--target", help="For a file: the column of labels.")
+]
+MethodsOption = Annotated[
+    str, typer.Option("--methods", help="Which of single, deep, batch, mimo; comma between.")
+]
+MembersOption = Annotated[
+    int, typer.Option("--members", "-m", help="Members of an ensemble, at least 1.", **WHOLE)
+]
+HiddenOption = Annotated[
+    str,
+    typer.Option("--hidden", help="Widths of the network's hidden layers; comma between."),
+]
+
+
+@app.callback()
+def root() -> None:
+    """The uncertainty of an ensemble at the cost of one network.
+
+    Start with [bold]batchensemble compare[/bold]: it trains a single network, a deep ensemble,
+    BatchEnsemble and MIMO on the same data and writes a report that you can open in a browser.
+    """
+
+
+@app.command()
+def compare(
+    data: DataOption = "moons",
+    target: TargetOption = None,
+    methods: MethodsOption = "single,deep,batch,mimo",
+    members: MembersOption = 3,
+    epochs: Annotated[
+        int, typer.Option(help="Times the training data are gone through.", **WHOLE)
+    ] = 10,
+    batch_size: Annotated[int, typer.Option(help="Examples a training step.", **WHOLE)] = 128,
+    lr: Annotated[float, typer.Option(help="Learning rate of Adam.", **NUMBER)] = 1e-3,
+    cooldown: Annotated[
+        float,
+        typer.Option(
+            help="Share of the steps, at the end, in which the rate falls to 0.", **NUMBER
+        ),
+    ] = 0.1,
+    hidden: HiddenOption = "128,128",
+    seeds: Annotated[
+        int,
+        typer.Option(
+            help="Repetitions, from seed 0 on; more than one gives mean ± deviation.", **WHOLE
+        ),
+    ] = 1,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="Run a published comparison as it is: notebook or mimo-notebook. "
+            "It brings its own data and settings."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the results; by default runs/NAME.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the results as JSON instead of a table.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+) -> None:
+    """Compare methods on one data set: quality, calibration, uncertainty and cost.
+
+    Writes [bold]results.json[/bold], the figures as SVG and PNG, and [bold]report.html[/bold], one
+    file that needs no network.
+
+    [bold]Examples[/bold]
+
+      batchensemble compare
+
+      batchensemble compare --data digits --members 4 --epochs 30 --seeds 5
+
+      batchensemble compare --data patients.csv --target outcome --methods deep,batch
+
+      batchensemble compare --recipe notebook
+    """
+    try:
+        settings = _settings(
+            methods=methods,
+            members=members,
+            epochs=epochs,
+            batch_size=batch_size,
+            lr=lr,
+            cooldown=cooldown,
+            hidden=hidden,
+            seeds=seeds,
+        )
+        if recipe is not None:
+            _refuse_settings_of_a_recipe(settings, data, target)
+            run, name = _recipe(recipe), recipe
+        else:
+            loaded = _load(data, target)
+            run, name = _comparison(loaded, settings), Path(loaded.name).stem
+        folder = _writable(out or Path("runs") / name)
+    except (ValueError, TypeError, OSError) as error:
+        _refuse(error)
+    said = None if quiet or as_json else _announce
+    _finish(run(False if quiet or as_json else None, said), folder, as_json=as_json, quiet=quiet)
+
+
+@app.command()
+def inspect(
+    data: DataOption = "moons",
+    target: TargetOption = None,
+    methods: MethodsOption = "single,deep,batch,mimo",
+    members: MembersOption = 3,
+    hidden: HiddenOption = "128,128",
+) -> None:
+    """Print the networks of a comparison: what is shared, and what each member owns.
+
+    [bold]Example[/bold]
+
+      batchensemble inspect --methods deep,batch --members 8
+    """
+    try:
+        settings = _settings(methods=methods, members=members, hidden=hidden)
+        loaded = _load(data, target)
+    except (ValueError, TypeError, OSError) as error:
+        _refuse(error)
+    from batchensemble.compare import build
+    from batchensemble.summary import METHOD_NAMES
+    from batchensemble.terminal import ensemble_table
+
+    console = Console()
+    for method in settings.methods:
+        console.print(ensemble_table(METHOD_NAMES[method], build(method, settings, loaded, seed=0)))
+
+
+def main() -> None:
+    """Run the command line; Ctrl-C leaves with 130."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        errors.print("Interrupted; nothing was written.")
+        sys.exit(INTERRUPTED)
+
+
+def _settings(*, methods: str, hidden: str, **numbers: Any) -> Settings:
+    from batchensemble.compare import Settings
+
+    names = tuple(name.strip() for name in methods.split(",") if name.strip())
+    try:
+        widths = tuple(int(width) for width in hidden.split(",") if width.strip())
+    except ValueError:
+        raise ValueError(
+            f"hidden must be whole numbers with commas between, such as 128,128, got {hidden!r}"
+        ) from None
+    return Settings(methods=names, hidden=widths, **numbers)
+
+
+def _load(source: str, target: str | None) -> Data:
+    from batchensemble.data import load
+
+    return load(source, target)
+
+
+def _comparison(data: Data, settings: Settings) -> Any:
+    from batchensemble.compare import compare as compare_methods
+
+    def run(progress: bool | None, on_run: Any) -> Comparison:
+        return compare_methods(data, settings, progress=progress, on_run=on_run)
+
+    return run
+
+
+def _recipe(name: str) -> Any:
+    from batchensemble.checks import one_of
+    from batchensemble.recipes import RECIPES
+
+    return RECIPES[one_of("recipe", name, RECIPES)]
+
+
+def _refuse_settings_of_a_recipe(settings: Settings, data: str, target: str | None) -> None:
+    given = {"data": data, "target": target, **asdict(settings)}
+    usual = {"data": "moons", "target": None, **asdict(type(settings)())}
+    changed = ["--" + name.replace("_", "-") for name in given if given[name] != usual[name]]
+    if changed:
+        raise ValueError(f"a recipe brings its own data and settings; drop {', '.join(changed)}")
+
+
+def _writable(folder: Path) -> Path:
+    """Return the folder, made if need be, or say why nothing can be written there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise OSError(
+            f"cannot write to {folder}: {error.strerror}; give another folder with --out"
+        ) from error
+    return folder
+
+
+def _announce(run: Run) -> None:
+    errors.print(
+        f"{run.method}, seed {run.seed}: held-out NLL {run.scores['nll']:.4f}, trained in "
+        f"{run.cost.training_seconds:.1f} s"
+    )
+
+
+def _finish(comparison: Comparison, folder: Path, *, as_json: bool, quiet: bool) -> None:
+    """Write what was compared and print it."""
+    from batchensemble.report import write_report
+    from batchensemble.terminal import comparison_table, printed_losses_table
+
+    for failure in comparison.failures:
+        errors.print(f"Failed: {failure}", markup=False)
+    if not comparison.runs:
+        errors.print("No training came to its end; nothing was written.")
+        raise typer.Exit(INTERRUPTED if comparison.interrupted else FAILED)
+    report = write_report(comparison, folder)
+    console = Console()
+    if as_json:
+        print(json.dumps(comparison.as_dict()))
+    elif not quiet:
+        if comparison.printed:
+            console.print(printed_losses_table(comparison))
+        console.print(comparison_table(comparison))
+        if comparison.explanation:
+            console.print(comparison.explanation)
+        console.print(f"report: {report}", soft_wrap=True)
+    if comparison.interrupted:
+        errors.print(f"Interrupted; the finished trainings are in {folder}.")
+        raise typer.Exit(INTERRUPTED)
+    if comparison.failures:
+        raise typer.Exit(FAILED)
+
+
+def _refuse(error: Exception) -> NoReturn:
+    errors.print(f"Error: {error}", markup=False)
+    raise typer.Exit(BAD_INPUT)

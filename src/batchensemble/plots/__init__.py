@@ -1,0 +1,58 @@
+"""The figures of a comparison, one file a question: calibration, plane, uncertainty, training."""
+
+from __future__ import annotations
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from batchensemble.compare import Comparison
+from batchensemble.plots.calibration import reliability
+from batchensemble.plots.plane import drawable, members, plane
+from batchensemble.plots.saving import save_all
+from batchensemble.plots.style import METHOD_STYLES
+from batchensemble.plots.training import accuracy_time, loss_curves
+from batchensemble.plots.uncertainty import epistemic_histogram
+
+__all__ = [
+    "METHOD_STYLES",
+    "accuracy_time",
+    "draw_all",
+    "epistemic_histogram",
+    "loss_curves",
+    "members",
+    "plane",
+    "reliability",
+    "save_all",
+]
+
+
+def draw_all(comparison: Comparison) -> dict[str, Figure]:
+    """Return every figure that the comparison allows, by name, in the order of a report.
+
+    Figures show each method's first seed, except for accuracy against time. Without a finished run
+    there are none; ``plane`` and ``members`` need two features that vary, ``epistemic_histogram`` a
+    method with more than one member.
+
+    Example:
+        >>> from batchensemble.compare import Settings, compare
+        >>> from batchensemble.data import load
+        >>> quick = Settings(methods=("single",), epochs=1)
+        >>> list(draw_all(compare(load("breast_cancer"), quick)))[:2]
+        ['reliability', 'plane']
+    """
+    if not comparison.methods:
+        return {}
+    figures = {"reliability": reliability(comparison)}
+    if drawable(comparison.plane):
+        figures["plane"] = plane(comparison)
+        figures["members"] = members(comparison)
+    if any(run.prediction.members > 1 for run in comparison.runs):
+        figures["epistemic_histogram"] = _figure(epistemic_histogram(comparison))
+    figures["loss_curves"] = loss_curves(comparison)
+    figures["accuracy_time"] = _figure(accuracy_time(comparison))
+    return figures
+
+
+def _figure(ax: Axes) -> Figure:
+    assert isinstance(ax.figure, Figure)
+    return ax.figure

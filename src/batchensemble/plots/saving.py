@@ -1,0 +1,66 @@
+"""Writing files whole or not at all."""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from batchensemble.plots.style import drawing
+
+PNG_DPI = 160
+RASTER_DPI = 150  # of the images and points inside an SVG file
+
+
+def save_all(figures: Mapping[str, Figure], folder: str | Path) -> None:
+    """Write each figure as ``NAME.svg`` and ``NAME.png``; the same figure gives the same bytes.
+
+    Args:
+        figures: by name, from :func:`batchensemble.plots.draw_all`.
+        folder: is made if it is missing.
+
+    Raises:
+        OSError: it cannot be written; no file is left half done.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, figure in figures.items():
+        replace_file(folder / f"{name}.svg", svg(figure))
+        replace_file(folder / f"{name}.png", png(figure))
+
+
+def svg(figure: Figure) -> bytes:
+    """Return a figure as an SVG file without a date."""
+    return _rendered(figure, "svg", RASTER_DPI, {"Date": None, "Creator": None})
+
+
+def png(figure: Figure) -> bytes:
+    """Return a figure as a PNG file without the name of the program that made it."""
+    return _rendered(figure, "png", PNG_DPI, {"Software": None})
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file next to ``path`` and rename it, so that a reader never sees a half-written one.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _rendered(figure: Figure, kind: str, dpi: int, metadata: dict[str, str | None]) -> bytes:
+    buffer = io.BytesIO()
+    with drawing(), warnings.catch_warnings():
+        # A box in place of a letter that the font lacks is all there is to do about it.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(buffer, format=kind, dpi=dpi, metadata=metadata)
+    return buffer.getvalue()

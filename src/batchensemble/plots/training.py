@@ -1,0 +1,113 @@
+"""How training went, and what its time bought."""
+
+from __future__ import annotations
+
+import math
+import statistics
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from batchensemble.compare import Comparison, Run
+from batchensemble.plots.style import (
+    METHOD_STYLES,
+    drawing,
+    method_legend,
+    pale,
+    row_of_panels,
+    single_panel,
+)
+
+MARKERS_A_LINE = 8
+
+
+@drawing()
+def loss_curves(comparison: Comparison) -> Figure:
+    """Draw the training loss (solid) and the held-out NLL (dashed) after each epoch, in nats.
+
+    Methods without held-out scores in their history have no dashed line.
+    """
+    runs = [comparison.of(method)[0] for method in comparison.methods]
+    panels = [("Training loss, mean of the members", "losses", "solid")]
+    if any(run.history.validation_nll for run in runs):
+        panels.append(("Held-out NLL of the ensemble", "validation_nll", "dashed"))
+    figure, [axes] = row_of_panels(len(panels), 3.5, sharey=True)
+    figure.set_figwidth(4.1 * len(panels) + 0.6)
+    for ax, (title, key, line) in zip(axes, panels, strict=True):
+        for number, run in enumerate(runs):
+            _curve(ax, run, getattr(run.history, key), line, len(runs) - number)
+        ax.set(title=title, xlabel="epoch", yscale="log")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
+        ax.grid(axis="y")
+    axes[0].set_ylabel("cross-entropy (nats)")
+    low, high = axes[0].get_ylim()
+    axes[0].yaxis.set_major_locator(
+        LogLocator(subs=(1, 2, 5) if high > 8 * low else (1, 2, 3, 4, 6, 8))
+    )
+    axes[0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes[0].yaxis.set_minor_formatter(NullFormatter())
+    method_legend(figure, comparison.methods, markersize=6)
+    return figure
+
+
+def _curve(ax: Axes, run: Run, values: list[float], line: str, above: int) -> None:
+    """Draw one line, the wider the more lines come above it, so that none is hidden."""
+    if not values:
+        return
+    style = METHOD_STYLES[run.method]
+    every = max(1, len(values) // MARKERS_A_LINE)
+    ax.plot(
+        range(1, len(values) + 1),
+        values,
+        linestyle=line,
+        color=style.colour,
+        marker=style.marker,
+        linewidth=1.0 + 0.45 * above,
+        markersize=3.8 + 0.8 * above,
+        markeredgecolor="white",
+        markeredgewidth=0.5,
+        markevery=every,
+    )
+
+
+@drawing()
+def accuracy_time(comparison: Comparison, ax: Axes | None = None) -> Axes:
+    """Draw held-out accuracy against the seconds of training, one marker a method.
+
+    With several seeds the marker is their mean, the bars are their sample deviation, and each
+    seed is a faint point. With one seed the bar is the standard error of a share of so many
+    examples: without it the axis would make a difference out of chance.
+
+    Args:
+        comparison: with at least one finished run.
+        ax: where to draw; a new figure by default.
+    """
+    ax = single_panel(ax)
+    for method in comparison.methods:
+        style, runs = METHOD_STYLES[method], comparison.of(method)
+        seconds = [run.cost.training_seconds for run in runs]
+        accuracy = [run.scores["accuracy"] for run in runs]
+        mean, several = statistics.fmean(accuracy), len(runs) > 1
+        chance = math.sqrt(mean * (1 - mean) / len(comparison.data.held_out[1]))
+        if several:
+            faint = pale(style.colour, 0.35)
+            ax.plot(seconds, accuracy, style.marker, color=faint, markersize=5, zorder=1)
+        ax.errorbar(
+            statistics.fmean(seconds),
+            mean,
+            xerr=statistics.stdev(seconds) if several else None,
+            yerr=statistics.stdev(accuracy) if several else chance,
+            fmt=style.marker,
+            color=style.colour,
+            markersize=9,
+            markeredgecolor="white",
+            elinewidth=1.3,
+            zorder=3,
+        )
+    ax.set(xlabel="training time (seconds)", ylabel="held-out accuracy")
+    ax.margins(0.12)
+    ax.set_xlim(left=0)
+    ax.grid()
+    method_legend(ax, comparison.methods, line="none", markersize=9)
+    return ax

@@ -1,0 +1,89 @@
+"""Tables for the terminal."""
+
+from __future__ import annotations
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from batchensemble.compare import Comparison
+from batchensemble.ensembles import Ensemble
+from batchensemble.summary import COST, QUALITY, summarise
+
+
+def comparison_table(comparison: Comparison) -> Table:
+    """Return a column for each method and a row for each score, its best value in bold.
+
+    Methods side by side fit a narrow terminal.
+    """
+    rows = summarise(comparison)
+    table = _table(f"{_facts(comparison)}\n[not bold]best value of each row in bold[/not bold]")
+    table.add_column("")
+    for row in rows:
+        table.add_column(row.name, justify="right", no_wrap=True)
+    for columns in (QUALITY, COST):
+        for column in columns:
+            unit = f", {column.unit}" if column.unit else ""
+            cells = [row.cells[column.key] for row in rows]
+            # The deviation has a line of its own, so that four methods fit a narrow terminal.
+            texts = [cell.text.replace(" ± ", "\n± ") for cell in cells]
+            marked = [
+                f"[bold]{text}[/bold]" if cell.best else text
+                for cell, text in zip(cells, texts, strict=True)
+            ]
+            table.add_row(f"{column.title}{unit}", *marked)
+        table.add_section()
+    return table
+
+
+def printed_losses_table(comparison: Comparison) -> Table:
+    """Return the losses that a notebook prints beside those of this run, an epoch a row."""
+    table = _table("Loss of each epoch's last batch: the notebook's | this run's")
+    table.add_column("epoch", justify="right")
+    for name in comparison.printed:
+        table.add_column(name, justify="right")
+    pairs = [list(zip(*both, strict=True)) for both in comparison.printed.values()]
+    for epoch, cells in enumerate(zip(*pairs, strict=True), start=1):
+        table.add_row(str(epoch), *(f"{given:.4f} | {ours:.4f}" for given, ours in cells))
+    return table
+
+
+def ensemble_table(name: str, model: Ensemble) -> Table:
+    """Return a row for each module of an ensemble that holds weights, and its parameters."""
+    counts = model.parameter_counts()
+    total = int(counts["parameters"])
+    table = _table(
+        f"{name}: {model.members} member{'s' if model.members > 1 else ''}, "
+        f"{total:,} parameters, {counts['parameter_ratio']:.2f} times one network"
+    )
+    for heading in ("module", "layer", "shape", "sharing"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("shared", "each member", "share of all"):
+        table.add_column(heading, justify="right")
+    for row in model.report():
+        everything = row.shared + model.members * row.per_member
+        table.add_row(
+            row.name or "(the network)",
+            row.kind,
+            row.detail,
+            row.sharing,
+            f"{row.shared:,}",
+            f"{row.per_member:,}",
+            f"{everything / total:.1%}",
+        )
+    return table
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+
+
+def _facts(comparison: Comparison) -> str:
+    data, settings = comparison.data, comparison.settings
+    seeds = len({run.seed for run in comparison.runs})
+    facts = (
+        f"{len(data.held_out[0]):,} held-out examples of {data.name}",
+        f"{settings.members} members",
+        f"{settings.epochs} epochs",
+        f"{seeds} seed{'s' if seeds > 1 else ''}",
+    )
+    return ", ".join(facts)

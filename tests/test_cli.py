@@ -1,0 +1,244 @@
+"""The command line: what it writes, what it prints, and what it says of bad input."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from batchensemble.cli import app
+
+QUICK = ["--data", "breast_cancer", "--epochs", "1", "--hidden", "8"]
+
+
+def run(*arguments: object):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def write_csv(path: Path, rows: int = 40, target: str = "kind") -> Path:
+    rng = np.random.default_rng(0)
+    lines = [f"width,height,depth,{target}"]
+    for index in range(rows):
+        numbers = rng.normal(index % 2, 1, 3)
+        lines.append(",".join(f"{number:.3f}" for number in numbers) + f",{'ab'[index % 2]}")
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_compare_writes_results_figures_and_report(tmp_path):
+    done = run("compare", *QUICK, "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert [run["method"] for run in results["runs"]] == ["single", "deep", "batch", "mimo"]
+    assert "report.html" in done.output.replace("\n", "")
+    assert (tmp_path / "out" / "report.html").read_text().startswith("<!doctype html>")
+    figures = {path.suffix for path in (tmp_path / "out" / "figures").iterdir()}
+    assert figures == {".svg", ".png"}
+
+
+def test_compare_ends_with_a_table_of_all_methods(tmp_path):
+    done = run("compare", *QUICK, "--methods", "single,batch", "--out", tmp_path)
+    assert "Single network" in done.output
+    assert "BatchEnsemble" in done.output
+    assert "MIMO" not in done.output
+
+
+def test_json_prints_what_it_writes(tmp_path):
+    done = run("compare", *QUICK, "--methods", "deep", "--json", "--out", tmp_path)
+    assert json.loads(done.stdout) == json.loads((tmp_path / "results.json").read_text())
+
+
+def test_quiet_prints_nothing(tmp_path):
+    done = run("compare", *QUICK, "--methods", "deep", "--quiet", "--out", tmp_path)
+    assert done.exit_code == 0
+    assert done.output == ""
+
+
+def test_compare_takes_a_file_with_labels_of_any_kind(tmp_path):
+    table = write_csv(tmp_path / "plants.csv")
+    done = run("compare", "--data", table, "--target", "kind", "--epochs", 1, "--out", tmp_path)
+    assert done.exit_code == 0, done.output
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["data"]["class_names"] == ["a", "b"]
+    assert results["data"]["feature_names"] == ["width", "height", "depth"]
+
+
+def test_the_same_command_gives_the_same_scores(tmp_path):
+    scores = []
+    for name in ("one", "two"):
+        run("compare", *QUICK, "--out", tmp_path / name)
+        results = json.loads((tmp_path / name / "results.json").read_text())
+        scores.append([each["scores"] for each in results["runs"]])
+    assert scores[0] == scores[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--members", 0], "members must be at least 1, got 0"),
+        (["--members", -3], "members must be at least 1, got -3"),
+        (["--epochs", 0], "epochs must be at least 1, got 0"),
+        (["--batch-size", 0], "batch_size must be at least 1, got 0"),
+        (["--seeds", 0], "seeds must be at least 1, got 0"),
+        (["--lr", 0], "lr must be a finite number above 0, got 0.0"),
+        (["--lr", -1], "lr must be a finite number above 0, got -1.0"),
+        (["--lr", "nan"], "lr must be a finite number above 0, got nan"),
+        (["--lr", "inf"], "lr must be a finite number above 0, got inf"),
+        (["--cooldown", 2], "cooldown must be a number from 0 to 1, got 2.0"),
+        (["--hidden", "8,x"], "hidden must be whole numbers with commas between"),
+        (["--hidden", "8,0"], "hidden must be at least 1, got 0"),
+        (["--methods", "depp"], "did you mean 'deep'?"),
+        (["--methods", ""], "methods must name at least one"),
+        (["--methods", "deep,deep"], "methods must differ"),
+        (["--data", "mons"], "did you mean 'moons'?"),
+        (["--data", "nowhere.csv"], "there is no file nowhere.csv"),
+        (["--target", "x"], "target is for a file"),
+        (["--recipe", "notbook"], "did you mean 'notebook'?"),
+        (["--recipe", "notebook", "--epochs", 3], "drop --epochs"),
+        (["--members", "three"], "three"),
+        (["--members", "2.5"], "2.5"),
+        (["--lr", "fast"], "fast"),
+    ],
+)
+def test_bad_arguments_are_refused_before_anything_is_written(arguments, sentence, tmp_path):
+    done = run("compare", *arguments, "--out", tmp_path / "out")
+    assert done.exit_code == 2
+    assert sentence in " ".join(done.stderr.split())
+    assert "Traceback" not in done.output
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"", "is empty"),
+        (b"a,b,y\n", "must have at least 10 rows"),
+        (b"a,b,y\n1,2,0\n", "must have at least 10 rows"),
+        (b"\x89PNG\r\n\x1a\n\x00\x00\xff\xfe", "table.csv"),
+        (b"y\n" + b"0\n1\n" * 10, "has only the column 'y'"),
+        (b"a,y\n" + b"1,0\n2,0\n" * 10, "must hold at least two classes"),
+        (b"a,y\n" + b"1,0\n2,1\n" * 10 + b"1,2,3,4\n", "line 22"),
+        (b"a,z\n" + b"1,0\n2,1\n" * 10, "has no column 'y'"),
+        (b"a,y\n" + b"1,0\n,1\n" * 10, "column 'a'"),
+        (b"a,y\n" + b"1,0\ninf,1\n" * 10, "row 2 (line 3)"),
+        (b"a,y\n" + b"1,0\ntall,1\n" * 10, "'tall'"),
+    ],
+)
+def test_bad_tables_are_refused(content, sentence, tmp_path):
+    (tmp_path / "table.csv").write_bytes(content)
+    done = run(
+        "compare", "--data", tmp_path / "table.csv", "--target", "y", "--out", tmp_path / "out"
+    )
+    assert done.exit_code == 2, done.output
+    assert sentence in " ".join(done.stderr.split())
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_needs_its_target(tmp_path):
+    done = run("compare", "--data", write_csv(tmp_path / "plants.csv"), "--out", tmp_path / "out")
+    assert done.exit_code == 2
+    assert "name the column" in done.stderr
+
+
+def test_an_output_path_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "out").write_text("mine")
+    done = run("compare", *QUICK, "--out", tmp_path / "out")
+    assert done.exit_code == 2
+    assert "cannot write to" in done.stderr
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+@pytest.mark.skipif(
+    hasattr(os, "geteuid") and os.geteuid() == 0, reason="root may write everywhere"
+)
+def test_a_read_only_folder_is_refused(tmp_path):
+    tmp_path.chmod(0o500)
+    done = run("compare", *QUICK, "--out", tmp_path / "out")
+    tmp_path.chmod(0o700)
+    assert done.exit_code == 2
+    assert "cannot write to" in done.stderr
+
+
+def test_a_training_that_diverges_is_reported_and_the_others_kept(tmp_path, monkeypatch):
+    from batchensemble import compare
+
+    fit = compare.fit
+
+    def diverging(model, *arguments, **options):
+        if type(model).__name__ == "DeepEnsemble":
+            raise FloatingPointError("training diverged")
+        return fit(model, *arguments, **options)
+
+    monkeypatch.setattr(compare, "fit", diverging)
+    done = run("compare", *QUICK, "--methods", "single,deep", "--out", tmp_path)
+    assert done.exit_code == 1
+    assert "Failed: deep, seed 0: training diverged" in done.stderr
+    assert [run["method"] for run in json.loads((tmp_path / "results.json").read_text())["runs"]]
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "batchensemble", *map(str, arguments)]
+
+
+def test_ctrl_c_keeps_what_is_finished_and_leaves_with_130(tmp_path):
+    arguments = ["--data", "moons", "--methods", "mimo,deep", "--epochs", 3, "--seeds", 1000]
+    process = subprocess.Popen(
+        command("compare", *arguments, "--out", tmp_path / "out"),
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    assert "mimo, seed 0" in process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert results["interrupted"] is True
+    assert results["runs"][0]["method"] == "mimo"
+
+
+def test_ctrl_c_at_the_start_leaves_with_130_and_writes_no_results(tmp_path):
+    process = subprocess.Popen(
+        command("compare", "--epochs", 1000, "--out", tmp_path),
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    time.sleep(6)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_inspect_shows_what_is_shared():
+    done = run("inspect", "--methods", "batch", "--hidden", "16")
+    assert done.exit_code == 0
+    assert "rank_one" in done.output
+    assert "2 → 16" in done.output
+
+
+def test_inspect_refuses_bad_input():
+    assert run("inspect", "--members", 0).exit_code == 2
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["compare", "--help"], ["inspect", "--help"]])
+def test_help_does_not_import_torch(arguments):
+    code = (
+        "import sys; from batchensemble.cli import app\n"
+        f"try: app({arguments!r})\n"
+        "except SystemExit: pass\n"
+        "assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Usage" in done.stdout

@@ -1,0 +1,297 @@
+"""The report: nothing is missing, nothing from the data runs, nothing is fetched."""
+
+import base64
+import json
+import math
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from itertools import pairwise
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from batchensemble.compare import Comparison, Run, Settings, compare
+from batchensemble.data import Data
+from batchensemble.metrics import Scores, score
+from batchensemble.plots import draw_all
+from batchensemble.prediction import Prediction
+from batchensemble.report import command, finite, render, verdict, write_report
+from batchensemble.summary import COLUMNS, shown, summarise, value
+
+HOSTILE = "<script>alert(1)</script>"
+
+
+def toy(features=2, classes=2, name="toy", **names):
+    rng = np.random.default_rng(0)
+    y = np.arange(60) % classes
+    X = (rng.normal(size=(60, features)) + 2 * np.eye(classes, features)[y]).astype(np.float32)
+    feature_names = names.get("feature_names", tuple(f"x{i}" for i in range(features)))
+    class_names = names.get("class_names", tuple("abcdef"[:classes]))
+    return Data(name, (X, y), (X, y), feature_names, class_names, True)
+
+
+def compared(data, **settings):
+    quick = {"members": 2, "epochs": 1, "hidden": (4,), "batch_size": 30, **settings}
+    return compare(data, Settings(**quick), progress=False)
+
+
+@pytest.fixture(scope="module")
+def comparison():
+    return compared(toy(features=1, classes=3), seeds=2)
+
+
+@pytest.fixture(scope="module")
+def written(comparison, tmp_path_factory):
+    return write_report(comparison, tmp_path_factory.mktemp("runs") / "toy")
+
+
+class Page(HTMLParser):
+    """What a browser would make of the page."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.text, self.open, self.attributes = [], "", [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.attributes.append((tag, dict(attributes)))
+        if tag not in {"meta", "img", "br"}:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+        self.text += " " if tag in {"td", "th"} else ""
+
+    def handle_data(self, text):
+        if not self.open or self.open[-1] != "style":
+            self.text += text
+
+
+def page_of(comparison):
+    """Return the page without its figures, which take the time."""
+    return Page(render(comparison, {}, {}))
+
+
+def words(page):
+    return " ".join(page.text.split())
+
+
+def test_all_files_are_there_and_nothing_else(written, comparison):
+    names = sorted(path.name for path in written.parent.iterdir())
+    assert names == ["figures", "report.html", "results.json"]
+    figures = {path.name for path in (written.parent / "figures").iterdir()}
+    assert figures == {f"{name}.{kind}" for name in draw_all(comparison) for kind in ("svg", "png")}
+
+
+def test_results_hold_the_whole_comparison(written, comparison):
+    results = json.loads((written.parent / "results.json").read_text())
+    assert results == json.loads(json.dumps(comparison.as_dict()))
+
+
+def test_the_page_is_whole_and_asks_for_nothing(written):
+    text = written.read_text()
+    page = Page(text)
+    assert page.open == []
+    assert text.startswith("<!doctype html>")
+    assert "://" not in text
+    assert "script" not in page.tags
+    assert "link" not in page.tags
+    assert not re.search(r"url\(|@import", text)
+    for tag, attributes in page.attributes:
+        assert tag == "img" or "src" not in attributes
+        assert not any(name.startswith("on") for name in attributes)
+        if "href" in attributes:
+            assert attributes["href"].startswith("#")
+    assert "default-src 'none'" in text
+
+
+def test_links_lead_to_a_place_and_labels_to_a_text(written):
+    attributes = [each for _, each in Page(written.read_text()).attributes]
+    identifiers = [each["id"] for each in attributes if "id" in each]
+    assert len(identifiers) == len(set(identifiers))
+    wanted = {each["href"][1:] for each in attributes if "href" in each}
+    wanted |= {each["aria-labelledby"] for each in attributes if "aria-labelledby" in each}
+    assert wanted <= set(identifiers)
+
+
+def test_every_figure_is_inside_with_a_text_in_its_place(written, comparison):
+    images = [each for tag, each in Page(written.read_text()).attributes if tag == "img"]
+    assert len(images) == len(draw_all(comparison))
+    for image in images:
+        kind, _, content = image["src"].partition(",")
+        assert kind == "data:image/svg+xml;base64"
+        ElementTree.fromstring(base64.b64decode(content))
+        assert len(image["alt"]) > 60
+        assert "Deep ensemble" in image["alt"]
+        assert int(image["width"]) > int(image["height"]) > 0
+
+
+def test_headings_go_down_one_step_at_a_time(written):
+    levels = [int(tag[1]) for tag in Page(written.read_text()).tags if re.fullmatch(r"h\d", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(below - above <= 1 for above, below in pairwise(levels))
+
+
+def test_header_cells_say_what_they_head(written):
+    heads = [each for tag, each in Page(written.read_text()).attributes if tag == "th"]
+    assert len(heads) > 30
+    assert all(each.get("scope") in {"row", "col", "colgroup"} for each in heads)
+
+
+def test_every_score_and_cost_is_on_the_page(written, comparison):
+    said = words(Page(written.read_text()))
+    for row in summarise(comparison):
+        assert row.name in said
+        for column in COLUMNS:
+            assert row.cells[column.key].text in said
+    for run in comparison.runs:
+        for accuracy in run.scores["member_accuracies"]:
+            assert f"{accuracy:.4f}" in said
+        for column in COLUMNS[:6]:
+            assert shown(value(run, column), column) in said
+
+
+def test_the_best_is_marked_in_words_too(comparison):
+    best = sum(cell.best for row in summarise(comparison) for cell in row.cells.values())
+    assert words(page_of(comparison)).count("(best)") == best > 0
+    alone = replace(comparison, runs=comparison.of("deep"))
+    assert "(best)" not in words(page_of(alone))
+
+
+def test_the_page_says_that_calls_flatter(comparison):
+    assert "Forward calls alone flatter an ensemble" in words(page_of(comparison))
+
+
+def test_names_from_the_data_never_run(tmp_path):
+    data = toy(name=HOSTILE, feature_names=(HOSTILE, '"><img src=x onerror=alert(1)>'),
+               class_names=(HOSTILE, "'b'"))  # fmt: skip
+    hostile = compared(data, methods=("batch",))
+    hostile.recipe, hostile.explanation = HOSTILE, HOSTILE
+    hostile.failures.append(HOSTILE)
+    hostile.printed[HOSTILE] = ([0.5], [0.25])
+    text = write_report(hostile, tmp_path).read_text()
+    page = Page(text)
+    assert "script" not in page.tags
+    assert "<script" not in text
+    assert page.text.count(HOSTILE) >= 6
+    assert not any("onerror" in attributes for _, attributes in page.attributes)
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["data"]["name"] == HOSTILE
+
+
+def test_a_file_name_that_is_no_text_still_gives_a_page(tmp_path):
+    odd = compared(toy(features=1, name="\udcff.csv"), methods=("single",))
+    assert ".csv" in write_report(odd, tmp_path).read_text(encoding="utf-8")
+
+
+def test_interruption_and_failures_are_said(comparison):
+    broken = replace(comparison, interrupted=True, failures=["deep, seed 1: the loss is NaN"])
+    said = words(page_of(broken))
+    assert "Interrupted." in said
+    assert "deep, seed 1: the loss is NaN" in said
+    assert "Interrupted." not in words(page_of(comparison))
+    assert "failed" not in words(page_of(comparison))
+
+
+def test_no_finished_run_still_gives_a_page(comparison, tmp_path):
+    text = write_report(replace(comparison, runs=[], interrupted=True), tmp_path).read_text()
+    assert "No training came to its end" in text
+
+
+def test_a_recipe_shows_its_explanation_and_both_losses(comparison):
+    recipe = replace(
+        comparison,
+        recipe="notebook",
+        explanation="It is because of the logits.",
+        printed={"member 1": ([0.2620, 0.0527], [0.26203, 0.0531]), "member 2": ([], [0.1])},
+    )
+    said = words(page_of(recipe))
+    assert "It is because of the logits." in said
+    assert "1 0.2620 0.2620 0 - 0.1000 -" in said
+    assert "2 0.0527 0.0531 +0.0004 - - -" in said
+    assert "batchensemble compare --recipe notebook" in said
+    assert "member 1" not in words(page_of(comparison))
+
+
+def test_seeds_have_a_table_of_their_own_only_if_there_are_several(comparison):
+    assert "Each run" in page_of(comparison).text
+    once = replace(comparison, runs=[run for run in comparison.runs if run.seed == 0])
+    assert "Each run" not in page_of(once).text
+    assert "One seed." in page_of(once).text
+
+
+def test_numbers_that_json_lacks_become_null(comparison, tmp_path):
+    run = comparison.runs[0]
+    history = replace(run.history, losses=[math.nan], validation_nll=[math.inf])
+    write_report(replace(comparison, runs=[replace(run, history=history)]), tmp_path)
+    text = (tmp_path / "results.json").read_text()
+    assert "NaN" not in text
+    assert "Infinity" not in text
+    assert json.loads(text)["runs"][0]["history"]["losses"] == [None]
+    assert finite((1, -math.inf, "NaN")) == [1, None, "NaN"]
+
+
+def test_a_place_that_cannot_be_written_is_an_os_error(comparison, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OSError, match="file"):
+        write_report(comparison, tmp_path / "file" / "out")
+    (tmp_path / "out" / "report.html").mkdir(parents=True)
+    with pytest.raises(OSError, match=r"report\.html"):
+        write_report(comparison, tmp_path / "out")
+    assert not list((tmp_path / "out").rglob("*.part"))
+
+
+def test_the_command_makes_the_comparison_again(comparison):
+    moons = replace(comparison.data, name="moons")
+    settings = Settings(members=4, epochs=2, lr=0.01, hidden=(64, 32), seeds=3)
+    assert command(Comparison(settings, moons, None)) == (
+        "batchensemble compare --data moons --methods single,deep,batch,mimo --members 4 "
+        "--epochs 2 --batch-size 128 --lr 0.01 --hidden 64,32 --seeds 3"
+    )
+    slow = replace(settings, cooldown=0.5)
+    assert " --cooldown 0.5 " in command(Comparison(slow, moons, None))
+    table = replace(comparison.data, name="my plants.csv")
+    assert "--data 'my plants.csv' --target COLUMN" in command(Comparison(settings, table, None))
+
+
+def predicted(comparison, method, right):
+    """Return a run that gives each true class of two the probabilities ``right``."""
+    labels = comparison.data.held_out[1]
+    probs = np.empty((len(labels), 1, 2))
+    probs[np.arange(len(labels)), 0, labels] = right
+    probs[np.arange(len(labels)), 0, 1 - labels] = 1 - np.asarray(right)
+    prediction = Prediction(probs)
+    run = comparison.of(method)[0]
+    return replace(run, prediction=prediction, scores=score(prediction, labels), plane=None)
+
+
+def test_the_verdict_names_the_best_and_says_when_it_is_too_close():
+    base = compared(toy(), methods=("single", "deep"))
+    noise = np.random.default_rng(0).uniform(0.4, 0.8, 60)
+
+    def said(single, deep) -> str:
+        runs: list[Run] = [predicted(base, "single", single), predicted(base, "deep", deep)]
+        both = replace(base, runs=runs)
+        return verdict(both, summarise(both))
+
+    clear = said(np.full(60, 0.5), np.full(60, 0.9))
+    assert clear.startswith("Deep ensemble has the lowest NLL, 0.1054 nats on 60 held-out examples")
+    assert "0.5878 below the single network; it takes 2.00 times the parameters" in clear
+    assert "too little to tell apart" in said(noise[::-1], noise + 0.001)
+    assert said(np.full(60, 0.9), np.full(60, 0.5)).startswith(
+        "No ensemble has a lower NLL than the single network, 0.1054 nats"
+    )
+
+
+def test_members_that_are_worse_alone_are_pointed_out(comparison):
+    run = comparison.of("deep")[0]
+    scores = {**run.scores, "accuracy": 0.9, "member_accuracies": [0.5, 0.7]}
+    odd = replace(comparison, runs=[replace(run, scores=Scores(scores))])
+    assert "right in 50.00% to 70.00% of the examples one by one and in 90.00%" in words(
+        page_of(odd)
+    )
+    assert "worse alone" in page_of(odd).text
