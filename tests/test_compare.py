@@ -102,6 +102,7 @@ def test_the_dictionary_is_json_and_holds_what_was_done(finished):
         "held_out_examples": 15,
         "feature_names": ["f0", "f1", "f2"],
         "class_names": ["a", "b", "c"],
+        "target": None,
         "standardised": True,
     }
     assert described["versions"]["torch"] == torch.__version__

@@ -169,5 +169,16 @@ def test_a_bad_batch_size_is_refused(batch_size):
 
 def test_outputs_that_are_no_classes_are_refused():
     model = be.BatchEnsemble(nn.Sequential(nn.Linear(4, 4), nn.Unflatten(-1, (2, 2))), 3)
-    with pytest.raises(ValueError, match=r"\[batch, members, classes\], .* \[20, 3, 2, 2\]"):
+    with pytest.raises(ValueError, match=r"\[batch, members, classes\] .* \[20, 3, 2, 2\]"):
         be.predict(model, X)
+
+
+def test_one_output_is_no_class_probability():
+    with pytest.raises(ValueError, match="at least 2 classes"):
+        be.predict(be.Single(nn.Linear(4, 1)), X)
+
+
+def test_a_dataset_is_read_in_its_order():
+    model = build("batch")
+    expected = be.predict(model, X).member_probs
+    np.testing.assert_allclose(be.predict(model, TensorDataset(X, Y)).member_probs, expected)

@@ -254,8 +254,8 @@ def test_the_command_makes_the_comparison_again(comparison):
     )
     slow = replace(settings, cooldown=0.5)
     assert " --cooldown 0.5 " in command(Comparison(slow, moons, None))
-    table = replace(comparison.data, name="my plants.csv")
-    assert "--data 'my plants.csv' --target COLUMN" in command(Comparison(settings, table, None))
+    table = replace(comparison.data, name="my plants.csv", target="kind")
+    assert "--data 'my plants.csv' --target kind" in command(Comparison(settings, table, None))
 
 
 def predicted(comparison, method, right):

@@ -436,6 +436,11 @@ def test_a_plain_network_is_refused_with_the_way_to_wrap_it():
         be.fit(mlp(), (X, Y))
 
 
+def test_a_network_of_one_output_is_refused():
+    with pytest.raises(ValueError, match="one output for each class, at least 2"):
+        be.fit(be.Single(nn.Linear(4, 1)), (torch.zeros(3, 4), torch.zeros(3, dtype=torch.long)))
+
+
 def test_a_network_without_anything_to_train_is_refused():
     with pytest.raises(ValueError, match="no parameters to train"):
         be.fit(be.Single(mlp().requires_grad_(False)), (X, Y))

@@ -264,7 +264,7 @@ def _announce(run: Run) -> None:
 
 def _finish(comparison: Comparison, folder: Path, *, as_json: bool, quiet: bool) -> None:
     """Write what was compared and print it."""
-    from batchensemble.report import write_report
+    from batchensemble.report import finite, write_report
     from batchensemble.terminal import comparison_table, printed_losses_table
 
     for failure in comparison.failures:
@@ -275,7 +275,7 @@ def _finish(comparison: Comparison, folder: Path, *, as_json: bool, quiet: bool)
     report = write_report(comparison, folder)
     console = Console()
     if as_json:
-        print(json.dumps(comparison.as_dict()))
+        print(json.dumps(finite(comparison.as_dict())))
     elif not quiet:
         if comparison.printed:
             console.print(printed_losses_table(comparison))

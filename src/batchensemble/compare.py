@@ -168,6 +168,7 @@ class Comparison:
             "failures": self.failures,
             "data": {
                 "name": self.data.name,
+                "target": self.data.target,
                 "training_examples": len(self.data.train[0]),
                 "held_out_examples": len(self.data.held_out[0]),
                 "feature_names": list(self.data.feature_names),

@@ -80,8 +80,7 @@ def convert(network: nn.Module, members: int, rules: Rules) -> nn.Module:
         TypeError: ``network`` is not a module.
         ValueError: a layer with weights has no twin; the sentence names it.
     """
-    if not isinstance(network, nn.Module):
-        raise TypeError(f"network must be a torch.nn.Module, got {type(network).__name__}")
+    check_network(network)
     rules.check(network)
     twins: dict[nn.Module, nn.Module] = {}
 
@@ -187,6 +186,12 @@ def takes_any_leading_axes(network: nn.Module) -> bool:
     if type(network) is nn.Sequential:
         return all(takes_any_leading_axes(module) for module in network)
     return type(network) in (RankOneLinear, StackedLinear, nn.Linear, nn.Identity, *POINTWISE)
+
+
+def check_network(network: Any) -> None:
+    """Raise ``TypeError`` for anything but a module."""
+    if not isinstance(network, nn.Module):
+        raise TypeError(f"network must be a torch.nn.Module, got {type(network).__name__}")
 
 
 def replace(network: nn.Module, name: str, module: nn.Module) -> nn.Module:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ class Data:
         class_names: one a class number.
         standardised: whether the columns were brought to mean 0 and deviation 1, both measured
             on the training part.
+        target: the column of labels, for a file.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Data:
     feature_names: tuple[str, ...]
     class_names: tuple[str, ...]
     standardised: bool
+    target: str | None = None
 
     @property
     def features(self) -> int:
@@ -87,7 +89,8 @@ def load(source: str, target: str | None = None) -> Data:
     if target is None:
         raise ValueError(f"target is missing: name the column of {source} that holds the labels")
     table = read_table(path, target)
-    return _split(path.name, table.features, table.labels, table.feature_names, table.class_names)
+    split = _split(path.name, table.features, table.labels, table.feature_names, table.class_names)
+    return replace(split, target=target)
 
 
 def _moons() -> Data:

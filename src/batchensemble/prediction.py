@@ -12,12 +12,12 @@ import torch
 from jaxtyping import Float, Int
 from scipy.special import entr
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from batchensemble.batches import make_batches
 from batchensemble.checks import whole_number
 from batchensemble.ensembles import Ensemble
-from batchensemble.training import PREDICTION_BATCH, check_inputs_fit, place_of
+from batchensemble.training import PREDICTION_BATCH, check_ensemble, check_inputs_fit, place_of
 
 Members = Float[np.ndarray, "examples members classes"]
 Probabilities = Float[np.ndarray, "examples classes"]
@@ -88,8 +88,8 @@ def predict(model: Ensemble, X: Any, *, batch_size: int = PREDICTION_BATCH) -> P
 
     Args:
         model: any ensemble whose outputs are logits, ``[batch, members, classes]``.
-        X: an array or tensor ``[examples, features...]``, or a ``DataLoader`` of inputs or of
-            pairs whose first part are the inputs.
+        X: an array or tensor ``[examples, features...]``, or a ``Dataset`` or ``DataLoader`` of
+            inputs or of pairs whose first part are the inputs.
         batch_size: examples a forward pass; a ``DataLoader`` has its own.
 
     Raises:
@@ -102,7 +102,10 @@ def predict(model: Ensemble, X: Any, *, batch_size: int = PREDICTION_BATCH) -> P
         >>> predict(model, np.zeros((5, 2))).member_probs.shape
         (5, 4, 3)
     """
+    check_ensemble(model)
     whole_number("batch_size", batch_size)
+    if isinstance(X, Dataset):
+        X = DataLoader(X, batch_size)
     if isinstance(X, DataLoader):
         device = place_of(model)["device"]
         parts = (batch[0] if isinstance(batch, (tuple, list)) else batch for batch in X)
@@ -119,6 +122,7 @@ def predict_pairs(model: Ensemble, data: Any) -> tuple[Prediction, Int[np.ndarra
         model: any ensemble.
         data: a pair ``(X, y)``, a ``Dataset`` or a ``DataLoader`` of pairs.
     """
+    check_ensemble(model)
     batches = make_batches(data, PREDICTION_BATCH, **place_of(model))
     labels: list[Tensor] = []
 
@@ -149,10 +153,10 @@ def _prediction(model: Ensemble, batches: Iterable[Tensor]) -> Prediction:
 
 def _member_probs(model: Ensemble, inputs: Tensor, *, first: bool) -> Members:
     logits = check_inputs_fit(model, inputs) if first else model(inputs)
-    if logits.dim() != 3:
+    if logits.dim() != 3 or logits.shape[-1] < 2:
         raise ValueError(
-            "prediction takes outputs of shape [batch, members, classes], the network gives "
-            f"{list(logits.shape)}"
+            "prediction takes outputs of shape [batch, members, classes] with at least 2 classes, "
+            f"the network gives {list(logits.shape)}"
         )
     # float64: a confident float32 softmax rounds to 0, whose log is infinite.
     probs: Members = logits.double().softmax(-1).cpu().numpy()

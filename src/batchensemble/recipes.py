@@ -38,9 +38,9 @@ MEMBERS = 3
 # Loss of the last batch of each epoch, as the notebook prints it; the last five of BatchEnsemble
 # are cut off in its text and come from a re-run.
 NOTEBOOK_LOSSES = {
-    "ensemble member 1": "2620 0527 1919 0583 0346 0740 0430 0722 0916 0698",
-    "ensemble member 2": "1035 1127 1962 0441 0823 0956 0649 1649 0846 1114",
-    "ensemble member 3": "0909 0889 1157 1122 1417 0681 0268 0825 0891 0462",
+    "deep, member 1": "2620 0527 1919 0583 0346 0740 0430 0722 0916 0698",
+    "deep, member 2": "1035 1127 1962 0441 0823 0956 0649 1649 0846 1114",
+    "deep, member 3": "0909 0889 1157 1122 1417 0681 0268 0825 0891 0462",
     "BatchEnsemble": "2637 1423 2917 1985 1700 0686 1220 0504 0966 0234",
 }
 
@@ -137,7 +137,7 @@ def _deep_ensemble(
     """Train the members one after the other, each built just before its training."""
     singles, histories = [], {}
     for number in range(1, MEMBERS + 1):
-        label = f"ensemble member {number}"
+        label = f"deep, member {number}"
         single = Single(_network(comparison))
         histories[label] = _fit(comparison, single, label, progress)
         singles.append(single.member(0))

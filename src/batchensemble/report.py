@@ -15,7 +15,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from batchensemble.compare import Comparison, Run, Settings, versions
-from batchensemble.data import NAMED
 from batchensemble.plots import METHOD_STYLES, draw_all, save_all
 from batchensemble.plots.saving import replace_file
 from batchensemble.summary import (
@@ -141,7 +140,7 @@ def render(comparison: Comparison, figures: dict[str, Figure], images: dict[str,
         settings=_settings(comparison.settings),
         versions=versions(),
         command=command(comparison),
-        from_file=comparison.recipe is None and comparison.data.name not in NAMED,
+        from_file=comparison.data.target is not None,
     )
 
 
@@ -227,17 +226,14 @@ def member_check(comparison: Comparison, row: Row) -> str:
 
 
 def command(comparison: Comparison) -> str:
-    """Return the command line that makes this comparison again, for a POSIX shell.
-
-    The label column of a file is not part of a comparison; ``COLUMN`` stands in its place.
-    """
+    """Return the command line that makes this comparison again, for a POSIX shell."""
     parts = ["batchensemble", "compare"]
     settings, data = comparison.settings, comparison.data
     if comparison.recipe is not None:
         return shlex.join([*parts, "--recipe", comparison.recipe])
     parts += ["--data", data.name]
-    if data.name not in NAMED:
-        parts += ["--target", "COLUMN"]
+    if data.target is not None:
+        parts += ["--target", data.target]
     parts += ["--methods", ",".join(settings.methods), "--members", str(settings.members)]
     parts += ["--epochs", str(settings.epochs), "--batch-size", str(settings.batch_size)]
     parts += ["--lr", str(settings.lr)]

@@ -147,11 +147,7 @@ def fit(
         >>> len(fit(model, (X, y), epochs=2).losses)
         2
     """
-    if not isinstance(model, Ensemble):
-        raise TypeError(
-            f"model must be an ensemble such as batchensemble.BatchEnsemble(network, members=4), "
-            f"got {type(model).__name__}"
-        )
+    check_ensemble(model)
     epochs, lr = whole_number("epochs", epochs), positive_number("lr", lr)
     batch_size = whole_number("batch_size", batch_size)
     objective = _objective(model, loss, loss_on)
@@ -257,6 +253,15 @@ def held_out_nll(model: Ensemble, batches: Batches) -> float:
         return torch.cat([ensemble_nll(model(x), y) for x, y in batches]).mean().item()
 
 
+def check_ensemble(model: Any) -> None:
+    """Raise ``TypeError`` for anything but an ensemble."""
+    if not isinstance(model, Ensemble):
+        raise TypeError(
+            f"model must be an ensemble such as batchensemble.BatchEnsemble(network, members=4) or "
+            f"batchensemble.Single(network), got {type(model).__name__}"
+        )
+
+
 def check_batch(model: Ensemble, objective: Objective, inputs: Tensor, targets: Tensor) -> None:
     """Try one batch without training.
 
@@ -304,6 +309,11 @@ def check_classes(model: Ensemble, batches: Batches | None) -> None:
     if not isinstance(batches, ArrayBatches):
         return
     classes = check_inputs_fit(model, batches.inputs[:1]).shape[-1]
+    if classes < 2:
+        raise ValueError(
+            f"the cross-entropy takes one output for each class, at least 2, the network has "
+            f"{classes}; give the last layer as many outputs as there are classes"
+        )
     highest = int(batches.targets.max())
     if highest >= classes:
         raise ValueError(

@@ -10,7 +10,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from batchensemble.checks import whole_number
-from batchensemble.convert import Reset, draw_copies, stack
+from batchensemble.convert import Reset, check_network, draw_copies, stack
 from batchensemble.ensembles.base import Ensemble, count_parameters
 
 
@@ -39,6 +39,7 @@ class DeepEnsemble(Ensemble):
 
     def __init__(self, network: nn.Module, members: int, *, reset: Reset | None = None) -> None:
         members = whole_number("members", members)
+        check_network(network)
         networks = draw_copies(network, members, reset)
         super().__init__(stack(networks), members, count_parameters(network))
 

@@ -9,7 +9,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from batchensemble.checks import fraction, whole_number
-from batchensemble.convert import replace
+from batchensemble.convert import check_network, replace
 from batchensemble.ensembles.base import Ensemble, ModuleReport, count_parameters
 from batchensemble.layers.linear import plain_linear
 
@@ -48,6 +48,7 @@ class MIMO(Ensemble):
         batch_repetition: int = 1,
     ) -> None:
         members = whole_number("members", members)
+        check_network(network)
         first, last = _ends(network)
         widened = _widen(copy.deepcopy(network), first, inputs=members)
         widened = _widen(widened, last, outputs=members)

@@ -6,6 +6,7 @@ import copy
 
 from torch import nn
 
+from batchensemble.convert import check_network
 from batchensemble.ensembles.base import Ensemble, count_parameters
 
 
@@ -23,4 +24,5 @@ class Single(Ensemble):
     """
 
     def __init__(self, network: nn.Module) -> None:
+        check_network(network)
         super().__init__(copy.deepcopy(network), 1, count_parameters(network))
