@@ -108,6 +108,8 @@ def accuracy_time(comparison: Comparison, ax: Axes | None = None) -> Axes:
     ax.set(xlabel="training time (seconds)", ylabel="held-out accuracy")
     ax.margins(0.12)
     ax.set_xlim(left=0)
+    low, high = ax.get_ylim()
+    ax.set_ylim(max(low, 0.0), min(high, 1.002))  # a share; a little air for a marker at 1
     ax.grid()
     method_legend(ax, comparison.methods, line="none", markersize=9)
     return ax
