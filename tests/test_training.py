@@ -436,6 +436,11 @@ def test_a_plain_network_is_refused_with_the_way_to_wrap_it():
         be.fit(mlp(), (X, Y))
 
 
+def test_a_seed_beyond_what_torch_takes_is_refused():
+    with pytest.raises(ValueError, match=r"seed must be below 2\*\*63"):
+        be.fit(build("single"), (X, Y), seed=2**70)
+
+
 def test_a_network_of_one_output_is_refused():
     with pytest.raises(ValueError, match="one output for each class, at least 2"):
         be.fit(be.Single(nn.Linear(4, 1)), (torch.zeros(3, 4), torch.zeros(3, dtype=torch.long)))

@@ -375,7 +375,8 @@ def _random_state(seed: int | None, device: torch.device) -> Iterator[None]:
     if seed is None:
         yield
         return
-    whole_number("seed", seed, at_least=0)
+    if whole_number("seed", seed, at_least=0) >= 2**63:
+        raise ValueError(f"seed must be below 2**63, got {seed}")
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
