@@ -326,9 +326,9 @@ def make_plane(data: Data) -> Plane | None:
 
 def versions() -> dict[str, str]:
     """Return the versions that a result depends on."""
-    packages = ("batchensemble", "torch", "numpy", "scikit-learn")
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        **{package: version(package) for package in packages},
+        "torch": torch.__version__,  # names the build, CPU or CUDA, as well
+        **{package: version(package) for package in ("batchensemble", "numpy", "scikit-learn")},
     }
