@@ -1,6 +1,6 @@
 """Quality and training time on two moons, beside the notebook's own loop and the Bayes limit.
 
-    python benchmarks/two_moons.py            # about 3 minutes on 2 cores
+    python benchmarks/two_moons.py            # about 4 minutes on 2 cores
     python benchmarks/two_moons.py --quick    # fewer repetitions
 
 Times are ratios to the notebook's training loop (three members in turn, its DataLoader, its Adam),
@@ -65,7 +65,7 @@ def quality_table(data: Data, seeds: int) -> Table:
     """Return NLL, ECE and accuracy of each method beside what is to reach and the limit."""
     comparison = compare(data, Settings(seeds=seeds))
     constant = compare(data, Settings(seeds=seeds, cooldown=0.0))
-    original = notebook().of("batch")[0].scores
+    originals = notebook().runs
     accuracy, nll = bayes_limit(*data.held_out)
     table = Table(
         title=f"Two moons, 6,000 held-out points, {seeds} seeds: mean ± deviation (to reach)"
@@ -78,8 +78,9 @@ def quality_table(data: Data, seeds: int) -> Table:
             cells.append(f"{_spread(comparison, method, name)} ({'-' if bar is None else bar})")
         table.add_row(METHOD_NAMES[method], *cells, _spread(constant, method, "nll"))
     table.add_section()
-    scores = (f"{original[name]:.4f}" for name in ("nll", "ece", "accuracy"))
-    table.add_row("the notebook's BatchEnsemble", *scores, "")
+    for run in originals:
+        scores = (f"{run.scores[name]:.4f}" for name in ("nll", "ece", "accuracy"))
+        table.add_row(f"the notebook's {METHOD_NAMES[run.method]}", *scores, "")
     table.add_row("Bayes-optimal classifier", f"{nll:.4f}", "", f"{accuracy:.4f}", "")
     return table
 
