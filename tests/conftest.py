@@ -1,7 +1,17 @@
 """What all tests share."""
 
+import pytest
 import torch
+from jaxtyping import config
 
 # The networks of the tests are so small that a second thread only waits for the first, for seconds
 # where the machine is busy with something else.
 torch.set_num_threads(1)
+
+
+@pytest.fixture
+def as_users_run_it():
+    """Switch off the type checker of the tests, which would speak before our sentences."""
+    config.update("jaxtyping_disable", True)
+    yield
+    config.update("jaxtyping_disable", False)

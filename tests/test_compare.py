@@ -6,7 +6,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from jaxtyping import config
 from torch import nn
 
 import batchensemble as be
@@ -206,14 +205,6 @@ def test_the_settings_by_default_are_the_notebooks():
     assert settings.methods == ("single", "deep", "batch", "mimo")
     assert (settings.members, settings.epochs, settings.batch_size) == (3, 10, 128)
     assert (settings.lr, settings.hidden) == (1e-3, (128, 128))
-
-
-@pytest.fixture
-def as_users_run_it():
-    """Switch off the type checker of the tests, which would speak before our sentences."""
-    config.update("jaxtyping_disable", True)
-    yield
-    config.update("jaxtyping_disable", False)
 
 
 @pytest.mark.usefixtures("as_users_run_it")

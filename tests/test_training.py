@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from jaxtyping import config
 from sklearn.datasets import make_moons
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -331,14 +330,6 @@ def test_a_diverging_training_says_so_with_its_epoch_and_learning_rate():
     model = build("single")
     with pytest.raises(FloatingPointError, match=r"diverged: .* epoch \d+; .* below 1e\+200"):
         be.fit(model, (X, Y), epochs=20, lr=1e200)
-
-
-@pytest.fixture
-def as_users_run_it():
-    """Switch off the type checker of the tests, which would speak before our sentences."""
-    config.update("jaxtyping_disable", True)
-    yield
-    config.update("jaxtyping_disable", False)
 
 
 NAN = float("nan")

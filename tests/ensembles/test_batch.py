@@ -121,13 +121,3 @@ def test_an_option_out_of_range_is_refused(options, sentence):
 def test_an_unknown_name_is_refused_with_the_nearest(options, sentence, as_users_run_it):
     with pytest.raises(ValueError, match=sentence):
         be.BatchEnsemble(mlp(), MEMBERS, **options)
-
-
-@pytest.fixture
-def as_users_run_it():
-    """Switch off the type checker of the tests, which would speak before our sentences."""
-    from jaxtyping import config
-
-    config.update("jaxtyping_disable", True)
-    yield
-    config.update("jaxtyping_disable", False)
