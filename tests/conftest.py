@@ -1,8 +1,15 @@
 """What all tests share."""
 
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from jaxtyping import config
+
+# Before torchmetrics, transformers or timm: they import torchvision where it is installed.
+sys.path.append(str(Path(__file__).parent / "zoo"))
+import torchvision_operators  # noqa: F401
 
 # The networks of the tests are so small that a second thread only waits for the first, for seconds
 # where the machine is busy with something else.
