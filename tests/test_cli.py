@@ -243,3 +243,73 @@ def test_help_does_not_import_torch(arguments):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "Usage" in done.stdout
+
+
+@pytest.fixture
+def my_networks(tmp_path, monkeypatch):
+    """Write a module of networks beside the user; return its name."""
+    (tmp_path / "networks_of_mine.py").write_text(
+        "import torch\n"
+        "from torch import nn\n\n"
+        "class Tied(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.words, self.head = nn.Embedding(9, 4), nn.Linear(4, 4)\n"
+        "    def forward(self, numbers):\n"
+        "        return self.head(self.words(numbers)) @ self.words.weight.T\n\n"
+        "def plain():\n"
+        "    return nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 2))\n\n"
+        "def number():\n"
+        "    return 3\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    yield "networks_of_mine"
+    sys.modules.pop("networks_of_mine", None)
+
+
+def test_inspect_shows_what_becomes_of_your_network(my_networks):
+    done = run("inspect", f"{my_networks}:plain", "--members", 4)
+    assert done.exit_code == 0, done.output
+    assert "4 members, 320 parameters" in " ".join(done.output.split())
+    assert "4 → 16" in done.output
+    assert "rank_one" in done.output
+    assert "Warning" not in done.output
+    more = run("inspect", f"{my_networks}:plain", "-m", 4, "--mode", "additive", "--rank", 2)
+    assert "4 members, 472 parameters" in " ".join(more.output.split())
+
+
+def test_inspect_warns_of_what_conversion_cannot_follow(my_networks):
+    done = run("inspect", f"{my_networks}:Tied")
+    assert done.exit_code == 0, done.output
+    text = " ".join(done.output.split())
+    assert "Warning: the network (Tied), line 2 of its forward" in text
+    assert "reads self.words.weight itself" in text
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+@pytest.mark.parametrize(
+    ("name", "options", "sentence"),
+    [
+        ("plian", [], "networks_of_mine has no 'plian'; did you mean 'plain'?"),
+        ("number", [], "must return a torch.nn.Module, got int"),
+        ("torch", [], "networks_of_mine:torch must work without arguments"),
+        ("plain", ["--members", "0"], "members must be at least 1, got 0"),
+        ("plain", ["--rank", "2"], "rank above 1 needs mode='additive'"),
+        ("plain", ["--mode", "aditive"], "did you mean 'additive'?"),
+    ],
+)
+def test_inspect_refuses_a_bad_network_with_a_sentence(my_networks, name, options, sentence):
+    done = run("inspect", f"{my_networks}:{name}", *options)
+    assert done.exit_code == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("Error: ")
+    assert sentence in done.stderr
+
+
+@pytest.mark.parametrize("path", ["no_such_package:make", "no_such_file.py", "torch.nn:"])
+def test_inspect_refuses_a_path_that_leads_nowhere(path):
+    done = run("inspect", path)
+    assert done.exit_code == 2
+    assert done.stderr.startswith("Error: ")
+    assert len(done.stderr.splitlines()) == 1

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import batchensemble as be
 
@@ -37,12 +38,20 @@ def test_an_ensemble_needs_nothing_heavy_beside_torch():
     assert done.returncode == 0, done.stderr
 
 
-def test_the_code_of_the_readme_runs():
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+@pytest.mark.parametrize("page", ["README.md", "docs/convert.md"])
+def test_the_code_of_a_page_runs_and_prints_what_it_says(page, capsys):
+    text = (ROOT / page).read_text()
+    blocks = re.findall(r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", text, flags=re.DOTALL)
     assert blocks
     names: dict = {}
-    for block in blocks:
-        exec(compile(block, "README.md", "exec"), names)
+    for code, said in blocks:
+        torch.manual_seed(0)
+        exec(compile(code, page, "exec"), names)
+        printed = capsys.readouterr().out
+        for line in said.splitlines():
+            # What varies between machines: the last digits of differences.
+            if line.strip() not in ("", "...") and "largest difference" not in line:
+                assert line in printed
 
 
 def test_the_versions_agree():

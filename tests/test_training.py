@@ -145,7 +145,7 @@ def test_the_history_has_an_entry_an_epoch(method, kind):
 
 
 def test_copies_count_as_a_call_each():
-    model = be.DeepEnsemble(mlp(nn.BatchNorm1d(8).double()), MEMBERS)
+    model = be.DeepEnsemble(mlp(), MEMBERS, stacked=False)
     assert be.fit(model, (X, Y), epochs=1, batch_size=25).forward_calls == [2 * MEMBERS]
 
 
@@ -440,3 +440,33 @@ def test_a_network_of_one_output_is_refused():
 def test_a_network_without_anything_to_train_is_refused():
     with pytest.raises(ValueError, match="no parameters to train"):
         be.fit(be.Single(mlp().requires_grad_(False)), (X, Y))
+
+
+class CentredRows(nn.Module):
+    """A network that mixes its rows, which conversion cannot see."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(X.shape[1], 2)
+
+    def forward(self, x):
+        hidden = self.layer(x)
+        return hidden - hidden.mean(0)
+
+
+def test_a_network_whose_members_are_not_what_they_seem_is_warned_of():
+    model = be.BatchEnsemble(CentredRows().double(), MEMBERS)
+    with pytest.warns(UserWarning, match=r"They part in 'the network' \(CentredRows\)"):
+        be.fit(model, (X, Y), epochs=1)
+
+
+def test_each_module_has_its_own_mode_again_after_training_and_prediction():
+    model = build("batch")
+    model.train()
+    model.network[0].eval()
+    modes = [module.training for module in model.modules()]
+    be.fit(model, (X, Y), epochs=1, validation=VALIDATION)
+    be.predict(model, X)
+    assert [module.training for module in model.modules()] == modes
+    assert True in modes
+    assert False in modes

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from batchensemble.ensembles import (
         Single as Single,
     )
+    from batchensemble.registry import twin as twin
 
 __version__ = "0.1.0"
 
@@ -44,6 +45,7 @@ _HOMES = {
     "predict": "prediction",
     "Scores": "metrics",
     "evaluate": "metrics",
+    "twin": "registry",
 }
 __all__ = [*sorted(_HOMES), "__version__"]
 

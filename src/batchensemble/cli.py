@@ -163,18 +163,37 @@ def compare(
 
 @app.command()
 def inspect(
+    network: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[PACKAGE.MODULE:FUNCTION]",
+            help="A function without arguments that returns your network, or the network itself. "
+            "Without it: the networks of a comparison.",
+        ),
+    ] = None,
     data: DataOption = "moons",
     target: TargetOption = None,
     methods: MethodsOption = "single,deep,batch,mimo",
     members: MembersOption = 3,
     hidden: HiddenOption = "128,128",
+    mode: Annotated[
+        str, typer.Option(help="For your network: multiplicative or additive.")
+    ] = "multiplicative",
+    rank: Annotated[int, typer.Option(help="For your network: vectors a member.", **WHOLE)] = 1,
 ) -> None:
-    """Print the networks of a comparison: what is shared, and what each member owns.
+    """Print what an ensemble shares and what each member owns, module by module.
 
-    [bold]Example[/bold]
+    [bold]Examples[/bold]
+
+      batchensemble inspect torchvision.models:resnet18 --members 4
+
+      batchensemble inspect my_package.networks:make --mode additive --rank 4
 
       batchensemble inspect --methods deep,batch --members 8
     """
+    if network is not None:
+        _inspect_network(network, members=members, mode=mode, rank=rank)
+        return
     try:
         settings = _settings(methods=methods, members=members, hidden=hidden)
         loaded = _load(data, target)
@@ -187,6 +206,23 @@ def inspect(
     console = Console()
     for method in settings.methods:
         console.print(ensemble_table(METHOD_NAMES[method], build(method, settings, loaded, seed=0)))
+
+
+def _inspect_network(path: str, **options: Any) -> None:
+    """Print what conversion makes of a user's network, and what may defeat it."""
+    from batchensemble.ensembles import BatchEnsemble
+    from batchensemble.inspection import find_network
+    from batchensemble.terminal import report_table
+
+    try:
+        report = BatchEnsemble(find_network(path), **options).report()
+    except (ValueError, TypeError, ImportError) as error:
+        _refuse(error)
+    # A pipe has no width, and a cut table no use.
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    console.print(report_table(f"BatchEnsemble of {path}", report))
+    for warning in report.warnings:
+        console.print(f"Warning: {warning}", markup=False)
 
 
 def main() -> None:

@@ -1,115 +1,132 @@
 """Any network into its ensemble twin, and each member out again as a plain network.
 
-A *twin* is what a plain layer becomes under one way to share its weights. The registry holds one
-function for each pair (class of layer, sharing); conversion walks the module tree, replaces the
-layers that hold weights by their twins, and leaves everything else as it is.
+Conversion walks the module tree once. A module that holds weights, or mixes the rows of a batch,
+becomes what its rule and the registry say; everything else stays as it is, and parameters that a
+module of the user's own holds stay shared.
 """
 
 from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, cast
 
+import torch
+import torch.nn.functional as F
 from torch import nn
-from torch.nn.modules.batchnorm import _NormBase
 
-from batchensemble.checks import nearest
-from batchensemble.layers import Independent, RankOneLinear, StackedLinear
+from batchensemble.layers import Independent, OneByOne, RankOne, RankOneLinear, StackedLinear, Twin
+from batchensemble.layers.initialisation import signs
+from batchensemble.layers.options import Options
+from batchensemble.registry import (
+    INDEPENDENT,
+    STACKED,
+    find,
+    holds_parameters,
+    is_lazy,
+    is_norm,
+    needs_twin,
+    refusal,
+    weight_hook,
+)
+from batchensemble.rules import Rules, Sharing
 
-Sharing = Literal["shared", "rank_one", "independent"]
 Reset = Callable[[nn.Module], None]
 
-RANK_ONE: dict[type[nn.Module], Callable[..., nn.Module]] = {nn.Linear: RankOneLinear}
-STACKED: dict[type[nn.Module], Callable[[Sequence[Any]], nn.Module]] = {nn.Linear: StackedLinear}
-
 POINTWISE = (nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.Dropout)
+SEQUENCE_LAYERS = (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
 
 
-@dataclass(frozen=True)
-class Rules:
-    """What the members share, by module name.
-
-    A name covers the module and all beneath it; ``independent`` and ``exclude`` are exceptions to
-    ``default``.
-    """
-
-    default: Sharing
-    independent: Collection[str] = ()
-    exclude: Collection[str] = ()
-    options: dict[str, Any] = field(default_factory=dict)  # arguments of the rank-one twins
-
-    def check(self, network: nn.Module) -> None:
-        """Raise ``ValueError`` for a name that ``network`` has not, or that is in both lists."""
-        known = [name for name, _ in network.named_modules()][1:]
-        for argument in ("independent", "exclude"):
-            names = getattr(self, argument)
-            if isinstance(names, str):
-                raise TypeError(f"{argument} must be a list of module names, got {names!r}")
-            for name in names:
-                if name not in known:
-                    raise ValueError(
-                        f"{argument} names {name!r}, but the network has no such module"
-                        f"{nearest(name, known) or '.'} Its modules are {', '.join(known)}"
-                    )
-        for name in set(self.independent) & set(self.exclude):
-            raise ValueError(f"{name!r} is in both independent and exclude; choose one")
-
-    def sharing(self, name: str) -> Sharing:
-        """Return what the members share of the module called ``name``; the nearest rule wins."""
-        while name:
-            if name in self.independent:
-                return "independent"
-            if name in self.exclude:
-                return "shared"
-            name = name.rpartition(".")[0]
-        return self.default
-
-
-def convert(network: nn.Module, members: int, rules: Rules) -> nn.Module:
-    """Return the ensemble twin of ``network``, which stays as it was.
+def convert(network: nn.Module, members: int, rules: Rules, *, inplace: bool = False) -> nn.Module:
+    """Return the ensemble twin of ``network``.
 
     Args:
         network: any module; a module used in two places stays one module.
         members: how many members (M).
-        rules: what they share. Layers that become independent are drawn anew for each member.
+        rules: what they share. Modules that become independent are drawn anew for each member.
+        inplace: change ``network`` itself; by default it stays as it was.
 
     Raises:
         TypeError: ``network`` is not a module.
-        ValueError: a layer with weights has no twin; the sentence names it.
+        ValueError: the network or a layer cannot be converted; the sentence names it.
     """
     check_network(network)
-    rules.check(network)
-    twins: dict[nn.Module, nn.Module] = {}
-
-    def walk(module: nn.Module, name: str) -> nn.Module:
-        if module not in twins:
-            twins[module] = _twin(module, name, members, rules)
-            if twins[module] is module:
-                for child_name, child in _children(module):
-                    path = f"{name}.{child_name}" if name else child_name
-                    setattr(module, child_name, walk(child, path))
-        return twins[module]
-
-    return walk(copy.deepcopy(network), "")
+    if not inplace:
+        network = _copied(network)
+    converted = _Conversion(network, members, rules).walk(network, "", rules.otherwise, None)
+    if rules.options.get("init") == "tabm":
+        _mirror_the_first_inputs(converted)
+    return converted
 
 
-def _twin(module: nn.Module, name: str, members: int, rules: Rules) -> nn.Module:
-    """Return the twin of one module, or the module itself where there is nothing to replace."""
-    sharing = rules.sharing(name)
-    if sharing == "shared" or not (_holds_weights(module) or name in rules.independent):
-        return module
-    if sharing == "independent":
-        return stack(draw_copies(module, members))
-    if type(module) not in RANK_ONE:
-        raise ValueError(
-            f"{name or 'the network'!r} is a {type(module).__name__} and holds weights, but only "
-            f"{', '.join(kind.__name__ for kind in RANK_ONE)} has a rank-one twin; name it in "
-            "independent= (a copy for each member) or exclude= (shared by all members)"
-        )
-    return RANK_ONE[type(module)](module, members, **rules.options)
+class _Conversion:
+    """One walk over a network: what became of each module so far."""
+
+    def __init__(self, network: nn.Module, members: int, rules: Rules) -> None:
+        self.members, self.rules = members, rules
+        self.explicit = rules.explicit(network)
+        self.one_by_one = rules.run_one_by_one(network)
+        self.options = Options(**rules.options)
+        self.done: dict[nn.Module, nn.Module] = {}
+
+    def walk(
+        self, module: nn.Module, name: str, sharing: Sharing, batch_axis: int | None
+    ) -> nn.Module:
+        """Return what becomes of ``module`` and all beneath it."""
+        if module in self.done:
+            return self.done[module]
+        sharing = self.explicit.get(module, sharing)
+        batch_axis = _batch_axis(module, batch_axis)
+        twin = self.twin(module, name, sharing, batch_axis)
+        if twin is None:
+            twin = module
+            for child_name, child in _children(module):
+                path = f"{name}.{child_name}" if name else child_name
+                module._modules[child_name] = self.walk(child, path, sharing, batch_axis)
+            _without_fast_path(module)
+        else:
+            twin.name = name  # type: ignore[assignment]
+        if module in self.one_by_one:
+            twin = OneByOne(twin, self.members, self._axis(batch_axis))
+            twin.name = name
+        self.done[module] = twin
+        return twin
+
+    def twin(
+        self, module: nn.Module, name: str, sharing: Sharing, batch_axis: int | None
+    ) -> nn.Module | None:
+        """Return the twin of one module, or ``None`` where there is nothing to replace."""
+        if sharing == "shared":
+            return None
+        axis = self._axis(batch_axis)
+        if sharing == "independent":
+            if module in self.explicit and not self._other_rules_beneath(module):
+                return stack(draw_copies(module, self.members), axis)
+            known = find(module)[0] is not None and needs_twin(module)
+            return stack(draw_copies(module, self.members), axis) if known else None
+        factory, own_forward = find(module)
+        if factory is None or not needs_twin(module):
+            return None
+        if is_norm(module) and self.options.norm == "shared" and not list(module.buffers()):
+            return None
+        reason = refusal(module)
+        if reason is not None:
+            raise ValueError(
+                f"{_called(name)} is a {type(module).__name__} that {reason}; or name it in "
+                "independent= (a copy for each member) or exclude= (shared by all members)"
+            )
+        twin = factory(module, self.members, **{**self.rules.options, "batch_axis": axis})
+        if own_forward:
+            twin.run_as_written()
+        return twin
+
+    def _axis(self, batch_axis: int | None) -> int:
+        return self.options.batch_axis if batch_axis is None else batch_axis
+
+    def _other_rules_beneath(self, module: nn.Module) -> bool:
+        beneath = [each for each in module.modules() if each is not module]
+        return any(self.explicit.get(each, "independent") != "independent" for each in beneath)
 
 
 def draw_copies(network: nn.Module, members: int, reset: Reset | None = None) -> list[nn.Module]:
@@ -135,46 +152,95 @@ def reset_parameters(network: nn.Module) -> None:
             weights stay.
     """
     for name, module in network.named_modules():
-        if not _holds_weights(module):
+        if not needs_twin(module):
             continue
         reset = getattr(module, "reset_parameters", getattr(module, "_reset_parameters", None))
         if reset is not None:
             reset()
-        elif next(module.parameters(recurse=False), None) is not None:
+        elif holds_parameters(module):
             warnings.warn(
-                f"{name or 'the network'!r} ({type(module).__name__}) has no reset_parameters(), "
+                f"{_called(name)} ({type(module).__name__}) has no reset_parameters(), "
                 "so all members start with the same weights there; give reset=, a function that "
                 "draws the weights of a network anew",
                 stacklevel=2,
             )
 
 
-def stack(networks: Sequence[nn.Module]) -> nn.Module:
+def stack(
+    networks: Sequence[nn.Module], batch_axis: int = 0, *, stacked: bool | None = None
+) -> nn.Module:
     """Return one module that runs all ``networks``, each on its member's rows.
 
-    Their weights are stacked, so that a layer is one batched product, where stacked twins cover
-    all of them; otherwise the networks run one after the other.
+    Args:
+        networks: one a member, of the same architecture.
+        batch_axis: the axis of the rows.
+        stacked: stack their weights, so that a layer is one batched product, or run the networks
+            one after the other. By default they are stacked where stacked twins cover all weights
+            and every module is torch's own, since a ``forward`` of the user's may do anything.
+
+    Raises:
+        ValueError: ``stacked=True`` and there are weights that cannot be stacked.
     """
     first = networks[0]
+    if type(first) in INDEPENDENT:
+        twin = INDEPENDENT[type(first)](networks)
+        if isinstance(twin, Twin) and twin.any_axis:
+            twin.batch_axis = batch_axis
+        return twin
+    if stacked is None:
+        stacked = not batch_axis and _is_torchs_own(first) and _stackable(first)
+    if not stacked:
+        return Independent(networks, batch_axis)
     if not _stackable(first):
-        return Independent(networks)
+        raise ValueError(
+            "the weights cannot be stacked: a layer has no stacked twin, or is used twice, or "
+            "shares a weight with another; leave stacked=None"
+        )
     result = copy.deepcopy(first)
-    for name in [name for name, module in first.named_modules() if type(module) in STACKED]:
+    for name in [name for name, module in first.named_modules() if needs_twin(module)]:
         layers = [network.get_submodule(name) for network in networks]
-        result = replace(result, name, STACKED[type(layers[0])](layers))
+        twin = INDEPENDENT[type(layers[0])](layers)
+        twin.name = name
+        result = replace(result, name, twin)
     return result
 
 
 def extract(network: nn.Module, index: int) -> nn.Module:
     """Return member ``index`` of a converted ``network`` as a plain network."""
-    result = copy.deepcopy(network)
-    members: dict[nn.Module, nn.Module] = {}
-    for name, twin in list(_twins(result, "")):
-        if twin not in members:
-            member: nn.Module = twin.member(index)  # type: ignore[operator]
-            members[twin] = member.train(twin.training)
-        result = replace(result, name, members[twin])
-    return result
+    return _members_replaced(copy.deepcopy(network), index, {})
+
+
+def _members_replaced(module: nn.Module, index: int, done: dict[nn.Module, nn.Module]) -> nn.Module:
+    """Replace all twins beneath ``module``, in place, by the plain layers of one member."""
+    if module in done:
+        return done[module]
+    if isinstance(module, OneByOne):
+        done[module] = _members_replaced(module.module, index, done)
+    elif is_twin(module):
+        done[module] = cast(Any, module).member(index)
+    else:
+        done[module] = module
+        for name, child in _children(module):
+            module._modules[name] = _members_replaced(child, index, done)
+        _with_fast_path(module)
+    return done[module]
+
+
+def twins(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Yield the names and twins of a converted network, not what is beneath a twin."""
+
+    def beneath(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:
+        if module in seen:
+            return
+        seen.add(module)
+        if is_twin(module):
+            yield name, module
+            return
+        for child_name, child in _children(module):
+            yield from beneath(child, f"{name}.{child_name}" if name else child_name)
+
+    seen: set[nn.Module] = set()
+    yield from beneath(network, "")
 
 
 def takes_any_leading_axes(network: nn.Module) -> bool:
@@ -185,13 +251,49 @@ def takes_any_leading_axes(network: nn.Module) -> bool:
     """
     if type(network) is nn.Sequential:
         return all(takes_any_leading_axes(module) for module in network)
+    if isinstance(network, Twin) and network.batch_axis:
+        return False
     return type(network) in (RankOneLinear, StackedLinear, nn.Linear, nn.Identity, *POINTWISE)
 
 
 def check_network(network: Any) -> None:
-    """Raise ``TypeError`` for anything but a module."""
+    """Check that ``network`` is one whose weights can be copied.
+
+    Raises:
+        TypeError: it is no module.
+        ValueError: a module's weights do not exist yet, or are made by a hook; it is named.
+    """
     if not isinstance(network, nn.Module):
         raise TypeError(f"network must be a torch.nn.Module, got {type(network).__name__}")
+    for name, module in network.named_modules():
+        if is_lazy(module):
+            raise ValueError(
+                f"{_called(name)} is a {type(module).__name__}, whose weights do not exist yet; "
+                "run the network once on an example before converting it"
+            )
+        hook = weight_hook(module)
+        if hook is not None:
+            raise ValueError(
+                f"{_called(name)} is a {type(module).__name__} whose weight is made by a hook, "
+                f"which torch cannot copy; use torch.nn.utils.parametrizations.{hook} instead, or "
+                f"merge it with torch.nn.utils.remove_{hook}"
+            )
+
+
+def same_architecture(networks: Sequence[nn.Module]) -> None:
+    """Raise ``ValueError`` for no networks, or for networks whose parameters differ in shape."""
+    if not networks:
+        raise ValueError("networks must hold at least one network, got none")
+    shapes = [
+        {name: tuple(parameter.shape) for name, parameter in network.named_parameters()}
+        for network in networks
+    ]
+    for index, other in enumerate(shapes):
+        if other != shapes[0]:
+            raise ValueError(
+                f"the networks must have the same architecture, but number {index} has the "
+                f"parameters {other} and number 0 has {shapes[0]}"
+            )
 
 
 def replace(network: nn.Module, name: str, module: nn.Module) -> nn.Module:
@@ -204,16 +306,21 @@ def replace(network: nn.Module, name: str, module: nn.Module) -> nn.Module:
 
 def is_twin(module: nn.Module) -> bool:
     """Tell whether ``module`` holds something of each member's own."""
-    return isinstance(module, (Independent, RankOneLinear, StackedLinear))
+    return isinstance(module, (Independent, Twin))
 
 
-def _twins(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:
-    """Yield the names and twins of a converted network, not what is beneath a twin."""
-    if is_twin(module):
-        yield name, module
-        return
-    for child_name, child in _children(module):
-        yield from _twins(child, f"{name}.{child_name}" if name else child_name)
+def _copied(network: nn.Module) -> nn.Module:
+    try:
+        return copy.deepcopy(network)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(
+            f"the network cannot be copied ({str(error).splitlines()[0]}); give inplace=True to "
+            "convert it in place"
+        ) from error
+
+
+def _called(name: str) -> str:
+    return repr(name or "the network")
 
 
 def _children(module: nn.Module) -> list[tuple[str, nn.Module]]:
@@ -221,15 +328,54 @@ def _children(module: nn.Module) -> list[tuple[str, nn.Module]]:
     return [(name, child) for name, child in module._modules.items() if child is not None]
 
 
-def _holds_weights(module: nn.Module) -> bool:
-    """Tell whether a module itself holds weights or mixes the rows of a batch (batch norm)."""
-    own = next(module.parameters(recurse=False), None) is not None
-    return own or isinstance(module, _NormBase)
+def _batch_axis(module: nn.Module, inherited: int | None) -> int | None:
+    """Return the axis of the rows within torch's Transformer modules, which know it."""
+    if isinstance(module, nn.Transformer):
+        return 0 if module.batch_first else 1
+    if isinstance(module, SEQUENCE_LAYERS):
+        return 0 if module.self_attn.batch_first else 1
+    if isinstance(module, (nn.TransformerEncoder, nn.TransformerDecoder)) and len(module.layers):
+        return _batch_axis(module.layers[0], inherited)
+    return inherited
+
+
+def _without_fast_path(module: nn.Module) -> None:
+    """Keep torch's encoders from reading weights behind the twins' backs, or nesting the rows."""
+    if not any(is_twin(each) for each in module.modules()):
+        return
+    if isinstance(module, nn.TransformerEncoderLayer):
+        module.activation_relu_or_gelu = 0
+    elif isinstance(module, nn.TransformerEncoder):
+        # The members keep it off: nested rows come back with zeros where others have numbers.
+        module.use_nested_tensor = False
+
+
+def _with_fast_path(module: nn.Module) -> None:
+    if isinstance(module, nn.TransformerEncoderLayer):
+        activation = module.activation
+        relu = activation in (F.relu, torch.relu) or isinstance(activation, nn.ReLU)
+        gelu = activation is F.gelu or isinstance(activation, nn.GELU)
+        module.activation_relu_or_gelu = 1 if relu else 2 if gelu else 0
+
+
+def _mirror_the_first_inputs(network: nn.Module) -> None:
+    """Give the inputs of the first rank-one layer random signs, as TabM does."""
+    for _, twin in twins(network):
+        for each in twin.modules():
+            if isinstance(each, RankOne) and each.layouts:
+                fast = each.fast_weights(next(iter(each.layouts)))
+                with torch.no_grad():
+                    fast.r.copy_(signs(fast.r))
+                return
+
+
+def _is_torchs_own(network: nn.Module) -> bool:
+    return all(type(module).__module__.startswith("torch.nn.") for module in network.modules())
 
 
 def _stackable(network: nn.Module) -> bool:
     """Tell whether stacked twins cover all weights of ``network``, each used by one module."""
-    holders = [module for module in network.modules() if _holds_weights(module)]
+    holders = [module for module in network.modules() if needs_twin(module)]
     if not all(type(module) in STACKED for module in holders):
         return False
     parameters = [parameter for module in holders for parameter in module.parameters()]

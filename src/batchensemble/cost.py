@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from batchensemble.batches import ArrayBatches
 from batchensemble.ensembles import Ensemble
 from batchensemble.losses import cross_entropy
+from batchensemble.modes import evaluating
 from batchensemble.training import History
 
 TIMED_REPETITIONS = 15
@@ -81,15 +82,13 @@ def multiply_adds(model: Ensemble, inputs: Tensor, targets: Tensor) -> tuple[flo
     draw = model.draw if model.own_examples else None
     batches = ArrayBatches(inputs, targets, len(inputs), draw=draw)
     [(rows, row_targets)] = batches
-    was_training = model.training
-    model.eval()  # the products are the same, and the statistics of batch norm stay
-    with FlopCounterMode(display=False) as training:
-        losses = cross_entropy(model(rows, per_member=model.own_examples), row_targets)
-        losses.sum().backward()
-    model.zero_grad()
-    with FlopCounterMode(display=False) as prediction, torch.no_grad():
-        model(inputs)
-    model.train(was_training)
+    with evaluating(model):  # the products are the same, and the statistics of batch norm stay
+        with FlopCounterMode(display=False) as training:
+            losses = cross_entropy(model(rows, per_member=model.own_examples), row_targets)
+            losses.sum().backward()
+        model.zero_grad()
+        with FlopCounterMode(display=False) as prediction, torch.no_grad():
+            model(inputs)
     per_example = 2 * len(inputs)
     return (
         training.get_total_flops() / per_example,
@@ -100,14 +99,11 @@ def multiply_adds(model: Ensemble, inputs: Tensor, targets: Tensor) -> tuple[flo
 def milliseconds_per_1000(model: Ensemble, inputs: Tensor) -> float:
     """Return the median time of one forward pass of 1,000 examples, in milliseconds."""
     rows = inputs.repeat(-(-1000 // len(inputs)), *[1] * (inputs.dim() - 1))[:1000]
-    was_training = model.training
-    model.eval()
     seconds = []
-    with torch.no_grad():
+    with evaluating(model), torch.no_grad():
         model(rows)
         for _ in range(TIMED_REPETITIONS):
             start = time.perf_counter()
             model(rows)
             seconds.append(time.perf_counter() - start)
-    model.train(was_training)
     return 1000 * statistics.median(seconds)

@@ -14,10 +14,12 @@ from scipy.special import entr
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from batchensemble.admission import check_ensemble, check_inputs_fit, place_of
 from batchensemble.batches import make_batches
 from batchensemble.checks import whole_number
 from batchensemble.ensembles import Ensemble
-from batchensemble.training import PREDICTION_BATCH, check_ensemble, check_inputs_fit, place_of
+from batchensemble.modes import evaluating
+from batchensemble.training import PREDICTION_BATCH
 
 Members = Float[np.ndarray, "examples members classes"]
 Probabilities = Float[np.ndarray, "examples classes"]
@@ -136,16 +138,10 @@ def predict_pairs(model: Ensemble, data: Any) -> tuple[Prediction, Int[np.ndarra
 
 
 def _prediction(model: Ensemble, batches: Iterable[Tensor]) -> Prediction:
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            parts = [
-                _member_probs(model, inputs, first=number == 0)
-                for number, inputs in enumerate(batches)
-            ]
-    finally:
-        model.train(was_training)
+    with evaluating(model), torch.no_grad():
+        parts = [
+            _member_probs(model, inputs, first=number == 0) for number, inputs in enumerate(batches)
+        ]
     if not parts:
         raise ValueError("there must be at least one example to predict, got none")
     return Prediction(np.concatenate(parts))

@@ -24,7 +24,7 @@ from batchensemble.compare import (
 )
 from batchensemble.data import Data, load, plane_data
 from batchensemble.ensembles import MIMO, BatchEnsemble, DeepEnsemble, Single
-from batchensemble.layers import RankOneLinear
+from batchensemble.layers import FastWeights
 from batchensemble.metrics import BINS, Labels, Scores
 from batchensemble.prediction import Prediction
 from batchensemble.training import History, fit
@@ -122,7 +122,7 @@ def _undrawn_network(data: Data) -> nn.Sequential:
     )
 
 
-def _notebook_layer(layer: RankOneLinear) -> None:
+def _notebook_layer(layer: FastWeights) -> None:
     """Draw a layer as the notebook does: W, then r, then s; biases are zero."""
     assert layer.bias is not None
     layer.weight.normal_(std=0.1)

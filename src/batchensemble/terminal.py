@@ -7,6 +7,7 @@ from rich.table import Table
 
 from batchensemble.compare import Comparison
 from batchensemble.ensembles import Ensemble
+from batchensemble.inspection import Report
 from batchensemble.summary import COST, QUALITY, summarise
 
 
@@ -49,18 +50,27 @@ def printed_losses_table(comparison: Comparison) -> Table:
 
 def ensemble_table(name: str, model: Ensemble) -> Table:
     """Return a row for each module of an ensemble that holds weights, and its parameters."""
-    counts = model.parameter_counts()
-    total = int(counts["parameters"])
+    return report_table(name, model.report())
+
+
+def report_table(name: str, report: Report) -> Table:
+    """Return a row for each module that holds weights, and its parameters."""
+    members, total = report.members, report.parameters
+    times = total / report.parameters_of_one if report.parameters_of_one else 1.0
     table = _table(
-        f"{name}: {model.members} member{'s' if model.members > 1 else ''}, "
-        f"{total:,} parameters, {counts['parameter_ratio']:.2f} times one network"
+        f"{name}: {members} member{'s' if members > 1 else ''}, {total:,} parameters, "
+        f"{times:.2f} times one network"
     )
     for heading in ("module", "layer", "shape", "sharing"):
         table.add_column(heading, no_wrap=True)
     for heading in ("shared", "each member", "share of all"):
         table.add_column(heading, justify="right")
-    for row in model.report():
-        everything = row.shared + model.members * row.per_member
+    with_reasons = any(row.reason for row in report)
+    if with_reasons:
+        table.add_column("because")
+    for row in report:
+        everything = row.shared + members * row.per_member
+        reason = [row.reason] if with_reasons else []
         table.add_row(
             row.name or "(the network)",
             row.kind,
@@ -69,6 +79,7 @@ def ensemble_table(name: str, model: Ensemble) -> Table:
             f"{row.shared:,}",
             f"{row.per_member:,}",
             f"{everything / total:.1%}",
+            *reason,
         )
     return table
 

@@ -7,30 +7,32 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import Any, TypedDict
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from batchensemble.batches import Arrange, ArrayBatches, Batches, make_batches
+from batchensemble.admission import (
+    check_batch,
+    check_classes,
+    check_ensemble,
+    check_held_out,
+    place_of,
+    warn_if_members_differ,
+)
+from batchensemble.batches import Arrange, Batches, make_batches
 from batchensemble.checks import fraction, positive_number, whole_number
 from batchensemble.ensembles import Ensemble
 from batchensemble.losses import Loss, LossOn, ensemble_nll, make_loss
+from batchensemble.modes import modes_kept
 from batchensemble.optimisation import Cooldown, FlatAdam, one_buffer
 from batchensemble.progress import TrainingBar
 
 OptimizerFactory = Callable[[list[nn.Parameter]], Optimizer]
 
 PREDICTION_BATCH = 4096
-
-
-class Place(TypedDict):
-    """Where a network's inputs belong."""
-
-    device: torch.device
-    dtype: torch.dtype
 
 
 @dataclass
@@ -154,8 +156,8 @@ def fit(
     place = place_of(model)
     draw = model.draw if objective.own_examples else None
     cooldown = fraction("cooldown", cooldown)
-    history, was_training = History(), model.training
-    with _random_state(seed, place["device"]):
+    history = History()
+    with _random_state(seed, place["device"]), modes_kept(model):
         batches = make_batches(
             data, batch_size, shuffle=shuffle, draw=draw, arrange=objective.arrange, **place
         )
@@ -176,7 +178,6 @@ def fit(
                 if held_out is not None:
                     history.validation_nll.append(held_out_nll(model, held_out))
                 bar.quality(_quality(history, epoch + 1, epochs))
-    model.train(was_training)
     return history
 
 
@@ -196,6 +197,7 @@ def _epoch(
     for inputs, targets in bar.track(batches):
         if not history.losses and not all_losses:
             check_batch(model, objective, inputs, targets)
+            warn_if_members_differ(model, inputs)
         for parameter in parameters:
             if parameter.grad is not None:
                 parameter.grad.zero_()
@@ -253,48 +255,6 @@ def held_out_nll(model: Ensemble, batches: Batches) -> float:
         return torch.cat([ensemble_nll(model(x), y) for x, y in batches]).mean().item()
 
 
-def check_ensemble(model: Any) -> None:
-    """Raise ``TypeError`` for anything but an ensemble."""
-    if not isinstance(model, Ensemble):
-        raise TypeError(
-            f"model must be an ensemble such as batchensemble.BatchEnsemble(network, members=4) or "
-            f"batchensemble.Single(network), got {type(model).__name__}"
-        )
-
-
-def check_batch(model: Ensemble, objective: Objective, inputs: Tensor, targets: Tensor) -> None:
-    """Try one batch without training.
-
-    Raises:
-        ValueError: the network does not take the inputs, or the loss not the outputs.
-    """
-    outputs = check_inputs_fit(model, inputs, per_member=objective.own_examples)
-    try:
-        losses = _evaluated(model, lambda: objective.by_member(objective.losses(inputs, targets)))
-    except (RuntimeError, TypeError, ValueError, IndexError) as error:
-        raise ValueError(
-            f"the loss does not take outputs of shape {list(outputs.shape)} with targets of "
-            f"shape {list(targets.shape)}: {str(error).splitlines()[0]}"
-        ) from error
-    if not isinstance(losses, Tensor) or losses.dim() != 2 or len(losses) != len(outputs):
-        got = list(losses.shape) if isinstance(losses, Tensor) else losses
-        raise ValueError(
-            f"the loss must return [batch, members], for outputs {list(outputs.shape)} it gave "
-            f"{got}; average over further axes and keep these two"
-        )
-
-
-def check_inputs_fit(model: Ensemble, inputs: Tensor, *, per_member: bool = False) -> Tensor:
-    """Return the outputs, or raise a ``ValueError`` that says which examples do not fit."""
-    try:
-        return _evaluated(model, lambda: model(inputs, per_member=per_member))
-    except (RuntimeError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"the network does not take examples of shape {list(inputs.shape[1 + per_member :])} "
-            f"and type {inputs.dtype}: {str(error).splitlines()[0]}"
-        ) from error
-
-
 def check_finite(history: History, lr: float) -> None:
     """Raise ``FloatingPointError`` if the loss of the last epoch is NaN or infinite."""
     if not math.isfinite(history.losses[-1]):
@@ -302,47 +262,6 @@ def check_finite(history: History, lr: float) -> None:
             f"training diverged: the loss was {history.losses[-1]} in epoch {len(history.losses)}; "
             f"try a learning rate below {lr:g}"
         )
-
-
-def check_classes(model: Ensemble, batches: Batches | None) -> None:
-    """Raise ``ValueError`` where a class number is beyond the network's outputs."""
-    if not isinstance(batches, ArrayBatches):
-        return
-    classes = check_inputs_fit(model, batches.inputs[:1]).shape[-1]
-    if classes < 2:
-        raise ValueError(
-            f"the cross-entropy takes one output for each class, at least 2, the network has "
-            f"{classes}; give the last layer as many outputs as there are classes"
-        )
-    highest = int(batches.targets.max())
-    if highest >= classes:
-        raise ValueError(
-            f"y must hold class numbers from 0 to {classes - 1}, since the network has {classes} "
-            f"outputs, got {highest}; give the last layer {highest + 1} outputs"
-        )
-
-
-def check_held_out(model: Ensemble, batches: Batches) -> None:
-    """Raise ``ValueError`` where held-out arrays cannot be scored after an epoch."""
-    if not isinstance(batches, ArrayBatches):
-        return
-    if batches.targets.dim() != 1:
-        raise ValueError(
-            "y of the validation data must have the shape [examples], since the members are "
-            f"scored together, got {list(batches.targets.shape)}"
-        )
-    check_inputs_fit(model, batches.inputs[:1])
-
-
-def _evaluated(model: Ensemble, function: Callable[[], Tensor]) -> Tensor:
-    """Call ``function`` in evaluation mode; modes and statistics stay as they are."""
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            return function()
-    finally:
-        model.train(was_training)
 
 
 @contextmanager
@@ -380,13 +299,6 @@ def _random_state(seed: int | None, device: torch.device) -> Iterator[None]:
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
-
-
-def place_of(model: nn.Module) -> Place:
-    """Return where the network's inputs belong: device and floating-point type."""
-    first = next(model.parameters(), torch.empty(0))
-    dtype = first.dtype if first.is_floating_point() else torch.get_default_dtype()
-    return {"device": first.device, "dtype": dtype}
 
 
 def _quality(history: History, epoch: int, epochs: int) -> str:

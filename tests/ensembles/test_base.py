@@ -30,7 +30,7 @@ MODELS = {
     "single, own class": lambda: be.Single(Residual()),
     "deep": lambda: be.DeepEnsemble(mlp(), MEMBERS),
     "deep, own class": lambda: be.DeepEnsemble(Residual(), MEMBERS),
-    "deep, copies": lambda: be.DeepEnsemble(nn.Sequential(mlp(), nn.PReLU()), MEMBERS),
+    "deep, copies": lambda: be.DeepEnsemble(mlp(), MEMBERS, stacked=False),
     "batch": lambda: be.BatchEnsemble(mlp(), MEMBERS),
     "batch, one member": lambda: be.BatchEnsemble(mlp(), 1),
     "batch, own class": lambda: be.BatchEnsemble(Residual(), MEMBERS, independent=["head"]),

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import batchensemble as be
-from batchensemble.ensembles.base import ModuleReport
+from batchensemble.inspection import ModuleReport
 
 MEMBERS = 3
 
@@ -45,10 +45,10 @@ def test_the_report_tells_what_became_of_each_layer():
         independent=["0"],
         exclude=["2"],
     )
-    assert model.report() == [
-        ModuleReport("0", "StackedLinear", "4 → 8", "independent", 0, 4 * 8 + 8),
-        ModuleReport("1", "RankOneLinear", "8 → 8", "rank_one", 64, 8 + 8 + 8),
-        ModuleReport("2", "Linear", "8 → 2", "shared", 8 * 2 + 2, 0),
+    assert model.report().rows == [
+        ModuleReport("0", "Linear", "4 → 8", "independent", 0, 4 * 8 + 8),
+        ModuleReport("1", "Linear", "8 → 8", "rank_one", 64, 8 + 8 + 8),
+        ModuleReport("2", "Linear", "8 → 2", "shared", 8 * 2 + 2, 0, "by a rule"),
     ]
 
 

@@ -8,7 +8,7 @@ from torch import nn
 
 import batchensemble as be
 from batchensemble.ensembles import Ensemble
-from batchensemble.ensembles.base import ModuleReport
+from batchensemble.inspection import ModuleReport
 from batchensemble.layers import Independent, StackedLinear
 
 MEMBERS = 3
@@ -42,7 +42,7 @@ class Branched(nn.Module):
 def stacked_and_copied(make):
     """Return the same networks as stacked weights and as one copy after the other."""
     networks = [make().double() for _ in range(MEMBERS)]
-    stacked = be.DeepEnsemble.from_members(networks)
+    stacked = be.DeepEnsemble.from_members(networks, stacked=True)
     copies = Independent([copy.deepcopy(network) for network in networks])
     parameters = sum(parameter.numel() for parameter in networks[0].parameters())
     return stacked, Ensemble(copies, MEMBERS, parameters)
@@ -193,8 +193,8 @@ def test_it_costs_as_many_networks_as_it_has_members(make):
 
 
 def test_the_report_tells_the_layers_of_a_member():
-    assert be.DeepEnsemble(nn.Sequential(nn.Linear(4, 2)), MEMBERS).report() == [
-        ModuleReport("0", "StackedLinear", "4 → 2", "independent", 0, 4 * 2 + 2)
+    assert be.DeepEnsemble(nn.Sequential(nn.Linear(4, 2)), MEMBERS).report().rows == [
+        ModuleReport("0", "Linear", "4 → 2", "independent", 0, 4 * 2 + 2)
     ]
 
 

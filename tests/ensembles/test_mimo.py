@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import batchensemble as be
-from batchensemble.ensembles.base import ModuleReport
+from batchensemble.inspection import ModuleReport
 
 MEMBERS = 3
 
@@ -96,7 +96,7 @@ def test_parameters_are_those_counted_by_hand():
 
 
 def test_the_report_tells_that_the_heads_are_the_members():
-    assert be.MIMO(mlp(), MEMBERS).report() == [
+    assert be.MIMO(mlp(), MEMBERS).report().rows == [
         ModuleReport("0", "Linear", "12 → 8", "shared", 12 * 8 + 8, 0),
         ModuleReport("2", "Linear", "8 → 6", "shared", 8 * 6 + 6, 0),
         ModuleReport("4", "Linear", "6 → 6", "heads", 0, 6 * 2 + 2),

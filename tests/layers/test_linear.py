@@ -3,8 +3,10 @@
 import pytest
 import torch
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
-from batchensemble.layers import RankOneLinear, StackedLinear
+from batchensemble.layers import RankOneConv1D, RankOneLinear, StackedLinear
+from batchensemble.layers.linear import plain_linear
 
 MEMBERS = 3
 
@@ -120,10 +122,67 @@ def test_a_frozen_layer_stays_frozen_when_stacked():
 @pytest.mark.parametrize(
     ("twin", "text"),
     [
-        (RankOneLinear(nn.Linear(5, 2), 3), "5, 2, members=3, multiplicative"),
-        (RankOneLinear(nn.Linear(5, 2), 3, mode="additive", rank=2), "additive, rank=2"),
-        (StackedLinear([nn.Linear(5, 2)] * 3), "5, 2, members=3"),
+        (
+            RankOneLinear(nn.Linear(5, 2), 3),
+            "(in_features=5, out_features=2, bias=True, members=3, multiplicative)",
+        ),
+        (
+            RankOneLinear(nn.Linear(5, 2, bias=False), 3, mode="additive", rank=2),
+            "(in_features=5, out_features=2, bias=False, members=3, additive, rank=2)",
+        ),
+        (
+            StackedLinear([nn.Linear(5, 2)] * 3),
+            "(in_features=5, out_features=2, bias=True, members=3)",
+        ),
     ],
 )
-def test_printing_a_twin_tells_its_shape_members_and_mode(twin, text):
-    assert text in repr(twin)
+def test_printing_a_twin_tells_its_layers_settings_its_members_and_mode(twin, text):
+    assert repr(twin) == type(twin).__name__ + text
+
+
+def test_alpha_over_rank_scales_what_is_added():
+    twin = rank_one(mode="additive", rank=2, alpha=3.0)
+    added = sum(torch.outer(twin.s[2][k], twin.r[2][k]) for k in range(2))
+    torch.testing.assert_close(twin.member(2).weight, twin.weight + 1.5 * added)
+
+
+def test_the_layer_of_transformers_keeps_its_weight_the_other_way_round():
+    layer = Conv1D(2, 5)
+    twin = RankOneConv1D(layer, MEMBERS, init="normal")
+    assert (twin.in_features, twin.out_features) == (5, 2)
+    assert (twin.r.shape, twin.s.shape) == ((MEMBERS, 5), (MEMBERS, 2))
+    assert twin.weight is layer.weight
+    assert type(twin.member(0)) is Conv1D
+    torch.testing.assert_close(
+        twin.member(1).weight, layer.weight * torch.outer(twin.r[1], twin.s[1])
+    )
+
+
+def test_a_plain_layer_is_made_of_copies_of_its_weights():
+    weight, bias = torch.randn(2, 5), torch.randn(2)
+    layer = plain_linear(weight, bias)
+    assert torch.equal(layer.weight, weight)
+    assert torch.equal(layer.bias, bias)
+    assert layer.weight.data_ptr() != weight.data_ptr()
+    assert layer.weight.dtype == torch.float64
+    assert plain_linear(weight, None).bias is None
+
+
+@pytest.mark.parametrize("outputs", [2, 7])
+def test_a_stacked_twin_computes_in_the_precision_of_autocast(outputs):
+    layers = [nn.Linear(5, outputs).float() for _ in range(MEMBERS)]
+    twin, x = StackedLinear(layers), torch.randn(MEMBERS * 4, 5).float()
+    with torch.autocast("cpu", torch.bfloat16):
+        rows = twin(x)
+        expected = torch.cat([f(part) for f, part in zip(layers, x.chunk(MEMBERS), strict=True)])
+    assert rows.dtype == expected.dtype == torch.bfloat16
+    torch.testing.assert_close(rows, expected, rtol=0.05, atol=0.05)
+    rows.float().sum().backward()
+    assert twin.weight.grad.dtype == torch.float32
+
+
+def test_double_precision_stays_under_autocast():
+    twin, x = rank_one(), torch.randn(MEMBERS * 4, 5)
+    with torch.autocast("cpu", torch.bfloat16):
+        rows = twin(x)
+    torch.testing.assert_close(rows, twin(x))

@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import copy
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NoReturn
 
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from batchensemble.checks import whole_number
-from batchensemble.convert import extract, is_twin, takes_any_leading_axes
-from batchensemble.layers import Independent
+from batchensemble.axes import learn_axes
+from batchensemble.checks import positive_number, whole_number
+from batchensemble.convert import extract, takes_any_leading_axes, twins
+from batchensemble.inspection import Report, count_parameters, inspect_network
+from batchensemble.layers import Independent, OneByOne, Twin
+from batchensemble.layers.rows import RUNNING, AmbiguousAxisError, NotPerExampleError
+from batchensemble.nesting import Path
+from batchensemble.parameter_groups import parameter_groups
+from batchensemble.tiling import Arguments, Tiling
+from batchensemble.verification import Verification, verify
 
 
-@dataclass(frozen=True)
-class ModuleReport:
-    """What conversion made of one module that holds weights.
-
-    Attributes:
-        name: in the network.
-        kind: its class.
-        detail: its shape.
-        sharing: ``"shared"``, ``"rank_one"``, ``"independent"``, or ``"heads"`` in MIMO.
-        shared: parameters that all members use.
-        per_member: parameters that each member owns.
-    """
-
-    name: str
-    kind: str
-    detail: str
-    sharing: str
-    shared: int
-    per_member: int
+class ForwardError(RuntimeError):
+    """A converted network did not take the rows of all members."""
 
 
 class Ensemble(nn.Module):
@@ -43,29 +35,92 @@ class Ensemble(nn.Module):
         network: the converted network.
         members: how many members (M).
         parameters_of_one: how many parameters one plain network has.
+        batch_axis: the axis of the batch in inputs: 0, or 1 where the sequence comes first.
+        untiled: names of arguments, or keys within them, that are not per example though their
+            size may be the batch's.
     """
 
-    def __init__(self, network: nn.Module, members: int, parameters_of_one: int) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        members: int,
+        parameters_of_one: int,
+        *,
+        batch_axis: int = 0,
+        untiled: Collection[str] = (),
+    ) -> None:
         super().__init__()
         self.network = network
         self.members = whole_number("members", members)
         self.parameters_of_one = parameters_of_one
-        self._any_leading_axes = self.members > 1 and takes_any_leading_axes(network)
+        self.batch_axis = batch_axis
+        self.untiled = (untiled,) if isinstance(untiled, str) else tuple(untiled)
+        self._output_axes: dict[Path, int] = {}
+        self._look_at_network()
+        self.training = network.training
 
-    def forward(self, x: Tensor, *, per_member: bool = False) -> Tensor:
+    def forward(self, *args: Any, per_member: bool = False, **kwargs: Any) -> Any:
         """Run all members.
 
         Args:
-            x: ``[batch, ...]``, seen by every member; with ``per_member=True``
-                ``[batch, members, ...]``, a different example for each member.
+            args: what the network takes. Every tensor with the axis of the batch, wherever it is
+                nested, is seen by every member; with ``per_member=True`` it is ``[batch, members,
+                ...]``, a different example for each member.
+            per_member: whether each member has examples of its own.
+            kwargs: what the network takes, by name.
 
         Returns:
+            What the network returns; each tensor of it that is per example as
             ``[batch, members, ...]``.
 
         Raises:
-            ValueError: ``per_member=True`` and the second axis of ``x`` is not ``members``.
+            ForwardError: the network does not take the rows; see :meth:`verify`.
+            ValueError: there is no tensor with an axis of the batch, ``per_member=True`` and there
+                is no axis of members, or an input of a layer is not per example.
         """
-        return self._stacked(x, per_member).transpose(0, 1)
+        if len(args) == 1 and not kwargs and self._is_chain_for(args[0]):
+            return self._stacked(args[0], per_member).transpose(0, 1)
+        arguments = Arguments.of(self._plain(), args, kwargs)
+        tiling = Tiling.of(arguments, self.members, self.batch_axis, per_member, self.untiled)
+        try:
+            return self._outputs(tiling, arguments)
+        except AmbiguousAxisError:
+            self.learn_axes(tiling, arguments)
+            return self._outputs(tiling, arguments)
+
+    def _outputs(self, tiling: Tiling, arguments: Arguments) -> Any:
+        """Return the outputs, each as ``[batch, members, ...]``."""
+        if isinstance(self.network, Independent):
+            own = [tiling.of_member(arguments, index) for index in range(self.members)]
+            pairs = zip(self.network.copies, own, strict=True)
+            outputs = [each.call(network) for network, each in pairs]
+            return tiling.gather(outputs, self._output_axes)
+        return tiling.take_apart(self._run(tiling, arguments), self._output_axes)
+
+    def learn_axes(self, tiling: Tiling, arguments: Arguments) -> dict[Path, int]:
+        """Learn on which axes the rows are, where sizes alone do not tell."""
+        self._output_axes = learn_axes(self.network, self.member(0), tiling, arguments)
+        return self._output_axes
+
+    def _run(self, tiling: Tiling, arguments: Arguments) -> Any:
+        """Run the network on the rows of all members."""
+        before, RUNNING.rows = RUNNING.rows, tiling.rows
+        try:
+            return tiling.tile(arguments).call(self.network)
+        except AmbiguousAxisError:
+            raise
+        except NotPerExampleError as error:
+            error.args = (f"{error} (inputs {tiling.describe(arguments)})",)
+            raise
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            lines = str(error).splitlines() or [type(error).__name__]
+            raise ForwardError(
+                f"{lines[0]} (the network ran on {self.members} members x {tiling.batch} examples, "
+                f"{tiling.rows} rows; {tiling.describe(arguments)}. If member(0) takes these "
+                "inputs, verify(...) with two or three examples tells which module does not)"
+            ) from error
+        finally:
+            RUNNING.rows = before
 
     def rows(self, x: Tensor, *, per_member: bool = False) -> Tensor:
         """Run all members and return ``[members * batch, ...]``, in the order they lie in memory.
@@ -73,9 +128,9 @@ class Ensemble(nn.Module):
         That order is the method's own, and :meth:`target_rows` knows it; a loss that takes rows
         saves the views that :meth:`forward` needs to put the batch first.
         """
-        if self.members == 1 and not per_member:
-            return self.network(x)
-        return self._stacked(x, per_member).flatten(0, 1)
+        if self._is_chain_for(x):
+            return self._stacked(x, per_member).flatten(0, 1)
+        return self.forward(x, per_member=per_member).transpose(0, 1).flatten(0, 1)
 
     def target_rows(self, targets: Tensor, *, per_member: bool = False) -> Tensor:
         """Return targets in the order of :meth:`rows`.
@@ -95,15 +150,57 @@ class Ensemble(nn.Module):
     def member(self, index: int) -> nn.Module:
         """Return member ``index`` as a plain network, its own weights merged in.
 
+        It is of the user's own class, with the same names, and computes what the ensemble computes
+        for that member.
+
         Raises:
             IndexError: there is no such member.
         """
         return extract(self.network, self._check_index(index))
 
+    def select(self, indices: Sequence[int]) -> Ensemble:
+        """Return a smaller ensemble of the same kind, made of copies of these members.
+
+        Raises:
+            IndexError: there is no such member.
+            ValueError: ``indices`` is empty, or the members cannot be parted.
+        """
+        indices = [self._check_index(index) for index in indices]
+        if not indices:
+            raise ValueError("indices must name at least one member, got none")
+        result = copy.deepcopy(self)
+        for _, twin in twins(result.network):
+            twin.keep(indices)  # type: ignore[operator]
+        result._set_members(len(indices))
+        return result
+
+    def verify(self, *args: Any, **kwargs: Any) -> Verification:
+        """Check on real inputs that the ensemble computes what its members compute alone.
+
+        Call it once after converting an unusual network. It runs in evaluation mode, and once more
+        on fewer examples, where there are any, to find what only fits by the size of the batch.
+
+        Args:
+            args: what the network takes; a few examples are enough.
+            kwargs: what the network takes, by name.
+
+        Returns:
+            The largest difference that was found.
+
+        Raises:
+            ValueError: they differ; the sentence names the first module at which they part.
+        """
+        return verify(self, args, kwargs)
+
     @property
     def own_examples(self) -> bool:
         """Whether training gives each member examples, or an order of them, of its own."""
         return False
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether conversion can hide nothing: a chain of torch's layers, or copies."""
+        return self._any_leading_axes or isinstance(self.network, Independent)
 
     @property
     def calls_per_forward(self) -> int:
@@ -120,31 +217,111 @@ class Ensemble(nn.Module):
         """
         return order.unsqueeze(-2).expand(*order.shape[:-1], self.members, order.shape[-1])
 
-    def report(self) -> list[ModuleReport]:
-        """Return one row for each module that holds weights: how it is shared, what it costs."""
-        return _report(self.network, "", self.members, set())
+    def report(self) -> Report:
+        """Return a row for each module that holds weights: how it is shared, and what it costs."""
+        return inspect_network(self.network, self.members, self.parameters_of_one)
 
     def parameter_counts(self) -> dict[str, int | float]:
         """Return the parameters in total, those each member owns, and the ratio to one network."""
-        rows = self.report()
         total = count_parameters(self)
         return {
             "parameters": total,
-            "parameters_per_member": sum(row.per_member for row in rows),
-            "parameter_ratio": total / self.parameters_of_one,
+            "parameters_per_member": sum(row.per_member for row in self.report()),
+            "parameter_ratio": total / self.parameters_of_one if self.parameters_of_one else 1.0,
         }
 
+    def parameter_groups(
+        self, *, lr: float, weight_decay: float = 0.0, fast_lr_multiplier: float = 1.0
+    ) -> list[dict[str, Any]]:
+        """Return the parameters for an optimiser, grouped by what they are.
+
+        ``"shared"``, weights of layers, decay; ``"fast"``, ``"bias"`` and ``"norm"`` do not, since
+        fast weights that shrink to 0 would take the shared weight with them.
+
+        Args:
+            lr: learning rate, above 0.
+            weight_decay: of the weights of layers, shared or independent.
+            fast_lr_multiplier: of the fast weights' learning rate.
+
+        Example:
+            >>> import torch
+            >>> from batchensemble import BatchEnsemble
+            >>> model = BatchEnsemble(nn.Linear(2, 3), members=4)
+            >>> groups = model.parameter_groups(lr=1e-3, weight_decay=1e-2)
+            >>> [(group["name"], group["weight_decay"]) for group in groups]
+            [('shared', 0.01), ('fast', 0.0), ('bias', 0.0)]
+            >>> optimiser = torch.optim.AdamW(groups)
+        """
+        positive_number("lr", lr)
+        positive_number("fast_lr_multiplier", fast_lr_multiplier)
+        if weight_decay:
+            positive_number("weight_decay", weight_decay)
+        return parameter_groups(
+            self.network, lr=lr, weight_decay=weight_decay, fast_lr_multiplier=fast_lr_multiplier
+        )
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Load weights, see ``nn.Module.load_state_dict``.
+
+        Raises:
+            ValueError: the weights are those of another number of members.
+        """
+        for name, twin in twins(self.network):
+            prefix = "network." + (name + "." if name else "")
+            given = _members_of(twin, prefix, state_dict)
+            if given is not None and given != self.members:
+                raise ValueError(
+                    f"the weights are those of {given} members, and this ensemble has "
+                    f"{self.members}; make it with members={given}, then select(...) from it"
+                )
+        return super().load_state_dict(state_dict, *args, **kwargs)
+
+    def _replicate_for_data_parallel(self) -> NoReturn:
+        raise RuntimeError(
+            "nn.DataParallel copies modules in a way that loses what the members own; use "
+            "torch.nn.parallel.DistributedDataParallel, with one process a device"
+        )
+
+    def _look_at_network(self) -> None:
+        self._any_leading_axes = self.members > 1 and takes_any_leading_axes(self.network)
+        modules = self.network.modules() if self._any_leading_axes else ()
+        self._hooks = [
+            hooks
+            for module in modules
+            for hooks in (module._forward_hooks, module._forward_pre_hooks)
+        ]
+
+    def _is_chain_for(self, x: Any) -> bool:
+        """Tell whether the network takes ``[members, batch, ...]``: a user's hooks want rows."""
+        return (
+            self._any_leading_axes
+            and isinstance(x, Tensor)
+            and x.dim() > 1
+            and not any(self._hooks)
+        )
+
     def _stacked(self, x: Tensor, per_member: bool) -> Tensor:
-        """Return the outputs as ``[members, batch, ...]``."""
+        """Return the outputs of a plain chain of layers as ``[members, batch, ...]``."""
         if per_member:
             self._check_member_axis(x)
-            stacked = x.transpose(0, 1)
-        else:
-            stacked = x.expand(self.members, *x.shape)
-        if self._any_leading_axes:
-            return self.network(stacked)
-        y = self.network(stacked.flatten(0, 1))
-        return y.view(self.members, len(x), *y.shape[1:])
+            return self.network(x.transpose(0, 1))
+        return self.network(x.expand(self.members, *x.shape))
+
+    def _plain(self) -> nn.Module:
+        """Return the module whose ``forward`` names the arguments."""
+        network = self.network
+        while isinstance(network, OneByOne):
+            network = network.module
+        if isinstance(network, Independent):
+            return network.copies[0]
+        return network.shell if isinstance(network, Twin) else network
+
+    def _set_members(self, members: int) -> None:
+        self.members = members
+        for module in self.network.modules():
+            if isinstance(module, OneByOne):
+                module.members = members
+        self._look_at_network()
 
     def _check_member_axis(self, x: Tensor) -> None:
         if x.dim() < 2 or x.shape[1] != self.members:
@@ -159,38 +336,15 @@ class Ensemble(nn.Module):
         return index % self.members
 
 
-def count_parameters(network: nn.Module) -> int:
-    """Return how many parameters ``network`` has, a shared one counted once."""
-    return sum(parameter.numel() for parameter in network.parameters())
-
-
-def _shape(module: nn.Module) -> str:
-    if hasattr(module, "in_features") and hasattr(module, "out_features"):
-        return f"{module.in_features} → {module.out_features}"
-    return module.extra_repr()
-
-
-def _report(module: nn.Module, name: str, members: int, seen: set[nn.Module]) -> list[ModuleReport]:
-    """Describe ``module`` and all beneath it that is not yet ``seen``, a twin as one row."""
-    if module in seen:
-        return []
-    seen.add(module)
-    kind = type(module).__name__
-    if is_twin(module):
-        fast = [p.numel() for n, p in module.named_parameters() if n in ("r", "s")]
-        total = count_parameters(module)
-        if fast:
-            bias = module.bias
-            own = sum(fast) + (bias.numel() if isinstance(bias, Tensor) and bias.dim() == 2 else 0)
-            sharing = "rank_one"
-        else:
-            own, sharing = total, "independent"
-        detail = _shape(module)
-        return [ModuleReport(name, kind, detail, sharing, total - own, own // members)]
-    rows = []
-    own_parameters = sum(p.numel() for p in module.parameters(recurse=False))
-    if own_parameters:
-        rows.append(ModuleReport(name, kind, _shape(module), "shared", own_parameters, 0))
-    for child_name, child in module.named_children():
-        rows += _report(child, f"{name}.{child_name}" if name else child_name, members, seen)
-    return rows
+def _members_of(twin: nn.Module, prefix: str, state: Mapping[str, Any]) -> int | None:
+    """Return for how many members a state dictionary has weights for ``twin``, if it tells."""
+    if isinstance(twin, Independent):
+        start = prefix + "copies."
+        numbers = {key[len(start) :].partition(".")[0] for key in state if key.startswith(start)}
+        return len(numbers) or None
+    for each_name, each in twin.named_modules(prefix=prefix.rstrip(".")):
+        for name in getattr(each, "own", ()):
+            value = state.get(f"{each_name}.{name}")
+            if isinstance(value, Tensor) and value.dim():
+                return len(value)
+    return None

@@ -2,40 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import copy
+from collections.abc import Collection, Sequence
 
+import torch
 from torch import nn
 
-from batchensemble.checks import one_of, whole_number
-from batchensemble.convert import Rules, convert
-from batchensemble.ensembles.base import Ensemble, count_parameters
-from batchensemble.layers.initialisation import Initialisation, Mode
-from batchensemble.layers.linear import Bias
+from batchensemble.checks import whole_number
+from batchensemble.convert import check_network, convert, extract, same_architecture, twins
+from batchensemble.ensembles.base import Ensemble
+from batchensemble.inspection import count_parameters
+from batchensemble.layers import Independent, StackedLinear
+from batchensemble.layers.options import Initialisation, Mode, Options, Owner
+from batchensemble.layers.twin import same
+from batchensemble.rules import Rules, Selectors
 
 
 class BatchEnsemble(Ensemble):
     """Members that share their weights and own two vectors a layer (arXiv 2002.06715).
 
+    Any network: every layer of ``torch.nn`` that holds weights becomes its rank-one twin, whatever
+    is around it; the weights are kept. For a trained network give ``init="normal", std=0.2``, so
+    that every member starts near it; ``init="ones"`` starts all as the network itself.
+
+    Modules are selected by name, by a pattern of names such as ``"layer4.*"``, by class, or by a
+    function from name and module to a boolean; what is selected is covered with all beneath it.
+
     Args:
-        network: any module that maps ``[batch, ...]`` to ``[batch, ...]`` and whose layers with
-            weights are ``nn.Linear``; it is copied, and its weights become the shared ones.
+        network: any module that maps ``[batch, ...]`` to ``[batch, ...]``; it is copied, and its
+            weights become the shared ones.
         members: how many (M).
-        mode: ``"multiplicative"``: ``W ∘ (s_m r_mᵀ)``; ``"additive"``: ``W + S_mᵀ R_m``.
+        mode: ``"multiplicative"``: ``W ∘ (s_m r_mᵀ)``; ``"additive"``: ``W + (alpha / rank)
+            S_mᵀ R_m``.
         rank: vectors a member and side; more than 1 only in additive mode.
+        alpha: scale of the additive part; by default ``rank``, so that the factor is 1.
         init: how the fast weights start, see :mod:`batchensemble.layers.initialisation`.
+        std: standard deviation of the ``"normal"`` start: of the factors around 1, by default 0.5;
+            in additive mode of what is added, over the size of the weight, by default 1.
         bias: ``"member"``: one a member; ``"shared"``: one for all.
-        independent: modules, by name, of which each member gets its own, drawn anew.
-        exclude: modules, by name, that all members share as they are.
+        norm: the same for the weights of norm layers and ``PReLU``. Running statistics are always
+            each member's own.
+        include: modules that become rank-one, and no others; by default all.
+        independent: modules of which each member gets its own, drawn anew.
+        exclude: modules that all members share as they are.
+        one_by_one: modules that run once a member, such as a mixture of experts, which sends rows
+            to different places depending on the data.
+        batch_axis: the axis of the batch in inputs: 0, or 1 where the sequence comes first.
+        untiled: names of arguments, or keys within them, that are not per example though their
+            first axis may be as long as the batch.
+        inplace: convert ``network`` itself instead of a copy.
 
     Raises:
         TypeError: an argument is of the wrong type.
-        ValueError: an argument is out of range, a name is not in the network, or a layer with
-            weights has no rank-one twin.
+        ValueError: an argument is out of range, a selector finds nothing, or a layer cannot be
+            converted; the sentence names it.
 
     Example:
-        >>> import torch
-        >>> net = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 3))
-        >>> BatchEnsemble(net, members=4, independent=["0"])(torch.zeros(5, 2)).shape
+        >>> net = nn.Sequential(nn.Conv1d(2, 8, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(3))
+        >>> _ = net(torch.zeros(1, 2, 10))
+        >>> BatchEnsemble(net, members=4, independent=["0"])(torch.zeros(5, 2, 10)).shape
         torch.Size([5, 4, 3])
     """
 
@@ -46,16 +71,110 @@ class BatchEnsemble(Ensemble):
         *,
         mode: Mode = "multiplicative",
         rank: int = 1,
+        alpha: float | None = None,
         init: Initialisation | None = None,
-        bias: Bias = "member",
-        independent: Collection[str] = (),
-        exclude: Collection[str] = (),
+        std: float | None = None,
+        bias: Owner = "member",
+        norm: Owner = "member",
+        include: Selectors | None = None,
+        independent: Selectors = (),
+        exclude: Selectors = (),
+        one_by_one: Selectors = (),
+        batch_axis: int = 0,
+        untiled: Collection[str] = (),
+        inplace: bool = False,
     ) -> None:
         members = whole_number("members", members)
-        one_of("mode", mode, ("multiplicative", "additive"))
-        one_of("bias", bias, ("member", "shared"))
-        if whole_number("rank", rank) > 1 and mode == "multiplicative":
-            raise ValueError(f"rank above 1 needs mode='additive', got rank={rank} and mode={mode}")
-        options = {"mode": mode, "rank": rank, "init": init, "bias": bias}
-        rules = Rules("rank_one", independent, exclude, options)
-        super().__init__(convert(network, members, rules), members, count_parameters(network))
+        options = {
+            "mode": mode,
+            "rank": rank,
+            "alpha": alpha,
+            "init": init,
+            "std": std,
+            "bias": bias,
+            "norm": norm,
+            "batch_axis": batch_axis,
+        }
+        Options(**options)  # type: ignore[arg-type]
+        rules = Rules("rank_one", include, independent, exclude, one_by_one, options)
+        check_network(network)
+        of_one = count_parameters(network)
+        converted = convert(network, members, rules, inplace=inplace)
+        if members > 1 and not any(True for _ in twins(converted)):
+            raise ValueError(
+                "the members would be one network: no layer with weights is left to convert; "
+                "include= and exclude= leave none, or the network holds its weights itself"
+            )
+        super().__init__(converted, members, of_one, batch_axis=batch_axis, untiled=untiled)
+
+    def average(self) -> nn.Module:
+        """Return one plain network with the mean of the members' fast weights merged in.
+
+        Raises:
+            ValueError: members own independent modules, whose mean is no network of any use.
+        """
+        self._check_no_copies("averaged")
+        network = copy.deepcopy(self.network)
+        for _, twin in twins(network):
+            twin.average()  # type: ignore[operator]
+        return extract(network, 0)
+
+    def set_member(self, index: int, network: nn.Module) -> None:
+        """Make member ``index`` compute what a plain ``network`` computes.
+
+        Works where that network is the shared one but for a change that the member's fast weights
+        can make exactly, such as another ensemble's member with the same shared weights.
+
+        Raises:
+            IndexError: there is no such member.
+            ValueError: a layer would need more than the fast weights can do, or differs in what the
+                members share; the sentence names it, and the ensemble stays as it was.
+        """
+        index = self._check_index(index)
+        same_architecture([self.member(index), network])
+        trial = copy.deepcopy(self.network)
+        with torch.no_grad():
+            for name, twin in twins(trial):
+                twin.put(index, network.get_submodule(name))  # type: ignore[operator]
+            _check_the_rest(trial, network)
+        self.network.load_state_dict(trial.state_dict())
+
+    @classmethod
+    def from_members(
+        cls, networks: Sequence[nn.Module], *, mode: Mode = "multiplicative", rank: int = 1
+    ) -> BatchEnsemble:
+        """Return the ensemble of networks that differ by rank-one factors only.
+
+        The first network's weights become the shared ones.
+
+        Args:
+            networks: one plain network a member, such as those of :meth:`member`.
+            mode: how they differ.
+            rank: vectors a member and side. Members of an additive ensemble of rank k differ from
+                the first one by 2k.
+
+        Raises:
+            ValueError: there is none, their architectures differ, or they differ by more.
+        """
+        networks = list(networks)
+        same_architecture(networks)
+        init = "ones" if mode == "multiplicative" else "zeros"
+        result = cls(networks[0], len(networks), mode=mode, rank=rank, init=init)
+        for index, network in enumerate(networks):
+            result.set_member(index, network)
+        return result
+
+    def _check_no_copies(self, what: str) -> None:
+        for name, twin in twins(self.network):
+            if isinstance(twin, (Independent, StackedLinear)):
+                raise ValueError(f"{name!r} is each member's own network and cannot be {what}")
+
+
+def _check_the_rest(converted: nn.Module, network: nn.Module) -> None:
+    """Raise ``ValueError`` where what no twin covers differs between the two networks."""
+    covered = {parameter for _, twin in twins(converted) for parameter in twin.parameters()}
+    for path, parameter in converted.named_parameters():
+        if parameter not in covered and not same(parameter, network.get_parameter(path)):
+            raise ValueError(
+                f"{path!r} is shared by all members, and the given network has another"
+            )

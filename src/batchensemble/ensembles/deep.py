@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Collection, Sequence
 
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
 from batchensemble.checks import whole_number
-from batchensemble.convert import Reset, check_network, draw_copies, stack
-from batchensemble.ensembles.base import Ensemble, count_parameters
+from batchensemble.convert import Reset, check_network, draw_copies, same_architecture, stack
+from batchensemble.ensembles.base import Ensemble
+from batchensemble.inspection import count_parameters
 
 
 class DeepEnsemble(Ensemble):
     """M independent networks (Lakshminarayanan et al. 2017, arXiv 1612.01474).
 
     Each member is drawn anew, so the weights of ``network`` matter only through its shapes. All
-    members run as one batched product a layer where stacked twins cover all the weights, else one
-    copy after the other on its own rows: slower, and the same numbers. In training each member goes
+    members run as one batched product a layer where that is possible, else one copy after the
+    other on its own rows: slower, and the same numbers. In training each member goes
     through the examples in its own order.
 
     Args:
@@ -27,6 +27,12 @@ class DeepEnsemble(Ensemble):
         members: how many (M).
         reset: draws the weights of one network anew, in place; by default each module's own
             ``reset_parameters``.
+        stacked: run the members as one batched product a layer, or one copy after the other; by
+            default stacked where it is possible and all modules are torch's own. Give ``True`` for
+            a network with a ``forward`` of yours that treats its rows one by one.
+        batch_axis: the axis of the batch in inputs: 0, or 1 where the sequence comes first.
+        untiled: names of arguments, or keys within them, that are not per example though their
+            first axis may be as long as the batch.
 
     Raises:
         TypeError: ``members`` is not a whole number.
@@ -37,11 +43,21 @@ class DeepEnsemble(Ensemble):
         torch.Size([5, 4, 3])
     """
 
-    def __init__(self, network: nn.Module, members: int, *, reset: Reset | None = None) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        members: int,
+        *,
+        reset: Reset | None = None,
+        stacked: bool | None = None,
+        batch_axis: int = 0,
+        untiled: Collection[str] = (),
+    ) -> None:
         members = whole_number("members", members)
         check_network(network)
-        networks = draw_copies(network, members, reset)
-        super().__init__(stack(networks), members, count_parameters(network))
+        networks = stack(draw_copies(network, members, reset), batch_axis, stacked=stacked)
+        of_one = count_parameters(network)
+        super().__init__(networks, members, of_one, batch_axis=batch_axis, untiled=untiled)
 
     @property
     def own_examples(self) -> bool:
@@ -55,11 +71,14 @@ class DeepEnsemble(Ensemble):
         return torch.stack([each.view(order.shape) for each in orders], -2)
 
     @classmethod
-    def from_members(cls, networks: Sequence[nn.Module]) -> DeepEnsemble:
+    def from_members(
+        cls, networks: Sequence[nn.Module], *, stacked: bool | None = None
+    ) -> DeepEnsemble:
         """Return the ensemble of these networks, their weights kept.
 
         Args:
             networks: one plain network a member, all of the same architecture.
+            stacked: as above.
 
         Raises:
             ValueError: there is none, or their parameters differ in name or shape.
@@ -69,19 +88,8 @@ class DeepEnsemble(Ensemble):
             2
         """
         networks = list(networks)
-        if not networks:
-            raise ValueError("networks must hold at least one network, got none")
-        shapes = [_shapes(network) for network in networks]
-        for index, other in enumerate(shapes):
-            if other != shapes[0]:
-                raise ValueError(
-                    f"the networks must have the same architecture, but number {index} has the "
-                    f"parameters {other} and number 0 has {shapes[0]}"
-                )
+        same_architecture(networks)
         ensemble = cls.__new__(cls)
-        Ensemble.__init__(ensemble, stack(networks), len(networks), count_parameters(networks[0]))
+        of_one = count_parameters(networks[0])
+        Ensemble.__init__(ensemble, stack(networks, stacked=stacked), len(networks), of_one)
         return ensemble
-
-
-def _shapes(network: nn.Module) -> dict[str, Any]:
-    return {name: tuple(parameter.shape) for name, parameter in network.named_parameters()}

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NoReturn
 
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
+from batchensemble.axes import learn_axes
 from batchensemble.checks import fraction, whole_number
-from batchensemble.convert import check_network, replace
-from batchensemble.ensembles.base import Ensemble, ModuleReport, count_parameters
+from batchensemble.convert import check_network
+from batchensemble.convert import replace as put_module
+from batchensemble.ensembles.base import Ensemble
+from batchensemble.inspection import Report, count_parameters
 from batchensemble.layers.linear import plain_linear
+from batchensemble.nesting import Path
+from batchensemble.tiling import Arguments, Tiling
 
 
 class MIMO(Ensemble):
@@ -62,7 +70,7 @@ class MIMO(Ensemble):
         """Each member draws its examples from the batch."""
         return True
 
-    def forward(self, x: Tensor, *, per_member: bool = False) -> Tensor:
+    def forward(self, x: Tensor, *, per_member: bool = False) -> Tensor:  # type: ignore[override]
         """Run all members, see :meth:`Ensemble.forward`."""
         return self._wide(x, per_member).unflatten(1, (self.members, -1))
 
@@ -110,23 +118,34 @@ class MIMO(Ensemble):
         network = copy.deepcopy(self.network)
         wide = _linear(network, self.first)
         weight = wide.weight.unflatten(1, (self.members, -1)).sum(1)
-        network = replace(network, self.first, plain_linear(weight, wide.bias))
+        network = put_module(network, self.first, plain_linear(weight, wide.bias))
         wide = _linear(network, self.last)
         weight = wide.weight.unflatten(0, (self.members, -1))[index]
         bias = None if wide.bias is None else wide.bias.unflatten(0, (self.members, -1))[index]
-        network = replace(network, self.last, plain_linear(weight, bias))
+        network = put_module(network, self.last, plain_linear(weight, bias))
         return network.train(self.network.training)
 
-    def report(self) -> list[ModuleReport]:
+    def report(self) -> Report:
         """Return one row a module; a head of the last layer is its member's own."""
-        rows = []
-        for row in super().report():
-            if row.name == self.last:
-                row = ModuleReport(
-                    row.name, row.kind, row.detail, "heads", 0, row.shared // self.members
-                )
-            rows.append(row)
-        return rows
+        report = super().report()
+        rows = [
+            replace(
+                row, sharing="heads", shared=0, per_member=row.shared // self.members, reason=""
+            )
+            if row.name == self.last
+            else replace(row, reason="")
+            for row in report
+        ]
+        return replace(report, rows=rows)
+
+    def learn_axes(self, tiling: Tiling, arguments: Arguments) -> dict[Path, int]:
+        """Learn on which axes the rows are; the network itself takes wider inputs."""
+        plain = self.member(0)
+        return learn_axes(plain, plain, tiling, arguments)
+
+    def select(self, indices: Sequence[int]) -> NoReturn:
+        """Refuse: the members share their first layer, which takes all their inputs."""
+        raise ValueError("the members of MIMO share one network and cannot be parted from it")
 
 
 def _ends(network: nn.Module) -> tuple[str, str]:
@@ -157,7 +176,7 @@ def _widen(network: nn.Module, name: str, *, inputs: int = 1, outputs: int = 1) 
         device=old.weight.device,
         dtype=old.weight.dtype,
     )
-    return replace(network, name, wide)
+    return put_module(network, name, wide)
 
 
 def _linear(network: nn.Module, name: str) -> nn.Linear:

@@ -7,7 +7,8 @@ import copy
 from torch import nn
 
 from batchensemble.convert import check_network
-from batchensemble.ensembles.base import Ensemble, count_parameters
+from batchensemble.ensembles.base import Ensemble
+from batchensemble.inspection import count_parameters
 
 
 class Single(Ensemble):
@@ -16,6 +17,7 @@ class Single(Ensemble):
     Args:
         network: any module that maps ``[batch, ...]`` to ``[batch, ...]``; it is copied, its
             weights are kept.
+        batch_axis: the axis of the batch in inputs: 0, or 1 where the sequence comes first.
 
     Example:
         >>> import torch
@@ -23,6 +25,7 @@ class Single(Ensemble):
         torch.Size([5, 1, 3])
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, *, batch_axis: int = 0) -> None:
         check_network(network)
-        super().__init__(copy.deepcopy(network), 1, count_parameters(network))
+        of_one = count_parameters(network)
+        super().__init__(copy.deepcopy(network), 1, of_one, batch_axis=batch_axis)

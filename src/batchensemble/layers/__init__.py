@@ -4,7 +4,42 @@ A twin maps member-major rows ``[members * batch, ...]`` to member-major rows, a
 member back as the plain layer it stands for: ``twin.member(i)``.
 """
 
-from batchensemble.layers.independent import Independent
-from batchensemble.layers.linear import RankOneLinear, StackedLinear
+from batchensemble.layers.attention import RankOneAttention
+from batchensemble.layers.convolution import RankOneConvolution, RankOneTransposedConvolution
+from batchensemble.layers.embedding import RankOneEmbedding, RankOneEmbeddingBag
+from batchensemble.layers.fast_weights import FastWeights, RankOne
+from batchensemble.layers.independent import Independent, OneByOne
+from batchensemble.layers.linear import RankOneConv1D, RankOneLinear, StackedLinear
+from batchensemble.layers.normalisation import (
+    MemberBatchNorm,
+    MemberChannelNorm,
+    MemberNorm,
+    MemberPReLU,
+)
+from batchensemble.layers.options import Options
+from batchensemble.layers.recurrent import RankOneBilinear, RankOneCell, RankOneRecurrent
+from batchensemble.layers.twin import Twin
 
-__all__ = ["Independent", "RankOneLinear", "StackedLinear"]
+__all__ = [
+    "FastWeights",
+    "Independent",
+    "MemberBatchNorm",
+    "MemberChannelNorm",
+    "MemberNorm",
+    "MemberPReLU",
+    "OneByOne",
+    "Options",
+    "RankOne",
+    "RankOneAttention",
+    "RankOneBilinear",
+    "RankOneCell",
+    "RankOneConv1D",
+    "RankOneConvolution",
+    "RankOneEmbedding",
+    "RankOneEmbeddingBag",
+    "RankOneLinear",
+    "RankOneRecurrent",
+    "RankOneTransposedConvolution",
+    "StackedLinear",
+    "Twin",
+]

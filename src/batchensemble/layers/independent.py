@@ -1,40 +1,108 @@
-"""M copies of any module, each with its own rows: slower than a stacked twin, right for all."""
+"""Members one by one: M copies of any module, or one module run once a member. Right for all."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
+
+from batchensemble.layers.rows import each_member, running
 
 
 class Independent(nn.Module):
     """One copy of a module for each member; member ``m`` sees only its own rows.
 
     Shape:
-        rows ``[members * batch, ...]``, member-major, to rows of the same order.
+        rows ``[members * batch, ...]``, member-major, to rows of the same order; in nested
+        arguments and outputs too.
 
     Args:
         modules: one module a member; they are kept, not copied.
+        batch_axis: the axis of the rows.
 
     Example:
+        >>> import torch
         >>> twin = Independent([nn.Flatten(), nn.Flatten()])
         >>> twin(torch.zeros(6, 2, 5)).shape
         torch.Size([6, 10])
     """
 
-    def __init__(self, modules: Sequence[nn.Module]) -> None:
+    sharing = "independent"
+    name = ""
+
+    def __init__(self, modules: Sequence[nn.Module], batch_axis: int = 0) -> None:
         super().__init__()
         self.copies = nn.ModuleList(modules)
-        self.members = len(modules)
+        self.members, self.batch_axis = len(modules), batch_axis
+        self.train(modules[0].training)
 
-    def forward(self, rows: Tensor) -> Tensor:
+    def __getattr__(self, name: str) -> Any:
+        """Return what networks read of the plain module, from the first copy."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name.startswith("__") or "copies" not in self.__dict__.get("_modules", {}):
+                raise
+            return getattr(self.copies[0], name)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Give each copy its member's rows."""
-        parts = rows.view(self.members, len(rows) // self.members, *rows.shape[1:]).unbind(0)
-        outputs = (module(part) for module, part in zip(self.copies, parts, strict=True))
-        return torch.cat(list(outputs))
+        return each_member(self, self.run_member, *args, **kwargs)
+
+    def run_member(self, index: int, *args: Any, **kwargs: Any) -> Any:
+        """Run the copy of member ``index``."""
+        return self.copies[index](*args, **kwargs)
 
     def member(self, index: int) -> nn.Module:
         """Return a copy of member ``index``'s module."""
         return copy.deepcopy(self.copies[index])
+
+    def keep(self, indices: list[int]) -> None:
+        """Keep only these members, in this order, in place."""
+        self.copies = nn.ModuleList([copy.deepcopy(self.copies[index]) for index in indices])
+        self.members = len(indices)
+
+    def put(self, index: int, module: nn.Module) -> None:
+        """Make member ``index`` a copy of ``module``, in place."""
+        self.copies[index] = copy.deepcopy(module)
+
+
+class OneByOne(nn.Module):
+    """A converted module that runs once for each member, with that member's rows alone.
+
+    For modules that send rows to different places depending on the data, such as a mixture of
+    experts: after that nobody could tell which member a row belongs to.
+
+    Args:
+        module: a converted module.
+        members: how many members (M).
+        batch_axis: the axis of the rows.
+    """
+
+    name = ""
+
+    def __init__(self, module: nn.Module, members: int, batch_axis: int = 0) -> None:
+        super().__init__()
+        self.module = module
+        self.members, self.batch_axis = members, batch_axis
+        self.training = module.training
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what networks read of the module."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name.startswith("__") or "module" not in self.__dict__.get("_modules", {}):
+                raise
+            return getattr(self.module, name)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the module once a member."""
+        return each_member(self, self.run_member, *args, **kwargs)
+
+    def run_member(self, index: int, *args: Any, **kwargs: Any) -> Any:
+        """Run the module for member ``index`` alone."""
+        with running(member=index):
+            return self.module(*args, **kwargs)

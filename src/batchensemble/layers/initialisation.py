@@ -5,19 +5,22 @@ name                mode            the members start as
 ==================  ==============  ============================================================
 ``"random_sign"``   multiplicative  the network with random units mirrored: as far apart as the
                                     weights of one network allow, with activations of one scale
-``"normal"``        multiplicative  the network with each unit scaled by a draw of normal(1, 0.5)
+``"normal"``        multiplicative  the network with each unit scaled by a draw of normal(1, std)
 ``"ones"``          multiplicative  the network itself, all the same
-``"normal"``        additive        the network plus a random rank-k weight of about its own size
+``"tabm"``          multiplicative  random signs on the inputs of the first layer, ones elsewhere
+                                    (TabM, arXiv 2410.24210)
+``"normal"``        additive        the network plus a random rank-k weight of ``std`` times its
+                                    size, by default 1
 ``"zeros"``         additive        the network itself, all the same (``s`` is zero, ``r`` random)
 ==================  ==============  ============================================================
 
-A function of your own takes the twin and fills its parameters ``weight``, ``r``, ``s``, ``bias``.
+A function of your own takes a :class:`~batchensemble.layers.fast_weights.FastWeights` and fills its
+``r`` and ``s`` in place.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -25,54 +28,61 @@ from torch import Tensor
 from batchensemble.checks import one_of
 
 if TYPE_CHECKING:
-    from batchensemble.layers.linear import RankOneLinear
-
-Mode = Literal["multiplicative", "additive"]
-Initialisation = str | Callable[["RankOneLinear"], None]
+    from batchensemble.layers.fast_weights import FastWeights
+    from batchensemble.layers.options import Options
 
 
-def initialise(layer: RankOneLinear, init: Initialisation | None) -> None:
-    """Fill the fast weights of ``layer`` in place; ``None`` stands for the mode's default."""
-    functions = MULTIPLICATIVE if layer.mode == "multiplicative" else ADDITIVE
+def initialise(fast: FastWeights, options: Options) -> None:
+    """Fill fast weights in place, as the options say."""
+    functions = MULTIPLICATIVE if options.mode == "multiplicative" else ADDITIVE
+    init = options.init
     with torch.no_grad():
         if callable(init):
-            init(layer)
+            init(fast)
         else:
             name = next(iter(functions)) if init is None else one_of("init", init, functions)
-            functions[name](layer)
+            functions[name](fast)
 
 
-def _random_sign(layer: RankOneLinear) -> None:
-    for fast in (layer.r, layer.s):
-        fast.copy_(_signs(fast))
+def _random_sign(fast: FastWeights) -> None:
+    for vectors in (fast.r, fast.s):
+        vectors.copy_(signs(vectors))
 
 
-def _normal_around_one(layer: RankOneLinear) -> None:
-    for fast in (layer.r, layer.s):
-        fast.normal_(mean=1.0, std=0.5)
+def _normal_around_one(fast: FastWeights) -> None:
+    for vectors in (fast.r, fast.s):
+        vectors.normal_(mean=1.0, std=fast.std)
 
 
-def _ones(layer: RankOneLinear) -> None:
-    for fast in (layer.r, layer.s):
-        fast.fill_(1.0)
+def _ones(fast: FastWeights) -> None:
+    for vectors in (fast.r, fast.s):
+        vectors.fill_(1.0)
 
 
-def _normal_around_zero(layer: RankOneLinear) -> None:
-    # The entries of S R then have the standard deviation of the weight's own default start.
-    rank, inputs = layer.r.shape[1:]
-    layer.r.normal_(std=inputs**-0.5)
-    layer.s.normal_(std=(3 * rank) ** -0.5)
+def _normal_around_zero(fast: FastWeights) -> None:
+    # The entries of S R are then of the size of the weight's own, times ``std``.
+    rank, inputs = fast.r.shape[1:]
+    size = fast.weight.abs().pow(2).mean().sqrt()
+    fast.r.normal_(std=inputs**-0.5)
+    fast.s.normal_().mul_(fast.std * size * (inputs / rank) ** 0.5 / fast.scale)
 
 
-def _zeros(layer: RankOneLinear) -> None:
-    layer.r.normal_(std=layer.r.shape[2] ** -0.5)
-    layer.s.zero_()
+def _zeros(fast: FastWeights) -> None:
+    fast.r.normal_(std=fast.r.shape[2] ** -0.5)
+    fast.s.zero_()
 
 
-def _signs(like: Tensor) -> Tensor:
+def signs(like: Tensor) -> Tensor:
+    """Return -1 and 1 at random, in the shape of ``like``."""
     return torch.randint_like(like, 2).mul_(2).sub_(1)
 
 
-# The first of each is the default.
-MULTIPLICATIVE = {"random_sign": _random_sign, "normal": _normal_around_one, "ones": _ones}
+# The first of each is the default. "tabm" is ones for all layers but the first, which conversion
+# knows.
+MULTIPLICATIVE = {
+    "random_sign": _random_sign,
+    "normal": _normal_around_one,
+    "ones": _ones,
+    "tabm": _ones,
+}
 ADDITIVE = {"normal": _normal_around_zero, "zeros": _zeros}

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from batchensemble import rank_one
-from batchensemble.layers.initialisation import Initialisation, Mode, initialise
+from batchensemble.layers.fast_weights import Layout, RankOne
+from batchensemble.layers.precision import in_autocast
+from batchensemble.layers.rows import RUNNING, enter, leave, row_axis
+from batchensemble.layers.twin import Twin
 from batchensemble.products import stacked_linear
 
-Bias = Literal["member", "shared"]
 
-
-class RankOneLinear(nn.Module):
+class RankOneLinear(RankOne):
     """A linear layer whose members share one weight and own two vectors each.
 
     Shape:
@@ -26,10 +26,7 @@ class RankOneLinear(nn.Module):
     Args:
         layer: the plain layer; its weight becomes the shared weight, the same ``Parameter``.
         members: how many members (M).
-        mode: ``"multiplicative"``: ``W ∘ (s_m r_mᵀ)``; ``"additive"``: ``W + S_mᵀ R_m``.
-        rank: vectors a member and side; more than 1 only in additive mode.
-        init: how the fast weights start, see :mod:`batchensemble.layers.initialisation`.
-        bias: ``"member"``: one a member, all starting as the layer's; ``"shared"``: the layer's.
+        options: see :class:`batchensemble.layers.options.Options`.
 
     Example:
         >>> twin = RankOneLinear(nn.Linear(3, 2), members=4)
@@ -37,56 +34,54 @@ class RankOneLinear(nn.Module):
         torch.Size([20, 2])
     """
 
-    def __init__(
-        self,
-        layer: nn.Linear,
-        members: int,
-        *,
-        mode: Mode = "multiplicative",
-        rank: int = 1,
-        init: Initialisation | None = None,
-        bias: Bias = "member",
-    ) -> None:
-        super().__init__()
-        self.members, self.mode, self.rank = members, mode, rank
-        self.in_features, self.out_features = layer.in_features, layer.out_features
-        self.weight = layer.weight
-        vectors = (members,) if mode == "multiplicative" else (members, rank)
-        like = layer.weight
-        self.r = nn.Parameter(like.new_empty(*vectors, self.in_features))
-        self.s = nn.Parameter(like.new_empty(*vectors, self.out_features))
-        self.bias: nn.Parameter | None = layer.bias
-        if layer.bias is not None and bias == "member":
-            self.bias = nn.Parameter(layer.bias.detach().repeat(members, 1))
-        initialise(self, init)
+    matrices = ("weight",)
+    any_axis = True
+    inputs_first = False
 
-    def forward(self, rows: Tensor) -> Tensor:
+    def __init__(self, layer: nn.Module, members: int, **options: Any) -> None:
+        super().__init__(layer, members, **options)
+        self.in_features, self.out_features = self.layouts["weight"].sizes("multiplicative")
+
+    def layout(self, layer: nn.Module, name: str) -> Layout:
+        """Return how fast weights lie along the weight."""
+        return Layout(tuple(getattr(layer, name).shape), inputs_first=self.inputs_first)
+
+    def forward(self, x: Tensor) -> Tensor:
         """Apply each member's weight to its rows."""
-        x = _stacked_rows(rows, self.members, self.in_features)
-        apply = rank_one.multiplicative if self.mode == "multiplicative" else rank_one.additive
-        y = apply(x, self.weight, self.r, self.s, self.bias)
-        return y if x is rows else y.view(*rows.shape[:-1], self.out_features)
+        if RUNNING.member is not None:
+            return self.run_member(RUNNING.member, x)
+        return apply_to_rows(self, x, self._product)
 
-    def merged_weight(self, index: int) -> Float[Tensor, "out in"]:
-        """Return member ``index``'s weight, fast weights merged in."""
-        r, s = self.r[index], self.s[index]
-        if self.mode == "multiplicative":
-            return self.weight * torch.outer(s, r)
-        return self.weight + s.mT @ r
+    def _product(self, x: Tensor) -> Tensor:
+        parameters = self._parameters
+        weight, r, s = parameters["weight"], parameters["r"], parameters["s"]
+        bias = parameters.get("bias")
+        assert weight is not None
+        assert r is not None
+        assert s is not None
+        if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
+            raise ValueError(
+                f"{self.name or 'the layer'!r} holds weights of type {weight.dtype}, got an input "
+                f"of type {x.dtype}"
+            )
+        weights = weight.t() if self.inputs_first else weight
+        return in_autocast(self._compute, x, weights, r, s, bias)
 
-    def member(self, index: int) -> nn.Linear:
-        """Return the plain layer that member ``index`` is."""
-        bias = self.bias
-        own = bias[index] if bias is not None and bias.dim() == 2 else bias
-        return plain_linear(self.merged_weight(index), own)
-
-    def extra_repr(self) -> str:
-        """Describe the layer in one line."""
-        rank = f", rank={self.rank}" if self.mode == "additive" else ""
-        return f"{self.in_features}, {self.out_features}, members={self.members}, {self.mode}{rank}"
+    def _compute(self, x: Tensor, weight: Tensor, r: Tensor, s: Tensor, bias: Any) -> Tensor:
+        if self.options.mode == "multiplicative":
+            return rank_one.multiplicative(x, weight, r, s, bias)
+        if self.options.alpha is not None:
+            s = s * self.options.scale
+        return rank_one.additive(x, weight, r, s, bias)
 
 
-class StackedLinear(nn.Module):
+class RankOneConv1D(RankOneLinear):
+    """The same for the ``Conv1D`` of Hugging Face: a linear layer with its weight ``[in, out]``."""
+
+    inputs_first = True
+
+
+class StackedLinear(Twin):
     """One linear layer a member, their weights stacked and applied in one batched product.
 
     Shape:
@@ -95,6 +90,7 @@ class StackedLinear(nn.Module):
 
     Args:
         layers: one plain layer a member, all of the same shape; their weights are copied.
+        batch_axis: the axis of the rows.
 
     Example:
         >>> twin = StackedLinear([nn.Linear(3, 2), nn.Linear(3, 2)])
@@ -102,38 +98,57 @@ class StackedLinear(nn.Module):
         torch.Size([10, 2])
     """
 
-    def __init__(self, layers: Sequence[nn.Linear]) -> None:
-        super().__init__()
+    sharing = "independent"
+    any_axis = True
+
+    def __init__(self, layers: Sequence[nn.Linear], batch_axis: int = 0) -> None:
         first = layers[0]
-        self.members = len(layers)
+        super().__init__(first, len(layers), batch_axis)
         self.in_features, self.out_features = first.in_features, first.out_features
         # [members, in, out] and [members, 1, out]: products and sums take them as they lie.
         self.weight = _stacked([layer.weight.t() for layer in layers])
         self.bias: nn.Parameter | None = None
         if first.bias is not None:
             self.bias = _stacked([layer.bias.unsqueeze(0) for layer in layers])
+        self.own = [name for name, _ in self.named_parameters()]
 
-    def forward(self, rows: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """Apply each member's layer to its rows."""
-        x = _stacked_rows(rows, self.members, self.in_features)
-        y = stacked_linear(x, self.weight, self.bias)
-        return y if x is rows else y.view(*rows.shape[:-1], self.out_features)
+        if RUNNING.member is not None:
+            return self.run_member(RUNNING.member, x)
+        return apply_to_rows(self, x, self._product)
 
-    def member(self, index: int) -> nn.Linear:
-        """Return the plain layer of member ``index``."""
-        bias = None if self.bias is None else self.bias[index, 0]
-        return plain_linear(self.weight[index].t(), bias)
+    def _product(self, x: Tensor) -> Tensor:
+        parameters = self._parameters
+        weight = parameters["weight"]
+        assert weight is not None
+        return in_autocast(stacked_linear, x, weight, parameters.get("bias"))
 
-    def extra_repr(self) -> str:
-        """Describe the layer in one line."""
-        return f"{self.in_features}, {self.out_features}, members={self.members}"
+    def tensors(self, index: int) -> dict[str, Tensor]:
+        """Return the tensors of member ``index``'s plain layer, by name."""
+        tensors = {"weight": self.weight[index].t()}
+        if self.bias is not None:
+            tensors["bias"] = self.bias[index, 0]
+        return tensors
 
 
-def _stacked_rows(rows: Tensor, members: int, features: int) -> Tensor:
-    """Return member-major rows as ``[members, rows of a member, features]``."""
-    if rows.dim() == 3 and len(rows) == members:
-        return rows
-    return rows.reshape(members, rows.shape[:-1].numel() // members, features)
+def apply_to_rows(twin: Any, x: Tensor, product: Any) -> Tensor:
+    """Apply a product of ``[members, rows of a member, in]`` to rows on whatever axis they are."""
+    members = twin.members
+    if x.dim() == 3 and len(x) == members and not twin.batch_axis and RUNNING.rows is None:
+        return product(x)
+    axis = row_axis(twin, x, x.dim() - 1)
+    if x.shape[-1] != twin.in_features:
+        raise ValueError(
+            f"{twin.name or 'the layer'!r} takes {twin.in_features} features, got an input of "
+            f"shape {list(x.shape)}"
+        )
+    x, times = enter(x, axis, members)
+    front = x.movedim(axis, 0) if axis else x
+    count = front.shape[:-1].numel() // members
+    y = product(front.reshape(members, count, twin.in_features))
+    y = y.view(*front.shape[:-1], twin.out_features)
+    return leave(y.movedim(0, axis) if axis else y, axis, times)
 
 
 def _stacked(parameters: Sequence[Tensor]) -> nn.Parameter:

@@ -1,0 +1,123 @@
+"""What ``fit`` and ``predict`` check at the door, before anything has been trained."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any, TypedDict
+
+import torch
+from torch import Tensor, nn
+
+from batchensemble.batches import ArrayBatches, Batches
+from batchensemble.ensembles import Ensemble
+from batchensemble.modes import evaluating
+
+if TYPE_CHECKING:
+    from batchensemble.training import Objective
+
+
+class Place(TypedDict):
+    """Where a network's inputs belong."""
+
+    device: torch.device
+    dtype: torch.dtype
+
+
+def check_ensemble(model: Any) -> None:
+    """Raise ``TypeError`` for anything but an ensemble."""
+    if not isinstance(model, Ensemble):
+        raise TypeError(
+            f"model must be an ensemble such as batchensemble.BatchEnsemble(network, members=4) or "
+            f"batchensemble.Single(network), got {type(model).__name__}"
+        )
+
+
+def check_batch(model: Ensemble, objective: Objective, inputs: Tensor, targets: Tensor) -> None:
+    """Try one batch without training.
+
+    Raises:
+        ValueError: the network does not take the inputs, or the loss not the outputs.
+    """
+    outputs = check_inputs_fit(model, inputs, per_member=objective.own_examples)
+    try:
+        with evaluating(model), torch.no_grad():
+            losses = objective.by_member(objective.losses(inputs, targets))
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        raise ValueError(
+            f"the loss does not take outputs of shape {list(outputs.shape)} with targets of "
+            f"shape {list(targets.shape)}: {str(error).splitlines()[0]}"
+        ) from error
+    if not isinstance(losses, Tensor) or losses.dim() != 2 or len(losses) != len(outputs):
+        got = list(losses.shape) if isinstance(losses, Tensor) else losses
+        raise ValueError(
+            f"the loss must return [batch, members], for outputs {list(outputs.shape)} it gave "
+            f"{got}; average over further axes and keep these two"
+        )
+
+
+def warn_if_members_differ(model: Ensemble, inputs: Tensor) -> None:
+    """Warn where the ensemble does not compute what its members compute alone.
+
+    A network may use its weights, or mix its rows, in ways that conversion cannot see; training
+    would then train something else than the members that come out. Chains of torch's layers and
+    networks that run as copies cannot.
+
+    Args:
+        model: any ensemble.
+        inputs: some examples; two are tried.
+    """
+    if model.members == 1 or model.own_examples or model.is_plain:
+        return
+    try:
+        model.verify(inputs[:2])
+    except ValueError as error:
+        warnings.warn(str(error), stacklevel=3)
+
+
+def check_inputs_fit(model: Ensemble, inputs: Tensor, *, per_member: bool = False) -> Tensor:
+    """Return the outputs, or raise a ``ValueError`` that says which examples do not fit."""
+    try:
+        with evaluating(model), torch.no_grad():
+            return model(inputs, per_member=per_member)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"the network does not take examples of shape {list(inputs.shape[1 + per_member :])} "
+            f"and type {inputs.dtype}: {str(error).splitlines()[0]}"
+        ) from error
+
+
+def check_classes(model: Ensemble, batches: Batches | None) -> None:
+    """Raise ``ValueError`` where a class number is beyond the network's outputs."""
+    if not isinstance(batches, ArrayBatches):
+        return
+    classes = check_inputs_fit(model, batches.inputs[:1]).shape[-1]
+    if classes < 2:
+        raise ValueError(
+            f"the cross-entropy takes one output for each class, at least 2, the network has "
+            f"{classes}; give the last layer as many outputs as there are classes"
+        )
+    highest = int(batches.targets.max())
+    if highest >= classes:
+        raise ValueError(
+            f"y must hold class numbers from 0 to {classes - 1}, since the network has {classes} "
+            f"outputs, got {highest}; give the last layer {highest + 1} outputs"
+        )
+
+
+def check_held_out(model: Ensemble, batches: Batches) -> None:
+    """Raise ``ValueError`` where held-out arrays cannot be scored after an epoch."""
+    if not isinstance(batches, ArrayBatches):
+        return
+    if batches.targets.dim() != 1:
+        raise ValueError(
+            "y of the validation data must have the shape [examples], since the members are "
+            f"scored together, got {list(batches.targets.shape)}"
+        )
+    check_inputs_fit(model, batches.inputs[:1])
+
+
+def place_of(model: nn.Module) -> Place:
+    """Return where the network's inputs belong: device and floating-point type."""
+    first = next(model.parameters(), torch.empty(0))
+    dtype = first.dtype if first.is_floating_point() else torch.get_default_dtype()
+    return {"device": first.device, "dtype": dtype}

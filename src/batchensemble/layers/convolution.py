@@ -1,0 +1,117 @@
+"""Twins of the convolutions: channels are bent on the way in and on the way out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from batchensemble.layers.fast_weights import Layout, RankOne
+from batchensemble.layers.rows import (
+    RUNNING,
+    NotPerExampleError,
+    enter,
+    leave,
+    row_axis,
+    unfold,
+)
+
+TRANSPOSED = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
+
+
+class RankOneConvolution(RankOne):
+    """A convolution of 1, 2 or 3 dimensions whose members share its kernels.
+
+    In multiplicative mode one convolution with the shared kernels runs on the rows of all members,
+    whose channels are scaled before and after; all settings of the layer are kept. In additive mode
+    the members run one after the other with their kernels merged.
+
+    Shape:
+        rows ``[members * batch, in channels, ...]`` to ``[members * batch, out channels, ...]``.
+
+    Example:
+        >>> twin = RankOneConvolution(nn.Conv1d(4, 6, 3, groups=2), members=5)
+        >>> twin(torch.zeros(5 * 2, 4, 10)).shape
+        torch.Size([10, 6, 8])
+    """
+
+    matrices = ("weight",)
+
+    def __init__(self, layer: nn.Module, members: int, **options: Any) -> None:
+        super().__init__(layer, members, **{**options, "batch_axis": 0})
+
+    def layout(self, layer: nn.Module, name: str) -> Layout:
+        """Return how fast weights lie along the kernels."""
+        return Layout(tuple(getattr(layer, name).shape), groups=layer.groups)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Apply each member's kernels to its rows."""
+        if RUNNING.member is not None:
+            return self.run_member(RUNNING.member, x, *args, **kwargs)
+        if x.dim() != self.weight.dim():
+            raise NotPerExampleError(self.name, x.shape, self.members)
+        row_axis(self, x, 1)
+        if self.options.mode == "additive":
+            return self.one_by_one(x, *args, **kwargs)
+        x, times = enter(x, 0, self.members)
+        y = self.convolve(self._scaled(x, self.r), *args, **kwargs)
+        y = unfold(y, self.members, 0)
+        scale = _channels(self.s, y[0])
+        if self.bias is None:
+            y = y * scale
+        else:
+            bias = self.bias if self.bias.dim() == 2 else self.bias.unsqueeze(0)
+            y = torch.addcmul(_channels(bias, y[0]), y, scale)
+        return leave(y.flatten(0, 1), 0, times)
+
+    def convolve(self, x: Tensor) -> Tensor:
+        """Apply the shared kernels, without bias."""
+        return self.shell._conv_forward(x, self.weight, None)
+
+    def _scaled(self, x: Tensor, vectors: Tensor) -> Tensor:
+        return (unfold(x, self.members, 0) * _channels(vectors, x)).flatten(0, 1)
+
+
+class RankOneTransposedConvolution(RankOneConvolution):
+    """The same for the transposed convolutions.
+
+    Example:
+        >>> twin = RankOneTransposedConvolution(nn.ConvTranspose1d(4, 6, 2, stride=2), members=5)
+        >>> twin(torch.zeros(5 * 2, 4, 10)).shape
+        torch.Size([10, 6, 20])
+    """
+
+    def layout(self, layer: nn.Module, name: str) -> Layout:
+        """Return how fast weights lie along the kernels."""
+        shape = tuple(getattr(layer, name).shape)
+        return Layout(shape, inputs_first=True, groups=layer.groups)  # type: ignore[arg-type]
+
+    def convolve(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """Apply the shared kernels, without bias."""
+        layer, dimensions = self.shell, self.weight.dim() - 2
+        output_padding = layer._output_padding(
+            x,
+            output_size,
+            layer.stride,
+            layer.padding,
+            layer.kernel_size,
+            dimensions,
+            layer.dilation,
+        )
+        return TRANSPOSED[dimensions - 1](
+            x,
+            self.weight,
+            None,
+            layer.stride,
+            layer.padding,
+            output_padding,
+            layer.groups,
+            layer.dilation,
+        )
+
+
+def _channels(vectors: Tensor, x: Tensor) -> Tensor:
+    """Return ``[members, channels]`` in a shape that broadcasts to unfolded rows, in their type."""
+    return vectors.to(x.dtype).view(len(vectors), 1, -1, *[1] * (x.dim() - 2))

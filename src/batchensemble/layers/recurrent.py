@@ -1,0 +1,83 @@
+"""Twins of the recurrent layers and of others whose members run one after the other.
+
+A sequence goes through a layer as many times as it has steps, so merging the weights once for each
+member costs little beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from batchensemble.layers.fast_weights import RankOne
+from batchensemble.layers.independent import Independent
+from batchensemble.layers.rows import RUNNING, NotPerExampleError, find_rows, join, repeated, split
+
+State = Tensor | tuple[Tensor, Tensor]
+
+
+class RecurrentRows(nn.Module):
+    """The rows of recurrent layers: states have them on their second axis."""
+
+    members: int
+    batch_axis: int
+    run_member: Callable[..., Any]
+
+    def forward(
+        self, input: Tensor | PackedSequence, hx: State | None = None
+    ) -> tuple[Tensor | PackedSequence, State]:
+        """Run each member's layer over its sequences."""
+        if RUNNING.member is not None:
+            return self.run_member(RUNNING.member, input, hx)
+        if isinstance(input, Tensor) and input.dim() != 3:
+            raise NotPerExampleError(str(self.name), input.shape, self.members)
+        axis, times = find_rows(self, input, (self.batch_axis,))
+        parts = zip(split(input, self.members, axis), split(hx, self.members, 1), strict=True)
+        outputs = [self.run_member(index, *both) for index, both in enumerate(parts)]
+        ys, ends = zip(*outputs, strict=True)
+        return repeated(self, join(ys, axis), axis, times), repeated(self, join(ends, 1), 1, times)
+
+
+class RankOneRecurrent(RecurrentRows, RankOne):
+    """``RNN``, ``LSTM`` and ``GRU``: each weight of each layer and direction is bent.
+
+    Shape:
+        as the plain layer, with ``members * batch`` sequences, packed or not; the first state of
+        ``members * batch`` sequences too.
+
+    Example:
+        >>> import torch
+        >>> twin = RankOneRecurrent(nn.GRU(3, 4, batch_first=True), members=5)
+        >>> [each.shape for each in twin(torch.zeros(5 * 2, 7, 3))]
+        [torch.Size([10, 7, 4]), torch.Size([1, 10, 4])]
+    """
+
+    def __init__(self, layer: nn.RNNBase, members: int, **options: Any) -> None:
+        names = [name for name in layer._flat_weights_names if name.startswith("weight")]
+        self.__dict__["matrices"] = names  # before nn.Module is ready
+        super().__init__(layer, members, **{**options, "batch_axis": 0 if layer.batch_first else 1})
+
+
+class IndependentRecurrent(RecurrentRows, Independent):
+    """One recurrent layer a member."""
+
+    def __init__(self, modules: Sequence[nn.RNNBase], batch_axis: int = 0) -> None:
+        super().__init__(modules, 0 if modules[0].batch_first else 1)
+
+
+class RankOneCell(RankOne):
+    """``RNNCell``, ``LSTMCell`` and ``GRUCell``."""
+
+    matrices = ("weight_ih", "weight_hh")
+
+    def __init__(self, layer: nn.Module, members: int, **options: Any) -> None:
+        super().__init__(layer, members, **{**options, "batch_axis": 0})
+
+
+class RankOneBilinear(RankOne):
+    """``Bilinear``: ``r`` lies along the first input; the second one is bent alike everywhere."""
+
+    matrices = ("weight",)
