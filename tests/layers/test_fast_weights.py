@@ -86,8 +86,9 @@ def test_a_weight_that_cannot_be_reached_leaves_the_fast_weights_as_they_were(op
 
 
 @pytest.mark.parametrize("broken", [float("nan"), float("inf")])
-def test_a_weight_that_is_no_number_cannot_be_reached(broken):
-    twin = build(nn.Linear(3, 3))
+@pytest.mark.parametrize("mode", ["multiplicative", "additive"])
+def test_a_weight_that_is_no_number_cannot_be_reached(mode, broken):
+    twin = build(nn.Linear(3, 3), mode=mode)
     target = twin.merged_weight(0).detach().clone().fill_diagonal_(broken)
     assert not twin.fast_weights().put(1, target)
 

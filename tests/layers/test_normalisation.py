@@ -149,6 +149,18 @@ def test_evaluation_leaves_the_statistics_alone():
     assert all(torch.equal(before[name], value) for name, value in twin.state_dict().items())
 
 
+@pytest.mark.parametrize("name", STATISTICS)
+def test_a_mode_that_is_set_without_a_call_counts_too(name):
+    # Code that puts modes back does so module by module.
+    twin, x = build(STATISTICS[name].make()), STATISTICS[name].inputs(MEMBERS * 4)
+    for mode in (False, True):
+        twin.training = mode
+        before = twin.running_mean.clone()
+        twin(*x)
+        assert torch.equal(twin.running_mean, before) != mode
+        assert twin.member(0).training == mode
+
+
 def test_rows_that_cannot_be_parted_are_refused_in_training_and_evaluation():
     twin = MemberBatchNorm(nn.BatchNorm1d(4), MEMBERS)
     for mode in (True, False):

@@ -94,6 +94,8 @@ class FastWeights:
     def put(self, index: int, target: Tensor) -> bool:
         """Bend the weight of member ``index`` to ``target``, in place; tell whether it could be."""
         weight, layout = self.weight.detach(), self.layout
+        if not (target - weight).isfinite().all():
+            return False
         if self.mode == "multiplicative":
             first, second = fit_rank_one(weight, target.detach(), layout.groups)
         else:

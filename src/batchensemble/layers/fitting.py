@@ -63,9 +63,7 @@ def _outer_factors(ratio: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
     """
     ratio = ratio.where(known, 0.0)
     a, b = ratio.new_full((len(ratio),), torch.nan), ratio.new_full((ratio.shape[1],), torch.nan)
-    for _ in b:  # each start settles a column, if there is no NaN in the ratio
-        if not b.isnan().any():
-            break
+    while b.isnan().any():
         # A column of zeros would say nothing of its rows; the largest one says most.
         b[ratio.abs().sum(0).where(b.isnan(), -1.0).argmax()] = 1.0
         for _ in range(len(ratio) + ratio.shape[1]):

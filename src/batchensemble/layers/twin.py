@@ -108,6 +108,8 @@ class Twin(nn.Module):
         """Run the plain layer that member ``index`` is."""
         if RUNNING.calls is not None and args and isinstance(args[0], Tensor):
             RUNNING.calls.append((self, tuple(args[0].shape)))
+        if self.shell.training != self.training:  # set without a call of train()
+            self.shell.train(self.training)
         tensors = self.tensors(index)
         if torch.compiler.is_compiling():
             return torch.func.functional_call(self.shell, tensors, args, kwargs)
