@@ -230,6 +230,12 @@ class Lengths(nn.Module):
         return self.head(self.gru(packed)[1][-1])
 
 
+def test_a_single_network_may_have_the_sequence_first_too():
+    net = nn.Sequential(nn.Linear(2, 3), nn.Tanh())
+    x = torch.randn(7, 4, 2)
+    assert torch.equal(be.Single(net, batch_axis=1)(x), net(x).transpose(0, 1).unsqueeze(1))
+
+
 @pytest.mark.parametrize("batch_axis", [0, 1])
 def test_lengths_of_the_sequences_go_with_them(make, batch_axis):
     model = make(Lengths(batch_axis == 0), batch_axis=batch_axis)

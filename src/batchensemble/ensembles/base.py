@@ -129,6 +129,8 @@ class Ensemble(nn.Module):
         saves the views that :meth:`forward` needs to put the batch first.
         """
         if self._is_chain_for(x):
+            if self.members == 1 and not per_member:
+                return self.network(x)
             return self._stacked(x, per_member).flatten(0, 1)
         return self.forward(x, per_member=per_member).transpose(0, 1).flatten(0, 1)
 
@@ -283,7 +285,7 @@ class Ensemble(nn.Module):
         )
 
     def _look_at_network(self) -> None:
-        self._any_leading_axes = self.members > 1 and takes_any_leading_axes(self.network)
+        self._any_leading_axes = not self.batch_axis and takes_any_leading_axes(self.network)
         modules = self.network.modules() if self._any_leading_axes else ()
         self._hooks = [
             hooks
