@@ -1,14 +1,25 @@
 """The arithmetic of all members at once is a loop over members with merged weights."""
 
+from contextlib import contextmanager
+
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from batchensemble import rank_one
 from batchensemble.rank_one import additive, cheaper_space, multiplicative
 
-KINDS = ["activation", "weight", "rank 1", "rank 2", "rank 3"]
+# The backward of small and of large layers differ; so do those of many and of few weights.
+LIMITS = {
+    "activation": {"SMALL_PRODUCT": -1},
+    "activation, member by member": {"SMALL_PRODUCT": -1, "CACHED_NUMBERS": -1},
+    "activation, few rows": {},
+    "weight": {},
+    "weight, member by member": {"CACHED_NUMBERS": -1},
+}
+KINDS = [*LIMITS, "rank 1", "rank 2", "rank 3"]
 BIASES = ["per member", "shared", "none"]
 
 
@@ -25,7 +36,15 @@ def draw(kind, bias, members=3, batch=4, inputs=5, outputs=2):
 def at_once(kind, *tensors):
     if kind.startswith("rank"):
         return additive(*tensors)
-    return multiplicative(*tensors, space=kind)
+    return multiplicative(*tensors, space=kind.partition(",")[0])
+
+
+@contextmanager
+def limits(kind):
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in LIMITS.get(kind, {}).items():
+            patch.setattr(rank_one, name, value)
+        yield
 
 
 def one_by_one(x, weight, r, s, bias=None):
@@ -45,16 +64,18 @@ def assert_same(ours, reference):
 
 
 def assert_same_with_gradients(kind, tensors):
-    ours, reference = at_once(kind, *tensors), one_by_one(*tensors)
-    assert_same(ours, reference)
+    reference = one_by_one(*tensors)
     weights = torch.arange(1.0, reference.numel() + 1, dtype=torch.float64).view_as(reference)
     leaves = [tensor for tensor in tensors if tensor.requires_grad]
-    for own, expected in zip(
-        torch.autograd.grad((ours * weights).sum(), leaves),
-        torch.autograd.grad((reference * weights).sum(), leaves),
-        strict=True,
-    ):
-        assert_same(own, expected)
+    with limits(kind):
+        ours = at_once(kind, *tensors)
+        gradients = torch.autograd.grad((ours * weights).sum(), leaves)
+        with torch.no_grad():
+            assert_same(at_once(kind, *tensors), reference)
+    assert_same(ours, reference)
+    expected = torch.autograd.grad((reference * weights).sum(), leaves)
+    for own, other in zip(gradients, expected, strict=True):
+        assert_same(own, other)
 
 
 @pytest.mark.parametrize("bias", BIASES)
@@ -66,7 +87,29 @@ def test_outputs_and_gradients_are_those_of_the_loop(kind, bias):
 @pytest.mark.parametrize("bias", BIASES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradients_are_those_of_finite_differences(kind, bias):
-    assert torch.autograd.gradcheck(lambda *tensors: at_once(kind, *tensors), draw(kind, bias))
+    with limits(kind):
+        assert torch.autograd.gradcheck(lambda *tensors: at_once(kind, *tensors), draw(kind, bias))
+
+
+@pytest.mark.parametrize("kind", [kind for kind in LIMITS if kind != "activation, few rows"])
+def test_nothing_but_the_inputs_is_kept_for_the_backward(kind):
+    tensors = draw(kind, "per member")
+    kept = []
+    with limits(kind), torch.autograd.graph.saved_tensors_hooks(kept.append, lambda each: each):
+        at_once(kind, *tensors)
+    assert {each.data_ptr() for each in kept} == {each.data_ptr() for each in tensors[:4]}
+
+
+@pytest.mark.parametrize(
+    ("members", "batch", "more"), [(2, 4, True), (64, 4096, False), (4, 8192, False)]
+)
+def test_more_is_kept_where_it_is_small(members, batch, more):
+    x = torch.randn(members, batch, 64)
+    weight, r, s = torch.randn(64, 64), torch.randn(members, 64), torch.randn(members, 64)
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(kept.append, lambda each: each):
+        multiplicative(x, weight.requires_grad_(), r, s, space="activation")
+    assert (len({each.data_ptr() for each in kept}) > 4) == more
 
 
 LAYOUTS = {
@@ -106,11 +149,12 @@ def test_a_frozen_tensor_changes_no_other_gradient(kind, frozen):
     assert_same_with_gradients(kind, tensors)
 
 
-@pytest.mark.parametrize("space", ["activation", "weight"])
-def test_a_second_derivative_is_refused(space):
-    x, *parameters = draw(space, "none")
-    y = multiplicative(x, *parameters, space=space)
-    [first] = torch.autograd.grad(y.pow(2).sum(), x, create_graph=True)
+@pytest.mark.parametrize("kind", list(LIMITS))
+def test_a_second_derivative_is_refused(kind):
+    x, *parameters = draw(kind, "none")
+    with limits(kind):
+        y = at_once(kind, x, *parameters)
+        [first] = torch.autograd.grad(y.pow(2).sum(), x, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         first.sum().backward()
 

@@ -10,9 +10,17 @@ Multiplicative (BatchEnsemble, Wen et al. 2020, arXiv 2002.06715), ``W_m = W ∘
 
 Both are the same numbers. The first bends the activations, the second the weight; which of them
 touches less memory depends on the shapes alone (:func:`cheaper_space`). Each has a backward of its
-own. With ``G_m = (dL/dy_m)ᵀ x_m``::
+own, which saves nothing but its inputs (one exception below). With ``G_m = (dL/dy_m)ᵀ x_m``::
 
     dW = Σ_m G_m ∘ s_m r_mᵀ    ds_m = (G_m ∘ W) r_m    dr_m = (G_m ∘ W)ᵀ s_m    dx_m = dL/dy_m W_m
+
+``G`` is as large as the members' weights. Where a batch is small beside them, or all is small, it
+pays to keep ``x_m ∘ r_m`` and the product ``p_m = (x_m ∘ r_m) Wᵀ``, and to reduce activations::
+
+    dW = Σ_m (dL/dy_m ∘ s_m)ᵀ (x_m ∘ r_m)    ds_m = Σ_batch dL/dy_m ∘ p_m
+    dr_m = Σ_batch ((dL/dy_m ∘ s_m) W) ∘ x_m
+
+New memory costs as much as arithmetic on CPU, so what nobody else sees is written in place.
 
 Additive of rank k (LoRA-Ensemble, arXiv 2405.14438; k = 1 is the notebook's layer)::
 
@@ -38,6 +46,13 @@ Space = Literal["activation", "weight"]
 # How many times cheaper an element of a weight must be than an element of an activation before
 # weight space pays: its backward makes four passes over the members' weights.
 WEIGHT_SPACE_FACTOR = 4
+
+# How many numbers the gradients of all members' weights may have to be made at once on CPU; beyond
+# that they leave the cache, and one member after the other is quicker.
+CACHED_NUMBERS = 2**19
+
+# How many numbers are too few to save memory with.
+SMALL_PRODUCT = 2**17
 
 
 def multiplicative(
@@ -66,10 +81,17 @@ def multiplicative(
         <BLANKLINE>
                 [[ 3., -4.]]])
     """
+    members, batch, inputs = x.shape
     if space is None:
-        space = cheaper_space(x.shape[1], weight.shape[1], weight.shape[0])
-    function = _WeightSpace if space == "weight" else _ActivationSpace
-    result: Tensor = function.apply(x, weight, r, s, bias)  # type: ignore[no-untyped-call]
+        space = cheaper_space(batch, inputs, len(weight))
+    if not torch.is_grad_enabled():
+        bend = _bent_weight if space == "weight" else _bent
+        return bend(x, weight, r, s, bias)
+    function: Any = _WeightSpace
+    if space == "activation":
+        kept = _keeps_more(members, batch, inputs, len(weight))
+        function = _FewRows if kept else _ActivationSpace
+    result: Tensor = function.apply(x, weight, r, s, bias)
     return result
 
 
@@ -95,9 +117,11 @@ def additive(
         tensor([[[3., 7.]]])
     """
     per_member = bias is not None and bias.dim() == 2
-    shared = F.linear(x, weight, None if per_member else bias)
-    y = torch.baddbmm(shared, torch.bmm(x, r.mT), s)
-    return y + bias.unsqueeze(1) if bias is not None and per_member else y
+    # The product is nobody else's, and no backward asks for it: the rest is added in place.
+    y = F.linear(x, weight, None if per_member else bias)
+    if bias is not None and per_member:
+        y = y.add_(bias.unsqueeze(1))
+    return y.baddbmm_(torch.bmm(x, r.mT), s)
 
 
 def cheaper_space(batch: int, inputs: int, outputs: int) -> Space:
@@ -117,15 +141,85 @@ def cheaper_space(batch: int, inputs: int, outputs: int) -> Space:
     return "weight" if by_weights <= by_activations else "activation"
 
 
+def _keeps_more(members: int, batch: int, inputs: int, outputs: int) -> bool:
+    """Tell whether to keep more than ``x``: it is small anyway, or beside the weights."""
+    small = members * batch * outputs <= SMALL_PRODUCT
+    return small or inputs * outputs > batch * (inputs + outputs)
+
+
+def _bent(
+    x: Tensor, weight: Tensor, r: Tensor, s: Tensor, bias: Tensor | None
+) -> Float[Tensor, "members batch out"]:
+    """Return ``((x_m ∘ r_m) Wᵀ) ∘ s_m + b_m``."""
+    y = _product(x, weight, r)
+    if bias is None:
+        return y.mul_(s.unsqueeze(1))
+    # An exported graph may run with gradients, which out= does not know.
+    out = None if torch.compiler.is_compiling() else y
+    return torch.addcmul(bias.unsqueeze(-2), y, s.unsqueeze(1), out=out)
+
+
+def _bent_weight(
+    x: Tensor, weight: Tensor, r: Tensor, s: Tensor, bias: Tensor | None
+) -> Float[Tensor, "members batch out"]:
+    """Return ``x_m (W ∘ s_m r_mᵀ)ᵀ + b_m``."""
+    merged = _factor(r, s).mul_(weight)
+    if bias is None:
+        return torch.bmm(x, merged.mT)
+    return torch.baddbmm(bias.unsqueeze(-2), x, merged.mT)
+
+
+class _WeightSpace(torch.autograd.Function):
+    """One batched product of the members' weights, for many rows beside the weight."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, r: Tensor, s: Tensor, bias: Tensor | None
+    ) -> Tensor:
+        ctx.save_for_backward(x, weight, r, s)
+        ctx.bias_dim = None if bias is None else bias.dim()
+        return _bent_weight(x, weight, r, s, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, r, s = ctx.saved_tensors
+        factor = _factor(r, s)
+        dx = torch.bmm(dy, factor * weight) if ctx.needs_input_grad[0] else None
+        gradients = _weight_gradients(dy, x, weight, r, s, factor)
+        return dx, *gradients, _bias_gradient(dy, ctx.bias_dim)
+
+
 class _ActivationSpace(torch.autograd.Function):
-    """``((x_m ∘ r_m) Wᵀ) ∘ s_m + b_m``: one product for all members."""
+    """One product for all members, and the gradients of the weights in weight space."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, r: Tensor, s: Tensor, bias: Tensor | None
+    ) -> Tensor:
+        ctx.save_for_backward(x, weight, r, s)
+        ctx.bias_dim = None if bias is None else bias.dim()
+        return _bent(x, weight, r, s, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, r, s = ctx.saved_tensors
+        dx = None
+        if ctx.needs_input_grad[0]:
+            dx = _product(dy, weight.t(), s).mul_(r.unsqueeze(1))
+        return dx, *_weight_gradients(dy, x, weight, r, s), _bias_gradient(dy, ctx.bias_dim)
+
+
+class _FewRows(torch.autograd.Function):
+    """One product for all members; what the backward needs is kept: see :func:`_keeps_more`."""
 
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, r: Tensor, s: Tensor, bias: Tensor | None
     ) -> Tensor:
         members, batch, inputs = x.shape
-        bent = (x * r.unsqueeze(1)).reshape(-1, inputs)
+        bent = (x * r.unsqueeze(1)).reshape(members * batch, inputs)
         product = torch.mm(bent, weight.t()).view(members, batch, len(weight))
         ctx.save_for_backward(x, bent, product, weight, r, s)
         ctx.bias_dim = None if bias is None else bias.dim()
@@ -137,7 +231,7 @@ class _ActivationSpace(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, bent, product, weight, r, s = ctx.saved_tensors
-        dproduct = (dy * s.unsqueeze(1)).reshape(-1, len(weight))
+        dproduct = (dy * s.unsqueeze(1)).reshape(len(bent), len(weight))
         dbent = torch.mm(dproduct, weight).view(x.shape)
         dweight = torch.mm(dproduct.t(), bent)
         dr = (dbent * x).sum(1)
@@ -146,32 +240,41 @@ class _ActivationSpace(torch.autograd.Function):
         return dx, dweight, dr, ds, _bias_gradient(dy, ctx.bias_dim)
 
 
-class _WeightSpace(torch.autograd.Function):
-    """``x_m (W ∘ s_m r_mᵀ)ᵀ + b_m``: one batched product; saves nothing but its inputs."""
+def _product(x: Tensor, weight: Tensor, r: Tensor) -> Float[Tensor, "members batch out"]:
+    """Return ``(x_m ∘ r_m) Wᵀ``."""
+    bent = (x * r.unsqueeze(1)).reshape(x.shape[:2].numel(), x.shape[2])
+    return torch.mm(bent, weight.t()).view(*x.shape[:2], len(weight))
 
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor, r: Tensor, s: Tensor, bias: Tensor | None
-    ) -> Tensor:
-        merged = _factor(r, s).mul_(weight)
-        ctx.save_for_backward(x, weight, r, s)
-        ctx.bias_dim = None if bias is None else bias.dim()
-        if bias is None:
-            return torch.bmm(x, merged.mT)
-        return torch.baddbmm(bias.unsqueeze(-2), x, merged.mT)
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, r, s = ctx.saved_tensors
-        factor = _factor(r, s)
-        dx = torch.bmm(dy, factor * weight) if ctx.needs_input_grad[0] else None
-        product = weight_gradient(dy, x)
-        weighted = product * weight
-        ds = torch.bmm(weighted, r.unsqueeze(2)).squeeze(2)
-        dr = torch.bmm(s.unsqueeze(1), weighted).squeeze(1)
-        dweight = product.mul_(factor).sum(0)
-        return dx, dweight, dr, ds, _bias_gradient(dy, ctx.bias_dim)
+def _weight_gradients(
+    dy: Tensor, x: Tensor, weight: Tensor, r: Tensor, s: Tensor, factor: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return ``dW``, ``dr`` and ``ds`` from ``G_m``; all members at once if they fit in cache.
+
+    Args:
+        dy: the gradient of the output.
+        x: each member's input.
+        weight: the shared weight.
+        r: fast weights on the inputs.
+        s: fast weights on the outputs.
+        factor: ``s_m r_mᵀ``, if it is there already.
+    """
+    members = len(x)
+    if members * weight.numel() > CACHED_NUMBERS and weight.device.type == "cpu":
+        dweight, dr, ds = torch.zeros_like(weight), torch.empty_like(r), torch.empty_like(s)
+        product, weighted = torch.empty_like(weight), torch.empty_like(weight)
+        for m in range(members):
+            torch.mm(dy[m].t(), x[m], out=product)
+            torch.mul(product, weight, out=weighted)
+            torch.mv(weighted, r[m], out=ds[m])
+            torch.mv(weighted.t(), s[m], out=dr[m])
+            dweight.addcmul_(product, torch.outer(s[m], r[m], out=weighted))
+        return dweight, dr, ds
+    product = weight_gradient(dy, x)
+    weighted = product * weight
+    ds = torch.bmm(weighted, r.unsqueeze(2)).squeeze(2)
+    dr = torch.bmm(s.unsqueeze(1), weighted).squeeze(1)
+    return product.mul_(_factor(r, s) if factor is None else factor).sum(0), dr, ds
 
 
 def _factor(r: Tensor, s: Tensor) -> Tensor:
