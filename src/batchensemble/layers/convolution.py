@@ -1,7 +1,12 @@
-"""Twins of the convolutions: channels are bent on the way in and on the way out."""
+"""Twins of the convolutions: channels are bent on the way in and out, or the kernels themselves.
+
+As in :mod:`batchensemble.rank_one` both are the same numbers, and which is cheaper is a question of
+shapes: early layers have few kernels and large pictures, late ones the reverse.
+"""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -18,15 +23,19 @@ from batchensemble.layers.rows import (
     unfold,
 )
 
+# How many times cheaper an element of a kernel must be than one of an activation before it pays to
+# bend the kernels: each member then needs a call of its own.
+KERNEL_FACTOR = 8
+
 TRANSPOSED = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
 
 
 class RankOneConvolution(RankOne):
     """A convolution of 1, 2 or 3 dimensions whose members share its kernels.
 
-    In multiplicative mode one convolution with the shared kernels runs on the rows of all members,
-    whose channels are scaled before and after; all settings of the layer are kept. In additive mode
-    the members run one after the other with their kernels merged.
+    Where kernels are many, one convolution with the shared ones runs on the rows of all members,
+    whose channels are scaled before and after; elsewhere, and in additive mode, the members run one
+    after the other with their kernels merged. All settings of the layer are kept.
 
     Shape:
         rows ``[members * batch, in channels, ...]`` to ``[members * batch, out channels, ...]``.
@@ -53,10 +62,16 @@ class RankOneConvolution(RankOne):
         if x.dim() != self.weight.dim():
             raise NotPerExampleError(self.name, x.shape, self.members)
         row_axis(self, x, 1)
-        if self.options.mode == "additive":
-            return self.one_by_one(x, *args, **kwargs)
         x, times = enter(x, 0, self.members)
-        y = self.convolve(self._scaled(x, self.r), *args, **kwargs)
+        if self.options.mode == "additive" or self._few_kernels(x):
+            parts = unfold(x, self.members, 0).unbind()
+            tensors = (self.tensors(index) for index in range(self.members))
+            outputs = [
+                self.convolve(part, each["weight"], each.get("bias"), *args, **kwargs)
+                for part, each in zip(parts, tensors, strict=True)
+            ]
+            return leave(torch.cat(outputs), 0, times)
+        y = self.convolve(self._scaled(x, self.r), self.weight, None, *args, **kwargs)
         y = unfold(y, self.members, 0)
         scale = _channels(self.s, y[0])
         if self.bias is None:
@@ -66,9 +81,15 @@ class RankOneConvolution(RankOne):
             y = torch.addcmul(_channels(bias, y[0]), y, scale)
         return leave(y.flatten(0, 1), 0, times)
 
-    def convolve(self, x: Tensor) -> Tensor:
-        """Apply the shared kernels, without bias."""
-        return self.shell._conv_forward(x, self.weight, None)
+    def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Apply kernels to rows."""
+        return self.shell._conv_forward(x, weight, bias)
+
+    def _few_kernels(self, x: Tensor) -> bool:
+        """Tell whether it is cheaper to bend the kernels than the channels of a member's rows."""
+        pixels = x.numel() // (self.members * self.in_channels)
+        bent = pixels * (self.in_channels + self.out_channels / math.prod(self.stride))
+        return KERNEL_FACTOR * self.weight.numel() <= bent
 
     def _scaled(self, x: Tensor, vectors: Tensor) -> Tensor:
         return (unfold(x, self.members, 0) * _channels(vectors, x)).flatten(0, 1)
@@ -88,8 +109,14 @@ class RankOneTransposedConvolution(RankOneConvolution):
         shape = tuple(getattr(layer, name).shape)
         return Layout(shape, inputs_first=True, groups=layer.groups)  # type: ignore[arg-type]
 
-    def convolve(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """Apply the shared kernels, without bias."""
+    def convolve(
+        self,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        output_size: list[int] | None = None,
+    ) -> Tensor:
+        """Apply kernels to rows."""
         layer, dimensions = self.shell, self.weight.dim() - 2
         output_padding = layer._output_padding(
             x,
@@ -102,8 +129,8 @@ class RankOneTransposedConvolution(RankOneConvolution):
         )
         return TRANSPOSED[dimensions - 1](
             x,
-            self.weight,
-            None,
+            weight,
+            bias,
             layer.stride,
             layer.padding,
             output_padding,

@@ -16,6 +16,8 @@ from batchensemble.layers.precision import lowered
 from batchensemble.layers.rows import RUNNING, enter, leave, row_axis, unfold
 from batchensemble.layers.twin import Twin
 
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
 
 class MemberNorm(Twin):
     """A norm layer without running statistics: ``LayerNorm``, ``RMSNorm``, ``GroupNorm``,
@@ -130,10 +132,14 @@ class MemberBatchNorm(MemberNorm):
         frozen = isinstance(self.shell, nn.modules.batchnorm._BatchNorm) and (
             not self.training and self.running_mean is not None
         )
-        if RUNNING.member is not None or not frozen:
+        if RUNNING.member is not None or not (frozen or self._plain_statistics()):
             return self.one_by_one(x)
         row_axis(self, x, 1)
         x, times = enter(x, 0, self.members)
+        if not frozen:
+            parts = unfold(x, self.members, 0).unbind()
+            outputs = [self._normalise_rows(index, part) for index, part in enumerate(parts)]
+            return leave(torch.cat(outputs), 0, times)
         scale = (self.running_var + self.eps).rsqrt()
         if self.weight is not None:
             scale = scale * self.weight
@@ -144,6 +150,22 @@ class MemberBatchNorm(MemberNorm):
         shape = (self.members, 1, -1, *[1] * (y.dim() - 3))
         y = torch.addcmul(shift.to(y.dtype).view(shape), y, scale.to(y.dtype).view(shape))
         return leave(y.flatten(0, 1), 0, times)
+
+    def _plain_statistics(self) -> bool:
+        """Tell whether the layer is one of torch's own that normalises by a moving average."""
+        return type(self.shell) in BATCH_NORMS and self.momentum is not None
+
+    def _normalise_rows(self, index: int, x: Tensor) -> Tensor:
+        """Normalise a member's rows by their own mean and variance, and remember these."""
+        self.shell._check_input_dim(x)
+        mean, variance, weight, bias = (
+            None if each is None else each[index] if name in self.own else each
+            for name in ("running_mean", "running_var", "weight", "bias")
+            for each in (getattr(self, name),)
+        )
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked[index] += 1
+        return F.batch_norm(x, mean, variance, weight, bias, True, self.momentum, self.eps)
 
 
 class MemberPReLU(MemberNorm):
