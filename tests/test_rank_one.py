@@ -14,10 +14,10 @@ from batchensemble.rank_one import additive, cheaper_space, multiplicative
 # The backward of small and of large layers differ; so do those of many and of few weights.
 LIMITS = {
     "activation": {"SMALL_PRODUCT": -1},
-    "activation, member by member": {"SMALL_PRODUCT": -1, "CACHED_NUMBERS": -1},
+    "activation, member by member": {"SMALL_PRODUCT": -1, "SMALL_WEIGHT": -1, "CACHED_NUMBERS": -1},
     "activation, few rows": {},
     "weight": {},
-    "weight, member by member": {"CACHED_NUMBERS": -1},
+    "weight, member by member": {"SMALL_WEIGHT": -1, "CACHED_NUMBERS": -1},
 }
 KINDS = [*LIMITS, "rank 1", "rank 2", "rank 3"]
 BIASES = ["per member", "shared", "none"]

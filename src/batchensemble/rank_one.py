@@ -48,8 +48,9 @@ Space = Literal["activation", "weight"]
 WEIGHT_SPACE_FACTOR = 4
 
 # How many numbers the gradients of all members' weights may have to be made at once on CPU; beyond
-# that they leave the cache, and one member after the other is quicker.
+# that they leave the cache, and one member after the other is quicker, unless a weight is small.
 CACHED_NUMBERS = 2**19
+SMALL_WEIGHT = 2**16
 
 # How many numbers are too few to save memory with.
 SMALL_PRODUCT = 2**17
@@ -260,7 +261,8 @@ def _weight_gradients(
         factor: ``s_m r_mᵀ``, if it is there already.
     """
     members = len(x)
-    if members * weight.numel() > CACHED_NUMBERS and weight.device.type == "cpu":
+    size = weight.numel()
+    if size > SMALL_WEIGHT and members * size > CACHED_NUMBERS and weight.device.type == "cpu":
         dweight, dr, ds = torch.zeros_like(weight), torch.empty_like(r), torch.empty_like(s)
         product, weighted = torch.empty_like(weight), torch.empty_like(weight)
         for m in range(members):
