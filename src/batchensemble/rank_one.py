@@ -41,7 +41,7 @@ from torch.autograd.function import once_differentiable
 
 from batchensemble.products import weight_gradient
 
-Space = Literal["activation", "weight"]
+Space = Literal["auto", "activation", "weight"]
 
 # How many times cheaper an element of a weight must be than an element of an activation before
 # weight space pays: its backward makes four passes over the members' weights.
@@ -63,7 +63,7 @@ def multiplicative(
     s: Float[Tensor, "members out"],
     bias: Float[Tensor, "members out"] | Float[Tensor, "out"] | None = None,
     *,
-    space: Space | None = None,
+    space: Space = "auto",
 ) -> Float[Tensor, "members batch out"]:
     """Apply ``W ∘ (s_m r_mᵀ)`` to each member's input.
 
@@ -73,7 +73,7 @@ def multiplicative(
         r: fast weights on the inputs.
         s: fast weights on the outputs.
         bias: one a member, one for all, or none.
-        space: force one of the two ways to compute it; by default the cheaper one.
+        space: force one of the two ways to compute it; ``"auto"`` is the cheaper one.
 
     Example:
         >>> W, r, s = torch.eye(2), torch.tensor([[1.0, 1], [1, -1]]), torch.ones(2, 2)
@@ -83,7 +83,7 @@ def multiplicative(
                 [[ 3., -4.]]])
     """
     members, batch, inputs = x.shape
-    if space is None:
+    if space == "auto":
         space = cheaper_space(batch, inputs, len(weight))
     if not torch.is_grad_enabled():
         bend = _bent_weight if space == "weight" else _bent

@@ -19,6 +19,8 @@ MEMBERS = 3
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "multiplicative": {},
+    "multiplicative, activations bent": {"space": "activation"},
+    "multiplicative, weights bent": {"space": "weight"},
     "multiplicative, shared bias": {"bias": "shared"},
     "additive": {"mode": "additive"},
     "additive, rank 3, alpha, shared bias": {

@@ -98,3 +98,23 @@ def test_one_image_for_all_examples_is_seen_once_by_every_member(chosen):
         rows = twin(image)
     expected = torch.cat([twin.member(i)(image).expand(2, -1, -1) for i in range(MEMBERS)])
     torch.testing.assert_close(rows, expected)
+
+
+@pytest.mark.parametrize(("space", "calls"), [("activation", 1), ("weight", MEMBERS)])
+def test_bent_channels_take_one_convolution_and_bent_kernels_one_a_member(space, calls):
+    twin = build(nn.Conv2d(2, 3, 3), space=space)
+    shapes = []
+    convolve = twin.convolve
+    twin.convolve = lambda x, *rest: shapes.append(len(x)) or convolve(x, *rest)
+    twin(torch.zeros(MEMBERS * 2, 2, 5, 5))
+    assert shapes == [MEMBERS * 2 // calls] * calls
+
+
+@pytest.mark.parametrize(("size", "calls"), [(3, 1), (64, MEMBERS)])
+def test_large_pictures_have_their_kernels_bent(size, calls):
+    twin = build(nn.Conv2d(8, 8, 3))
+    shapes = []
+    convolve = twin.convolve
+    twin.convolve = lambda x, *rest: shapes.append(len(x)) or convolve(x, *rest)
+    twin(torch.zeros(MEMBERS * 2, 8, size, size))
+    assert len(shapes) == calls

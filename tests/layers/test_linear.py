@@ -5,8 +5,10 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+from batchensemble.ensembles import BatchEnsemble
 from batchensemble.layers import RankOneConv1D, RankOneLinear, StackedLinear
 from batchensemble.layers.linear import plain_linear
+from batchensemble.rank_one import multiplicative
 
 MEMBERS = 3
 
@@ -186,3 +188,17 @@ def test_double_precision_stays_under_autocast():
     with torch.autocast("cpu", torch.bfloat16):
         rows = twin(x)
     torch.testing.assert_close(rows, twin(x))
+
+
+@pytest.mark.parametrize("space", ["activation", "weight"])
+def test_the_space_that_is_asked_for_is_the_one_that_computes(space, monkeypatch):
+    asked = []
+
+    def spy(*tensors, space):
+        asked.append(space)
+        return multiplicative(*tensors, space=space)
+
+    monkeypatch.setattr("batchensemble.rank_one.multiplicative", spy)
+    model = BatchEnsemble(nn.Linear(3, 2), members=4, space=space)
+    model(torch.zeros(5, 3))
+    assert asked == [space]

@@ -17,6 +17,12 @@ from batchensemble.layers import Options
         ({"alpha": 1.0}, ValueError, "alpha needs mode='additive'"),
         ({"mode": "additive", "alpha": 0.0}, ValueError, "alpha must be a finite number above 0"),
         ({"std": -1.0}, ValueError, "std must be a finite number above 0"),
+        ({"space": "weights"}, ValueError, "space must be one of auto, activation, weight"),
+        (
+            {"mode": "additive", "space": "weight"},
+            ValueError,
+            "space needs mode='multiplicative', got space='weight'",
+        ),
         ({"batch_axis": 2}, ValueError, "batch_axis must be 0 or 1, got 2"),
     ],
 )

@@ -15,6 +15,7 @@ from batchensemble.inspection import count_parameters
 from batchensemble.layers import Independent, StackedLinear
 from batchensemble.layers.options import Initialisation, Mode, Options, Owner
 from batchensemble.layers.twin import same
+from batchensemble.rank_one import Space
 from batchensemble.rules import Rules, Selectors
 
 
@@ -50,6 +51,9 @@ class BatchEnsemble(Ensemble):
         batch_axis: the axis of the batch in inputs: 0, or 1 where the sequence comes first.
         untiled: names of arguments, or keys within them, that are not per example though their
             first axis may be as long as the batch.
+        space: what linear layers and convolutions bend in multiplicative mode, which changes their
+            speed and memory alone: ``"activation"``, ``"weight"``, or ``"auto"``, whichever is
+            cheaper for the shapes at hand.
         inplace: convert ``network`` itself instead of a copy.
 
     Raises:
@@ -82,6 +86,7 @@ class BatchEnsemble(Ensemble):
         one_by_one: Selectors = (),
         batch_axis: int = 0,
         untiled: Collection[str] = (),
+        space: Space = "auto",
         inplace: bool = False,
     ) -> None:
         members = whole_number("members", members)
@@ -94,6 +99,7 @@ class BatchEnsemble(Ensemble):
             "bias": bias,
             "norm": norm,
             "batch_axis": batch_axis,
+            "space": space,
         }
         Options(**options)  # type: ignore[arg-type]
         rules = Rules("rank_one", include, independent, exclude, one_by_one, options)

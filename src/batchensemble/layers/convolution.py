@@ -86,7 +86,9 @@ class RankOneConvolution(RankOne):
         return self.shell._conv_forward(x, weight, bias)
 
     def _few_kernels(self, x: Tensor) -> bool:
-        """Tell whether it is cheaper to bend the kernels than the channels of a member's rows."""
+        """Tell whether to bend the kernels: it is cheaper than the channels, or asked for."""
+        if self.options.space != "auto":
+            return self.options.space == "weight"
         pixels = x.numel() // (self.members * self.in_channels)
         bent = pixels * (self.in_channels + self.out_channels / math.prod(self.stride))
         return KERNEL_FACTOR * self.weight.numel() <= bent

@@ -69,7 +69,7 @@ class RankOneLinear(RankOne):
 
     def _compute(self, x: Tensor, weight: Tensor, r: Tensor, s: Tensor, bias: Any) -> Tensor:
         if self.options.mode == "multiplicative":
-            return rank_one.multiplicative(x, weight, r, s, bias)
+            return rank_one.multiplicative(x, weight, r, s, bias, space=self.options.space)
         if self.options.alpha is not None:
             s = s * self.options.scale
         return rank_one.additive(x, weight, r, s, bias)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from batchensemble.checks import one_of, positive_number, whole_number
+from batchensemble.rank_one import Space
 
 if TYPE_CHECKING:
     from batchensemble.layers.fast_weights import FastWeights
@@ -32,6 +33,9 @@ class Options:
         bias: ``"member"``: one a member, all starting as the layer's; ``"shared"``: the layer's.
         norm: the same for the weights of norm layers and of ``PReLU``.
         batch_axis: the axis of the rows, 1 where the sequence comes first.
+        space: what linear layers and convolutions bend in multiplicative mode, which changes their
+            speed alone: ``"activation"``, ``"weight"``, or ``"auto"``, whichever is cheaper for the
+            shapes at hand.
     """
 
     mode: Mode = "multiplicative"
@@ -42,11 +46,15 @@ class Options:
     bias: Owner = "member"
     norm: Owner = "member"
     batch_axis: int = 0
+    space: Space = "auto"
 
     def __post_init__(self) -> None:
         one_of("mode", self.mode, ("multiplicative", "additive"))
         one_of("bias", self.bias, ("member", "shared"))
         one_of("norm", self.norm, ("member", "shared"))
+        one_of("space", self.space, ("auto", "activation", "weight"))
+        if self.space != "auto" and self.mode == "additive":
+            raise ValueError(f"space needs mode='multiplicative', got space={self.space!r}")
         if whole_number("rank", self.rank) > 1 and self.mode == "multiplicative":
             raise ValueError(
                 f"rank above 1 needs mode='additive', got rank={self.rank} and mode={self.mode}"
