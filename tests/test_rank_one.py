@@ -16,17 +16,19 @@ LIMITS = {
     "activation": {"SMALL_PRODUCT": -1},
     "activation, member by member": {"SMALL_PRODUCT": -1, "SMALL_WEIGHT": -1, "CACHED_NUMBERS": -1},
     "activation, few rows": {},
-    "weight": {},
-    "weight, member by member": {"SMALL_WEIGHT": -1, "CACHED_NUMBERS": -1},
+    "weight": {"SMALL_PRODUCT": -1},
+    "weight, member by member": {"SMALL_PRODUCT": -1, "SMALL_WEIGHT": -1, "CACHED_NUMBERS": -1},
 }
-KINDS = [*LIMITS, "rank 1", "rank 2", "rank 3"]
+ADDITIVE = {"rank 1": {"SMALL_PRODUCT": -1}, "rank 2": {"SMALL_PRODUCT": -1}, "rank 3": {}}
+MERGED = {"weight, merged": {}, "rank 2, merged": {"WEIGHT_SPACE_FACTOR": 0}}
+KINDS = [*LIMITS, *ADDITIVE, *MERGED]
 BIASES = ["per member", "shared", "none"]
 
 
 def draw(kind, bias, members=3, batch=4, inputs=5, outputs=2):
     """Return x, weight, r, s and bias at random, in float64."""
     torch.manual_seed(0)
-    vectors = (members, int(kind[-1])) if kind.startswith("rank") else (members,)
+    vectors = (members, int(kind[5])) if kind.startswith("rank") else (members,)
     shapes = [(members, batch, inputs), (outputs, inputs), (*vectors, inputs), (*vectors, outputs)]
     if bias != "none":
         shapes.append((members, outputs) if bias == "per member" else (outputs,))
@@ -42,7 +44,7 @@ def at_once(kind, *tensors):
 @contextmanager
 def limits(kind):
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in LIMITS.get(kind, {}).items():
+        for name, value in (LIMITS | ADDITIVE | MERGED)[kind].items():
             patch.setattr(rank_one, name, value)
         yield
 

@@ -22,6 +22,8 @@ pays to keep ``x_m ∘ r_m`` and the product ``p_m = (x_m ∘ r_m) Wᵀ``, and t
 
 New memory costs as much as arithmetic on CPU, so what nobody else sees is written in place.
 
+Where the members' weights are few, ``W_m`` is merged and left to autograd, in both modes.
+
 Additive of rank k (LoRA-Ensemble, arXiv 2405.14438; k = 1 is the notebook's layer)::
 
     W_m = W + S_mᵀ R_m         y_m = x_m Wᵀ + (x_m R_mᵀ) S_m + b_m
@@ -88,6 +90,9 @@ def multiplicative(
     if not torch.is_grad_enabled():
         bend = _bent_weight if space == "weight" else _bent
         return bend(x, weight, r, s, bias)
+    if space == "weight" and _merge_before(members, batch, inputs, len(weight)):
+        factor = torch.bmm(s.unsqueeze(2), r.unsqueeze(1))
+        return _each_own(x, weight * factor, bias)
     function: Any = _WeightSpace
     if space == "activation":
         kept = _keeps_more(members, batch, inputs, len(weight))
@@ -117,6 +122,10 @@ def additive(
         >>> additive(torch.tensor([[[3.0, 4]]]), W, r, s)
         tensor([[[3., 7.]]])
     """
+    members, batch, inputs = x.shape
+    space = cheaper_space(batch, inputs, len(weight))
+    if space == "weight" and _merge_before(members, batch, inputs, len(weight)):
+        return _each_own(x, torch.baddbmm(weight, s.mT, r), bias)
     per_member = bias is not None and bias.dim() == 2
     # The product is nobody else's, and no backward asks for it: the rest is added in place.
     y = F.linear(x, weight, None if per_member else bias)
@@ -142,6 +151,14 @@ def cheaper_space(batch: int, inputs: int, outputs: int) -> Space:
     return "weight" if by_weights <= by_activations else "activation"
 
 
+def _merge_before(members: int, batch: int, inputs: int, outputs: int) -> bool:
+    """Tell whether the members' weights are few enough to be merged, and kept, by plain autograd.
+
+    It has less to do for each operation than a backward written in Python.
+    """
+    return members * inputs * outputs <= SMALL_PRODUCT or 16 * outputs <= batch
+
+
 def _keeps_more(members: int, batch: int, inputs: int, outputs: int) -> bool:
     """Tell whether to keep more than ``x``: it is small anyway, or beside the weights."""
     small = members * batch * outputs <= SMALL_PRODUCT
@@ -164,7 +181,13 @@ def _bent_weight(
     x: Tensor, weight: Tensor, r: Tensor, s: Tensor, bias: Tensor | None
 ) -> Float[Tensor, "members batch out"]:
     """Return ``x_m (W ∘ s_m r_mᵀ)ᵀ + b_m``."""
-    merged = _factor(r, s).mul_(weight)
+    return _each_own(x, _factor(r, s).mul_(weight), bias)
+
+
+def _each_own(
+    x: Tensor, merged: Float[Tensor, "members out in"], bias: Tensor | None
+) -> Float[Tensor, "members batch out"]:
+    """Return ``x_m W_mᵀ + b_m``."""
     if bias is None:
         return torch.bmm(x, merged.mT)
     return torch.baddbmm(bias.unsqueeze(-2), x, merged.mT)
