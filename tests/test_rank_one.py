@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
 
 from batchensemble import rank_one
 from batchensemble.rank_one import additive, cheaper_space, multiplicative
@@ -14,7 +15,12 @@ from batchensemble.rank_one import additive, cheaper_space, multiplicative
 # The backward of small and of large layers differ; so do those of many and of few weights.
 LIMITS = {
     "activation": {"SMALL_PRODUCT": -1},
-    "activation, member by member": {"SMALL_PRODUCT": -1, "SMALL_WEIGHT": -1, "CACHED_NUMBERS": -1},
+    "activation, member by member": {
+        "SMALL_PRODUCT": -1,
+        "SMALL_WEIGHT": -1,
+        "CACHED_NUMBERS": -1,
+        "PRODUCT_NUMBERS": 2 * 10,
+    },
     "activation, few rows": {},
     "weight": {"SMALL_PRODUCT": -1},
     "weight, member by member": {"SMALL_PRODUCT": -1, "SMALL_WEIGHT": -1, "CACHED_NUMBERS": -1},
@@ -106,11 +112,11 @@ def test_nothing_but_the_inputs_is_kept_for_the_backward(kind):
     ("members", "batch", "more"), [(2, 4, True), (64, 4096, False), (4, 8192, False)]
 )
 def test_more_is_kept_where_it_is_small(members, batch, more):
-    x = torch.randn(members, batch, 64)
-    weight, r, s = torch.randn(64, 64), torch.randn(members, 64), torch.randn(members, 64)
+    shapes = (members, batch, 64), (64, 64), (members, 64), (members, 64)
+    tensors = [torch.randn(shape, requires_grad=True) for shape in shapes]
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(kept.append, lambda each: each):
-        multiplicative(x, weight.requires_grad_(), r, s, space="activation")
+        multiplicative(*tensors, space="activation")
     assert (len({each.data_ptr() for each in kept}) > 4) == more
 
 
@@ -151,7 +157,7 @@ def test_a_frozen_tensor_changes_no_other_gradient(kind, frozen):
     assert_same_with_gradients(kind, tensors)
 
 
-@pytest.mark.parametrize("kind", list(LIMITS))
+@pytest.mark.parametrize("kind", [kind for kind in LIMITS if kind != "activation, few rows"])
 def test_a_second_derivative_is_refused(kind):
     x, *parameters = draw(kind, "none")
     with limits(kind):
@@ -159,6 +165,25 @@ def test_a_second_derivative_is_refused(kind):
         [first] = torch.autograd.grad(y.pow(2).sum(), x, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         first.sum().backward()
+
+
+@pytest.mark.parametrize("kind", ["activation, few rows", *ADDITIVE, *MERGED])
+def test_plain_autograd_can_be_differentiated_twice(kind):
+    tensors = draw(kind, "per member", batch=2)
+    with limits(kind):
+        assert torch.autograd.gradgradcheck(lambda *each: at_once(kind, *each), tensors)
+
+
+def test_one_input_for_all_members_is_multiplied_by_the_shared_weight_once():
+    x = torch.randn(1, 50, 100).expand(8, 50, 100)
+    weight, r, s = torch.randn(200, 100), torch.randn(8, 1, 100), torch.randn(8, 1, 200)
+    outputs, operations = [], []
+    for each in (x, x.contiguous()):
+        with FlopCounterMode(display=False) as counter:
+            outputs.append(additive(each, weight, r, s))
+        operations.append(counter.get_total_flops())
+    assert operations[0] < operations[1] / 6
+    torch.testing.assert_close(*outputs, rtol=1e-3, atol=1e-3)
 
 
 def test_wide_layers_with_few_rows_bend_activations_and_narrow_ones_with_many_the_weight():

@@ -10,25 +10,25 @@ Multiplicative (BatchEnsemble, Wen et al. 2020, arXiv 2002.06715), ``W_m = W ∘
 
 Both are the same numbers. The first bends the activations, the second the weight; which of them
 touches less memory depends on the shapes alone (:func:`cheaper_space`). Each has a backward of its
-own, which saves nothing but its inputs (one exception below). With ``G_m = (dL/dy_m)ᵀ x_m``::
+own, which saves nothing but its inputs. With ``G_m = (dL/dy_m)ᵀ x_m``::
 
     dW = Σ_m G_m ∘ s_m r_mᵀ    ds_m = (G_m ∘ W) r_m    dr_m = (G_m ∘ W)ᵀ s_m    dx_m = dL/dy_m W_m
 
-``G`` is as large as the members' weights. Where a batch is small beside them, or all is small, it
-pays to keep ``x_m ∘ r_m`` and the product ``p_m = (x_m ∘ r_m) Wᵀ``, and to reduce activations::
-
-    dW = Σ_m (dL/dy_m ∘ s_m)ᵀ (x_m ∘ r_m)    ds_m = Σ_batch dL/dy_m ∘ p_m
-    dr_m = Σ_batch ((dL/dy_m ∘ s_m) W) ∘ x_m
-
 New memory costs as much as arithmetic on CPU, so what nobody else sees is written in place.
 
-Where the members' weights are few, ``W_m`` is merged and left to autograd, in both modes.
+Plain autograd has less to do for each operation, and does it where saving memory is not worth it:
+
+- in activation space where all is small, or the rows are few beside the weight. It keeps
+  ``x_m ∘ r_m`` and ``p_m = (x_m ∘ r_m) Wᵀ``, and reduces activations, which are fewer than ``G``:
+  ``ds_m = Σ_batch dL/dy_m ∘ p_m``;
+- in weight space where the members' weights are few: ``W_m`` is merged, and kept.
 
 Additive of rank k (LoRA-Ensemble, arXiv 2405.14438; k = 1 is the notebook's layer)::
 
     W_m = W + S_mᵀ R_m         y_m = x_m Wᵀ + (x_m R_mᵀ) S_m + b_m
 
-Each member has its own input: ``x`` is ``[members, batch, in]``.
+Each member has its own input: ``x`` is ``[members, batch, in]``. Where that is a view which repeats
+one input for all, as at the first layer of a network, ``x Wᵀ`` is computed once.
 """
 
 from __future__ import annotations
@@ -49,10 +49,12 @@ Space = Literal["auto", "activation", "weight"]
 # weight space pays: its backward makes four passes over the members' weights.
 WEIGHT_SPACE_FACTOR = 4
 
-# How many numbers the gradients of all members' weights may have to be made at once on CPU; beyond
-# that they leave the cache, and one member after the other is quicker, unless a weight is small.
+# How many numbers the gradients of all members' weights may have to be taken apart at once on CPU;
+# beyond that they leave the cache, and it is quicker member by member, unless a weight is small.
+# The product itself is quicker for a few members together.
 CACHED_NUMBERS = 2**19
 SMALL_WEIGHT = 2**16
+PRODUCT_NUMBERS = 2**21
 
 # How many numbers are too few to save memory with.
 SMALL_PRODUCT = 2**17
@@ -93,10 +95,9 @@ def multiplicative(
     if space == "weight" and _merge_before(members, batch, inputs, len(weight)):
         factor = torch.bmm(s.unsqueeze(2), r.unsqueeze(1))
         return _each_own(x, weight * factor, bias)
-    function: Any = _WeightSpace
-    if space == "activation":
-        kept = _keeps_more(members, batch, inputs, len(weight))
-        function = _FewRows if kept else _ActivationSpace
+    if space == "activation" and _keep_products(members, batch, inputs, len(weight)):
+        return _bent(x, weight, r, s, bias)
+    function: Any = _WeightSpace if space == "weight" else _ActivationSpace
     result: Tensor = function.apply(x, weight, r, s, bias)
     return result
 
@@ -127,6 +128,10 @@ def additive(
     if space == "weight" and _merge_before(members, batch, inputs, len(weight)):
         return _each_own(x, torch.baddbmm(weight, s.mT, r), bias)
     per_member = bias is not None and bias.dim() == 2
+    if _is_shared(x):
+        y = F.linear(x[0], weight, None if per_member else bias).expand(members, -1, -1)
+        y = torch.baddbmm(y, torch.bmm(x, r.mT), s)
+        return y.add_(bias.unsqueeze(1)) if bias is not None and per_member else y
     # The product is nobody else's, and no backward asks for it: the rest is added in place.
     y = F.linear(x, weight, None if per_member else bias)
     if bias is not None and per_member:
@@ -151,6 +156,14 @@ def cheaper_space(batch: int, inputs: int, outputs: int) -> Space:
     return "weight" if by_weights <= by_activations else "activation"
 
 
+def _is_shared(x: Tensor) -> bool:
+    """Tell whether all members see one input, as at the first layer: a view that repeats it.
+
+    Where its gradient is asked for, each member's is.
+    """
+    return len(x) > 1 and x.stride(0) == 0 and not x.requires_grad
+
+
 def _merge_before(members: int, batch: int, inputs: int, outputs: int) -> bool:
     """Tell whether the members' weights are few enough to be merged, and kept, by plain autograd.
 
@@ -159,8 +172,8 @@ def _merge_before(members: int, batch: int, inputs: int, outputs: int) -> bool:
     return members * inputs * outputs <= SMALL_PRODUCT or 16 * outputs <= batch
 
 
-def _keeps_more(members: int, batch: int, inputs: int, outputs: int) -> bool:
-    """Tell whether to keep more than ``x``: it is small anyway, or beside the weights."""
+def _keep_products(members: int, batch: int, inputs: int, outputs: int) -> bool:
+    """Tell whether plain autograd may keep what it likes: it is small, or so beside the weights."""
     small = members * batch * outputs <= SMALL_PRODUCT
     return small or inputs * outputs > batch * (inputs + outputs)
 
@@ -170,11 +183,12 @@ def _bent(
 ) -> Float[Tensor, "members batch out"]:
     """Return ``((x_m ∘ r_m) Wᵀ) ∘ s_m + b_m``."""
     y = _product(x, weight, r)
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        scaled = s.unsqueeze(1)
+        return y * scaled if bias is None else torch.addcmul(bias.unsqueeze(-2), y, scaled)
     if bias is None:
         return y.mul_(s.unsqueeze(1))
-    # An exported graph may run with gradients, which out= does not know.
-    out = None if torch.compiler.is_compiling() else y
-    return torch.addcmul(bias.unsqueeze(-2), y, s.unsqueeze(1), out=out)
+    return torch.addcmul(bias.unsqueeze(-2), y, s.unsqueeze(1), out=y)
 
 
 def _bent_weight(
@@ -235,35 +249,6 @@ class _ActivationSpace(torch.autograd.Function):
         return dx, *_weight_gradients(dy, x, weight, r, s), _bias_gradient(dy, ctx.bias_dim)
 
 
-class _FewRows(torch.autograd.Function):
-    """One product for all members; what the backward needs is kept: see :func:`_keeps_more`."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor, r: Tensor, s: Tensor, bias: Tensor | None
-    ) -> Tensor:
-        members, batch, inputs = x.shape
-        bent = (x * r.unsqueeze(1)).reshape(members * batch, inputs)
-        product = torch.mm(bent, weight.t()).view(members, batch, len(weight))
-        ctx.save_for_backward(x, bent, product, weight, r, s)
-        ctx.bias_dim = None if bias is None else bias.dim()
-        if bias is None:
-            return product * s.unsqueeze(1)
-        return torch.addcmul(bias.unsqueeze(-2), product, s.unsqueeze(1))
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        x, bent, product, weight, r, s = ctx.saved_tensors
-        dproduct = (dy * s.unsqueeze(1)).reshape(len(bent), len(weight))
-        dbent = torch.mm(dproduct, weight).view(x.shape)
-        dweight = torch.mm(dproduct.t(), bent)
-        dr = (dbent * x).sum(1)
-        ds = (dy * product).sum(1)
-        dx = dbent.mul_(r.unsqueeze(1)) if ctx.needs_input_grad[0] else None
-        return dx, dweight, dr, ds, _bias_gradient(dy, ctx.bias_dim)
-
-
 def _product(x: Tensor, weight: Tensor, r: Tensor) -> Float[Tensor, "members batch out"]:
     """Return ``(x_m ∘ r_m) Wᵀ``."""
     bent = (x * r.unsqueeze(1)).reshape(x.shape[:2].numel(), x.shape[2])
@@ -283,23 +268,31 @@ def _weight_gradients(
         s: fast weights on the outputs.
         factor: ``s_m r_mᵀ``, if it is there already.
     """
-    members = len(x)
-    size = weight.numel()
+    members, size = len(x), weight.numel()
     if size > SMALL_WEIGHT and members * size > CACHED_NUMBERS and weight.device.type == "cpu":
-        dweight, dr, ds = torch.zeros_like(weight), torch.empty_like(r), torch.empty_like(s)
-        product, weighted = torch.empty_like(weight), torch.empty_like(weight)
-        for m in range(members):
-            torch.mm(dy[m].t(), x[m], out=product)
-            torch.mul(product, weight, out=weighted)
-            torch.mv(weighted, r[m], out=ds[m])
-            torch.mv(weighted.t(), s[m], out=dr[m])
-            dweight.addcmul_(product, torch.outer(s[m], r[m], out=weighted))
-        return dweight, dr, ds
+        return _weight_gradients_in_cache(dy, x, weight, r, s)
     product = weight_gradient(dy, x)
     weighted = product * weight
     ds = torch.bmm(weighted, r.unsqueeze(2)).squeeze(2)
     dr = torch.bmm(s.unsqueeze(1), weighted).squeeze(1)
     return product.mul_(_factor(r, s) if factor is None else factor).sum(0), dr, ds
+
+
+def _weight_gradients_in_cache(
+    dy: Tensor, x: Tensor, weight: Tensor, r: Tensor, s: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the same, a few members' products at a time, each read while it is in the cache."""
+    dweight, dr, ds = torch.zeros_like(weight), torch.empty_like(r), torch.empty_like(s)
+    scratch = torch.empty_like(weight)
+    at_a_time = max(1, PRODUCT_NUMBERS // weight.numel())
+    for start in range(0, len(x), at_a_time):
+        few = slice(start, start + at_a_time)
+        for m, product in enumerate(torch.bmm(dy[few].mT, x[few]), start):
+            torch.mul(product, weight, out=scratch)
+            torch.mv(scratch, r[m], out=ds[m])
+            torch.mv(scratch.t(), s[m], out=dr[m])
+            dweight.addcmul_(product, torch.outer(s[m], r[m], out=scratch))
+    return dweight, dr, ds
 
 
 def _factor(r: Tensor, s: Tensor) -> Tensor:
