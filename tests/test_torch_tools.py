@@ -70,6 +70,26 @@ def test_it_is_called_with_other_weights(model, x):
     torch.testing.assert_close(called, model(x))
 
 
+@pytest.mark.parametrize("mode", ["activation", "weight", "additive"])
+def test_gradients_of_each_example_come_from_one_vmap(mode):
+    options = {"mode": mode} if mode == "additive" else {"space": mode}
+    net = nn.Sequential(nn.Conv1d(2, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(12, 2))
+    model = be.BatchEnsemble(net, MEMBERS, **options).double()
+    parameters = dict(model.named_parameters())
+    x = torch.randn(5, 2, 6, dtype=torch.float64)
+
+    def of_one(parameters, example):
+        outputs = torch.func.functional_call(model, parameters, (example.unsqueeze(0),))
+        return outputs.square().sum()
+
+    at_once = torch.func.vmap(torch.func.grad(of_one), in_dims=(None, 0))(parameters, x)
+    for index, example in enumerate(x):
+        model.zero_grad()
+        model(example.unsqueeze(0)).square().sum().backward()
+        for name, parameter in parameters.items():
+            torch.testing.assert_close(at_once[name][index], parameter.grad)
+
+
 def test_a_deep_copy_is_another_ensemble(model, x):
     model.eval()
     twin, before = copy.deepcopy(model), model(x)

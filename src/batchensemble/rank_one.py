@@ -89,15 +89,15 @@ def multiplicative(
     members, batch, inputs = x.shape
     if space == "auto":
         space = cheaper_space(batch, inputs, len(weight))
-    if not torch.is_grad_enabled():
-        bend = _bent_weight if space == "weight" else _bent
+    by_weight = space == "weight"
+    bend, plain_pays = (_bent_weight, _merge_first) if by_weight else (_bent, _keep_products)
+    if (
+        not torch.is_grad_enabled()
+        or is_transformed()
+        or plain_pays(members, batch, inputs, len(weight))
+    ):
         return bend(x, weight, r, s, bias)
-    if space == "weight" and _merge_before(members, batch, inputs, len(weight)):
-        factor = torch.bmm(s.unsqueeze(2), r.unsqueeze(1))
-        return _each_own(x, weight * factor, bias)
-    if space == "activation" and _keep_products(members, batch, inputs, len(weight)):
-        return _bent(x, weight, r, s, bias)
-    function: Any = _WeightSpace if space == "weight" else _ActivationSpace
+    function: Any = _WeightSpace if by_weight else _ActivationSpace
     result: Tensor = function.apply(x, weight, r, s, bias)
     return result
 
@@ -125,15 +125,18 @@ def additive(
     """
     members, batch, inputs = x.shape
     space = cheaper_space(batch, inputs, len(weight))
-    if space == "weight" and _merge_before(members, batch, inputs, len(weight)):
+    if space == "weight" and _merge_first(members, batch, inputs, len(weight)):
         return _each_own(x, torch.baddbmm(weight, s.mT, r), bias)
     per_member = bias is not None and bias.dim() == 2
     if _is_shared(x):
         y = F.linear(x[0], weight, None if per_member else bias).expand(members, -1, -1)
         y = torch.baddbmm(y, torch.bmm(x, r.mT), s)
-        return y.add_(bias.unsqueeze(1)) if bias is not None and per_member else y
-    # The product is nobody else's, and no backward asks for it: the rest is added in place.
+        return y + bias.unsqueeze(1) if bias is not None and per_member else y
     y = F.linear(x, weight, None if per_member else bias)
+    if is_transformed():
+        y = y if bias is None or not per_member else y + bias.unsqueeze(1)
+        return torch.baddbmm(y, torch.bmm(x, r.mT), s)
+    # The product is nobody else's, and no backward asks for it: the rest is added in place.
     if bias is not None and per_member:
         y = y.add_(bias.unsqueeze(1))
     return y.baddbmm_(torch.bmm(x, r.mT), s)
@@ -156,6 +159,16 @@ def cheaper_space(batch: int, inputs: int, outputs: int) -> Space:
     return "weight" if by_weights <= by_activations else "activation"
 
 
+def is_transformed() -> bool:
+    """Tell whether ``torch.func`` or the compiler looks on: neither takes what is done in place."""
+    return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+
+
+def _in_place() -> bool:
+    """Tell whether nobody asks for what a product was before it is bent."""
+    return not torch.is_grad_enabled() and not is_transformed()
+
+
 def _is_shared(x: Tensor) -> bool:
     """Tell whether all members see one input, as at the first layer: a view that repeats it.
 
@@ -164,7 +177,7 @@ def _is_shared(x: Tensor) -> bool:
     return len(x) > 1 and x.stride(0) == 0 and not x.requires_grad
 
 
-def _merge_before(members: int, batch: int, inputs: int, outputs: int) -> bool:
+def _merge_first(members: int, batch: int, inputs: int, outputs: int) -> bool:
     """Tell whether the members' weights are few enough to be merged, and kept, by plain autograd.
 
     It has less to do for each operation than a backward written in Python.
@@ -183,19 +196,19 @@ def _bent(
 ) -> Float[Tensor, "members batch out"]:
     """Return ``((x_m ∘ r_m) Wᵀ) ∘ s_m + b_m``."""
     y = _product(x, weight, r)
-    if torch.is_grad_enabled() or torch.compiler.is_compiling():
-        scaled = s.unsqueeze(1)
-        return y * scaled if bias is None else torch.addcmul(bias.unsqueeze(-2), y, scaled)
+    out = y if _in_place() else None
     if bias is None:
-        return y.mul_(s.unsqueeze(1))
-    return torch.addcmul(bias.unsqueeze(-2), y, s.unsqueeze(1), out=y)
+        return torch.mul(y, s.unsqueeze(1), out=out)
+    return torch.addcmul(bias.unsqueeze(-2), y, s.unsqueeze(1), out=out)
 
 
 def _bent_weight(
     x: Tensor, weight: Tensor, r: Tensor, s: Tensor, bias: Tensor | None
 ) -> Float[Tensor, "members batch out"]:
     """Return ``x_m (W ∘ s_m r_mᵀ)ᵀ + b_m``."""
-    return _each_own(x, _factor(r, s).mul_(weight), bias)
+    if _in_place():
+        return _each_own(x, _factor(r, s).mul_(weight), bias)
+    return _each_own(x, weight * torch.bmm(s.unsqueeze(2), r.unsqueeze(1)), bias)
 
 
 def _each_own(
@@ -295,7 +308,7 @@ def _weight_gradients_in_cache(
     return dweight, dr, ds
 
 
-def _factor(r: Tensor, s: Tensor) -> Tensor:
+def _factor(r: Tensor, s: Tensor) -> Float[Tensor, "members out in"]:
     return s.unsqueeze(2) * r.unsqueeze(1)
 
 

@@ -118,3 +118,23 @@ def test_large_pictures_have_their_kernels_bent(size, calls):
     twin.convolve = lambda x, *rest: shapes.append(len(x)) or convolve(x, *rest)
     twin(torch.zeros(MEMBERS * 2, 8, size, size))
     assert len(shapes) == calls
+
+
+def test_bent_channels_are_not_kept_for_the_backward():
+    layer, twin = nn.Conv2d(4, 4, 3), build(nn.Conv2d(4, 4, 3), space="activation")
+    x = torch.zeros(MEMBERS * 2, 4, 6, 6, requires_grad=True)
+    kept = [[], []]
+    for run, sizes in zip((layer, twin), kept, strict=True):
+        note = torch.autograd.graph.saved_tensors_hooks(
+            lambda each, sizes=sizes: sizes.append(each.numel()) or each, lambda each: each
+        )
+        with note:
+            y = run(x)
+    rows = [[size for size in sizes if size >= y.numel()] for sizes in kept]
+    assert rows == [[x.numel()], [x.numel(), y.numel()]]
+
+
+def test_a_convolution_can_be_differentiated_twice():
+    twin = build(nn.Conv1d(2, 2, 2), space="activation").double()
+    x = torch.randn(MEMBERS * 2, 2, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradgradcheck(lambda x, *_: twin(x), (x, *twin.parameters()))

@@ -22,6 +22,7 @@ from batchensemble.layers.rows import (
     row_axis,
     unfold,
 )
+from batchensemble.rank_one import is_transformed
 
 # How many times cheaper an element of a kernel must be than one of an activation before it pays to
 # bend the kernels: each member then needs a call of its own.
@@ -71,8 +72,7 @@ class RankOneConvolution(RankOne):
                 for part, each in zip(parts, tensors, strict=True)
             ]
             return leave(torch.cat(outputs), 0, times)
-        y = self.convolve(self._scaled(x, self.r), self.weight, None, *args, **kwargs)
-        y = unfold(y, self.members, 0)
+        y = unfold(self._convolve_bent(x, *args, **kwargs), self.members, 0)
         scale = _channels(self.s, y[0])
         if self.bias is None:
             y = y * scale
@@ -84,6 +84,22 @@ class RankOneConvolution(RankOne):
     def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Apply kernels to rows."""
         return self.shell._conv_forward(x, weight, bias)
+
+    def _convolve_bent(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Apply the shared kernels to bent channels, which are not kept but bent again backward."""
+        r = self.r
+        bent = self._scaled(x, r)
+        if is_transformed():
+            return self.convolve(bent, self.weight, None, *args, **kwargs)
+
+        def pack(saved: Tensor) -> Tensor | None:
+            return None if saved is bent else saved
+
+        def unpack(saved: Tensor | None) -> Tensor:
+            return self._scaled(x, r) if saved is None else saved
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
+            return self.convolve(bent, self.weight, None, *args, **kwargs)
 
     def _few_kernels(self, x: Tensor) -> bool:
         """Tell whether to bend the kernels: it is cheaper than the channels, or asked for."""
