@@ -12,6 +12,7 @@ from matplotlib.text import Text
 
 from batchensemble.compare import Settings, compare
 from batchensemble.data import Data
+from batchensemble.history import History
 from batchensemble.plots import (
     METHOD_STYLES,
     accuracy_time,
@@ -26,7 +27,6 @@ from batchensemble.plots import (
 from batchensemble.plots.calibration import wilson
 from batchensemble.plots.saving import png, replace_file, svg
 from batchensemble.plots.style import plain, subsample
-from batchensemble.training import History
 
 EVERY_FIGURE = [
     "reliability",

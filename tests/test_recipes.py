@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from batchensemble import recipes
+from batchensemble.history import History
 from batchensemble.prediction import Prediction
-from batchensemble.training import History
 
 
 @pytest.fixture(scope="module")

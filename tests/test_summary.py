@@ -8,10 +8,10 @@ import pytest
 from batchensemble.compare import Comparison, Run, Settings
 from batchensemble.cost import Cost
 from batchensemble.data import Data
+from batchensemble.history import History
 from batchensemble.metrics import Scores
 from batchensemble.prediction import Prediction
 from batchensemble.summary import COLUMNS, METHOD_NAMES, QUALITY, shown, summarise
-from batchensemble.training import History
 
 DATA = Data(
     "by hand",

@@ -39,7 +39,7 @@ _HOMES = {
     "DeepEnsemble": "ensembles",
     "BatchEnsemble": "ensembles",
     "MIMO": "ensembles",
-    "History": "training",
+    "History": "history",
     "fit": "training",
     "Prediction": "prediction",
     "predict": "prediction",

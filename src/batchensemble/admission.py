@@ -13,7 +13,7 @@ from batchensemble.ensembles import Ensemble
 from batchensemble.modes import evaluating
 
 if TYPE_CHECKING:
-    from batchensemble.training import Objective
+    from batchensemble.objective import Objective
 
 
 class Place(TypedDict):

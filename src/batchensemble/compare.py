@@ -19,9 +19,10 @@ from batchensemble.checks import fraction, one_of, positive_number, whole_number
 from batchensemble.cost import Cost, measure_cost
 from batchensemble.data import Data
 from batchensemble.ensembles import METHODS, Ensemble, Single
+from batchensemble.history import History
 from batchensemble.metrics import Scores, score
 from batchensemble.prediction import Prediction, predict
-from batchensemble.training import History, fit
+from batchensemble.training import fit
 
 GRID = 120  # points on each side of the plane that the decision maps show
 

@@ -13,9 +13,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from batchensemble.batches import ArrayBatches
 from batchensemble.ensembles import Ensemble
+from batchensemble.history import History
 from batchensemble.losses import cross_entropy
 from batchensemble.modes import evaluating
-from batchensemble.training import History
 
 TIMED_REPETITIONS = 15
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.optim.adam import adam
+
+OptimizerFactory = Callable[[list[nn.Parameter]], Optimizer]
 
 
 @contextmanager
@@ -111,3 +115,27 @@ class FlatAdam:
 def _gradient(parameter: nn.Parameter) -> Tensor:
     assert parameter.grad is not None
     return parameter.grad
+
+
+@contextmanager
+def optimiser(
+    model: nn.Module, make: OptimizerFactory | None, schedule: Cooldown
+) -> Iterator[tuple[list[nn.Parameter], Callable[[], Any]]]:
+    """Yield the parameters whose gradients the loop clears, and what makes a step.
+
+    The default is Adam over one buffer; an optimiser of the user's gets the parameters as
+    they are, since it may treat each one in its own way.
+    """
+    if make is not None:
+        if not callable(make):
+            raise TypeError(
+                "optimizer must be a function that makes one from the list of parameters, such as "
+                f"lambda parameters: torch.optim.SGD(parameters, lr=0.1), got {type(make).__name__}"
+            )
+        parameters = list(model.parameters())
+        yield parameters, make(parameters).step
+        return
+    with one_buffer(model) as buffers:
+        if not buffers:
+            raise ValueError("the network has no parameters to train")
+        yield buffers, FlatAdam(buffers, schedule).step

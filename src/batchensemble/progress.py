@@ -57,6 +57,11 @@ class TrainingBar:
         if self._shown:
             self._progress.update(self._task, quality=text)
 
+    def say(self, text: str) -> None:
+        """Write a line above the bar."""
+        if self._shown:
+            self._progress.console.print(text)
+
     def _counted(self, batches: Iterable[T]) -> Iterator[T]:
         for batch in batches:
             yield batch

@@ -24,10 +24,11 @@ from batchensemble.compare import (
 )
 from batchensemble.data import Data, load, plane_data
 from batchensemble.ensembles import MIMO, BatchEnsemble, DeepEnsemble, Single
+from batchensemble.history import History
 from batchensemble.layers import FastWeights
 from batchensemble.metrics import BINS, Labels, Scores
 from batchensemble.prediction import Prediction
-from batchensemble.training import History, fit
+from batchensemble.training import fit
 
 OnRun = Callable[[Run], None]
 Recipe = Callable[[bool | None, OnRun | None], Comparison]

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import replace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from batchensemble.admission import (
     check_batch,
@@ -22,71 +19,21 @@ from batchensemble.admission import (
     place_of,
     warn_if_members_differ,
 )
-from batchensemble.batches import Arrange, Batches, make_batches
+from batchensemble.batches import Batches, make_batches
+from batchensemble.checkpointing import checkpointed
 from batchensemble.checks import fraction, positive_number, whole_number
+from batchensemble.compilation import CompiledLosses
 from batchensemble.ensembles import Ensemble
-from batchensemble.losses import Loss, LossOn, ensemble_nll, make_loss
+from batchensemble.history import History, check_finite
+from batchensemble.losses import Loss, LossOn, ensemble_nll
 from batchensemble.modes import modes_kept
-from batchensemble.optimisation import Cooldown, FlatAdam, one_buffer
+from batchensemble.objective import Objective, make_objective
+from batchensemble.optimisation import Cooldown, OptimizerFactory, optimiser
 from batchensemble.progress import TrainingBar
-
-OptimizerFactory = Callable[[list[nn.Parameter]], Optimizer]
+from batchensemble.rules import Selectors
+from batchensemble.sampling import Sampling, make_draw
 
 PREDICTION_BATCH = 4096
-
-
-@dataclass
-class History:
-    """What a training did, one entry an epoch.
-
-    Attributes:
-        losses: mean over examples and members, nats for the cross-entropy.
-        member_losses: each member's mean over the examples; one column with
-            ``loss_on="mean_logits"``.
-        last_batch_losses: the loss of the last batch alone, as the notebook prints it.
-        validation_nll: held-out negative log-likelihood of the ensemble, nats; empty without
-            validation data.
-        seconds: duration of the training, validation not counted.
-        examples: examples gone through.
-        forward_calls: how often a network was called.
-    """
-
-    losses: list[float] = field(default_factory=list)
-    member_losses: list[list[float]] = field(default_factory=list)
-    last_batch_losses: list[float] = field(default_factory=list)
-    validation_nll: list[float] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-    examples: list[int] = field(default_factory=list)
-    forward_calls: list[int] = field(default_factory=list)
-
-    @property
-    def total_seconds(self) -> float:
-        """Seconds of all epochs."""
-        return sum(self.seconds)
-
-    @property
-    def total_forward_calls(self) -> int:
-        """Calls of a network in all epochs."""
-        return sum(self.forward_calls)
-
-    @property
-    def examples_per_second(self) -> float:
-        """Examples gone through in a second of training."""
-        return sum(self.examples) / self.total_seconds if self.seconds else 0.0
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the history as JSON can hold it."""
-        return asdict(self)
-
-    def record(self, losses: list[Tensor], seconds: float, calls: int) -> None:
-        """Add an epoch from the losses of its batches, ``[batch, members]`` each."""
-        by_member = torch.cat(losses).mean(0)
-        self.losses.append(by_member.mean().item())
-        self.member_losses.append(by_member.tolist())
-        self.last_batch_losses.append(losses[-1].mean().item())
-        self.seconds.append(seconds)
-        self.examples.append(sum(len(batch) for batch in losses))
-        self.forward_calls.append(calls)
 
 
 def fit(
@@ -102,6 +49,10 @@ def fit(
     cooldown: float = 0.1,
     optimizer: OptimizerFactory | None = None,
     shuffle: bool = True,
+    batches: Sampling | None = None,
+    micro_batch: int | None = None,
+    gradient_checkpointing: bool | Selectors = False,
+    compile: bool | str = False,
     seed: int | None = 0,
     progress: bool | None = None,
     label: str = "training",
@@ -128,6 +79,20 @@ def fit(
         optimizer: makes another optimiser from the list of parameters; ``lr`` and ``cooldown`` are
             then its own affair.
         shuffle: a new order each epoch.
+        batches: what the members see of a batch. ``"shared"``: all of them all of it, at the
+            arithmetic of M networks. ``"independent"``: each its own order of the examples, as if
+            trained alone, at the same arithmetic (with a data loader the orders differ within a
+            batch only). ``"split"``: each its share, at the arithmetic of one network, as in the
+            paper; a member then needs M times the epochs to see as many examples. By default the
+            method's own: shared, but for a deep ensemble independent.
+        micro_batch: examples that go through the network at a time, for an ensemble that does not
+            fit in memory otherwise; the gradients of a batch add up, so that only batch norm and
+            dropout tell the difference.
+        gradient_checkpointing: modules, by name, pattern, class or function, whose insides are
+            computed again in the backward instead of kept: less memory, about a third more time.
+            ``True``: each block directly beneath the network.
+        compile: train through ``torch.compile``, in the mode of this name or its default one;
+            ``history.compilation`` tells what it gained. Compiling takes seconds to minutes.
         seed: of the order and of dropout; the caller's random state stays as it is. ``None`` draws
             from the caller's.
         progress: show a bar; by default only in a terminal.
@@ -152,13 +117,21 @@ def fit(
     check_ensemble(model)
     epochs, lr = whole_number("epochs", epochs), positive_number("lr", lr)
     batch_size = whole_number("batch_size", batch_size)
-    objective = _objective(model, loss, loss_on)
-    place = place_of(model)
-    draw = model.draw if objective.own_examples else None
+    if micro_batch is not None:
+        micro_batch = whole_number("micro_batch", micro_batch)
     cooldown = fraction("cooldown", cooldown)
+    draw = make_draw(model, batches, loss_on)
+    objective = make_objective(model, loss, loss_on, own=draw is not None, micro_batch=micro_batch)
+    if batches == "split" and draw is not None:
+        objective = replace(objective, examples_a_row=model.members)
+    place = place_of(model)
     history = History()
-    with _random_state(seed, place["device"]), modes_kept(model):
-        batches = make_batches(
+    with (
+        _random_state(seed, place["device"]),
+        modes_kept(model),
+        checkpointed(model.network, gradient_checkpointing),
+    ):
+        training = make_batches(
             data, batch_size, shuffle=shuffle, draw=draw, arrange=objective.arrange, **place
         )
         held_out = None
@@ -166,15 +139,26 @@ def fit(
             held_out = make_batches(validation, PREDICTION_BATCH, **place)
             check_held_out(model, held_out)
         if loss == "cross_entropy":
-            check_classes(model, batches)
+            check_classes(model, training)
             check_classes(model, held_out)
-        steps = epochs * len(batches)
-        bar = TrainingBar(label, steps, show=progress)
+        steps = epochs * len(training)
         schedule = Cooldown(lr, steps, cooldown)
-        with bar, _optimiser(model, optimizer, schedule) as (parameters, step):
+        compiled = CompiledLosses(objective.losses, compile, place["device"]) if compile else None
+        if compiled is not None:
+            objective = replace(objective, losses=compiled)
+        with (
+            TrainingBar(label, steps, show=progress) as bar,
+            optimiser(model, optimizer, schedule) as (parameters, step),
+        ):
+            if compiled is not None:
+                step = compiled.timed(step)
             for epoch in range(epochs):
-                _epoch(model, batches, objective, parameters, step, history, bar)
+                _epoch(model, training, objective, parameters, step, history, bar)
                 check_finite(history, lr)
+                if compiled is not None and history.compilation is None:
+                    history.compilation = compiled.result
+                    if history.compilation is not None:
+                        bar.say(str(history.compilation))
                 if held_out is not None:
                     history.validation_nll.append(held_out_nll(model, held_out))
                 bar.quality(_quality(history, epoch + 1, epochs))
@@ -197,54 +181,18 @@ def _epoch(
     for inputs, targets in bar.track(batches):
         if not history.losses and not all_losses:
             check_batch(model, objective, inputs, targets)
-            warn_if_members_differ(model, inputs)
+            warn_if_members_differ(model, inputs[:, 0] if objective.own_examples else inputs)
         for parameter in parameters:
             if parameter.grad is not None:
                 parameter.grad.zero_()
-        losses = objective.losses(inputs, targets)
-        losses.backward(torch.full_like(losses, 1 / len(inputs)))
+        all_losses.append(objective.backward(inputs, targets))
         step()
-        all_losses.append(losses.detach())
     seconds = time.perf_counter() - start
     if not all_losses:
         raise ValueError("data must hold at least one batch, but the data loader yields none")
     by_member = [objective.by_member(losses) for losses in all_losses]
-    history.record(by_member, seconds, len(by_member) * model.calls_per_forward)
-
-
-@dataclass(frozen=True)
-class Objective:
-    """What a training step minimises, and how to read it.
-
-    Attributes:
-        losses: maps inputs and targets to one number for each example and member.
-        by_member: brings these numbers into the shape ``[batch, members]``.
-        arrange: puts targets into the order that ``losses`` wants, outside the inner loop.
-        own_examples: whether inputs are ``[batch, members, ...]``, other examples for each member.
-    """
-
-    losses: Callable[[Tensor, Tensor], Tensor]
-    by_member: Callable[[Tensor], Tensor]
-    arrange: Arrange | None = None
-    own_examples: bool = False
-
-
-def _objective(model: Ensemble, loss: str | Loss, loss_on: LossOn) -> Objective:
-    """Return the objective: for the usual loss straight from the rows, without views between."""
-    function = make_loss(loss, loss_on)
-    own = model.own_examples and loss_on == "members"
-    if loss == "cross_entropy" and loss_on == "members":
-
-        def of_rows(inputs: Tensor, targets: Tensor) -> Tensor:
-            rows = model.rows(inputs, per_member=own)
-            return F.cross_entropy(rows, targets, reduction="none")
-
-        return Objective(of_rows, model.by_member, model.target_rows, own)
-
-    def of_members(inputs: Tensor, targets: Tensor) -> Tensor:
-        return function(model(inputs, per_member=own), targets)
-
-    return Objective(of_members, lambda losses: losses, None, own)
+    calls = sum(objective.parts(len(losses)) for losses in by_member) * model.calls_per_forward
+    history.record(by_member, seconds, calls, objective.examples_a_row)
 
 
 def held_out_nll(model: Ensemble, batches: Batches) -> float:
@@ -253,39 +201,6 @@ def held_out_nll(model: Ensemble, batches: Batches) -> float:
     # A data loader draws a seed of its own, which must not change the training.
     with torch.no_grad(), torch.random.fork_rng([]):
         return torch.cat([ensemble_nll(model(x), y) for x, y in batches]).mean().item()
-
-
-def check_finite(history: History, lr: float) -> None:
-    """Raise ``FloatingPointError`` if the loss of the last epoch is NaN or infinite."""
-    if not math.isfinite(history.losses[-1]):
-        raise FloatingPointError(
-            f"training diverged: the loss was {history.losses[-1]} in epoch {len(history.losses)}; "
-            f"try a learning rate below {lr:g}"
-        )
-
-
-@contextmanager
-def _optimiser(
-    model: Ensemble, make: OptimizerFactory | None, schedule: Cooldown
-) -> Iterator[tuple[list[nn.Parameter], Callable[[], Any]]]:
-    """Yield the parameters whose gradients the loop clears, and what makes a step.
-
-    The default is Adam over one buffer; an optimiser of the user's gets the parameters as
-    they are, since it may treat each one in its own way.
-    """
-    if make is not None:
-        if not callable(make):
-            raise TypeError(
-                "optimizer must be a function that makes one from the list of parameters, such as "
-                f"lambda parameters: torch.optim.SGD(parameters, lr=0.1), got {type(make).__name__}"
-            )
-        parameters = list(model.parameters())
-        yield parameters, make(parameters).step
-        return
-    with one_buffer(model) as buffers:
-        if not buffers:
-            raise ValueError("the network has no parameters to train")
-        yield buffers, FlatAdam(buffers, schedule).step
 
 
 @contextmanager

@@ -1,0 +1,94 @@
+"""Gradient checkpointing: modules whose insides are computed again in the backward, not kept."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from batchensemble.layers.rows import RUNNING, running
+from batchensemble.rules import Selectors, select
+
+
+@contextmanager
+def checkpointed(network: nn.Module, which: bool | Selectors) -> Iterator[None]:
+    """Keep only the inputs of some modules for the backward (Chen et al. 2016, arXiv 1604.06174).
+
+    Args:
+        network: a converted network.
+        which: names, patterns, classes or functions as in ``include=``; ``True`` is each module
+            directly beneath the network that has modules of its own.
+
+    Raises:
+        TypeError: a selector is none.
+        ValueError: a selector finds nothing, or with ``True`` there is no such module.
+    """
+    modules = _chosen(network, which)
+    own = {module: module.__dict__.get("forward") for module in modules}
+    try:
+        for module in modules:
+            module.forward = _RunAgain(module, module.forward)
+        yield
+    finally:
+        for module, forward in own.items():
+            module.__dict__.pop("forward", None)
+            if forward is not None:
+                module.forward = forward
+
+
+def _chosen(network: nn.Module, which: bool | Selectors) -> list[nn.Module]:
+    """Return the modules to run again, none of them within another."""
+    if which is False:
+        return []
+    if which is not True:
+        named = select(network, "gradient_checkpointing", which)
+    else:
+        named = [(name, each) for name, each in network.named_children() if any(each.children())]
+        if not named:
+            raise ValueError(
+                "gradient_checkpointing=True takes the blocks directly beneath the network, and it "
+                "has none; give the names of the modules to run again, or put the layers of the "
+                "network into several nn.Sequential"
+            )
+    within = {each for _, module in named for each in module.modules() if each is not module}
+    return list(dict.fromkeys(module for _, module in named if module not in within))
+
+
+class _RunAgain:
+    """A module's ``forward`` that runs once more in the backward, as the ensemble ran it."""
+
+    def __init__(self, module: nn.Module, forward: Callable[..., Any]) -> None:
+        self.module, self.forward = module, forward
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if not torch.is_grad_enabled():
+            return self.forward(*args, **kwargs)
+        rows, member, runs = RUNNING.rows, RUNNING.member, itertools.count()
+
+        def run(*args: Any, **kwargs: Any) -> Any:
+            again = next(runs) > 0
+            with running(rows, member), _buffers_kept(self.module) if again else nullcontext():
+                return self.forward(*args, **kwargs)
+
+        return checkpoint(run, *args, use_reentrant=False, **kwargs)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Callable[..., Any]:
+        """Return the plain ``forward`` of a copy of the module: members come out of a training."""
+        return copy.deepcopy(self.forward, memo)
+
+
+@contextmanager
+def _buffers_kept(module: nn.Module) -> Iterator[None]:
+    """Let running statistics, which the first run has moved, stay where they are."""
+    before: list[tuple[Tensor, Tensor]] = [(each, each.clone()) for each in module.buffers()]
+    try:
+        yield
+    finally:
+        for buffer, value in before:
+            buffer.data.copy_(value)  # without a trace: nobody needs it for a gradient

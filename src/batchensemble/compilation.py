@@ -1,0 +1,113 @@
+"""``fit(compile=True)``: training steps through ``torch.compile``, and what that gained."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from batchensemble.checks import one_of
+from batchensemble.objective import Losses
+
+MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
+EAGER_STEPS = 6  # timed before compiling; the first allocates and is not counted
+
+
+@dataclass(frozen=True)
+class Compilation:
+    """What compiling gained, measured on the steps of the training itself.
+
+    Attributes:
+        eager: seconds of a step before compiling, median.
+        compiled: seconds of a step after it, median.
+        compiling: seconds of the step that compiled.
+
+    Example:
+        >>> print(Compilation(eager=0.003, compiled=0.002, compiling=20.0))
+        torch.compile: 1.50 times as fast (3.00 ms a step, now 2.00), compiled in 20.0 s
+    """
+
+    eager: float
+    compiled: float
+    compiling: float
+
+    @property
+    def gain(self) -> float:
+        """How many times as fast a compiled step is."""
+        return self.eager / self.compiled
+
+    def as_dict(self) -> dict[str, float]:
+        """Return the figures as JSON can hold them."""
+        return {**asdict(self), "gain": self.gain}
+
+    def __str__(self) -> str:
+        return (
+            f"torch.compile: {self.gain:.2f} times as fast ({1e3 * self.eager:.2f} ms a step, now "
+            f"{1e3 * self.compiled:.2f}), compiled in {self.compiling:.1f} s"
+        )
+
+
+class CompiledLosses:
+    """Losses that are compiled after a few steps, which tell what that gained.
+
+    Args:
+        losses: of an objective, as written.
+        mode: of ``torch.compile``; ``True`` is its default.
+        device: whose work has to be over before the clock is read.
+    """
+
+    def __init__(self, losses: Losses, mode: bool | str, device: torch.device) -> None:
+        name = "default" if mode is True else one_of("compile", mode, MODES)
+        self.losses, self.device = losses, device
+        self.compiled: Losses = torch.compile(losses, mode=name)
+        self.seconds: list[float] = []
+        self.last = 0.0
+
+    def __call__(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the losses of a batch.
+
+        Raises:
+            RuntimeError: the network cannot be compiled here.
+        """
+        if not self.last:
+            self.last = self._now()
+        if not torch.is_grad_enabled() or len(self.seconds) < EAGER_STEPS:
+            return self.losses(inputs, targets)
+        try:
+            return self.compiled(inputs, targets)
+        except (torch._dynamo.exc.TorchDynamoException, torch._inductor.exc.InductorError) as error:
+            raise RuntimeError(
+                f"torch.compile cannot compile this network here: {str(error).splitlines()[0]}; "
+                "leave compile= out"
+            ) from error
+
+    def timed(self, step: Callable[[], Any]) -> Callable[[], Any]:
+        """Return an optimiser's step that ends the time of a training step."""
+
+        def stepped() -> None:
+            step()
+            before, self.last = self.last, self._now()
+            self.seconds.append(self.last - before)
+
+        return stepped
+
+    @property
+    def result(self) -> Compilation | None:
+        """What it gained, once there are compiled steps."""
+        if len(self.seconds) < EAGER_STEPS + 2:
+            return None
+        return Compilation(
+            statistics.median(self.seconds[1:EAGER_STEPS]),
+            statistics.median(self.seconds[EAGER_STEPS + 1 :]),
+            self.seconds[EAGER_STEPS],
+        )
+
+    def _now(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()

@@ -1,0 +1,54 @@
+"""A batch in parts has the gradients of the whole."""
+
+import pytest
+import torch
+from torch import nn
+
+import batchensemble as be
+from batchensemble.ensembles import METHODS
+from batchensemble.losses import cross_entropy
+
+torch.manual_seed(0)
+X, Y = torch.randn(30, 4, dtype=torch.float64), torch.randint(2, (30,))
+
+
+def trained(method, **options):
+    torch.manual_seed(1)
+    network = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)).double()
+    model = be.Single(network) if method == "single" else METHODS[method](network, 3)
+    history = be.fit(model, (X, Y), epochs=2, batch_size=12, lr=0.01, **options)
+    return history, list(model.parameters())
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", lambda o, t: cross_entropy(o, t)])
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("size", [1, 5, 12, 100])
+def test_micro_batches_train_what_whole_batches_train(method, size, loss):
+    whole, expected = trained(method, loss=loss)
+    parts, weights = trained(method, loss=loss, micro_batch=size)
+    for own, other in zip(weights, expected, strict=True):
+        torch.testing.assert_close(own, other, rtol=1e-8, atol=1e-10)
+    assert parts.member_losses[-1] == pytest.approx(whole.member_losses[-1])
+    assert parts.examples == whole.examples
+    assert parts.forward_calls == [2 * -(-12 // size) + -(-6 // size)] * 2
+
+
+def test_micro_batches_take_targets_of_each_member_and_shares():
+    torch.manual_seed(1)
+    targets = torch.stack([Y, 1 - Y], 1)
+    results = []
+    for micro_batch in (None, 4):
+        torch.manual_seed(2)
+        model = be.BatchEnsemble(nn.Linear(4, 2).double(), 2)
+        be.fit(model, (X, targets), epochs=2, batch_size=12, micro_batch=micro_batch)
+        be.fit(model, (X, Y), epochs=2, batch_size=12, batches="split", micro_batch=micro_batch)
+        results.append([each.detach() for each in model.parameters()])
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+@pytest.mark.parametrize("size", [0, -1, 2.5, "4"])
+def test_a_micro_batch_is_a_whole_number(size):
+    with pytest.raises((TypeError, ValueError), match="micro_batch must be"):
+        trained("batch", micro_batch=size)
