@@ -9,7 +9,7 @@ demo: $(READY)  ## compare all methods on two moons and write the report
 	$(BIN)/batchensemble compare --out runs/moons
 
 test: lint  ## everything that CI runs
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q -n auto --dist loadfile -m "not slow"
 
 test-slow: $(READY)  ## the tests that take longer than a minute
 	$(BIN)/python -m pytest -q -m slow
