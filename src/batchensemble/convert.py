@@ -77,14 +77,14 @@ class _Conversion:
         if module in self.done:
             return self.done[module]
         sharing = self.explicit.get(module, sharing)
-        batch_axis = _batch_axis(module, batch_axis)
+        batch_axis = batch_axis_of(module, batch_axis)
         twin = self.twin(module, name, sharing, batch_axis)
         if twin is None:
             twin = module
             for child_name, child in _children(module):
                 path = f"{name}.{child_name}" if name else child_name
                 module._modules[child_name] = self.walk(child, path, sharing, batch_axis)
-            _without_fast_path(module)
+            without_fast_path(module)
         else:
             twin.name = name  # type: ignore[assignment]
         if module in self.one_by_one:
@@ -328,18 +328,18 @@ def _children(module: nn.Module) -> list[tuple[str, nn.Module]]:
     return [(name, child) for name, child in module._modules.items() if child is not None]
 
 
-def _batch_axis(module: nn.Module, inherited: int | None) -> int | None:
+def batch_axis_of(module: nn.Module, inherited: int | None) -> int | None:
     """Return the axis of the rows within torch's Transformer modules, which know it."""
     if isinstance(module, nn.Transformer):
         return 0 if module.batch_first else 1
     if isinstance(module, SEQUENCE_LAYERS):
         return 0 if module.self_attn.batch_first else 1
     if isinstance(module, (nn.TransformerEncoder, nn.TransformerDecoder)) and len(module.layers):
-        return _batch_axis(module.layers[0], inherited)
+        return batch_axis_of(module.layers[0], inherited)
     return inherited
 
 
-def _without_fast_path(module: nn.Module) -> None:
+def without_fast_path(module: nn.Module) -> None:
     """Keep torch's encoders from reading weights behind the twins' backs, or nesting the rows."""
     if not any(is_twin(each) for each in module.modules()):
         return

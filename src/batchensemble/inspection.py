@@ -56,6 +56,7 @@ class Report:
         members: how many (M).
         parameters: of all members together.
         parameters_of_one: of one plain network.
+        branch_at: the module before which the network runs once; empty where there is none.
     """
 
     rows: list[ModuleReport]
@@ -63,6 +64,7 @@ class Report:
     parameters: int
     parameters_of_one: int
     warnings: list[str] = field(default_factory=list)
+    branch_at: str = ""
 
     def __iter__(self) -> Iterator[ModuleReport]:
         return iter(self.rows)
@@ -87,6 +89,9 @@ class Report:
         console = Console(width=120, no_color=True)
         with console.capture() as capture:
             console.print(report_table("Conversion", self))
+            if self.branch_at:
+                text = f"All before {self.branch_at} runs once, on the batch as it is."
+                console.print(text, soft_wrap=True, markup=False)
             for warning in self.warnings:
                 console.print(f"Warning: {warning}", soft_wrap=True, markup=False)
         return "\n".join(line.rstrip() for line in capture.get().splitlines())

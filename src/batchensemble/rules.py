@@ -98,7 +98,7 @@ def select(network: nn.Module, argument: str, selectors: Selectors) -> list[tupl
         ]
         if not matches:
             known = [name for name, _ in named if name]
-            raise ValueError(_nothing_found(argument, selector, known))
+            raise ValueError(nothing_found(argument, selector, known))
         result += matches
     return result
 
@@ -120,7 +120,8 @@ def _matches(selector: Any, name: str, module: nn.Module, argument: str) -> bool
     )
 
 
-def _nothing_found(argument: str, selector: Any, known: list[str]) -> str:
+def nothing_found(argument: str, selector: Any, known: list[str]) -> str:
+    """Return the sentence for a selector that finds none of the ``known`` modules."""
     listed = ", ".join(known[:40]) + (f" and {len(known) - 40} more" if len(known) > 40 else "")
     if isinstance(selector, str):
         hint = nearest(selector, known) or "."

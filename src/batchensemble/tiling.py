@@ -131,7 +131,7 @@ class Tiling:
             if axis is None:
                 return leaf
             if isinstance(leaf, PackedSequence):
-                return _choose_packed(leaf, range(self.batch), self.members)
+                return choose_packed(leaf, range(self.batch), self.members)
             if self._has_members(leaf, axis):
                 return leaf.transpose(axis, axis + 1).flatten(axis, axis + 1)
             return repeat(leaf, self.members, axis)
@@ -158,7 +158,7 @@ class Tiling:
             if axis is None:
                 return leaf
             if isinstance(leaf, PackedSequence):
-                return _choose_packed(leaf, chosen)
+                return choose_packed(leaf, chosen)
             if not self.batch:
                 return leaf.new_zeros(*leaf.shape[:axis], examples, *leaf.shape[axis + 1 :])
             return leaf.index_select(axis, torch.tensor(chosen, device=leaf.device))
@@ -262,7 +262,7 @@ def find_axis(leaf: Any, size: int, preferred: int, known: int | None = None) ->
     return next((axis for axis in (preferred, *fitting) if axis in fitting), None)
 
 
-def _choose_packed(
+def choose_packed(
     packed: PackedSequence, chosen: Sequence[int], members: int = 1
 ) -> PackedSequence:
     """Return some of the sequences, all of them once for each member."""

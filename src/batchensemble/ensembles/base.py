@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NoReturn
 
+import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
 from batchensemble.axes import learn_axes
+from batchensemble.branching import Branch
 from batchensemble.checks import positive_number, whole_number
 from batchensemble.convert import extract, takes_any_leading_axes, twins
+from batchensemble.entrances import BranchError, repeat_outputs, without_entrances
 from batchensemble.inspection import Report, count_parameters, inspect_network
 from batchensemble.layers import Independent, OneByOne, Twin
 from batchensemble.layers.rows import RUNNING, AmbiguousAxisError, NotPerExampleError
@@ -38,6 +42,7 @@ class Ensemble(nn.Module):
         batch_axis: the axis of the batch in inputs: 0, or 1 where the sequence comes first.
         untiled: names of arguments, or keys within them, that are not per example though their
             size may be the batch's.
+        branch: where the members part; what is before it runs once.
     """
 
     def __init__(
@@ -48,6 +53,7 @@ class Ensemble(nn.Module):
         *,
         batch_axis: int = 0,
         untiled: Collection[str] = (),
+        branch: Branch | None = None,
     ) -> None:
         super().__init__()
         self.network = network
@@ -56,6 +62,11 @@ class Ensemble(nn.Module):
         self.batch_axis = batch_axis
         self.untiled = (untiled,) if isinstance(untiled, str) else tuple(untiled)
         self._output_axes: dict[Path, int] = {}
+        self._branch = branch
+        self._branch_seen = False  # in a forward pass that was watched
+        self._trunk_outputs: set[Path] = set()
+        if branch is not None:
+            branch.install(network)
         self._look_at_network()
         self.training = network.training
 
@@ -82,6 +93,9 @@ class Ensemble(nn.Module):
             return self._stacked(args[0], per_member).transpose(0, 1)
         arguments = Arguments.of(self._plain(), args, kwargs)
         tiling = Tiling.of(arguments, self.members, self.batch_axis, per_member, self.untiled)
+        branch = None if tiling.per_member else self._branch
+        if branch is not None:
+            return self._branched(branch, tiling, arguments)
         try:
             return self._outputs(tiling, arguments)
         except AmbiguousAxisError:
@@ -95,29 +109,61 @@ class Ensemble(nn.Module):
             pairs = zip(self.network.copies, own, strict=True)
             outputs = [each.call(network) for network, each in pairs]
             return tiling.gather(outputs, self._output_axes)
-        return tiling.take_apart(self._run(tiling, arguments), self._output_axes)
+        outputs = self._run(tiling, arguments, lambda: tiling.tile(arguments).call(self.network))
+        return tiling.take_apart(outputs, self._output_axes)
+
+    def _branched(self, branch: Branch, tiling: Tiling, arguments: Arguments) -> Any:
+        """Return the outputs where what is before the branch runs once."""
+        watch = not self._branch_seen and not torch.compiler.is_compiling()
+        if watch:
+            # Before anything has run in training mode, which could not be taken back.
+            with contextlib.suppress(Exception):  # a network for one size of batch tells nothing
+                self.learn_axes(tiling, arguments)
+
+        def run() -> Any:
+            return branch.run(self.network, tiling, arguments, watch=watch)
+
+        outputs = self._run(tiling, arguments, run, branch.hint(tiling))
+        self._branch_seen = True
+        outputs = repeat_outputs(
+            branch.name,
+            outputs,
+            tiling,
+            self._output_axes,
+            self._trunk_outputs,
+            lambda: self._alone(arguments),
+        )
+        return tiling.take_apart(outputs, self._output_axes)
+
+    def _alone(self, arguments: Arguments) -> Any:
+        """Return the outputs of the first member."""
+        with torch.no_grad(), torch.random.fork_rng([]):
+            return arguments.call(self.member(0).eval())
 
     def learn_axes(self, tiling: Tiling, arguments: Arguments) -> dict[Path, int]:
         """Learn on which axes the rows are, where sizes alone do not tell."""
         self._output_axes = learn_axes(self.network, self.member(0), tiling, arguments)
         return self._output_axes
 
-    def _run(self, tiling: Tiling, arguments: Arguments) -> Any:
+    def _run(
+        self, tiling: Tiling, arguments: Arguments, run: Callable[[], Any], hint: str = ""
+    ) -> Any:
         """Run the network on the rows of all members."""
         before, RUNNING.rows = RUNNING.rows, tiling.rows
+        hint = f". {hint}" if hint else ""
         try:
-            return tiling.tile(arguments).call(self.network)
-        except AmbiguousAxisError:
+            return run()
+        except (AmbiguousAxisError, BranchError):
             raise
         except NotPerExampleError as error:
-            error.args = (f"{error} (inputs {tiling.describe(arguments)})",)
+            error.args = (f"{error} (inputs {tiling.describe(arguments)}{hint})",)
             raise
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
             lines = str(error).splitlines() or [type(error).__name__]
             raise ForwardError(
                 f"{lines[0]} (the network ran on {self.members} members x {tiling.batch} examples, "
                 f"{tiling.rows} rows; {tiling.describe(arguments)}. If member(0) takes these "
-                "inputs, verify(...) with two or three examples tells which module does not)"
+                f"inputs, verify(...) with two or three examples tells which module does not{hint})"
             ) from error
         finally:
             RUNNING.rows = before
@@ -158,7 +204,7 @@ class Ensemble(nn.Module):
         Raises:
             IndexError: there is no such member.
         """
-        return extract(self.network, self._check_index(index))
+        return without_entrances(extract(self.network, self._check_index(index)))
 
     def select(self, indices: Sequence[int]) -> Ensemble:
         """Return a smaller ensemble of the same kind, made of copies of these members.
@@ -221,7 +267,8 @@ class Ensemble(nn.Module):
 
     def report(self) -> Report:
         """Return a row for each module that holds weights: how it is shared, and what it costs."""
-        return inspect_network(self.network, self.members, self.parameters_of_one)
+        report = inspect_network(self.network, self.members, self.parameters_of_one)
+        return report if self._branch is None else self._branch.describe(report)
 
     def parameter_counts(self) -> dict[str, int | float]:
         """Return the parameters in total, those each member owns, and the ratio to one network."""
@@ -285,7 +332,8 @@ class Ensemble(nn.Module):
         )
 
     def _look_at_network(self) -> None:
-        self._any_leading_axes = not self.batch_axis and takes_any_leading_axes(self.network)
+        rows_only = bool(self.batch_axis) or self._branch is not None
+        self._any_leading_axes = not rows_only and takes_any_leading_axes(self.network)
         modules = self.network.modules() if self._any_leading_axes else ()
         self._hooks = [
             hooks

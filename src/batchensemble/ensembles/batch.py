@@ -8,9 +8,11 @@ from collections.abc import Collection, Sequence
 import torch
 from torch import nn
 
+from batchensemble.branching import Branch
 from batchensemble.checks import whole_number
 from batchensemble.convert import check_network, convert, extract, same_architecture, twins
 from batchensemble.ensembles.base import Ensemble
+from batchensemble.entrances import without_entrances
 from batchensemble.inspection import count_parameters
 from batchensemble.layers import Independent, StackedLinear
 from batchensemble.layers.options import Initialisation, Mode, Options, Owner
@@ -55,6 +57,9 @@ class BatchEnsemble(Ensemble):
             speed and memory alone: ``"activation"``, ``"weight"``, or ``"auto"``, whichever is
             cheaper for the shapes at hand.
         inplace: convert ``network`` itself instead of a copy.
+        branch_at: the name of the module at which the members part. All that is defined before it
+            runs once, on the batch as it is, and is shared; it and what follows is the ensemble.
+            By default the members part at the first layer.
 
     Raises:
         TypeError: an argument is of the wrong type.
@@ -88,6 +93,7 @@ class BatchEnsemble(Ensemble):
         untiled: Collection[str] = (),
         space: Space = "auto",
         inplace: bool = False,
+        branch_at: str | None = None,
     ) -> None:
         members = whole_number("members", members)
         options = {
@@ -104,6 +110,9 @@ class BatchEnsemble(Ensemble):
         Options(**options)  # type: ignore[arg-type]
         rules = Rules("rank_one", include, independent, exclude, one_by_one, options)
         check_network(network)
+        branch = None if branch_at is None else Branch.of(network, branch_at)
+        if branch is not None:
+            rules = branch.share(network, rules)
         of_one = count_parameters(network)
         converted = convert(network, members, rules, inplace=inplace)
         if members > 1 and not any(True for _ in twins(converted)):
@@ -111,7 +120,9 @@ class BatchEnsemble(Ensemble):
                 "the members would be one network: no layer with weights is left to convert; "
                 "include= and exclude= leave none, or the network holds its weights itself"
             )
-        super().__init__(converted, members, of_one, batch_axis=batch_axis, untiled=untiled)
+        super().__init__(
+            converted, members, of_one, batch_axis=batch_axis, untiled=untiled, branch=branch
+        )
 
     def average(self) -> nn.Module:
         """Return one plain network with the mean of the members' fast weights merged in.
@@ -123,7 +134,7 @@ class BatchEnsemble(Ensemble):
         network = copy.deepcopy(self.network)
         for _, twin in twins(network):
             twin.average()  # type: ignore[operator]
-        return extract(network, 0)
+        return without_entrances(extract(network, 0))
 
     def set_member(self, index: int, network: nn.Module) -> None:
         """Make member ``index`` compute what a plain ``network`` computes.
@@ -147,7 +158,12 @@ class BatchEnsemble(Ensemble):
 
     @classmethod
     def from_members(
-        cls, networks: Sequence[nn.Module], *, mode: Mode = "multiplicative", rank: int = 1
+        cls,
+        networks: Sequence[nn.Module],
+        *,
+        mode: Mode = "multiplicative",
+        rank: int = 1,
+        branch_at: str | None = None,
     ) -> BatchEnsemble:
         """Return the ensemble of networks that differ by rank-one factors only.
 
@@ -158,6 +174,7 @@ class BatchEnsemble(Ensemble):
             mode: how they differ.
             rank: vectors a member and side. Members of an additive ensemble of rank k differ from
                 the first one by 2k.
+            branch_at: where they part; before it all are the same.
 
         Raises:
             ValueError: there is none, their architectures differ, or they differ by more.
@@ -165,7 +182,9 @@ class BatchEnsemble(Ensemble):
         networks = list(networks)
         same_architecture(networks)
         init = "ones" if mode == "multiplicative" else "zeros"
-        result = cls(networks[0], len(networks), mode=mode, rank=rank, init=init)
+        result = cls(
+            networks[0], len(networks), mode=mode, rank=rank, init=init, branch_at=branch_at
+        )
         for index, network in enumerate(networks):
             result.set_member(index, network)
         return result

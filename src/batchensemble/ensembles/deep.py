@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
+from batchensemble.branching import Branch
 from batchensemble.checks import whole_number
 from batchensemble.convert import Reset, check_network, draw_copies, same_architecture, stack
 from batchensemble.ensembles.base import Ensemble
@@ -33,10 +34,14 @@ class DeepEnsemble(Ensemble):
         batch_axis: the axis of the batch in inputs: 0, or 1 where the sequence comes first.
         untiled: names of arguments, or keys within them, that are not per example though their
             first axis may be as long as the batch.
+        branch_at: the name of the module at which the members part. All that is defined before it
+            runs once, on the batch as it is, and is shared with the weights of ``network``; it and
+            what follows is drawn anew for each member. The members then see the same examples in
+            training, since there is one trunk to see them.
 
     Raises:
         TypeError: ``members`` is not a whole number.
-        ValueError: ``members`` is below 1.
+        ValueError: ``members`` is below 1, or there is no module called ``branch_at``.
 
     Example:
         >>> DeepEnsemble(nn.Linear(2, 3), members=4)(torch.zeros(5, 2)).shape
@@ -52,17 +57,25 @@ class DeepEnsemble(Ensemble):
         stacked: bool | None = None,
         batch_axis: int = 0,
         untiled: Collection[str] = (),
+        branch_at: str | None = None,
     ) -> None:
         members = whole_number("members", members)
         check_network(network)
-        networks = stack(draw_copies(network, members, reset), batch_axis, stacked=stacked)
         of_one = count_parameters(network)
-        super().__init__(networks, members, of_one, batch_axis=batch_axis, untiled=untiled)
+        branch = None if branch_at is None else Branch.of(network, branch_at)
+        if branch is None:
+            networks = stack(draw_copies(network, members, reset), batch_axis, stacked=stacked)
+        else:
+            copies = branch.draw_copies(network, members, reset)
+            networks = branch.stack(network, copies, batch_axis, stacked=stacked)
+        super().__init__(
+            networks, members, of_one, batch_axis=batch_axis, untiled=untiled, branch=branch
+        )
 
     @property
     def own_examples(self) -> bool:
-        """Each member has its own order of the examples, as if trained alone."""
-        return True
+        """Each member has its own order of the examples, as if trained alone, unless branched."""
+        return self._branch is None
 
     def draw(self, order: Int[Tensor, "*steps batch"]) -> Int[Tensor, "*steps members rows"]:
         """Return another order of the same examples for each member."""
@@ -72,16 +85,22 @@ class DeepEnsemble(Ensemble):
 
     @classmethod
     def from_members(
-        cls, networks: Sequence[nn.Module], *, stacked: bool | None = None
+        cls,
+        networks: Sequence[nn.Module],
+        *,
+        stacked: bool | None = None,
+        branch_at: str | None = None,
     ) -> DeepEnsemble:
         """Return the ensemble of these networks, their weights kept.
 
         Args:
             networks: one plain network a member, all of the same architecture.
             stacked: as above.
+            branch_at: where they part; before it all must be the same.
 
         Raises:
-            ValueError: there is none, or their parameters differ in name or shape.
+            ValueError: there is none, their parameters differ in name or shape, or they differ
+                before the branch.
 
         Example:
             >>> DeepEnsemble.from_members([nn.Linear(2, 3), nn.Linear(2, 3)]).members
@@ -90,6 +109,12 @@ class DeepEnsemble(Ensemble):
         networks = list(networks)
         same_architecture(networks)
         ensemble = cls.__new__(cls)
-        of_one = count_parameters(networks[0])
-        Ensemble.__init__(ensemble, stack(networks, stacked=stacked), len(networks), of_one)
+        of_one, members = count_parameters(networks[0]), len(networks)
+        if branch_at is None:
+            Ensemble.__init__(ensemble, stack(networks, stacked=stacked), members, of_one)
+            return ensemble
+        branch = Branch.of(networks[0], branch_at)
+        branch.check_same_trunk(networks)
+        network = branch.stack(networks[0], networks, stacked=stacked)
+        Ensemble.__init__(ensemble, network, members, of_one, branch=branch)
         return ensemble

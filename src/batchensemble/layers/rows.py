@@ -26,11 +26,13 @@ class _Running(threading.local):
         rows: members times examples; ``None`` where no ensemble runs or a twin need not ask.
         member: the member that all rows belong to, while members run one by one.
         calls: the twins that ran and the shapes of their inputs, while a network is looked at.
+        branch: the forward pass of a branched network, see :mod:`batchensemble.entrances`.
     """
 
     rows: int | None = None
     member: int | None = None
     calls: list[tuple[Any, tuple[int, ...]]] | None = None
+    branch: Any = None
 
 
 RUNNING = _Running()
