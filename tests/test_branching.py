@@ -317,6 +317,30 @@ def test_it_trains():
         assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
 
 
+def test_hooks_of_users_see_the_rows():
+    network, seen = chain(), []
+    network[4].register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
+    model = be.BatchEnsemble(network, MEMBERS, branch_at="4")
+    model(torch.randn(5, 4))
+    model(torch.randn(5, 4))
+    assert seen[-1] == 15
+    model.member(0)(torch.randn(5, 4))
+    assert seen[-1] == 5
+    network(torch.randn(5, 4))
+    assert seen[-1] == 5
+
+
+def test_gradients_by_function_transforms():
+    model, x = be.BatchEnsemble(chain(), MEMBERS, branch_at="4"), torch.randn(5, 4)
+    weights = {name: weight.detach() for name, weight in model.named_parameters()}
+    gradients = torch.func.grad(
+        lambda weights: torch.func.functional_call(model, weights, (x,)).square().sum()
+    )(weights)
+    model(x).square().sum().backward()
+    for name, weight in model.named_parameters():
+        torch.testing.assert_close(gradients[name], weight.grad, **TOLERANCE)
+
+
 def test_half_precision():
     model = be.BatchEnsemble(convnet(), MEMBERS, branch_at="3").to(torch.bfloat16).eval()
     assert model(torch.randn(2, 1, 8, 8, dtype=torch.bfloat16)).dtype == torch.bfloat16

@@ -219,9 +219,10 @@ class Branch:
     def hint(self, tiling: Tiling) -> str:
         """Say for a failed forward pass what the branch may have to do with it."""
         return (
-            f"With branch_at={self.name!r} what was computed before the branch has {tiling.batch} "
-            f"rows and what is behind it {tiling.rows}: where a skip connection leads around the "
-            "branch and no module takes both its ends, branch before the skip connection begins"
+            f"With branch_at={self.name!r} the inputs, and what was computed before the branch, "
+            f"have {tiling.batch} rows, and what is behind it has {tiling.rows}: where the forward "
+            "itself brings them together, as in a skip connection around the branch or a loss with "
+            "labels, branch before the skip connection begins, or take the loss of the outputs"
         )
 
     def draw_copies(

@@ -200,6 +200,12 @@ def repeat_outputs(
 def _check_outputs(branch: str, outputs: Any, plain: Any, found: Collection[Path]) -> None:
     expected = dict(leaves(plain))
     for path, leaf in leaves(outputs):
+        if path in found and path not in expected:
+            raise BranchError(
+                f"the output {'.'.join(map(str, path))} of shape {list(leaf.shape)} is none that a "
+                f"member has: modules behind branch_at={branch!r} run once a member, and the "
+                "network collects what each of them returns; let it return its final outputs only"
+            )
         member = expected.get(path)
         shape = list(member.shape) if isinstance(member, Tensor) else member
         if path in found and shape != list(leaf.shape):
