@@ -58,6 +58,15 @@ def main():
                 except Exception:
                     error = traceback.format_exc()
                 results[f"{name}, {mode}, {what.__name__}"] = error
+    for what in (compile_for_prediction, compile_for_training):
+        torch._dynamo.reset()
+        try:
+            make, inputs = NETWORKS["convolutional"]
+            what(be.DeepEnsemble(make(), MEMBERS, stacked=True), inputs)
+            error = ""
+        except Exception:
+            error = traceback.format_exc()
+        results[f"deep ensemble, {what.__name__}"] = error
     print(json.dumps(results))
 
 

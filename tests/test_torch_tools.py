@@ -55,6 +55,12 @@ def compiled():
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.parametrize("what", ["compile_for_prediction", "compile_for_training"])
+def test_a_deep_ensemble_under_vmap_compiles(compiled, what):
+    error = compiled[f"deep ensemble, {what}"]
+    assert not error, error
+
+
 @pytest.mark.parametrize("what", ["compile_for_prediction", "compile_for_training", "export"])
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("network", NETWORKS)

@@ -16,7 +16,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from batchensemble.layers import Independent, OneByOne, RankOne, RankOneLinear, StackedLinear, Twin
+from batchensemble.layers import (
+    Independent,
+    OneByOne,
+    RankOne,
+    RankOneLinear,
+    StackedLinear,
+    Twin,
+    Vmapped,
+)
 from batchensemble.layers.initialisation import signs
 from batchensemble.layers.options import Options
 from batchensemble.registry import (
@@ -174,12 +182,10 @@ def stack(
     Args:
         networks: one a member, of the same architecture.
         batch_axis: the axis of the rows.
-        stacked: stack their weights, so that a layer is one batched product, or run the networks
-            one after the other. By default they are stacked where stacked twins cover all weights
-            and every module is torch's own, since a ``forward`` of the user's may do anything.
-
-    Raises:
-        ValueError: ``stacked=True`` and there are weights that cannot be stacked.
+        stacked: stack their weights and run all at once, by stacked twins where they cover all
+            weights, else by ``torch.func.vmap``; or run the networks one after the other. By
+            default they are stacked where stacked twins cover all weights and every module is
+            torch's own, since a ``forward`` of the user's may do anything.
     """
     first = networks[0]
     if type(first) in INDEPENDENT:
@@ -192,10 +198,7 @@ def stack(
     if not stacked:
         return Independent(networks, batch_axis)
     if not _stackable(first):
-        raise ValueError(
-            "the weights cannot be stacked: a layer has no stacked twin, or is used twice, or "
-            "shares a weight with another; leave stacked=None"
-        )
+        return Vmapped(networks, batch_axis)
     result = copy.deepcopy(first)
     for name in [name for name, module in first.named_modules() if needs_twin(module)]:
         layers = [network.get_submodule(name) for network in networks]

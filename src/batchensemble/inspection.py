@@ -146,7 +146,7 @@ def _twin_row(twin: nn.Module, name: str, members: int, counted: set[nn.Paramete
     for parent in twin.modules():
         names = getattr(parent, "own", ())
         for each, parameter in parent.named_parameters(recurse=False):
-            if isinstance(twin, Twin) and each not in names:
+            if each not in names and twin.sharing != "independent":
                 shared.append(parameter)
             else:
                 own += _count_new([parameter], counted)

@@ -13,14 +13,12 @@ from batchensemble.layers import Twin
 @contextmanager
 def modes_kept(network: nn.Module) -> Iterator[None]:
     """Give each module its own mode back at the end, whatever is done in between."""
-    modes = [(module, module.training) for module in network.modules()]
+    modes = [(module, module.training) for module in _with_shells(network)]
     try:
         yield
     finally:
         for module, mode in modes:
             module.training = mode
-            if isinstance(module, Twin):
-                module.shell.train(mode)
 
 
 @contextmanager
@@ -29,3 +27,10 @@ def evaluating(network: nn.Module) -> Iterator[None]:
     with modes_kept(network):
         network.eval()
         yield
+
+
+def _with_shells(network: nn.Module) -> Iterator[nn.Module]:
+    for module in network.modules():
+        yield module
+        if isinstance(module, Twin):
+            yield from module.shell.modules()

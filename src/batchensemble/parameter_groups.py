@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from batchensemble.layers import Twin
+from batchensemble.layers import Twin, Vmapped
 from batchensemble.registry import is_norm
 
 ROLES = ("shared", "fast", "bias", "norm")
@@ -36,6 +36,12 @@ def parameter_groups(
 
 def _roles(module: nn.Module) -> list[tuple[nn.Parameter, str]]:
     """Return the parameters of a module and what each is."""
+    if isinstance(module, Vmapped):
+        names = {parameter: name for name, parameter in module.shell.named_parameters()}
+        return [
+            (module.stacked.get_parameter(names[parameter]), role)
+            for parameter, role in _roles(module.shell)
+        ]
     if isinstance(module, Twin):
         roles = module.roles()
         return [(parameter, roles[name]) for name, parameter in module.named_parameters()]

@@ -46,9 +46,14 @@ class Arguments:
 
     def call(self, network: nn.Module) -> Any:
         """Call the network with these arguments."""
+        args, kwargs = self.split()
+        return network(*args, **kwargs)
+
+    def split(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the arguments given by position and those given by name."""
         items = list(self.values.items())
-        args = [value for _, value in items[: self.positional]]
-        return network(*args, **dict(items[self.positional :]))
+        args = tuple(value for _, value in items[: self.positional])
+        return args, dict(items[self.positional :])
 
     def replaced(self, values: dict[str, Any]) -> Arguments:
         """Return the same arguments with other values."""
@@ -137,6 +142,15 @@ class Tiling:
             return repeat(leaf, self.members, axis)
 
         return arguments.replaced(map_leaves(rows, arguments.values))
+
+    def member_axes(self, arguments: Arguments) -> dict[str, Any]:
+        """Return the axis of the members in each leaf of the arguments, ``None`` without one."""
+
+        def behind(path: Path, leaf: Any) -> int | None:
+            axis = self.axis_of(path, leaf)
+            return axis + 1 if axis is not None and self._has_members(leaf, axis) else None
+
+        return map_leaves(behind, arguments.values)
 
     def of_member(self, arguments: Arguments, index: int) -> Arguments:
         """Return the arguments that one member sees."""

@@ -17,7 +17,7 @@ from batchensemble.checks import positive_number, whole_number
 from batchensemble.convert import extract, takes_any_leading_axes, twins
 from batchensemble.entrances import BranchError, repeat_outputs, without_entrances
 from batchensemble.inspection import Report, count_parameters, inspect_network
-from batchensemble.layers import Independent, OneByOne, Twin
+from batchensemble.layers import Independent, OneByOne, Twin, Vmapped
 from batchensemble.layers.rows import RUNNING, AmbiguousAxisError, NotPerExampleError
 from batchensemble.nesting import Path
 from batchensemble.parameter_groups import parameter_groups
@@ -108,7 +108,11 @@ class Ensemble(nn.Module):
             own = [tiling.of_member(arguments, index) for index in range(self.members)]
             pairs = zip(self.network.copies, own, strict=True)
             outputs = [each.call(network) for network, each in pairs]
-            return tiling.gather(outputs, self._output_axes)
+            return self._gathered(outputs, tiling, arguments)
+        if isinstance(self.network, Vmapped):
+            axes = arguments.replaced(tiling.member_axes(arguments))
+            outputs = self.network.of_each(*arguments.split(), axes.split())
+            return self._gathered(outputs, tiling, arguments)
         outputs = self._run(tiling, arguments, lambda: tiling.tile(arguments).call(self.network))
         return tiling.take_apart(outputs, self._output_axes)
 
@@ -139,6 +143,13 @@ class Ensemble(nn.Module):
         """Return the outputs of the first member."""
         with torch.no_grad(), torch.random.fork_rng([]):
             return arguments.call(self.member(0).eval())
+
+    def _gathered(self, outputs: list[Any], tiling: Tiling, arguments: Arguments) -> Any:
+        """Put what the members return together; statistics would count a second run twice."""
+        try:
+            return tiling.gather(outputs, self._output_axes)
+        except AmbiguousAxisError:
+            return tiling.gather(outputs, self.learn_axes(tiling, arguments))
 
     def learn_axes(self, tiling: Tiling, arguments: Arguments) -> dict[Path, int]:
         """Learn on which axes the rows are, where sizes alone do not tell."""
@@ -248,7 +259,7 @@ class Ensemble(nn.Module):
     @property
     def is_plain(self) -> bool:
         """Whether conversion can hide nothing: a chain of torch's layers, or copies."""
-        return self._any_leading_axes or isinstance(self.network, Independent)
+        return self._any_leading_axes or isinstance(self.network, (Independent, Vmapped))
 
     @property
     def calls_per_forward(self) -> int:

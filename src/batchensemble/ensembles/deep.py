@@ -19,18 +19,20 @@ class DeepEnsemble(Ensemble):
     """M independent networks (Lakshminarayanan et al. 2017, arXiv 1612.01474).
 
     Each member is drawn anew, so the weights of ``network`` matter only through its shapes. All
-    members run as one batched product a layer where that is possible, else one copy after the
-    other on its own rows: slower, and the same numbers. In training each member goes
-    through the examples in its own order.
+    members run as one batched product a layer where stacked twins cover all weights, else one copy
+    after the other on its own rows: slower, and the same numbers. ``stacked=True`` runs any other
+    network, too, at once, under ``torch.func.vmap``. In training each member goes through the
+    examples in its own order.
 
     Args:
         network: any module that maps ``[batch, ...]`` to ``[batch, ...]``.
         members: how many (M).
         reset: draws the weights of one network anew, in place; by default each module's own
             ``reset_parameters``.
-        stacked: run the members as one batched product a layer, or one copy after the other; by
-            default stacked where it is possible and all modules are torch's own. Give ``True`` for
-            a network with a ``forward`` of yours that treats its rows one by one.
+        stacked: run the members all at once, or one copy after the other; by default all at once
+            where stacked twins cover all weights and all modules are torch's own. ``True``: by
+            stacked twins where they cover all weights, which want a ``forward`` that treats its
+            rows one by one, else under ``vmap``, see :class:`~batchensemble.layers.Vmapped`.
         batch_axis: the axis of the batch in inputs: 0, or 1 where the sequence comes first.
         untiled: names of arguments, or keys within them, that are not per example though their
             first axis may be as long as the batch.
@@ -41,7 +43,9 @@ class DeepEnsemble(Ensemble):
 
     Raises:
         TypeError: ``members`` is not a whole number.
-        ValueError: ``members`` is below 1, or there is no module called ``branch_at``.
+        ValueError: ``members`` is below 1, or there is no module called ``branch_at``; at a call,
+            ``stacked=True`` and the network does what ``vmap`` does not allow, such as going by the
+            data, or has recurrent layers.
 
     Example:
         >>> DeepEnsemble(nn.Linear(2, 3), members=4)(torch.zeros(5, 2)).shape

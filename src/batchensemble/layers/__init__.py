@@ -19,6 +19,7 @@ from batchensemble.layers.normalisation import (
 from batchensemble.layers.options import Options
 from batchensemble.layers.recurrent import RankOneBilinear, RankOneCell, RankOneRecurrent
 from batchensemble.layers.twin import Twin
+from batchensemble.layers.vmapped import Vmapped
 
 __all__ = [
     "FastWeights",
@@ -42,4 +43,5 @@ __all__ = [
     "RankOneTransposedConvolution",
     "StackedLinear",
     "Twin",
+    "Vmapped",
 ]

@@ -167,7 +167,7 @@ def find_rows(twin: Any, values: Any, axes: Sequence[int]) -> tuple[int, int | N
     """
     found = [leaf for _, leaf in leaves(values) if isinstance(leaf, (Tensor, PackedSequence))]
     for axis in axes:
-        if any(_holds_rows(leaf, axis, twin.members) for leaf in found):
+        if any(holds_rows(leaf, axis, twin.members) for leaf in found):
             return axis, None
     sizes = [_size(leaf, axes[0]) for leaf in found]
     if RUNNING.rows is None or any(size not in (None, 1) for size in sizes):
@@ -193,7 +193,7 @@ def split(values: Any, members: int, axis: int = 0) -> list[Any]:
     """Return each member's part of nested values; what holds no rows goes to every member."""
 
     def part(leaf: Any, index: int) -> Any:
-        if not _holds_rows(leaf, axis, members):
+        if not holds_rows(leaf, axis, members):
             return leaf
         if isinstance(leaf, PackedSequence):
             return _part_of_packed(leaf, members, index)
@@ -229,7 +229,8 @@ def _size(leaf: Any, axis: int) -> int | None:
     return leaf.shape[axis] if isinstance(leaf, Tensor) and leaf.dim() > axis else None
 
 
-def _holds_rows(leaf: Any, axis: int, members: int) -> bool:
+def holds_rows(leaf: Any, axis: int, members: int) -> bool:
+    """Tell whether a value has rows of every member along an axis."""
     size = _size(leaf, axis)
     return size is not None and size % (RUNNING.rows or members) == 0
 
