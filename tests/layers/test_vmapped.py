@@ -151,7 +151,8 @@ def test_a_members_gradients_come_from_its_own_rows_alone():
     model(images())[:, 1].pow(2).sum().backward()
     for parameter in model.parameters():
         reached = [bool(part.any()) for part in parameter.grad]
-        assert reached[0] == reached[2] == False  # noqa: E712
+        assert not reached[0]
+        assert not reached[2]
     assert any(parameter.grad[1].any() for parameter in model.parameters())
 
 
