@@ -83,11 +83,14 @@ class Case:
 
     def infer(self) -> dict[str, Work]:
         """Return what runs each layer without gradients."""
-        return {"plain": without_gradients(self.plain, self.rows), "ours": self.no_gradients()}
-
-    def no_gradients(self) -> Work:
-        """Return what runs the ensemble's layer without gradients."""
-        return without_gradients(self.layer, self.x)
+        layer = copy.deepcopy(self.layer).eval()
+        frozen = copy.deepcopy(layer)
+        frozen.freeze()
+        return {
+            "plain": without_gradients(self.plain, self.rows),
+            "ours": without_gradients(layer, self.x),
+            "frozen": without_gradients(frozen, self.x),
+        }
 
     def memory(self) -> float:
         """Return the bytes that the layer keeps for the backward over those of the plain one."""
@@ -126,6 +129,7 @@ def layer_lines() -> Lines:
             "additive, training",
             "tabm's layer, training",
             "inference (to reach)",
+            "frozen",
             "kept for the backward",
         ]
     ]
@@ -145,19 +149,22 @@ def layer_lines() -> Lines:
                 f"{training['additive']:.2f}",
                 f"{training['tabm']:.2f}" if "tabm" in training else "-",
                 f"{inference['ours']:.2f} ({INFERENCE_TO_REACH})",
+                f"{inference['frozen']:.2f}",
                 f"{case.memory():.2f}",
             ]
         )
     case = convolution(32, 4, 64, 32)
     additive = convolution(32, 4, 64, 32, mode="additive")
     training = ratios(case.train() | {"additive": additive.train()["ours"]}, seconds=3.0)
+    inference = ratios(case.infer())
     lines.append(
         [
             "Conv2d 3x3, B 32, M 4, 64 → 64, 32x32",
             f"{training['ours']:.2f} ({CONVOLUTION_TO_REACH:.2f})",
             f"{training['additive']:.2f}",
             "-",
-            f"{ratios(case.infer())['ours']:.2f}",
+            f"{inference['ours']:.2f}",
+            f"{inference['frozen']:.2f}",
             f"{case.memory():.2f}",
         ]
     )

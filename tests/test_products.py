@@ -5,7 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch.autograd import gradcheck, gradgradcheck
 
-from batchensemble.products import stacked_linear, weight_gradient
+from batchensemble import products
+from batchensemble.products import shared_linear, stacked_linear, weight_gradient
+from batchensemble.rank_one import additive, multiplicative
 
 SHAPES = [(3, 5, 2, 7), (3, 5, 7, 2), (1, 4, 3, 3), (2, 1, 6, 1), (2, 0, 4, 2), (2, 0, 2, 4)]
 
@@ -56,3 +58,51 @@ def test_frozen_weights_get_no_gradient():
     stacked_linear(x, weight.detach(), b).sum().backward()
     assert x.grad is not None
     assert weight.grad is None
+
+
+@pytest.fixture
+def _any_weight_is_large(monkeypatch):
+    monkeypatch.setattr(products, "LARGE_WEIGHT", 0)
+
+
+@pytest.mark.usefixtures("_any_weight_is_large")
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("rows", [(), (0,), (1,), (7,), (2, 3), (products.FEW_ROWS + 1,)])
+def test_a_large_weight_gives_the_plain_layers_rows_in_their_order_in_memory(rows, bias):
+    x, weight, b = torch.randn(*rows, 5), torch.randn(4, 5), torch.randn(4) if bias else None
+    y = shared_linear(x, weight, b)
+    torch.testing.assert_close(y, F.linear(x, weight, b))
+    assert y.is_contiguous()
+
+
+@pytest.mark.usefixtures("_any_weight_is_large")
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_large_weight_can_be_differentiated_twice(bias):
+    shapes = [(2, 3, 4), (2, 4), (2,)][: 3 if bias else 2]
+    tensors = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+    assert gradcheck(shared_linear, tensors)
+    assert gradgradcheck(shared_linear, tensors)
+
+
+@pytest.mark.usefixtures("_any_weight_is_large")
+@pytest.mark.parametrize("function", [multiplicative, additive])
+@pytest.mark.parametrize("shared", [True, False])
+def test_all_members_meet_a_large_weight_at_once(function, shared):
+    rank = (2,) if function is additive else ()
+    shapes = [(3, 1 if shared else 2, 5), (4, 5), (3, *rank, 5), (3, *rank, 4), (3, 4)]
+    x, *rest = (torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes)
+    x = x[:1].detach().expand(3, 2, 5) if shared else x
+    y = function(x, *rest)
+    weight, r, s, b = rest
+    for m in range(3):
+        own = weight * torch.outer(s[m], r[m]) if not rank else weight + s[m].t() @ r[m]
+        torch.testing.assert_close(y[m], F.linear(x[m], own, b[m]))
+    assert gradcheck(lambda *each: function(x, *each), rest)
+
+
+def test_a_weight_that_is_large_goes_the_other_way_only_with_few_rows(monkeypatch):
+    weight, turned = torch.zeros(2**11, 2**10), []
+    monkeypatch.setattr(torch, "mm", lambda a, b: turned.append(a) or a @ b)
+    for rows in (1, 2, products.FEW_ROWS, products.FEW_ROWS + 1):
+        shared_linear(torch.zeros(rows, 2**10), weight)
+    assert len(turned) == 2

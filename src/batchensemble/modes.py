@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from torch import nn
 
-from batchensemble.layers import Twin
+from batchensemble.layers import Mergeable, Twin
 
 
 @contextmanager
@@ -19,6 +19,8 @@ def modes_kept(network: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
+            if isinstance(module, Mergeable) and mode:
+                module.unfreeze()
 
 
 @contextmanager

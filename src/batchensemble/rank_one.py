@@ -36,12 +36,11 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from batchensemble.products import weight_gradient
+from batchensemble.products import shared_linear, weight_gradient
 
 Space = Literal["auto", "activation", "weight"]
 
@@ -126,13 +125,13 @@ def additive(
     members, batch, inputs = x.shape
     space = cheaper_space(batch, inputs, len(weight))
     if space == "weight" and _merge_first(members, batch, inputs, len(weight)):
-        return _each_own(x, torch.baddbmm(weight, s.mT, r), bias)
+        return own_linear(x, merged(weight, r, s).mT, bias)
     per_member = bias is not None and bias.dim() == 2
-    if _is_shared(x):
-        y = F.linear(x[0], weight, None if per_member else bias).expand(members, -1, -1)
+    if is_shared(x):
+        y = shared_linear(x[0], weight, None if per_member else bias).expand(members, -1, -1)
         y = torch.baddbmm(y, torch.bmm(x, r.mT), s)
         return y + bias.unsqueeze(1) if bias is not None and per_member else y
-    y = F.linear(x, weight, None if per_member else bias)
+    y = shared_linear(x, weight, None if per_member else bias)
     if is_transformed():
         y = y if bias is None or not per_member else y + bias.unsqueeze(1)
         return torch.baddbmm(y, torch.bmm(x, r.mT), s)
@@ -159,22 +158,74 @@ def cheaper_space(batch: int, inputs: int, outputs: int) -> Space:
     return "weight" if by_weights <= by_activations else "activation"
 
 
+def merged(
+    weight: Float[Tensor, "out in"], r: Float[Tensor, "..."], s: Float[Tensor, "..."]
+) -> Float[Tensor, "members out in"]:
+    """Return the members' weights: ``W ∘ (s_m r_mᵀ)``, or ``W + S_mᵀ R_m``.
+
+    Args:
+        weight: the shared weight ``W``.
+        r: fast weights on the inputs, ``[members, in]`` or, to be added, ``[members, rank, in]``.
+        s: fast weights on the outputs alike. The product is bent in place: without gradients.
+
+    Example:
+        >>> merged(torch.ones(1, 2), torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0]]))
+        tensor([[[3., 6.]]])
+    """
+    return torch.baddbmm(weight, s.mT, r) if r.dim() == 3 else _factor(r, s).mul_(weight)
+
+
+def own_linear(
+    x: Float[Tensor, "members batch in"],
+    weights: Float[Tensor, "members in out"],
+    bias: Float[Tensor, "members out"] | Float[Tensor, "out"] | None = None,
+) -> Float[Tensor, "members batch out"]:
+    """Return ``x_m W_mᵀ + b_m`` for weights that are merged, given as ``W_mᵀ``."""
+    if bias is None:
+        return torch.bmm(x, weights)
+    return torch.baddbmm(bias.unsqueeze(-2), x, weights)
+
+
+def keeping_pays(members: int, batch: int, inputs: int, outputs: int, *, compared: bool) -> bool:
+    """Tell whether merged weights that are kept between calls pay without gradients.
+
+    They save all passes over activations, and read a weight a member instead of one.
+
+    Args:
+        members: how many there are.
+        batch: rows of one member.
+        inputs: width of ``W``.
+        outputs: height of ``W``.
+        compared: whether each call also reads ``W`` to compare it with a copy.
+
+    Example:
+        >>> keeping_pays(4, 256, 512, 512, compared=True)
+        True
+        >>> keeping_pays(4, 96, 768, 3072, compared=True)
+        False
+    """
+    size = inputs * outputs
+    if members * size <= SMALL_PRODUCT or (members == 1 and not compared):
+        return True
+    return size <= batch * (inputs + outputs) * (1 if compared else 2)
+
+
 def is_transformed() -> bool:
     """Tell whether ``torch.func`` or the compiler looks on: neither takes what is done in place."""
     return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
 
 
-def _in_place() -> bool:
-    """Tell whether nobody asks for what a product was before it is bent."""
-    return not torch.is_grad_enabled() and not is_transformed()
-
-
-def _is_shared(x: Tensor) -> bool:
+def is_shared(x: Tensor) -> bool:
     """Tell whether all members see one input, as at the first layer: a view that repeats it.
 
     Where its gradient is asked for, each member's is.
     """
     return len(x) > 1 and x.stride(0) == 0 and not x.requires_grad
+
+
+def _in_place() -> bool:
+    """Tell whether nobody asks for what a product was before it is bent."""
+    return not torch.is_grad_enabled() and not is_transformed()
 
 
 def _merge_first(members: int, batch: int, inputs: int, outputs: int) -> bool:
@@ -207,17 +258,8 @@ def _bent_weight(
 ) -> Float[Tensor, "members batch out"]:
     """Return ``x_m (W ∘ s_m r_mᵀ)ᵀ + b_m``."""
     if _in_place():
-        return _each_own(x, _factor(r, s).mul_(weight), bias)
-    return _each_own(x, weight * torch.bmm(s.unsqueeze(2), r.unsqueeze(1)), bias)
-
-
-def _each_own(
-    x: Tensor, merged: Float[Tensor, "members out in"], bias: Tensor | None
-) -> Float[Tensor, "members batch out"]:
-    """Return ``x_m W_mᵀ + b_m``."""
-    if bias is None:
-        return torch.bmm(x, merged.mT)
-    return torch.baddbmm(bias.unsqueeze(-2), x, merged.mT)
+        return own_linear(x, merged(weight, r, s).mT, bias)
+    return own_linear(x, (weight * torch.bmm(s.unsqueeze(2), r.unsqueeze(1))).mT, bias)
 
 
 class _WeightSpace(torch.autograd.Function):
@@ -265,7 +307,7 @@ class _ActivationSpace(torch.autograd.Function):
 def _product(x: Tensor, weight: Tensor, r: Tensor) -> Float[Tensor, "members batch out"]:
     """Return ``(x_m ∘ r_m) Wᵀ``."""
     bent = (x * r.unsqueeze(1)).reshape(x.shape[:2].numel(), x.shape[2])
-    return torch.mm(bent, weight.t()).view(*x.shape[:2], len(weight))
+    return shared_linear(bent, weight).view(*x.shape[:2], len(weight))
 
 
 def _weight_gradients(

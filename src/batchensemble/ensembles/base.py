@@ -16,6 +16,7 @@ from batchensemble.branching import Branch
 from batchensemble.checks import positive_number, whole_number
 from batchensemble.convert import extract, takes_any_leading_axes, twins
 from batchensemble.entrances import BranchError, repeat_outputs, without_entrances
+from batchensemble.ensembles.freezing import Freezing
 from batchensemble.inspection import Report, count_parameters, inspect_network
 from batchensemble.layers import Independent, OneByOne, Twin, Vmapped
 from batchensemble.layers.rows import RUNNING, AmbiguousAxisError, NotPerExampleError
@@ -29,7 +30,7 @@ class ForwardError(RuntimeError):
     """A converted network did not take the rows of all members."""
 
 
-class Ensemble(nn.Module):
+class Ensemble(Freezing):
     """One module that is ``members`` models: ``[batch, ...]`` to ``[batch, members, ...]``.
 
     Inside, the members ride in the batch axis, member-major: row ``m * batch + b`` is example

@@ -10,6 +10,7 @@ from batchensemble.layers.embedding import RankOneEmbedding, RankOneEmbeddingBag
 from batchensemble.layers.fast_weights import FastWeights, RankOne
 from batchensemble.layers.independent import Independent, OneByOne
 from batchensemble.layers.linear import RankOneConv1D, RankOneLinear, StackedLinear
+from batchensemble.layers.merged import Mergeable
 from batchensemble.layers.normalisation import (
     MemberBatchNorm,
     MemberChannelNorm,
@@ -28,6 +29,7 @@ __all__ = [
     "MemberChannelNorm",
     "MemberNorm",
     "MemberPReLU",
+    "Mergeable",
     "OneByOne",
     "Options",
     "RankOne",

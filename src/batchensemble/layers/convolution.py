@@ -7,13 +7,16 @@ shapes: early layers have few kernels and large pictures, late ones the reverse.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from batchensemble.layers.fast_weights import Layout, RankOne
+from batchensemble.layers.fast_weights import Layout
+from batchensemble.layers.merged import Mergeable
 from batchensemble.layers.rows import (
     RUNNING,
     NotPerExampleError,
@@ -31,7 +34,7 @@ KERNEL_FACTOR = 8
 TRANSPOSED = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
 
 
-class RankOneConvolution(RankOne):
+class RankOneConvolution(Mergeable):
     """A convolution of 1, 2 or 3 dimensions whose members share its kernels.
 
     Where kernels are many, one convolution with the shared ones runs on the rows of all members,
@@ -64,14 +67,12 @@ class RankOneConvolution(RankOne):
             raise NotPerExampleError(self.name, x.shape, self.members)
         row_axis(self, x, 1)
         x, times = enter(x, 0, self.members)
-        if self.options.mode == "additive" or self._few_kernels(x):
-            parts = unfold(x, self.members, 0).unbind()
-            tensors = (self.tensors(index) for index in range(self.members))
-            outputs = [
-                self.convolve(part, each["weight"], each.get("bias"), *args, **kwargs)
-                for part, each in zip(parts, tensors, strict=True)
-            ]
-            return leave(torch.cat(outputs), 0, times)
+        kernels: Any = self.merged(x)
+        if kernels is None and (self.options.mode == "additive" or self._few_kernels(x)):
+            kernels = (self.merged_weight(index) for index in range(self.members))
+        if kernels is not None:
+            y = self._convolve_each(unfold(x, self.members, 0), kernels, *args, **kwargs)
+            return leave(y, 0, times)
         y = unfold(self._convolve_bent(x, *args, **kwargs), self.members, 0)
         scale = _channels(self.s, y[0])
         if self.bias is None:
@@ -81,9 +82,30 @@ class RankOneConvolution(RankOne):
             y = torch.addcmul(_channels(bias, y[0]), y, scale)
         return leave(y.flatten(0, 1), 0, times)
 
+    def merge(self, weight: Tensor, r: Tensor, s: Tensor) -> Tensor:
+        """Return the members' kernels, ``[members, ...]``."""
+        fast = replace(self.fast_weights(), weight=weight, r=r, s=s)
+        return torch.stack([fast.merged(index) for index in range(self.members)])
+
+    def merging_pays(self, x: Tensor, rows: int | None, *, compared: bool) -> bool:
+        """Tell whether kernels that are kept are cheaper than what the layer does without."""
+        del compared  # a kernel is small beside its pictures
+        return self.options.mode == "additive" or self._few_kernels(x, rows)
+
     def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Apply kernels to rows."""
         return self.shell._conv_forward(x, weight, bias)
+
+    def _convolve_each(
+        self, parts: Tensor, kernels: Iterable[Tensor], *args: Any, **kwargs: Any
+    ) -> Tensor:
+        """Apply each member's kernels to its rows, one member after the other."""
+        biases: Any = [self.bias] * self.members if "bias" not in self.own else self.bias
+        outputs = [
+            self.convolve(part, kernel, bias, *args, **kwargs)
+            for part, kernel, bias in zip(parts, kernels, biases, strict=True)
+        ]
+        return torch.cat(outputs)
 
     def _convolve_bent(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Apply the shared kernels to bent channels, which are not kept but bent again backward."""
@@ -101,12 +123,14 @@ class RankOneConvolution(RankOne):
         with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
             return self.convolve(bent, self.weight, None, *args, **kwargs)
 
-    def _few_kernels(self, x: Tensor) -> bool:
+    def _few_kernels(self, x: Tensor, rows: int | None = None) -> bool:
         """Tell whether to bend the kernels: it is cheaper than the channels, or asked for."""
         if self.options.space != "auto":
             return self.options.space == "weight"
-        pixels = x.numel() // (self.members * self.in_channels)
-        bent = pixels * (self.in_channels + self.out_channels / math.prod(self.stride))
+        numbers = x.numel() // self.members
+        if rows is not None:
+            numbers = rows * math.prod(x.shape[1:])
+        bent = numbers * (1 + self.out_channels / (self.in_channels * math.prod(self.stride)))
         return KERNEL_FACTOR * self.weight.numel() <= bent
 
     def _scaled(self, x: Tensor, vectors: Tensor) -> Tensor:

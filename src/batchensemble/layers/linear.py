@@ -9,14 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from batchensemble import rank_one
-from batchensemble.layers.fast_weights import Layout, RankOne
+from batchensemble.layers.fast_weights import Layout
+from batchensemble.layers.merged import Mergeable
 from batchensemble.layers.precision import in_autocast
 from batchensemble.layers.rows import RUNNING, enter, leave, row_axis
 from batchensemble.layers.twin import Twin
 from batchensemble.products import stacked_linear
 
 
-class RankOneLinear(RankOne):
+class RankOneLinear(Mergeable):
     """A linear layer whose members share one weight and own two vectors each.
 
     Shape:
@@ -64,8 +65,31 @@ class RankOneLinear(RankOne):
                 f"{self.name or 'the layer'!r} holds weights of type {weight.dtype}, got an input "
                 f"of type {x.dtype}"
             )
+        merged = self.merged(x)
+        if merged is not None:
+            return rank_one.own_linear(x, merged, bias)
         weights = weight.t() if self.inputs_first else weight
         return in_autocast(self._compute, x, weights, r, s, bias)
+
+    def merge(self, weight: Tensor, r: Tensor, s: Tensor) -> Tensor:
+        """Return the members' weights, ``[members, in, out]``."""
+        if self.options.alpha is not None:
+            s = s * self.options.scale
+        weights = rank_one.merged(weight.t() if self.inputs_first else weight, r, s).mT
+        # The product is quicker with the wider side last in memory.
+        return weights.contiguous() if self.in_features <= self.out_features else weights
+
+    def merging_pays(self, x: Tensor, rows: int | None, *, compared: bool) -> bool:
+        """Tell whether weights that are kept are cheaper than what the layer does without."""
+        options = self.options
+        if options.mode == "additive" and rank_one.is_shared(x):
+            return False  # the product with the shared weight is taken once for all members
+        if options.space != "auto":
+            return options.space == "weight"
+        count = x.shape[1] if rows is None else rows
+        return rank_one.keeping_pays(
+            self.members, count, self.in_features, self.out_features, compared=compared
+        )
 
     def _compute(self, x: Tensor, weight: Tensor, r: Tensor, s: Tensor, bias: Any) -> Tensor:
         if self.options.mode == "multiplicative":
