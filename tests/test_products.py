@@ -63,6 +63,7 @@ def test_frozen_weights_get_no_gradient():
 @pytest.fixture
 def _any_weight_is_large(monkeypatch):
     monkeypatch.setattr(products, "LARGE_WEIGHT", 0)
+    monkeypatch.setattr(products, "TRANSPOSED_TYPES", (torch.float32, torch.float64))
 
 
 @pytest.mark.usefixtures("_any_weight_is_large")
@@ -101,7 +102,7 @@ def test_all_members_meet_a_large_weight_at_once(function, shared):
 
 
 def test_a_weight_that_is_large_goes_the_other_way_only_with_few_rows(monkeypatch):
-    weight, turned = torch.zeros(2**11, 2**10), []
+    weight, turned = torch.zeros(2**11, 2**10), []  # in single precision
     monkeypatch.setattr(torch, "mm", lambda a, b: turned.append(a) or a @ b)
     for rows in (1, 2, products.FEW_ROWS, products.FEW_ROWS + 1):
         shared_linear(torch.zeros(rows, 2**10), weight)
