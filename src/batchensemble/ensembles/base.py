@@ -15,8 +15,9 @@ from batchensemble.axes import learn_axes
 from batchensemble.branching import Branch
 from batchensemble.checks import positive_number, whole_number
 from batchensemble.convert import extract, takes_any_leading_axes, twins
-from batchensemble.entrances import BranchError, repeat_outputs, without_entrances
 from batchensemble.ensembles.freezing import Freezing
+from batchensemble.ensembles.state import check_members
+from batchensemble.entrances import BranchError, repeat_outputs, without_entrances
 from batchensemble.inspection import Report, count_parameters, inspect_network
 from batchensemble.layers import Independent, OneByOne, Twin, Vmapped
 from batchensemble.layers.rows import RUNNING, AmbiguousAxisError, NotPerExampleError
@@ -327,14 +328,7 @@ class Ensemble(Freezing):
         Raises:
             ValueError: the weights are those of another number of members.
         """
-        for name, twin in twins(self.network):
-            prefix = "network." + (name + "." if name else "")
-            given = _members_of(twin, prefix, state_dict)
-            if given is not None and given != self.members:
-                raise ValueError(
-                    f"the weights are those of {given} members, and this ensemble has "
-                    f"{self.members}; make it with members={given}, then select(...) from it"
-                )
+        check_members(self.network, self.members, state_dict)
         return super().load_state_dict(state_dict, *args, **kwargs)
 
     def _replicate_for_data_parallel(self) -> NoReturn:
@@ -396,17 +390,3 @@ class Ensemble(Freezing):
         if not -self.members <= index < self.members:
             raise IndexError(f"member {index} of {self.members}: give 0 to {self.members - 1}")
         return index % self.members
-
-
-def _members_of(twin: nn.Module, prefix: str, state: Mapping[str, Any]) -> int | None:
-    """Return for how many members a state dictionary has weights for ``twin``, if it tells."""
-    if isinstance(twin, Independent):
-        start = prefix + "copies."
-        numbers = {key[len(start) :].partition(".")[0] for key in state if key.startswith(start)}
-        return len(numbers) or None
-    for each_name, each in twin.named_modules(prefix=prefix.rstrip(".")):
-        for name in getattr(each, "own", ()):
-            value = state.get(f"{each_name}.{name}")
-            if isinstance(value, Tensor) and value.dim():
-                return len(value)
-    return None

@@ -25,9 +25,10 @@ class Freezing(nn.Module):
         compares the shared weight with a copy at each call, so that they are never stale, and on
         other devices than CPUs, which would have to wait for that, it keeps none. A frozen layer
         chooses at its next call, stays with it, and only looks whether its parameters were replaced
-        or written to since, or called with gradients; then it merges them anew. That covers steps
-        of an optimiser, ``load_state_dict``, edits in place and ``.to()``. Edits through ``.data``
-        leave no such trace: after them, call :meth:`freeze` again.
+        or written to since, or called with gradients; then it merges them anew. That covers
+        ``load_state_dict``, edits in place, ``.to()`` and training loops. Edits through ``.data``,
+        and steps of optimisers with ``fused=True`` apart from a call with gradients, leave no such
+        trace: after them, call :meth:`freeze` again.
 
         The choice changes the speed alone. Merged weights take M times the memory of a layer's own,
         until :meth:`train` or :meth:`unfreeze`. A copy, a selection of members and a pickle are
