@@ -5,6 +5,7 @@ python benchmarks/startup.py
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import subprocess
 import sys
@@ -29,6 +30,7 @@ REPETITIONS = 11
 
 def main() -> None:
     """Print the table."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     seconds: dict[str, list[float]] = {name: [] for name in CODES}
     for repetition in track(range(REPETITIONS + 1), "starting", transient=True):
         for name, code in CODES.items():
