@@ -227,7 +227,7 @@ def cached_numbers() -> Iterator[Sweep]:
     for width in (384, 512, 768):
 
         def work(members: int, most: int, width=width) -> Work:
-            return forced(_middling(members, width), SMALL_WEIGHT=0, CACHED_NUMBERS=most)
+            return _middling(members, width, SMALL_WEIGHT=0, CACHED_NUMBERS=most)
 
         yield Sweep(
             "CACHED_NUMBERS",
@@ -247,7 +247,7 @@ def small_weight() -> Iterator[Sweep]:
         def work(weight: int, most: int, numbers=numbers) -> Work:
             width = math.isqrt(weight)
             members = max(1, numbers // weight)
-            return forced(_middling(members, width), SMALL_WEIGHT=most, CACHED_NUMBERS=0)
+            return _middling(members, width, SMALL_WEIGHT=most, CACHED_NUMBERS=0)
 
         yield Sweep(
             "SMALL_WEIGHT",
@@ -279,7 +279,7 @@ def small_product() -> Iterator[Sweep]:
                 "SMALL_PRODUCT",
                 shape,
                 size,
-                doubled(max(1, 2**14 // times), 2**19 // times),
+                doubled(2**15 // times, 2**19 // times),
                 lambda value, work=work: work(value, HUGE),
                 lambda value, work=work: work(value, 0),
                 times,
@@ -291,12 +291,8 @@ def product_numbers() -> Iterator[Sweep]:
     for width in (384, 512, 768):
 
         def work(together: int, width=width) -> Work:
-            return forced(
-                _middling(16, width),
-                SMALL_WEIGHT=0,
-                CACHED_NUMBERS=0,
-                PRODUCT_NUMBERS=together * width**2,
-            )
+            numbers = together * width**2
+            return _middling(16, width, SMALL_WEIGHT=0, CACHED_NUMBERS=0, PRODUCT_NUMBERS=numbers)
 
         yield Sweep(
             "PRODUCT_NUMBERS",
@@ -309,9 +305,10 @@ def product_numbers() -> Iterator[Sweep]:
         )
 
 
-def _middling(members: int, width: int) -> Work:
-    """Return a layer's step with so few rows beside the weight that activations are bent."""
-    return linear(width // 2, members, width, width, "activation").train()
+def _middling(members: int, width: int, **constants: int) -> Work:
+    """Return a step of a layer whose rows are as many as its weights: only its input is kept."""
+    layer = linear(width // 2, members, width, width, "activation")
+    return forced(layer.train(), SMALL_PRODUCT=0, **constants)
 
 
 SWEEPS: dict[str, Callable[[], Iterator[Sweep]]] = {

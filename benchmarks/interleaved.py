@@ -24,7 +24,8 @@ def ratios(
 
     Args:
         functions: by name; ``"plain"`` is one of them.
-        seconds: about how long each function may run in total; at least seven times.
+        seconds: about how long each function may run in total; at least seven times, or twice
+            where it is 0.
         clock: measures one call.
     """
     times = medians(functions, seconds=seconds, clock=clock)
@@ -40,14 +41,16 @@ def medians(
 
     Args:
         functions: by name.
-        seconds: about how long each function may run in total; at least seven times.
+        seconds: about how long each function may run in total; at least seven times, or twice
+            where it is 0.
         clock: measures one call.
     """
     for function in functions.values():
         function()  # the first call allocates
     times = {name: [clock(function)] for name, function in functions.items()}
     a_turn = sum(first for (first,) in times.values())
-    repetitions = max(7, min(200, int(seconds * len(functions) / (a_turn + 1e-9))))
+    fewest = 7 if seconds else 1
+    repetitions = max(fewest, min(200, int(seconds * len(functions) / (a_turn + 1e-9))))
     for _ in range(repetitions):
         for name, function in functions.items():
             times[name].append(clock(function))

@@ -11,6 +11,7 @@ is not in it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 import torch
@@ -73,6 +74,7 @@ def saved_bytes(function: Callable[[], Tensor], *outside: nn.Module) -> int:
 
 def peak_bytes(step: Work, model: nn.Module) -> int:
     """Return the most bytes that a step holds at once beyond what was there before it."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # else each start and stop is told on stderr
     step()  # the optimiser makes its state
     model.zero_grad()
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:

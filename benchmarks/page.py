@@ -61,7 +61,8 @@ class Part:
         """Measure, keep and print the numbers, and put them into the page if asked."""
         torch.set_num_threads(THREADS)
         torch.manual_seed(0)
-        found = {"measured": machine(gpu), "numbers": self.measure(seconds)}
+        measured = machine(gpu) + ("" if seconds else ", a dry run")
+        found = {"measured": measured, "numbers": self.measure(seconds)}
         KEPT.mkdir(parents=True, exist_ok=True)
         self.file.write_text(json.dumps(found, indent=1), encoding="utf-8")
         console = Console(width=160)
@@ -82,7 +83,7 @@ def arguments_of(about: str) -> argparse.ArgumentParser:
         type=float,
         default=1.0,
         help="about how long each timed function may run (default 1);\n"
-        "0 for the fewest repetitions, to see that all is well",
+        "0 for two calls of each, to see that all is well",
     )
     parser.add_argument("--write", action="store_true", help="put the tables into the page")
     return parser

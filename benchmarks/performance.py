@@ -6,7 +6,7 @@
     python benchmarks/performance.py --only none --write     # the page from what was kept
 
 Each part keeps its numbers under runs/performance/; the page is made of what is kept there. A part
-that fails leaves its place on the page as it is. What runs on a GPU is apart: ``gpu.py``.
+that fails leaves what was kept of it before. What runs on a GPU is apart: ``gpu.py``.
 """
 
 from __future__ import annotations
