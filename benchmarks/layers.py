@@ -45,17 +45,19 @@ class Case:
         name: as printed.
         make: makes the contenders; takes ``peers``, device and type.
         to_reach: of a plain layer's time in training.
+        inference_to_reach: in inference, where there is an aim.
     """
 
     name: str
     make: Callable[..., dict[str, Contender]]
     to_reach: float
+    inference_to_reach: float | None = None
 
 
 def linear(batch: int, members: int, inputs: int, outputs: int, to_reach: float) -> Case:
     """Return a linear layer's case."""
     make = functools.partial(contenders.linear, batch, members, inputs, outputs)
-    return Case(f"B {batch}, M {members}, {inputs} → {outputs}", make, to_reach)
+    return Case(f"B {batch}, M {members}, {inputs} → {outputs}", make, to_reach, INFERENCE_TO_REACH)
 
 
 CASES = [
@@ -87,7 +89,7 @@ def measure_case(
     inference = {name: contender.infer() for name, contender in found.items()}
     return {
         "layer": case.name,
-        "to reach": case.to_reach,
+        "to reach": {"training": case.to_reach, "inference": case.inference_to_reach},
         "training": ratios(training, seconds=seconds, clock=clock),
         "inference": ratios(inference, seconds=seconds, clock=clock),
     }
@@ -95,24 +97,23 @@ def measure_case(
 
 def training_lines(numbers: Numbers, columns: dict[str, str] = COLUMNS) -> Lines:
     """Return the table of forward and backward passes."""
-    bars = [each["to reach"] for each in numbers]
-    return _lines(numbers, "training", bars, columns)
+    return _lines(numbers, "training", columns)
 
 
 def inference_lines(numbers: Numbers, columns: dict[str, str] = COLUMNS) -> Lines:
     """Return the table of forward passes in evaluation."""
-    return _lines(numbers, "inference", [INFERENCE_TO_REACH] * len(numbers), columns)
+    return _lines(numbers, "inference", columns)
 
 
-def _lines(numbers: Numbers, what: str, bars: list[float], columns: dict[str, str]) -> Lines:
+def _lines(numbers: Numbers, what: str, columns: dict[str, str]) -> Lines:
     speed = "of the machine's own matrix product speed: ours (plain)"
     lines = [["layer", "ours (to reach)", *columns.values(), speed]]
-    for each, bar in zip(numbers, bars, strict=True):
-        found = each[what]
+    for each in numbers:
+        found, bar = each[what], each["to reach"][what]
         cells = [cell(found, name) for name in columns]
         share = found["products"] / found["ours"]
-        speed = f"{share:.0%} ({found['products']:.0%})"
-        lines.append([each["layer"], cell(found, "ours", bar), *cells, speed])
+        shares = f"{share:.0%} ({found['products']:.0%})"
+        lines.append([each["layer"], cell(found, "ours", bar), *cells, shares])
     return lines
 
 

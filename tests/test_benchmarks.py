@@ -163,12 +163,18 @@ def test_a_part_that_fails_is_told_and_the_others_go_on(benchmark, monkeypatch, 
 def test_what_was_not_measured_is_a_dash(benchmark):
     layers = benchmark("layers")
     found = {"plain": 1.0, "ours": 1.25, "products": 0.75}
-    number = {"layer": "B 1", "to reach": 1.1, "training": found, "inference": found}
+    number = {
+        "layer": "B 1",
+        "to reach": {"training": 1.1, "inference": None},
+        "training": found,
+        "inference": found,
+    }
     heading, line = layers.training_lines([number])
     assert len(heading) == len(line)
     assert line[:2] == ["B 1", "1.25 (1.10)"]
     assert set(line[2:-1]) == {"-"}
     assert line[-1] == "60% (75%)"
+    assert layers.inference_lines([number])[1][1] == "1.25"
 
 
 def test_the_einsum_of_the_notebook_is_our_additive_layer(benchmark):
