@@ -69,6 +69,12 @@ class Layer:
         module, x = copy.deepcopy(self.module).eval(), self.x.detach()
         return without_gradients(module, x)
 
+    def infer_frozen(self) -> Work:
+        """Return the same of a frozen layer of ours."""
+        module: Any = copy.deepcopy(self.module).eval()
+        module.freeze()
+        return without_gradients(module, self.x.detach())
+
 
 @dataclass(frozen=True)
 class Products:

@@ -1,6 +1,6 @@
 """What a training step of a deep ensemble costs: copies, stacked by vmap, stacked twins.
 
-    python benchmarks/deep.py            # some minutes, two threads
+    python benchmarks/deep.py            # about two minutes
     python benchmarks/deep.py --write    # puts the table into docs/performance.md
 
 Over one plain network that gets every example once for each member, so all do the same
@@ -10,14 +10,12 @@ Ratios of medians of interleaved repetitions.
 
 from __future__ import annotations
 
-import argparse
 import copy
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
-from rich.console import Console
+from rich.progress import track
 from torch import Tensor, nn
 
 import batchensemble as be
@@ -25,14 +23,10 @@ from batchensemble.convert import draw_copies
 from batchensemble.ensembles import Ensemble
 from batchensemble.layers import Independent, Vmapped
 from interleaved import Work, ratios
-from layers import PAGE, ROOT, as_markdown, as_rich, between
-from networks import step
+from networks import training_step
+from page import ROOT, Lines, Numbers, Part, cell
 
-sys.path.insert(0, str(ROOT / "tests" / "zoo"))
-import torchvision_operators  # noqa: F401  # before torchvision
-from torchvision.models import resnet18
-
-MARKS = ("<!-- deep: python benchmarks/deep.py --write -->", "<!-- end of deep -->")
+MEMBERS = (4, 16)
 WAYS = ("copies", "vmap", "stacked twins")
 
 
@@ -65,6 +59,14 @@ def convnet() -> nn.Module:
     )
 
 
+def resnet() -> nn.Module:
+    sys.path.append(str(ROOT / "tests" / "zoo"))
+    import torchvision_operators  # noqa: F401  # before torchvision
+    from torchvision.models import resnet18
+
+    return resnet18(num_classes=10)
+
+
 def transformer() -> nn.Module:
     layer = nn.TransformerEncoderLayer(64, 4, 256, dropout=0.0, batch_first=True)
     return nn.Sequential(nn.TransformerEncoder(layer, 2), Mean(), nn.Linear(64, 10))
@@ -74,49 +76,43 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], Callable[[], Tensor]]] = {
     "MLP 64 → 128 → 128 → 10, B 128": (mlp, lambda: torch.randn(128, 64)),
     "ConvNet 16, 32 channels, 16x16, B 32": (convnet, lambda: torch.randn(32, 3, 16, 16)),
     "ResNet-18, 32x32, B 16": (
-        lambda: resnet18(num_classes=10),
+        resnet,
         lambda: torch.randn(16, 3, 32, 32),
     ),
     "Transformer, 2 layers of 64, 16 tokens, B 32": (transformer, lambda: torch.randn(32, 16, 64)),
 }
 
 
-def main() -> None:
-    """Print the table, and put it into the page if asked."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--members", type=int, nargs="+", default=[4, 16])
-    parser.add_argument("--seconds", type=float, default=4.0, help="for each way to run a network")
-    parser.add_argument("--write", action="store_true", help="put the table into the page")
-    arguments = parser.parse_args()
-    torch.set_num_threads(2)
-    torch.manual_seed(0)
-    console = Console(width=140)
-    lines = [["network", "members", *WAYS]]
-    for name, (make, inputs) in NETWORKS.items():
-        for members in arguments.members:
-            if members > 4 and "ResNet" in name:
-                continue  # a step takes seconds
-            found = measure(make(), inputs(), members, arguments.seconds)
-            lines.append([name, str(members), *found])
-    console.print(as_rich(lines))
-    if arguments.write:
-        page = between(PAGE.read_text(encoding="utf-8"), *MARKS, as_markdown(lines))
-        PAGE.write_text(page, encoding="utf-8")
-        console.print(f"wrote {Path(PAGE).relative_to(ROOT)}")
+def measure(seconds: float) -> Numbers:
+    """Time the networks, but for a ResNet of 16 members, whose step takes seconds."""
+    cases = [
+        (name, members)
+        for name in NETWORKS
+        for members in MEMBERS
+        if members == MEMBERS[0] or "ResNet" not in name
+    ]
+    return [measure_case(*case, seconds) for case in track(cases, "deep ensembles")]
 
 
-def measure(network: nn.Module, x: Tensor, members: int, seconds: float) -> list[str]:
-    """Return the ratio of each way to run the members."""
+def measure_case(name: str, members: int, seconds: float) -> dict[str, object]:
+    """Time each way to run the members of a network."""
+    make, inputs = NETWORKS[name]
+    network, x = make(), inputs()
     rows = x.repeat(members, *[1] * (x.dim() - 1))
-    targets = torch.zeros(len(rows), dtype=torch.long)
     plain = copy.deepcopy(network)
-    works: dict[str, Work] = {"plain": step(plain, lambda: plain(rows), targets)}
+    works: dict[str, Work] = {"plain": training_step(plain, lambda: plain(rows))}
     for way, model in ensembles(network, members).items():
-        works[way] = step(model, lambda model=model: model.rows(x), targets)
-    found = ratios(works, seconds=seconds)
-    return [f"{found[way]:.2f}" if way in found else "-" for way in WAYS]
+        works[way] = training_step(model, lambda model=model: model.rows(x))
+    return {"network": name, "members": members, **ratios(works, seconds=2 * seconds)}
+
+
+def lines(numbers: Numbers) -> Lines:
+    """Return the table."""
+    rows = [
+        [each["network"], str(each["members"]), *(cell(each, way) for way in WAYS)]
+        for each in numbers
+    ]
+    return [["network", "members", *WAYS], *rows]
 
 
 def ensembles(network: nn.Module, members: int) -> dict[str, Ensemble]:
@@ -133,5 +129,7 @@ def ensembles(network: nn.Module, members: int) -> dict[str, Ensemble]:
     return found
 
 
+PART = Part("deep", __doc__, measure, {"deep": lines})
+
 if __name__ == "__main__":
-    main()
+    PART.main()

@@ -87,6 +87,9 @@ def measure_case(
     """Time the contenders of one shape."""
     training = {name: contender.train() for name, contender in found.items()}
     inference = {name: contender.infer() for name, contender in found.items()}
+    ours = found["ours"]
+    assert isinstance(ours, contenders.Layer)
+    inference["frozen"] = ours.infer_frozen()
     return {
         "layer": case.name,
         "to reach": {"training": case.to_reach, "inference": case.inference_to_reach},
@@ -102,6 +105,7 @@ def training_lines(numbers: Numbers, columns: dict[str, str] = COLUMNS) -> Lines
 
 def inference_lines(numbers: Numbers, columns: dict[str, str] = COLUMNS) -> Lines:
     """Return the table of forward passes in evaluation."""
+    columns = {"frozen": "ours, frozen", **columns}
     return _lines(numbers, "inference", columns)
 
 

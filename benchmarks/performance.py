@@ -17,7 +17,9 @@ import sys
 import time
 from pathlib import Path
 
+import cheaper_steps
 import data_growth
+import deep
 import growth
 import latency
 import layers
@@ -29,6 +31,8 @@ PARTS = {
     part.name: part
     for part in (
         networks.PART,
+        cheaper_steps.PART,
+        deep.PART,
         layers.PART,
         latency.PART,
         growth.PART,
