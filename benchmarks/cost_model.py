@@ -260,30 +260,42 @@ def small_weight() -> Iterator[Sweep]:
         )
 
 
-def small_product() -> Iterator[Sweep]:
-    """Where saving memory beats plain autograd, as rows grow and as members' weights grow."""
+def merged_numbers() -> Iterator[Sweep]:
+    """Where saving memory beats merging weights by plain autograd, as the members grow."""
     for width in (64, 128):
 
-        def by_rows(batch: int, most: int, width=width) -> Work:
-            return forced(linear(batch, 4, width, width, "activation").train(), SMALL_PRODUCT=most)
-
-        def by_members(members: int, most: int, width=width) -> Work:
+        def work(members: int, most: int, width=width) -> Work:
             layer = linear(8 * width, members, width, width, "weight")
+            return forced(layer.train(), MERGED_NUMBERS=most)
+
+        yield Sweep(
+            "MERGED_NUMBERS",
+            f"B {8 * width}, {width} → {width}, weight",
+            "M",
+            doubled(2**15 // width**2, 2**19 // width**2),
+            lambda value, work=work: work(value, HUGE),
+            lambda value, work=work: work(value, 0),
+            width**2,
+        )
+
+
+def small_product() -> Iterator[Sweep]:
+    """Where saving memory beats keeping products, as the members grow."""
+    for width in (128, 256):
+
+        def work(members: int, most: int, width=width) -> Work:
+            layer = linear(128, members, width, width, "activation")
             return forced(layer.train(), SMALL_PRODUCT=most)
 
-        for shape, size, work, times in (
-            (f"M 4, {width} → {width}, activation", "B", by_rows, 4 * width),
-            (f"B {8 * width}, {width} → {width}, weight", "M", by_members, width**2),
-        ):
-            yield Sweep(
-                "SMALL_PRODUCT",
-                shape,
-                size,
-                doubled(2**15 // times, 2**19 // times),
-                lambda value, work=work: work(value, HUGE),
-                lambda value, work=work: work(value, 0),
-                times,
-            )
+        yield Sweep(
+            "SMALL_PRODUCT",
+            f"B 128, {width} → {width}, activation",
+            "M",
+            doubled(2**18 // (128 * width), 2**22 // (128 * width)),
+            lambda value, work=work: work(value, HUGE),
+            lambda value, work=work: work(value, 0),
+            128 * width,
+        )
 
 
 def product_numbers() -> Iterator[Sweep]:
@@ -317,6 +329,7 @@ SWEEPS: dict[str, Callable[[], Iterator[Sweep]]] = {
     "CACHED_NUMBERS": cached_numbers,
     "SMALL_WEIGHT": small_weight,
     "PRODUCT_NUMBERS": product_numbers,
+    "MERGED_NUMBERS": merged_numbers,
     "SMALL_PRODUCT": small_product,
 }
 

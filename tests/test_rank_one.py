@@ -12,20 +12,31 @@ from torch.utils.flop_counter import FlopCounterMode
 from batchensemble import rank_one
 from batchensemble.rank_one import additive, cheaper_space, multiplicative
 
+ALL_SAVED = {"SMALL_PRODUCT": -1, "MERGED_NUMBERS": -1}
 # The backward of small and of large layers differ; so do those of many and of few weights.
 LIMITS = {
-    "activation": {"SMALL_PRODUCT": -1},
+    "activation": ALL_SAVED,
     "activation, member by member": {
         "SMALL_PRODUCT": -1,
+        "MERGED_NUMBERS": -1,
         "SMALL_WEIGHT": -1,
         "CACHED_NUMBERS": -1,
         "PRODUCT_NUMBERS": 2 * 10,
     },
     "activation, few rows": {},
-    "weight": {"SMALL_PRODUCT": -1},
-    "weight, member by member": {"SMALL_PRODUCT": -1, "SMALL_WEIGHT": -1, "CACHED_NUMBERS": -1},
+    "weight": ALL_SAVED,
+    "weight, member by member": {
+        "SMALL_PRODUCT": -1,
+        "MERGED_NUMBERS": -1,
+        "SMALL_WEIGHT": -1,
+        "CACHED_NUMBERS": -1,
+    },
 }
-ADDITIVE = {"rank 1": {"SMALL_PRODUCT": -1}, "rank 2": {"SMALL_PRODUCT": -1}, "rank 3": {}}
+ADDITIVE = {
+    "rank 1": {"SMALL_PRODUCT": -1, "MERGED_NUMBERS": -1},
+    "rank 2": {"SMALL_PRODUCT": -1, "MERGED_NUMBERS": -1},
+    "rank 3": {},
+}
 MERGED = {"weight, merged": {}, "rank 2, merged": {"WEIGHT_SPACE_FACTOR": 0}}
 KINDS = [*LIMITS, *ADDITIVE, *MERGED]
 BIASES = ["per member", "shared", "none"]

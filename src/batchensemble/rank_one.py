@@ -55,8 +55,9 @@ CACHED_NUMBERS = 2**19
 SMALL_WEIGHT = 2**16
 PRODUCT_NUMBERS = 2**21
 
-# How many numbers are too few to save memory with.
-SMALL_PRODUCT = 2**17
+# How many numbers are too few to save memory with: in the members' weights, or in a product.
+MERGED_NUMBERS = 2**17
+SMALL_PRODUCT = 2**20
 
 
 def multiplicative(
@@ -205,7 +206,7 @@ def keeping_pays(members: int, batch: int, inputs: int, outputs: int, *, compare
         False
     """
     size = inputs * outputs
-    if members * size <= SMALL_PRODUCT or (members == 1 and not compared):
+    if members * size <= MERGED_NUMBERS or (members == 1 and not compared):
         return True
     return size <= batch * (inputs + outputs) * (1 if compared else 2)
 
@@ -233,7 +234,7 @@ def _merge_first(members: int, batch: int, inputs: int, outputs: int) -> bool:
 
     It has less to do for each operation than a backward written in Python.
     """
-    return members * inputs * outputs <= SMALL_PRODUCT or 16 * outputs <= batch
+    return members * inputs * outputs <= MERGED_NUMBERS or 16 * outputs <= batch
 
 
 def _keep_products(members: int, batch: int, inputs: int, outputs: int) -> bool:
