@@ -6,12 +6,17 @@ import pytest
 import torch
 from torch import nn
 
-from batchensemble.optimisation import Cooldown, FlatAdam, one_buffer
+from batchensemble.optimisation import FlatAdam, in_buffers
+from batchensemble.schedules import Schedule
 
 
 def network():
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2)).double()
+
+
+def groups(module, **options):
+    return [{"params": list(module.parameters()), "lr": 0.01, "weight_decay": 0.0, **options}]
 
 
 def backward(module, step):
@@ -31,16 +36,16 @@ def assert_own_storage(module):
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 def test_each_step_is_that_of_torchs_adam(share):
     ours, theirs = network(), network()
-    schedule = Cooldown(0.01, steps=30, share=share)
+    schedule = Schedule(steps=30, cooldown=share)
     reference = torch.optim.Adam(theirs.parameters(), lr=0.01, foreach=True)
-    with one_buffer(ours) as buffers:
+    with in_buffers(groups(ours)) as buffers:
         flat = FlatAdam(buffers, schedule)
         for step in range(30):
-            buffers[0].grad.zero_()
+            flat.clear()
             reference.zero_grad()
             for module in (ours, theirs):
                 backward(module, step)
-            reference.param_groups[0]["lr"] = schedule.at(step)
+            reference.param_groups[0]["lr"] = 0.01 * schedule.at(step)
             flat.step()
             reference.step()
             for own, expected in zip(ours.parameters(), theirs.parameters(), strict=True):
@@ -50,20 +55,20 @@ def test_each_step_is_that_of_torchs_adam(share):
 
 def test_parameters_and_gradients_lie_in_one_buffer_meanwhile():
     module = network()
-    with one_buffer(module) as [buffer]:
-        assert buffer.numel() == sum(parameter.numel() for parameter in module.parameters())
+    with in_buffers(groups(module)) as [buffer]:
+        assert buffer.values.numel() == sum(parameter.numel() for parameter in module.parameters())
         storages = {parameter.untyped_storage().data_ptr() for parameter in module.parameters()}
-        assert storages == {buffer.untyped_storage().data_ptr()}
+        assert storages == {buffer.values.untyped_storage().data_ptr()}
         backward(module, 0)
         gradients = torch.cat([parameter.grad.flatten() for parameter in module.parameters()])
-        assert torch.equal(buffer.grad, gradients)
+        assert torch.equal(buffer.gradient(), gradients)
 
 
 def test_afterwards_each_parameter_owns_its_memory_and_keeps_its_value():
     module, names = network(), dict(network().named_parameters())
     parameters = list(module.parameters())
-    with one_buffer(module) as [buffer], torch.no_grad():
-        buffer.mul_(2)
+    with in_buffers(groups(module)) as [buffer], torch.no_grad():
+        buffer.values.mul_(2)
     assert_own_storage(module)
     assert all(a is b for a, b in zip(parameters, module.parameters(), strict=True))
     for name, parameter in module.named_parameters():
@@ -75,8 +80,8 @@ def test_an_error_inside_leaves_whole_parameters_too(error):
     module = network()
 
     def interrupted():
-        with one_buffer(module) as [buffer], torch.no_grad():
-            buffer.mul_(2)
+        with in_buffers(groups(module)) as [buffer], torch.no_grad():
+            buffer.values.mul_(2)
             raise error
 
     with pytest.raises(error):
@@ -89,10 +94,10 @@ def test_each_precision_has_its_buffer_and_all_are_trained():
     module = network()
     module[2].float()
     before = copy.deepcopy(module.state_dict())
-    with one_buffer(module) as buffers:
-        assert [buffer.dtype for buffer in buffers] == [torch.float64, torch.float32]
+    with in_buffers(groups(module)) as buffers:
+        assert [buffer.values.dtype for buffer in buffers] == [torch.float64, torch.float32]
         backward(module, 0)
-        FlatAdam(buffers, Cooldown(0.01, 1, 0.0)).step()
+        FlatAdam(buffers, Schedule(1)).step()
     for name, parameter in module.state_dict().items():
         assert parameter.dtype == before[name].dtype
         # Adam's first step is the learning rate, wherever the gradient points.
@@ -104,17 +109,17 @@ def test_frozen_parameters_are_left_alone():
     module = network()
     module[0].requires_grad_(False)
     memory = module[0].weight.data_ptr()
-    with one_buffer(module) as [buffer]:
-        assert buffer.numel() == 8 * 2 + 2
+    with in_buffers(groups(module)) as [buffer]:
+        assert buffer.values.numel() == 8 * 2 + 2
         backward(module, 0)
-        FlatAdam([buffer], Cooldown(0.01, 1, 0.0)).step()
+        FlatAdam([buffer], Schedule(1)).step()
     assert torch.equal(module[0].weight, network()[0].weight)
     assert module[0].weight.data_ptr() == memory
     assert not torch.equal(module[2].weight, network()[2].weight)
 
 
 def test_nothing_to_train_is_no_buffer():
-    with one_buffer(network().requires_grad_(False)) as buffers:
+    with in_buffers(groups(network().requires_grad_(False))) as buffers:
         assert buffers == []
 
 
@@ -122,8 +127,8 @@ def test_a_weight_used_twice_is_in_the_buffer_once():
     module = network()
     module[2].weight = nn.Parameter(module[0].weight.view(2, 16)[:, :8])
     module.append(module[0])
-    with one_buffer(module) as [buffer]:
-        assert buffer.numel() == sum(parameter.numel() for parameter in module.parameters())
+    with in_buffers(groups(module)) as [buffer]:
+        assert buffer.values.numel() == sum(parameter.numel() for parameter in module.parameters())
 
 
 @pytest.mark.parametrize(
@@ -135,5 +140,5 @@ def test_a_weight_used_twice_is_in_the_buffer_once():
     ],
 )
 def test_the_learning_rate_falls_in_a_straight_line_over_its_share_of_the_steps(share, rates):
-    schedule = Cooldown(1.0, steps=4, share=share)
+    schedule = Schedule(steps=4, cooldown=share)
     assert [schedule.at(step) for step in range(4)] == rates

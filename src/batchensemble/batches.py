@@ -6,6 +6,8 @@ a ``Dataset`` or ``DataLoader`` of the user's own is read as it is.
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,12 +16,16 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from batchensemble.randomness import DataStream
+
 Pair = tuple[Tensor, Tensor]
 Draw = Callable[[Tensor], Tensor]
 Arrange = Callable[..., Tensor]  # arrange(targets, per_member=...), as Ensemble.target_rows
 
 # Batches are gathered in blocks of about this many bytes, so that an epoch never copies the data.
 BLOCK_BYTES = 1 << 25
+PREDICTION_BATCH = 4096
+SAMPLE = 4096  # numbers that go into a checksum of the data
 
 NO_OWN_TARGETS = (
     "y must have the shape [examples] for an ensemble that gives each member examples of its own, "
@@ -38,6 +44,7 @@ class ArrayBatches:
         draw: maps the examples of each batch, ``[steps, batch]``, to those that each member sees,
             ``[steps, members, rows]``; the inputs are then ``[rows, members, ...]``.
         arrange: puts the targets of all batches of a block into the order of the ensemble's rows.
+        stream: the random state that orders are drawn from; by default torch's global one.
     """
 
     def __init__(
@@ -49,28 +56,58 @@ class ArrayBatches:
         shuffle: bool = False,
         draw: Draw | None = None,
         arrange: Arrange | None = None,
+        stream: DataStream | None = None,
     ) -> None:
         self.inputs, self.targets = inputs, targets
         self.batch_size = batch_size
         self.shuffle, self.draw, self.arrange = shuffle, draw, arrange
+        self.stream = stream or DataStream(None)
+
+    has_length = True
 
     def __len__(self) -> int:
         return -(-len(self.inputs) // self.batch_size)
 
     def __iter__(self) -> Iterator[Pair]:
+        return self.starting_at(0)
+
+    def starting_at(self, skip: int) -> Iterator[Pair]:
+        """Yield the batches of an epoch without its first ``skip``, drawn as if they had been."""
         examples = len(self.inputs)
-        order = torch.randperm(examples) if self.shuffle else torch.arange(examples)
+        with self.stream.turn():
+            order = torch.randperm(examples) if self.shuffle else torch.arange(examples)
         whole = examples // self.batch_size * self.batch_size
         steps = order[:whole].view(-1, self.batch_size)
         bytes_a_batch = max(1, self.inputs[:1].nbytes * self.batch_size)
-        for block in steps.split(max(1, BLOCK_BYTES // bytes_a_batch)):
-            yield from self._gather(block)
+        blocks = list(steps.split(max(1, BLOCK_BYTES // bytes_a_batch)))
         if whole < examples:
-            yield from self._gather(order[whole:].unsqueeze(0))
+            blocks.append(order[whole:].unsqueeze(0))
+        for block in blocks:
+            done = min(skip, len(block))
+            skip -= done
+            drawn = self._drawn(block)
+            if done < len(block):
+                yield from self._gather(drawn[done:])
+
+    def describe(self) -> str:
+        """Return what tells these data from others: sizes, and a checksum of some numbers."""
+        sums = []
+        for values in (self.inputs, self.targets):
+            flat = values.flatten()
+            some = flat[:: max(1, len(flat) // SAMPLE)].double().cpu()
+            sums.append(hashlib.sha256(some.numpy().tobytes()).hexdigest()[:8])
+        return (
+            f"{len(self.inputs)} examples of shape {list(self.inputs.shape[1:])}, in batches of "
+            f"{self.batch_size} (checksums {', '.join(sums)})"
+        )
+
+    def _drawn(self, steps: Tensor) -> Tensor:
+        if self.draw is None:
+            return steps
+        with self.stream.turn():
+            return self.draw(steps)
 
     def _gather(self, steps: Tensor) -> Iterator[Pair]:
-        if self.draw is not None:
-            steps = self.draw(steps)
         index = steps.flatten().to(self.inputs.device)
         inputs = self.inputs.index_select(0, index)
         targets = self.targets.index_select(0, index)
@@ -93,34 +130,62 @@ class LoaderBatches:
         *,
         draw: Draw | None = None,
         arrange: Arrange | None = None,
+        stream: DataStream | None = None,
     ) -> None:
         self.loader, self.device = loader, device
         self.draw, self.arrange = draw, arrange
+        self.stream = stream or DataStream(None)
+
+    @property
+    def has_length(self) -> bool:
+        """Whether the loader knows how many batches it has."""
+        try:
+            len(self.loader)
+        except TypeError:
+            return False
+        return True
 
     def __len__(self) -> int:
-        try:
-            return len(self.loader)
-        except TypeError:
-            raise TypeError(
-                "the data loader must know its length, since the learning rate falls towards the "
-                "end of the training; give a Dataset with __len__"
-            ) from None
+        return len(self.loader)
 
     def __iter__(self) -> Iterator[Pair]:
-        for batch in self.loader:
-            if not isinstance(batch, (tuple, list)) or len(batch) != 2:
-                raise TypeError(
-                    f"a data loader must yield pairs (inputs, targets), got {type(batch).__name__}"
-                )
-            inputs, targets = (part.to(self.device) for part in batch)
-            if self.draw is not None:
-                if targets.dim() != 1:
-                    raise ValueError(NO_OWN_TARGETS)
-                rows = self.draw(torch.arange(len(inputs))).t().to(self.device)
-                inputs, targets = inputs[rows], targets[rows]
-            if self.arrange is not None:
-                targets = self.arrange(targets, per_member=targets.dim() == 2)
-            yield inputs, targets
+        return self.starting_at(0)
+
+    def starting_at(self, skip: int) -> Iterator[Pair]:
+        """Yield the batches of an epoch without its first ``skip``, which are loaded all the same.
+
+        The loader's order and whatever it does at random then go on as they would have.
+        """
+        with self.stream.turn():
+            loading = iter(self.loader)
+        for number in itertools.count():
+            with self.stream.turn():
+                batch = next(loading, None)
+                if batch is None:
+                    return
+                pair = self._pair(batch)
+            if number >= skip:
+                yield pair
+
+    def describe(self) -> str:
+        """Return what tells these data from others, as far as a loader tells."""
+        count = f"{len(self)} batches" if self.has_length else "batches"
+        return f"{type(self.loader.dataset).__name__} in {count}"
+
+    def _pair(self, batch: Any) -> Pair:
+        if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+            raise TypeError(
+                f"a data loader must yield pairs (inputs, targets), got {type(batch).__name__}"
+            )
+        inputs, targets = (part.to(self.device) for part in batch)
+        if self.draw is not None:
+            if targets.dim() != 1:
+                raise ValueError(NO_OWN_TARGETS)
+            rows = self.draw(torch.arange(len(inputs))).t().to(self.device)
+            inputs, targets = inputs[rows], targets[rows]
+        if self.arrange is not None:
+            targets = self.arrange(targets, per_member=targets.dim() == 2)
+        return inputs, targets
 
 
 Batches = ArrayBatches | LoaderBatches
@@ -135,6 +200,7 @@ def make_batches(
     shuffle: bool = False,
     draw: Draw | None = None,
     arrange: Arrange | None = None,
+    stream: DataStream | None = None,
 ) -> Batches:
     """Return the batches of ``data``.
 
@@ -146,16 +212,17 @@ def make_batches(
         shuffle: a new order for every epoch; a ``DataLoader`` has its own.
         draw: see :class:`ArrayBatches`.
         arrange: see :class:`ArrayBatches`.
+        stream: see :class:`ArrayBatches`.
 
     Raises:
         TypeError: ``data`` is none of these, or arrays hold something else than numbers.
         ValueError: no examples, lengths that differ, or features that are not finite.
     """
     if isinstance(data, DataLoader):
-        return LoaderBatches(data, device, draw=draw, arrange=arrange)
+        return LoaderBatches(data, device, draw=draw, arrange=arrange, stream=stream)
     if isinstance(data, Dataset):
         loader: DataLoader[Any] = DataLoader(data, batch_size, shuffle=shuffle)
-        return LoaderBatches(loader, device, draw=draw, arrange=arrange)
+        return LoaderBatches(loader, device, draw=draw, arrange=arrange, stream=stream)
     if not isinstance(data, (tuple, list)) or len(data) != 2:
         raise TypeError(
             "data must be a pair (X, y), a torch Dataset or a DataLoader, got "
@@ -171,7 +238,9 @@ def make_batches(
     if draw is not None and targets.dim() != 1:
         raise ValueError(NO_OWN_TARGETS)
     inputs, targets = inputs.to(device), targets.to(device)
-    return ArrayBatches(inputs, targets, batch_size, shuffle=shuffle, draw=draw, arrange=arrange)
+    return ArrayBatches(
+        inputs, targets, batch_size, shuffle=shuffle, draw=draw, arrange=arrange, stream=stream
+    )
 
 
 def check_inputs(X: Any, dtype: torch.dtype) -> Tensor:
@@ -185,14 +254,18 @@ def check_inputs(X: Any, dtype: torch.dtype) -> Tensor:
     if inputs.dim() < 2:
         raise ValueError(f"X must have the shape [examples, features...], got {list(inputs.shape)}")
     if inputs.is_floating_point():
-        bad = ~torch.isfinite(inputs)
-        if bad.any():
-            row, *column = bad.nonzero()[0].tolist()
-            where = column[0] if len(column) == 1 else tuple(column)
-            value = inputs[(row, *column)].item()
-            raise ValueError(
-                f"X must be finite, got {value} in row {row}, column {where}; fill or drop it"
-            )
+        # In blocks: a mask of all features would be a quarter of their memory.
+        rows = max(1, BLOCK_BYTES // max(1, inputs[:1].nbytes))
+        for start in range(0, len(inputs), rows):
+            finite = torch.isfinite(inputs[start : start + rows])
+            if not finite.all():
+                row, *column = (~finite).nonzero()[0].tolist()
+                where = column[0] if len(column) == 1 else tuple(column)
+                value = inputs[(start + row, *column)].item()
+                raise ValueError(
+                    f"X must be finite, got {value} in row {start + row}, column {where}; fill or "
+                    "drop it"
+                )
         inputs = inputs.to(dtype)
     return inputs
 

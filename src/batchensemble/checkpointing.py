@@ -73,7 +73,7 @@ class _RunAgain:
 
         def run(*args: Any, **kwargs: Any) -> Any:
             again = next(runs) > 0
-            with running(rows, member), _buffers_kept(self.module) if again else nullcontext():
+            with running(rows, member), buffers_kept(self.module) if again else nullcontext():
                 return self.forward(*args, **kwargs)
 
         return checkpoint(run, *args, use_reentrant=False, **kwargs)
@@ -84,7 +84,7 @@ class _RunAgain:
 
 
 @contextmanager
-def _buffers_kept(module: nn.Module) -> Iterator[None]:
+def buffers_kept(module: nn.Module) -> Iterator[None]:
     """Let running statistics, which the first run has moved, stay where they are."""
     before: list[tuple[Tensor, Tensor]] = [(each, each.clone()) for each in module.buffers()]
     try:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from batchensemble.callbacks import Callback
 from batchensemble.checks import one_of
 from batchensemble.objective import Losses
+
+if TYPE_CHECKING:
+    from batchensemble.run import Run
 
 MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 EAGER_STEPS = 6  # timed before compiling; the first allocates and is not counted
@@ -52,7 +55,7 @@ class Compilation:
         )
 
 
-class CompiledLosses:
+class Compiling(Callback):
     """Losses that are compiled after a few steps, which tell what that gained.
 
     Args:
@@ -74,8 +77,6 @@ class CompiledLosses:
         Raises:
             RuntimeError: the network cannot be compiled here.
         """
-        if not self.last:
-            self.last = self._now()
         if not torch.is_grad_enabled() or len(self.seconds) < EAGER_STEPS:
             return self.losses(inputs, targets)
         try:
@@ -86,26 +87,26 @@ class CompiledLosses:
                 "leave compile= out"
             ) from error
 
-    def timed(self, step: Callable[[], Any]) -> Callable[[], Any]:
-        """Return an optimiser's step that ends the time of a training step."""
+    def on_start(self, run: Run) -> None:
+        """Begin to count the time of steps."""
+        self.last = self._now()
 
-        def stepped() -> None:
-            step()
-            before, self.last = self.last, self._now()
-            self.seconds.append(self.last - before)
+    def on_step(self, run: Run) -> None:
+        """Count a step."""
+        before, self.last = self.last, self._now()
+        self.seconds.append(self.last - before)
 
-        return stepped
-
-    @property
-    def result(self) -> Compilation | None:
-        """What it gained, once there are compiled steps."""
-        if len(self.seconds) < EAGER_STEPS + 2:
-            return None
-        return Compilation(
-            statistics.median(self.seconds[1:EAGER_STEPS]),
-            statistics.median(self.seconds[EAGER_STEPS + 1 :]),
-            self.seconds[EAGER_STEPS],
-        )
+    def on_epoch(self, run: Run) -> None:
+        """Say once what it gained, when there are compiled steps."""
+        if run.history.compilation is None and len(self.seconds) >= EAGER_STEPS + 2:
+            run.history.compilation = Compilation(
+                statistics.median(self.seconds[1:EAGER_STEPS]),
+                statistics.median(self.seconds[EAGER_STEPS + 1 :]),
+                self.seconds[EAGER_STEPS],
+            )
+            if run.bar is not None:
+                run.bar.say(str(run.history.compilation))
+        self.last = self._now()
 
     def _now(self) -> float:
         if self.device.type == "cuda":

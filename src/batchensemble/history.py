@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -21,12 +20,18 @@ class History:
         member_losses: each member's mean over the examples; one column with
             ``loss_on="mean_logits"``.
         last_batch_losses: the loss of the last batch alone, as the notebook prints it.
-        validation_nll: held-out negative log-likelihood of the ensemble, nats; empty without
-            validation data.
+        validation_nll: held-out negative log-likelihood of the ensemble at the end of the epoch,
+            nats; for other losses than the cross-entropy, that of the ensemble's mean. Empty
+            without validation data.
+        evaluations: each scoring of the held-out data: ``step``, ``epoch``, ``nll`` and what else
+            was asked for.
+        diagnostics: what the members were like at the end of the epoch, see
+            :mod:`batchensemble.diagnostics`.
         seconds: duration of the training, validation not counted.
         examples: examples gone through, one that two members saw apart counted twice.
         forward_calls: how often a network was called.
         compilation: what ``compile=True`` gained; ``None`` without it.
+        stopped: why the training ended before its last epoch; empty where it did not.
     """
 
     losses: list[float] = field(default_factory=list)
@@ -36,7 +41,15 @@ class History:
     seconds: list[float] = field(default_factory=list)
     examples: list[int] = field(default_factory=list)
     forward_calls: list[int] = field(default_factory=list)
+    evaluations: list[dict[str, Any]] = field(default_factory=list)
+    diagnostics: list[dict[str, Any]] = field(default_factory=list)
     compilation: Compilation | None = None
+    stopped: str = ""
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs are over."""
+        return len(self.losses)
 
     @property
     def total_seconds(self) -> float:
@@ -57,9 +70,40 @@ class History:
         """Return the history as JSON can hold it."""
         result = asdict(replace(self, compilation=None))
         del result["compilation"]
+        if not self.stopped:
+            del result["stopped"]
         if self.compilation is not None:
             result["compilation"] = self.compilation.as_dict()
         return result
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> History:
+        """Return the history that :meth:`as_dict` wrote."""
+        values = dict(values)
+        found = values.pop("compilation", None)
+        if found is not None:
+            del found["gain"]
+        return cls(**values, compilation=None if found is None else Compilation(**found))
+
+    def to_pandas(self) -> Any:
+        """Return a table with a row an epoch, as a ``pandas.DataFrame``.
+
+        Example:
+            >>> one = History([0.5], [[0.4, 0.6]], [0.4], [], [2.0], [10], [3])
+            >>> one.to_pandas()["loss_of_member_1"].tolist()
+            [0.6]
+        """
+        import pandas as pd
+
+        columns: dict[str, Any] = {"loss": self.losses}
+        for index in range(len(self.member_losses[0]) if self.member_losses else 0):
+            columns[f"loss_of_member_{index}"] = [each[index] for each in self.member_losses]
+        for name in ("last_batch_loss", "validation_nll", "seconds", "examples", "forward_calls"):
+            values = getattr(self, name if hasattr(self, name) else f"{name}es")
+            if values:
+                columns[name] = values
+        epochs = pd.RangeIndex(1, self.epochs + 1, name="epoch")
+        return pd.DataFrame(columns, index=epochs)
 
     def record(
         self, losses: list[Tensor], seconds: float, calls: int, examples_a_row: int = 1
@@ -75,16 +119,7 @@ class History:
         by_member = torch.cat(losses).mean(0)
         self.losses.append(by_member.mean().item())
         self.member_losses.append(by_member.tolist())
-        self.last_batch_losses.append(losses[-1].mean().item())
+        self.last_batch_losses.append(losses[-1].contiguous().mean().item())
         self.seconds.append(seconds)
         self.examples.append(sum(len(batch) for batch in losses) * examples_a_row)
         self.forward_calls.append(calls)
-
-
-def check_finite(history: History, lr: float) -> None:
-    """Raise ``FloatingPointError`` if the loss of the last epoch is NaN or infinite."""
-    if not math.isfinite(history.losses[-1]):
-        raise FloatingPointError(
-            f"training diverged: the loss was {history.losses[-1]} in epoch {len(history.losses)}; "
-            f"try a learning rate below {lr:g}"
-        )

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from batchensemble.batches import Arrange
+from batchensemble.clipping import MemberClipping
 from batchensemble.ensembles import Ensemble
 from batchensemble.losses import Loss, LossOn, make_loss
 
@@ -27,6 +28,8 @@ class Objective:
         own_examples: whether inputs are ``[batch, members, ...]``, other examples for each member.
         micro_batch: examples that go through the network at a time; ``None`` is the whole batch.
         examples_a_row: more than 1 where the members share a batch out among them.
+        clipping: limits the gradients of each member.
+        scaler: of losses in half precision.
     """
 
     losses: Losses
@@ -35,19 +38,35 @@ class Objective:
     own_examples: bool = False
     micro_batch: int | None = None
     examples_a_row: int = 1
+    clipping: MemberClipping | None = None
+    scaler: torch.amp.GradScaler | None = None
 
     def parts(self, batch: int) -> int:
         """Return how many parts a batch goes through the network in."""
         return 1 if self.micro_batch is None else -(-batch // self.micro_batch)
 
     def backward(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        """Add the gradients of the mean over the batch, summed over the members.
+        """Add the gradients of the mean over the batch, summed over the members, and clip them.
 
         So each member gets the gradient that it would get alone.
 
         Returns:
             The losses, as :attr:`losses` gives them.
         """
+        if self.clipping is None:
+            return self._backward(inputs, targets)
+        state = torch.get_rng_state()
+        found = self._backward(inputs, targets)
+
+        def again(factors: Tensor) -> None:
+            with torch.random.fork_rng([]):
+                torch.set_rng_state(state)
+                self._backward(inputs, targets, factors)
+
+        self.clipping(again)
+        return found
+
+    def _backward(self, inputs: Tensor, targets: Tensor, factors: Tensor | None = None) -> Tensor:
         parts = [(inputs, targets)]
         if self.micro_batch is not None:
             size = self.micro_batch
@@ -55,7 +74,10 @@ class Objective:
         found = []
         for x, y in parts:
             losses = self.losses(x, y)
-            losses.backward(torch.full_like(losses, 1 / len(inputs)))
+            gradient = torch.full_like(losses, 1 / len(inputs))
+            if factors is not None:
+                self.by_member(gradient).mul_(factors.to(gradient))
+            losses.backward(gradient if self.scaler is None else self.scaler.scale(gradient))
             found.append(losses.detach())
         return found[0] if len(found) == 1 else torch.cat(found)
 

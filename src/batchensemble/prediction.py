@@ -15,11 +15,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from batchensemble.admission import check_ensemble, check_inputs_fit, place_of
-from batchensemble.batches import make_batches
+from batchensemble.batches import PREDICTION_BATCH, make_batches
 from batchensemble.checks import whole_number
 from batchensemble.ensembles import Ensemble
 from batchensemble.modes import evaluating
-from batchensemble.training import PREDICTION_BATCH
 
 Members = Float[np.ndarray, "examples members classes"]
 Probabilities = Float[np.ndarray, "examples classes"]

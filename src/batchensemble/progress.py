@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import TypeVar
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-T = TypeVar("T")
+from batchensemble.callbacks import Callback
+
+if TYPE_CHECKING:
+    from batchensemble.run import Run
 
 
-class TrainingBar:
+class TrainingBar(Callback):
     """A bar over all steps of a training, with what is known of its quality.
 
     Args:
@@ -20,7 +22,7 @@ class TrainingBar:
         show: ``None``: only if standard error is a terminal.
     """
 
-    def __init__(self, label: str, steps: int, *, show: bool | None = None) -> None:
+    def __init__(self, label: str, steps: int | None, *, show: bool | None = None) -> None:
         console = Console(stderr=True)
         shown = console.is_terminal if show is None else show
         self._progress = Progress(
@@ -48,9 +50,22 @@ class TrainingBar:
     ) -> None:
         self._progress.stop()
 
-    def track(self, batches: Iterable[T]) -> Iterable[T]:
-        """Return ``batches``, counted as they go by if the bar is shown."""
-        return self._counted(batches) if self._shown else batches
+    def on_start(self, run: Run) -> None:
+        """Show what was done before."""
+        self._progress.update(self._task, completed=run.step)
+
+    def on_step(self, run: Run) -> None:
+        """Count a step."""
+        if self._shown:
+            self._progress.advance(self._task)
+
+    def on_epoch(self, run: Run) -> None:
+        """Show the epoch's quality."""
+        history = run.history
+        text = f"epoch {run.epoch}/{run.epochs}, loss {history.losses[-1]:.4f}"
+        if history.validation_nll:
+            text += f", held-out NLL {history.validation_nll[-1]:.4f}"
+        self.quality(text)
 
     def quality(self, text: str) -> None:
         """Write ``text`` behind the bar."""
@@ -61,8 +76,3 @@ class TrainingBar:
         """Write a line above the bar."""
         if self._shown:
             self._progress.console.print(text)
-
-    def _counted(self, batches: Iterable[T]) -> Iterator[T]:
-        for batch in batches:
-            yield batch
-            self._progress.advance(self._task)

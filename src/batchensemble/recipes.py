@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -155,17 +156,20 @@ def _fit(
 ) -> History:
     X, y = (torch.from_numpy(part) for part in comparison.data.train)
     settings = comparison.settings
-    return fit(
-        model,
-        DataLoader(TensorDataset(X, y), settings.batch_size, shuffle=True),
-        epochs=settings.epochs,
-        lr=settings.lr,
-        cooldown=settings.cooldown,
-        seed=None,
-        progress=progress,
-        label=label,
-        **options,
-    )
+    with warnings.catch_warnings():
+        # That its members live off each other is what the recipe shows.
+        warnings.filterwarnings("ignore", "the members live off each other")
+        return fit(
+            model,
+            DataLoader(TensorDataset(X, y), settings.batch_size, shuffle=True),
+            epochs=settings.epochs,
+            lr=settings.lr,
+            cooldown=settings.cooldown,
+            seed=None,
+            progress=progress,
+            label=label,
+            **options,
+        )
 
 
 def _add(

@@ -11,6 +11,7 @@ from torch import Tensor
 from batchensemble.batches import Draw
 from batchensemble.checks import one_of
 from batchensemble.ensembles import MIMO, Ensemble
+from batchensemble.ensembles.deep import own_orders
 from batchensemble.losses import LossOn
 
 Sampling = Literal["shared", "independent", "split"]
@@ -48,15 +49,6 @@ def make_draw(model: Ensemble, batches: Sampling | None, loss_on: LossOn) -> Dra
     if batches == "independent":
         return lambda order: own_orders(order, model.members)
     return lambda order: shares(order, model.members)
-
-
-def own_orders(
-    order: Int[Tensor, "*steps batch"], members: int
-) -> Int[Tensor, "*steps members batch"]:
-    """Return another order of the same examples for each member, from torch's generator."""
-    examples = order.flatten()
-    orders = [examples[torch.randperm(len(examples))] for _ in range(members)]
-    return torch.stack([each.view(order.shape) for each in orders], -2)
 
 
 def shares(order: Int[Tensor, "*steps batch"], members: int) -> Int[Tensor, "*steps members rows"]:

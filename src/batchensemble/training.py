@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.optim import Optimizer
 
 from batchensemble.admission import (
     check_batch,
@@ -19,21 +19,46 @@ from batchensemble.admission import (
     place_of,
     warn_if_members_differ,
 )
-from batchensemble.batches import Batches, make_batches
+from batchensemble.averaging import Averaging
+from batchensemble.batches import PREDICTION_BATCH, Batches, make_batches
+from batchensemble.callbacks import Callback
 from batchensemble.checkpointing import checkpointed
-from batchensemble.checks import fraction, positive_number, whole_number
-from batchensemble.compilation import CompiledLosses
+from batchensemble.checks import positive_number, whole_number
+from batchensemble.clipping import MemberClipping
+from batchensemble.compilation import Compiling
+from batchensemble.diagnostics import Watching
 from batchensemble.ensembles import Ensemble
-from batchensemble.history import History, check_finite
-from batchensemble.losses import Loss, LossOn, ensemble_nll
+from batchensemble.held_out import Evaluating
+from batchensemble.history import History
+from batchensemble.keeping import Keeping
+from batchensemble.losses import Loss, LossOn
 from batchensemble.modes import modes_kept
 from batchensemble.objective import Objective, make_objective
-from batchensemble.optimisation import Cooldown, OptimizerFactory, optimiser
+from batchensemble.optimisation import OptimizerFactory, SchedulerFactory, optimiser
+from batchensemble.precision import in_precision, loss_scaler
 from batchensemble.progress import TrainingBar
+from batchensemble.randomness import DataStream, seeded
 from batchensemble.rules import Selectors
+from batchensemble.run import Run
 from batchensemble.sampling import Sampling, make_draw
+from batchensemble.schedules import Plateau, Schedule, Shape
 
-PREDICTION_BATCH = 4096
+
+def train(run: Run) -> None:
+    """Go through the data until the run is over: the loop of every training."""
+    run.tell("on_start")
+    while not run.over:
+        run.begin_epoch()
+        for inputs, targets in run.remaining():
+            run.updater.clear()
+            losses = run.objective.backward(inputs, targets)
+            run.check(losses, inputs)
+            run.updater.step()
+            run.step_done(losses, inputs, targets)
+            if run.history.stopped:
+                break
+        run.end_epoch()
+    run.tell("on_end")
 
 
 def fit(
@@ -46,13 +71,28 @@ def fit(
     lr: float = 1e-3,
     loss: str | Loss = "cross_entropy",
     loss_on: LossOn = "members",
+    optimizer: str | Optimizer | OptimizerFactory = "adam",
+    weight_decay: float = 0.0,
+    fast_lr_multiplier: float = 1.0,
+    schedule: Shape | Plateau | SchedulerFactory = "constant",
     cooldown: float = 0.1,
-    optimizer: OptimizerFactory | None = None,
+    warmup: int = 0,
+    clip: float | None = None,
+    precision: str = "float32",
+    average: float | None = None,
     shuffle: bool = True,
     batches: Sampling | None = None,
     micro_batch: int | None = None,
     gradient_checkpointing: bool | Selectors = False,
     compile: bool | str = False,
+    evaluate_every: int | None = None,
+    stop_on: str = "nll",
+    patience: int | None = None,
+    checkpoints: str | Path | None = None,
+    checkpoint_every: int | None = None,
+    keep: int = 2,
+    resume: bool = False,
+    callbacks: Sequence[Callback] = (),
     seed: int | None = 0,
     progress: bool | None = None,
     label: str = "training",
@@ -69,15 +109,27 @@ def fit(
         validation: held-out data in the same forms, scored after each epoch.
         epochs: times the data are gone through.
         batch_size: examples a step; a ``DataLoader`` has its own.
-        lr: learning rate of Adam.
+        lr: the highest learning rate.
         loss: ``"cross_entropy"``, or a function from ``[batch, members, ...]`` and targets to
             ``[batch, members]``.
         loss_on: ``"members"``, or ``"mean_logits"`` as in the notebook, whose members are then
             free to be wrong one by one; all members then see the same examples.
+        optimizer: ``"adam"``, ``"adamw"``, ``"sgd"`` (momentum 0.9), an optimiser of torch, or a
+            function that makes one from the list of parameters; the last two see to their learning
+            rate themselves, and ``lr``, ``schedule`` and ``cooldown`` are not used.
+        weight_decay: of the weights of layers; fast weights, biases and norms have none.
+        fast_lr_multiplier: of the fast weights' learning rate.
+        schedule: ``"constant"``, ``"linear"``, ``"cosine"``, ``"one_cycle"``; ``Plateau()``, which
+            needs ``validation``; or a function that makes torch's scheduler of an optimiser, which
+            then takes a step with each of the training's.
         cooldown: share of the steps, at the end, in which the learning rate falls to 0 in a
             straight line; without it the last steps' noise stays in the weights.
-        optimizer: makes another optimiser from the list of parameters; ``lr`` and ``cooldown`` are
-            then its own affair.
+        warmup: steps, at the start, in which it rises.
+        clip: the largest norm of a member's gradient, see
+            :class:`~batchensemble.clipping.MemberClipping`.
+        precision: ``"float32"`` is the network's own; ``"bf16"`` and ``"fp16"`` autocast.
+        average: decay of a moving average of the weights, such as 0.999, which is scored and kept
+            in place of the last weights.
         shuffle: a new order each epoch.
         batches: what the members see of a batch. ``"shared"``: all of them all of it, at the
             arithmetic of M networks. ``"independent"``: each its own order of the examples, as if
@@ -93,6 +145,18 @@ def fit(
             ``True``: each block directly beneath the network.
         compile: train through ``torch.compile``, in the mode of this name or its default one;
             ``history.compilation`` tells what it gained. Compiling takes seconds to minutes.
+        evaluate_every: steps between two scorings of the held-out data; by default an epoch's.
+        stop_on: the held-out score that says which weights are best: the ensemble's ``"nll"``,
+            ``"accuracy"``, ``"brier"`` or ``"ece"``.
+        patience: scorings without a better score after which the training ends; the best weights
+            come back then, and at the regular end too.
+        checkpoints: a folder for checkpoints; SIGTERM and Ctrl-C then let the step end, write one,
+            and leave with 143 or 130.
+        checkpoint_every: steps between two; by default an epoch's.
+        keep: how many of the last stay.
+        resume: go on from the newest checkpoint, bit by bit as if nothing had happened; without one
+            start afresh.
+        callbacks: what else is to be done, see :class:`~batchensemble.callbacks.Callback`.
         seed: of the order and of dropout; the caller's random state stays as it is. ``None`` draws
             from the caller's.
         progress: show a bar; by default only in a terminal.
@@ -105,12 +169,14 @@ def fit(
         TypeError: an argument or the data are of the wrong type.
         ValueError: an argument is out of range, or the data do not fit the network. Nothing has
             been trained then.
-        FloatingPointError: the loss is no longer finite.
+        FloatingPointError: a loss is not finite; the weights are those before that step.
+        CheckpointError: a checkpoint cannot be written, or is of another training.
 
     Example:
+        >>> import torch
         >>> X, y = torch.randn(64, 2), torch.randint(2, (64,))
         >>> from batchensemble import BatchEnsemble
-        >>> model = BatchEnsemble(nn.Linear(2, 2), members=3)
+        >>> model = BatchEnsemble(torch.nn.Linear(2, 2), members=3)
         >>> len(fit(model, (X, y), epochs=2).losses)
         2
     """
@@ -119,20 +185,37 @@ def fit(
     batch_size = whole_number("batch_size", batch_size)
     if micro_batch is not None:
         micro_batch = whole_number("micro_batch", micro_batch)
-    cooldown = fraction("cooldown", cooldown)
+    if checkpoints is not None and seed is None:
+        raise ValueError("checkpoints need a seed, so that the order of the data can be gone on")
+    place = place_of(model)
+    device = place["device"]
     draw = make_draw(model, batches, loss_on)
     objective = make_objective(model, loss, loss_on, own=draw is not None, micro_batch=micro_batch)
-    if batches == "split" and draw is not None:
-        objective = replace(objective, examples_a_row=model.members)
-    place = place_of(model)
+    scaler = loss_scaler(precision, device)
+    objective = replace(
+        objective,
+        losses=in_precision(objective.losses, precision, device),
+        examples_a_row=model.members if batches == "split" and draw is not None else 1,
+        clipping=None if clip is None else MemberClipping(model.network, model.members, clip),
+        scaler=scaler,
+    )
+    groups = model.parameter_groups(
+        lr=lr, weight_decay=weight_decay, fast_lr_multiplier=fast_lr_multiplier
+    )
     history = History()
-    with (
-        _random_state(seed, place["device"]),
-        modes_kept(model),
-        checkpointed(model.network, gradient_checkpointing),
-    ):
+    with ExitStack() as stack:
+        stack.enter_context(seeded(seed, device))
+        stack.enter_context(modes_kept(model))
+        stack.enter_context(checkpointed(model.network, gradient_checkpointing))
+        stream = DataStream(seed)
         training = make_batches(
-            data, batch_size, shuffle=shuffle, draw=draw, arrange=objective.arrange, **place
+            data,
+            batch_size,
+            shuffle=shuffle,
+            draw=draw,
+            arrange=objective.arrange,
+            stream=stream,
+            **place,
         )
         held_out = None
         if validation is not None:
@@ -141,83 +224,61 @@ def fit(
         if loss == "cross_entropy":
             check_classes(model, training)
             check_classes(model, held_out)
-        steps = epochs * len(training)
-        schedule = Cooldown(lr, steps, cooldown)
-        compiled = CompiledLosses(objective.losses, compile, place["device"]) if compile else None
-        if compiled is not None:
-            objective = replace(objective, losses=compiled)
-        with (
-            TrainingBar(label, steps, show=progress) as bar,
-            optimiser(model, optimizer, schedule) as (parameters, step),
-        ):
-            if compiled is not None:
-                step = compiled.timed(step)
-            for epoch in range(epochs):
-                _epoch(model, training, objective, parameters, step, history, bar)
-                check_finite(history, lr)
-                if compiled is not None and history.compilation is None:
-                    history.compilation = compiled.result
-                    if history.compilation is not None:
-                        bar.say(str(history.compilation))
-                if held_out is not None:
-                    history.validation_nll.append(held_out_nll(model, held_out))
-                bar.quality(_quality(history, epoch + 1, epochs))
+        scheduler = schedule if callable(schedule) else None
+        plateau = schedule if isinstance(schedule, Plateau) else None
+        rates = Schedule(
+            _steps(epochs, training),
+            schedule if isinstance(schedule, str) else "constant",
+            cooldown,
+            warmup,
+        )
+        bar = stack.enter_context(TrainingBar(label, rates.steps, show=progress))
+        told: list[Callback] = [bar]
+        if compile:
+            compiling = Compiling(objective.losses, compile, device)
+            objective = replace(objective, losses=compiling)
+            told.append(compiling)
+        if average is not None:
+            told.append(Averaging(average))
+        if held_out is not None:
+            told.append(
+                Evaluating(
+                    held_out,
+                    every=evaluate_every,
+                    stop_on=stop_on,
+                    patience=patience,
+                    plateau=plateau,
+                )
+            )
+        elif plateau or patience or evaluate_every:
+            raise ValueError(
+                "validation is missing: schedule=Plateau(), patience= and evaluate_every= go by "
+                "the scores of held-out data"
+            )
+        told += [Watching(held_out), *callbacks]
+        keeping = None
+        if checkpoints is not None:
+            keeping = Keeping(checkpoints, every=checkpoint_every, keep=keep, resume=resume)
+            stack.enter_context(keeping.listening())
+            told.append(keeping)
+        updater = stack.enter_context(optimiser(optimizer, groups, rates, scheduler, scaler))
+        settings = {"seed": seed, "loss_on": loss_on, "batches": batches}
+        run = Run(model, objective, updater, training, stream, epochs, history, told, settings)
+        run.bar = bar
+        run.admit = lambda inputs, targets: _admit(model, objective, inputs, targets)
+        if keeping is not None:
+            keeping.restore(run)
+        train(run)
     return history
 
 
-def _epoch(
-    model: Ensemble,
-    batches: Batches,
-    objective: Objective,
-    parameters: list[nn.Parameter],
-    step: Callable[[], Any],
-    history: History,
-    bar: TrainingBar,
-) -> None:
-    """Go through the data once."""
-    model.train()
-    start = time.perf_counter()
-    all_losses: list[Tensor] = []
-    for inputs, targets in bar.track(batches):
-        if not history.losses and not all_losses:
-            check_batch(model, objective, inputs, targets)
-            warn_if_members_differ(model, inputs[:, 0] if objective.own_examples else inputs)
-        for parameter in parameters:
-            if parameter.grad is not None:
-                parameter.grad.zero_()
-        all_losses.append(objective.backward(inputs, targets))
-        step()
-    seconds = time.perf_counter() - start
-    if not all_losses:
-        raise ValueError("data must hold at least one batch, but the data loader yields none")
-    by_member = [objective.by_member(losses) for losses in all_losses]
-    calls = sum(objective.parts(len(losses)) for losses in by_member) * model.calls_per_forward
-    history.record(by_member, seconds, calls, objective.examples_a_row)
+def _admit(model: Ensemble, objective: Objective, inputs: Tensor, targets: Tensor) -> None:
+    """Try the first batch before anything is trained."""
+    check_batch(model, objective, inputs, targets)
+    warn_if_members_differ(model, inputs[:, 0] if objective.own_examples else inputs)
 
 
-def held_out_nll(model: Ensemble, batches: Batches) -> float:
-    """Return the mean negative log-likelihood of the ensemble's mean probability, nats."""
-    model.eval()
-    # A data loader draws a seed of its own, which must not change the training.
-    with torch.no_grad(), torch.random.fork_rng([]):
-        return torch.cat([ensemble_nll(model(x), y) for x, y in batches]).mean().item()
-
-
-@contextmanager
-def _random_state(seed: int | None, device: torch.device) -> Iterator[None]:
-    """Seed torch for a while and restore the caller's state; with ``None`` use the caller's."""
-    if seed is None:
-        yield
-        return
-    if whole_number("seed", seed, at_least=0) >= 2**63:
-        raise ValueError(f"seed must be below 2**63, got {seed}")
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield
-
-
-def _quality(history: History, epoch: int, epochs: int) -> str:
-    text = f"epoch {epoch}/{epochs}, loss {history.losses[-1]:.4f}"
-    if history.validation_nll:
-        text += f", held-out NLL {history.validation_nll[-1]:.4f}"
-    return text
+def _steps(epochs: int, batches: Batches) -> int | None:
+    """Return how many steps there will be, or ``None`` where the data do not know."""
+    length = len(batches) if batches.has_length else None
+    return None if length is None else epochs * length

@@ -83,9 +83,7 @@ class DeepEnsemble(Ensemble):
 
     def draw(self, order: Int[Tensor, "*steps batch"]) -> Int[Tensor, "*steps members rows"]:
         """Return another order of the same examples for each member."""
-        examples = order.flatten()
-        orders = [examples[torch.randperm(len(examples))] for _ in range(self.members)]
-        return torch.stack([each.view(order.shape) for each in orders], -2)
+        return own_orders(order, self.members)
 
     @classmethod
     def from_members(
@@ -122,3 +120,12 @@ class DeepEnsemble(Ensemble):
         network = branch.stack(networks[0], networks, stacked=stacked)
         Ensemble.__init__(ensemble, network, members, of_one, branch=branch)
         return ensemble
+
+
+def own_orders(
+    order: Int[Tensor, "*steps batch"], members: int
+) -> Int[Tensor, "*steps members batch"]:
+    """Return another order of the same examples for each member, from torch's generator."""
+    examples = order.flatten()
+    orders = [examples[torch.randperm(len(examples))] for _ in range(members)]
+    return torch.stack([each.view(order.shape) for each in orders], -2)

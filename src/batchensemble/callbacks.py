@@ -1,0 +1,48 @@
+"""Callbacks: what is done while a training runs. The loop itself needs none of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from batchensemble.run import Run
+
+
+class Callback:
+    """Five hooks, each called with the run.
+
+    It has ``run.model``, ``run.step`` and ``run.epoch`` (how many are done), ``run.losses`` of the
+    last batch, ``[batch, members]``, ``run.lr`` and ``run.history``; ``run.stop(reason)`` ends the
+    training after the step. Override the hooks you need; an error in one ends the training.
+
+    Example:
+        >>> class GoodEnough(Callback):
+        ...     def on_step(self, run):
+        ...         if run.losses.mean() < 0.01:
+        ...             run.stop("the loss is below 0.01")
+    """
+
+    def on_start(self, run: Run) -> None:
+        """Before the first step, after a checkpoint was read."""
+
+    def on_step(self, run: Run) -> None:
+        """After each step of the optimiser."""
+
+    def on_evaluation(self, run: Run) -> None:
+        """After the held-out data were scored, which are ``run.history.evaluations[-1]``."""
+
+    def on_epoch(self, run: Run) -> None:
+        """After an epoch is written down in the history."""
+
+    def on_end(self, run: Run) -> None:
+        """After the last step, not after an error."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps of the callback: numbers, text and tensors."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+
+
+HOOKS = ("on_start", "on_step", "on_evaluation", "on_epoch", "on_end")

@@ -1,0 +1,160 @@
+"""Are the members of a training well: apart from each other, each right by itself, none lost?"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from batchensemble.batches import ArrayBatches, Batches
+from batchensemble.callbacks import Callback
+from batchensemble.convert import twins
+from batchensemble.ensembles import Ensemble
+from batchensemble.layers import RankOne
+from batchensemble.losses import cross_entropy
+from batchensemble.modes import evaluating
+
+if TYPE_CHECKING:
+    from batchensemble.run import Run
+
+# Examples that are looked at, and when something is worth a warning.
+EXAMPLES = 512
+COLLAPSED_DISAGREEMENT, COLLAPSED_SPREAD = 1e-4, 1e-3
+LOST_MEMBER = 2.0
+LEANING = 0.25  # nats
+
+
+def diagnose(model: Ensemble, inputs: Tensor, targets: Tensor) -> dict[str, Any]:
+    """Return what the members are like on some examples, without a trace in the model.
+
+    Args:
+        model: an ensemble whose outputs are logits ``[batch, members, classes]``.
+        inputs: examples that all members see; the first 512 are used.
+        targets: their classes, ``[examples]``.
+
+    Returns:
+        ``disagreement``: the mean total variation distance of two members' probabilities, 0 to 1;
+        ``fast_weight_spread``: the standard deviation of the fast weights over the members, over
+        their size, ``None`` without fast weights; ``member_nll``, nats; ``mean_logits_nll``: of the
+        mean of their logits, nats. Empty for other outputs.
+    """
+    inputs, targets = inputs[:EXAMPLES], targets[:EXAMPLES]
+    with evaluating(model), torch.no_grad(), torch.random.fork_rng([]):
+        outputs = model(inputs)
+        if outputs.dim() != 3 or targets.dim() != 1 or targets.is_floating_point():
+            return {}
+        outputs = outputs.double()
+        probs, members = outputs.softmax(-1), outputs.shape[1]
+        gaps = (probs.unsqueeze(1) - probs.unsqueeze(2)).abs().sum(-1) / 2
+        return {
+            "disagreement": (gaps.sum((1, 2)) / max(members * (members - 1), 1)).mean().item(),
+            "fast_weight_spread": fast_weight_spread(model),
+            "member_nll": cross_entropy(outputs, targets).mean(0).tolist(),
+            "mean_logits_nll": cross_entropy(outputs.mean(1, keepdim=True), targets).mean().item(),
+        }
+
+
+def fast_weight_spread(model: Ensemble) -> float | None:
+    """Return how far the members' fast weights are apart, over their size; ``None`` for none."""
+    spread = size = 0.0
+    for _, twin in twins(model.network):
+        for each in twin.modules():
+            if isinstance(each, RankOne):
+                for name in each.layouts:
+                    fast = each.fast_weights(name)
+                    for vectors in (fast.r.detach().double(), fast.s.detach().double()):
+                        spread += (vectors - vectors.mean(0)).square().sum().item()
+                        size += vectors.square().sum().item()
+    return math.sqrt(spread / size) if size else None
+
+
+class Watching(Callback):
+    """Looks at the members after each epoch, and warns once of each thing that is wrong.
+
+    Args:
+        batches: held-out data; without them the last batch of the epoch is looked at.
+    """
+
+    def __init__(self, batches: Batches | None = None) -> None:
+        self.batches = batches
+        self.said: set[str] = set()
+
+    def on_epoch(self, run: Run) -> None:
+        """Write down what the members are like, and warn."""
+        inputs, targets = self._examples(run)
+        found = {} if inputs is None else diagnose(run.scored, inputs, targets)
+        run.history.diagnostics.append(found)
+        for what, sentence in complaints(found, run.history.member_losses[-1]).items():
+            if what not in self.said:
+                self.said.add(what)
+                warnings.warn(sentence, stacklevel=2)
+
+    def _examples(self, run: Run) -> tuple[Tensor | None, Any]:
+        """Return examples that all members can see, and their targets."""
+        if self.batches is not None:
+            with torch.random.fork_rng([]):
+                return next(iter(self.batches), (None, None))
+        if isinstance(run.batches, ArrayBatches):
+            return run.batches.inputs[:EXAMPLES], run.batches.targets[:EXAMPLES]
+        inputs, targets = run.last_inputs, run.last_targets
+        if inputs is None or targets is None:
+            return None, None
+        if run.objective.arrange is not None:
+            targets = run.objective.by_member(targets)
+        if run.objective.own_examples:
+            return inputs[:, 0], targets[:, 0]
+        if targets.dim() == 2 and bool((targets == targets[:, :1]).all()):
+            targets = targets[:, 0]
+        return inputs, targets
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what was said."""
+        return {"said": sorted(self.said)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.said = set(state["said"])
+
+
+def complaints(found: dict[str, Any], member_losses: list[float]) -> dict[str, str]:
+    """Return what is wrong with the members, a sentence each.
+
+    Args:
+        found: of :func:`diagnose`.
+        member_losses: of the epoch, one a member.
+
+    Example:
+        >>> list(complaints({}, [0.1, 0.1, 3.0]))
+        ['lost']
+    """
+    result = {}
+    losses = sorted(member_losses)
+    median = losses[len(losses) // 2]
+    if len(losses) > 2 and losses[-1] > LOST_MEMBER * median + LEANING:
+        lost = member_losses.index(losses[-1])
+        result["lost"] = (
+            f"member {lost} has left the others: its loss is {losses[-1]:.3g}, the median member's "
+            f"{median:.3g}; a lower learning rate or clip= may keep it"
+        )
+    members = found.get("member_nll", ())
+    if len(members) < 2:
+        return result
+    mean, together = sum(members) / len(members), found["mean_logits_nll"]
+    if mean > 2 * together + LEANING:
+        result["leaning"] = (
+            f"the members live off each other: the mean of their logits has an NLL of "
+            f"{together:.3g}, one by one they have {mean:.3g}, and their probabilities do not "
+            "average to a good answer; train with loss_on='members'"
+        )
+    spread, apart = found["fast_weight_spread"], found["disagreement"]
+    if apart < COLLAPSED_DISAGREEMENT and (spread is None or spread < COLLAPSED_SPREAD):
+        own = "" if spread is None else f" and by {spread:.1e} in their fast weights"
+        result["collapsed"] = (
+            f"the members have become one: two of them differ by {apart:.1e} in probability{own}; "
+            "their uncertainty says nothing. Start them apart, with init='random_sign' or a larger "
+            "std="
+        )
+    return result

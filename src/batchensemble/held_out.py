@@ -1,0 +1,135 @@
+"""Held-out data while a training runs: scores of the ensemble, the best weights, when to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from batchensemble.batches import Batches
+from batchensemble.callbacks import Callback
+from batchensemble.checks import one_of, whole_number
+from batchensemble.ensembles import Ensemble
+from batchensemble.losses import ensemble_nll
+from batchensemble.metrics import score
+from batchensemble.modes import evaluating
+from batchensemble.prediction import Prediction
+from batchensemble.schedules import Plateau
+
+if TYPE_CHECKING:
+    from batchensemble.run import Run
+
+# Scores that say which weights are best, and whether more is better.
+SCORES = {"nll": False, "brier": False, "ece": False, "accuracy": True}
+EnsembleLoss = Callable[[Tensor, Tensor], Tensor]
+
+
+class Evaluating(Callback):
+    """Scores held-out data at the end of each epoch, or every so many steps.
+
+    Args:
+        batches: held-out inputs and targets.
+        every: steps; by default an epoch's.
+        stop_on: the score that says which weights are best, a name of :data:`SCORES`.
+        patience: evaluations without a better score after which the training ends; the best weights
+            then come back. ``None`` trains to the end and leaves the last ones.
+        plateau: lets the learning rate fall where the score stops getting better.
+        loss: of the ensemble on each example.
+    """
+
+    def __init__(
+        self,
+        batches: Batches,
+        *,
+        every: int | None = None,
+        stop_on: str = "nll",
+        patience: int | None = None,
+        plateau: Plateau | None = None,
+        loss: EnsembleLoss = ensemble_nll,
+    ) -> None:
+        self.batches, self.loss, self.plateau = batches, loss, plateau
+        self.every = every if every is None else whole_number("evaluate_every", every)
+        self.stop_on = one_of("stop_on", stop_on, SCORES)
+        self.patience = patience if patience is None else whole_number("patience", patience)
+        self.best: float | None = None
+        self.best_step = self.waiting = self.since_fall = 0
+        self.best_weights: dict[str, Tensor] | None = None
+
+    def on_step(self, run: Run) -> None:
+        """Score the data every so many steps."""
+        if self.every is not None and run.step % self.every == 0:
+            self.evaluate(run)
+
+    def on_epoch(self, run: Run) -> None:
+        """Score the data, unless that was done after the last step."""
+        done = run.history.evaluations
+        if not done or done[-1]["step"] != run.step:
+            self.evaluate(run)
+        run.history.validation_nll.append(done[-1]["nll"])
+
+    def on_end(self, run: Run) -> None:
+        """Bring the best weights back where the training waits for better ones."""
+        if self.best_weights is not None:
+            run.model.load_state_dict(self.best_weights)
+
+    def evaluate(self, run: Run) -> None:
+        """Score the data, and see what follows."""
+        found = self.scores(run.scored)
+        run.history.evaluations.append({"step": run.step, "epoch": run.epoch, **found})
+        value = found[self.stop_on]
+        if self.best is None or (value > self.best if SCORES[self.stop_on] else value < self.best):
+            self.best, self.best_step, self.waiting, self.since_fall = value, run.step, 0, 0
+            if self.patience is not None:
+                state = run.scored.state_dict()
+                self.best_weights = {name: each.detach().clone() for name, each in state.items()}
+        else:
+            self.waiting += 1
+            self.since_fall += 1
+        if self.plateau is not None and self.since_fall >= self.plateau.patience:
+            run.updater.scale *= self.plateau.factor
+            self.since_fall = 0
+        if self.patience is not None and self.waiting >= self.patience:
+            run.stop(
+                f"the held-out {self.stop_on} was best at step {self.best_step} ({self.best:.4g}) "
+                f"and not better in {self.waiting} evaluations since"
+            )
+        run.tell("on_evaluation")
+
+    def scores(self, model: Ensemble) -> dict[str, float]:
+        """Return the ensemble's ``nll``, and the score to stop on."""
+        losses, outputs, targets = [], [], []
+        # A data loader draws a seed of its own, which must not change the training.
+        with evaluating(model), torch.no_grad(), torch.random.fork_rng([]):
+            for inputs, target in self.batches:
+                output = model(inputs)
+                losses.append(self.loss(output, target))
+                if self.stop_on != "nll":
+                    outputs.append(output.double().softmax(-1).cpu())
+                    targets.append(target.cpu())
+        found = {"nll": torch.cat(losses).mean().item()}
+        if self.stop_on != "nll":
+            prediction = Prediction(torch.cat(outputs).numpy())
+            found[self.stop_on] = score(prediction, torch.cat(targets).numpy())[self.stop_on]
+        return found
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the best score and its weights."""
+        weights = self.best_weights or {}
+        return {
+            "best": [self.best, self.best_step, self.waiting, self.since_fall],
+            "has_weights": self.best_weights is not None,
+            **{f"weights.{name}": value for name, value in weights.items()},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.best, self.best_step, self.waiting, self.since_fall = state["best"]
+        if state["has_weights"]:
+            start = "weights."
+            self.best_weights = {
+                name.removeprefix(start): value
+                for name, value in state.items()
+                if name.startswith(start)
+            }

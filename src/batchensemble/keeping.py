@@ -1,0 +1,205 @@
+"""Interrupted runs: checkpoints of a training, signals that end it, and how it goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from batchensemble.callbacks import Callback
+from batchensemble.checkpoints import Checkpoint, CheckpointError, Checkpoints
+from batchensemble.checks import whole_number
+from batchensemble.history import History
+from batchensemble.randomness import random_states
+
+if TYPE_CHECKING:
+    from batchensemble.run import Run
+
+ENDING = {signal.SIGTERM: 143, signal.SIGINT: 130}
+COUNTS = ("epoch", "step", "step_of_epoch", "seconds")
+
+
+class Keeping(Callback):
+    """Writes checkpoints, and reads the last one of a training that was interrupted.
+
+    SIGTERM and SIGINT let the step end; then a checkpoint is written and ``SystemExit`` raised with
+    143 or 130.
+
+    Args:
+        folder: of the checkpoints.
+        every: steps between two; by default they are written at the end of each epoch.
+        keep: how many of the last stay.
+        resume: go on from the newest; without one the training starts afresh.
+    """
+
+    def __init__(
+        self, folder: str | Path, *, every: int | None = None, keep: int = 2, resume: bool = False
+    ) -> None:
+        self.every = every if every is None else whole_number("checkpoint_every", every)
+        self.checkpoints = Checkpoints(folder, whole_number("keep", keep))
+        self.resume = resume
+        self.signal: int | None = None
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Take note of signals for a while, then give them back; wait for what is being written."""
+        before = {}
+        if threading.current_thread() is threading.main_thread():
+            before = {number: signal.signal(number, self._note) for number in ENDING}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            self.checkpoints.close()
+
+    def on_start(self, run: Run) -> None:
+        """Refuse a folder of another training, unless this one goes on with it."""
+        if not self.resume and self.checkpoints.folders():
+            raise CheckpointError(
+                f"{self.checkpoints.folder} holds checkpoints of a training already; give "
+                "resume=True to go on with it, or another folder"
+            )
+
+    def on_step(self, run: Run) -> None:
+        """Write a checkpoint every so many steps, or when the training is to end."""
+        if self.signal is not None:
+            self.save(run, wait=True)
+            raise SystemExit(ENDING[signal.Signals(self.signal)])
+        if self.every is not None and run.step % self.every == 0:
+            self.save(run)
+
+    def on_epoch(self, run: Run) -> None:
+        """Write a checkpoint at the end of an epoch."""
+        if self.every is None or run.over:
+            self.save(run)
+
+    def save(self, run: Run, *, wait: bool = False) -> None:
+        """Write a checkpoint of the run as it stands."""
+        self.checkpoints.save(f"step-{run.step:09d}", *snapshot(run), wait=wait)
+
+    def restore(self, run: Run) -> None:
+        """Go on from the newest checkpoint, if there is one.
+
+        Raises:
+            CheckpointError: it is of another network, number of members, data or setting.
+        """
+        found = self.checkpoints.latest() if self.resume else None
+        if found is not None:
+            go_on(run, found)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.signal = number
+
+
+def snapshot(run: Run) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+    """Return all that a run goes on from: tensors by file, and the rest as JSON can hold it."""
+    states, numbers = random_states(next(run.model.parameters()).device)
+    tensors = {"model": dict(run.model.state_dict()), "random": states}
+    if run.epoch_losses:
+        tensors["losses"] = {"of_epoch": torch.cat(run.epoch_losses)}
+    parts = {}
+    for name, part in _parts(run).items():
+        found: dict[str, Tensor] = {}
+        parts[name] = apart(part.state_dict(), found)
+        if found:
+            tensors[name] = found
+    state = {
+        "about": about(run),
+        **{name: getattr(run, name) for name in COUNTS},
+        "batches_of_epoch": [len(each) for each in run.epoch_losses],
+        "history": run.history.as_dict(),
+        "random": numbers,
+        "parts": parts,
+    }
+    return tensors, state
+
+
+def go_on(run: Run, found: Checkpoint) -> None:
+    """Bring a run to where a checkpoint was written.
+
+    Raises:
+        CheckpointError: it is of another training; the sentence says what differs.
+    """
+    state, tensors = found.state, found.tensors
+    now = about(run)
+    for what, value in state["about"].items():
+        if now.get(what) != value:
+            raise CheckpointError(
+                f"the checkpoint {found.folder} is of another training: its {what} is {value}, "
+                f"and here it is {now.get(what)}; give another folder, or what it was trained with"
+            )
+    run.model.load_state_dict(tensors["model"])
+    for name, part in _parts(run).items():
+        if name in state["parts"]:  # a callback may be new
+            part.load_state_dict(together(state["parts"][name], tensors.get(name, {})))
+    for name in COUNTS:
+        setattr(run, name, state[name])
+    history = History.from_dict(state["history"])
+    vars(run.history).update(vars(history))
+    if "losses" in tensors:
+        losses = tensors["losses"]["of_epoch"].to(next(run.model.parameters()).device)
+        run.epoch_losses = list(losses.split(state["batches_of_epoch"]))
+    run.restored_random = tensors["random"], state["random"]
+
+
+def about(run: Run) -> dict[str, Any]:
+    """Return what has to be the same for a run to go on from a checkpoint."""
+    shapes = [(name, list(each.shape)) for name, each in run.model.state_dict().items()]
+    return {
+        "method": type(run.model).__name__,
+        "number of members": run.model.members,
+        "network (a checksum of the names and shapes of its weights)": _short(shapes),
+        "data": run.batches.describe(),
+        **run.settings,
+    }
+
+
+def apart(value: Any, tensors: dict[str, Tensor], path: str = "") -> Any:
+    """Return nested values as JSON can hold them; tensors go into ``tensors`` by their path.
+
+    Example:
+        >>> apart({0: (1, torch.zeros(2))}, found := {})
+        {'dict': [[0, [1, {'tensor': '0.1'}]]]}
+        >>> list(found)
+        ['0.1']
+    """
+    if isinstance(value, Tensor):
+        tensors[path] = value
+        return {"tensor": path}
+    if isinstance(value, Mapping):
+        inner = path and f"{path}."
+        return {
+            "dict": [[key, apart(each, tensors, f"{inner}{key}")] for key, each in value.items()]
+        }
+    if isinstance(value, (list, tuple)):
+        return [apart(each, tensors, f"{path}.{index}") for index, each in enumerate(value)]
+    return value
+
+
+def together(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """Return what :func:`apart` took apart; tuples come back as lists."""
+    if isinstance(value, dict):
+        if "tensor" in value:
+            return tensors[value["tensor"]]
+        return {key: together(each, tensors) for key, each in value["dict"]}
+    return [together(each, tensors) for each in value] if isinstance(value, list) else value
+
+
+def _parts(run: Run) -> dict[str, Any]:
+    return {
+        "optimizer": run.updater,
+        **{f"callback {index}": each for index, each in enumerate(run.callbacks)},
+    }
+
+
+def _short(value: Any) -> str:
+    return hashlib.sha256(repr(value).encode()).hexdigest()[:12]

@@ -1,0 +1,180 @@
+"""A training as it stands: what was done so far, and who is told."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from batchensemble.batches import Batches, Pair
+from batchensemble.callbacks import HOOKS, Callback
+from batchensemble.ensembles import Ensemble
+from batchensemble.history import History
+from batchensemble.objective import Objective
+from batchensemble.optimisation import Updater
+from batchensemble.progress import TrainingBar
+from batchensemble.randomness import DataStream, set_random_states
+
+# Reading a loss makes the processor wait for an accelerator, so that is done now and then there.
+CHECK_EVERY = 16
+
+
+class Run:
+    """One training.
+
+    Args:
+        model: the ensemble.
+        objective: what a step minimises.
+        updater: the optimiser.
+        batches: of the training.
+        stream: the random state that they are drawn from.
+        epochs: to go through them.
+        history: of the epochs that are over.
+        callbacks: who is told, in this order.
+        settings: what has to be the same for a checkpoint to be gone on from, by name.
+
+    Attributes:
+        epoch: epochs done.
+        step: steps done, in all epochs.
+        step_of_epoch: steps done in this one.
+        epoch_losses: of its batches.
+        seconds: that they took, callbacks not counted.
+        admit: looks at the first batch before anything is trained.
+        scored: what is scored on held-out data: the model, or its moving average.
+    """
+
+    def __init__(
+        self,
+        model: Ensemble,
+        objective: Objective,
+        updater: Updater,
+        batches: Batches,
+        stream: DataStream,
+        epochs: int,
+        history: History,
+        callbacks: Sequence[Callback] = (),
+        settings: dict[str, Any] | None = None,
+    ) -> None:
+        self.model, self.scored = model, model
+        self.objective, self.updater = objective, updater
+        self.batches, self.stream, self.epochs = batches, stream, epochs
+        self.history, self.callbacks = history, callbacks
+        self.settings = settings or {}
+        self.epoch = self.step = self.step_of_epoch = 0
+        self.epoch_losses: list[Tensor] = []
+        self.last_inputs: Tensor | None = None
+        self.last_targets: Tensor | None = None
+        self.seconds = 0.0
+        self.bar: TrainingBar | None = None
+        self.admit: Callable[[Tensor, Tensor], None] | None = None
+        self.restored_random: tuple[dict[str, Tensor], dict[str, Any]] | None = None
+        self._hooks: dict[str, list[Callable[[Run], None]]] = {
+            name: [
+                getattr(each, name)
+                for each in callbacks
+                if getattr(type(each), name) is not getattr(Callback, name)
+            ]
+            for name in HOOKS
+        }
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the next step."""
+        return self.updater.lr
+
+    @property
+    def losses(self) -> Tensor:
+        """Losses of the last batch, ``[batch, members]``."""
+        return self.epoch_losses[-1]
+
+    @property
+    def over(self) -> bool:
+        """Whether there is nothing left to do."""
+        return bool(self.history.stopped) or self.epoch >= self.epochs
+
+    def stop(self, reason: str) -> None:
+        """End the training after this step."""
+        self.history.stopped = reason
+
+    def tell(self, hook: str) -> None:
+        """Call a hook of all callbacks that have it."""
+        for function in self._hooks[hook]:
+            function(self)
+
+    def begin_epoch(self) -> None:
+        """Go to the start of the data."""
+        self.stream.begin(self.epoch)
+        self.model.train()
+        self._started = time.perf_counter()
+
+    def remaining(self) -> Iterator[Pair]:
+        """Yield the batches of this epoch that are left."""
+        for inputs, targets in self.batches.starting_at(self.step_of_epoch):
+            if self.admit is not None:
+                self.admit(inputs, targets)
+                self.admit = None
+            if self.restored_random is not None:
+                # What is random in loading what was done comes before what was random in doing it.
+                tensors, numbers = self.restored_random
+                set_random_states(tensors, numbers, next(self.model.parameters()).device)
+                self.restored_random = None
+            yield inputs, targets
+
+    def check(self, losses: Tensor, inputs: Tensor) -> None:
+        """Raise ``FloatingPointError`` where a loss is not finite, before it reaches the weights.
+
+        On an accelerator that is looked at every 16 steps.
+        """
+        now = losses.device.type == "cpu" or self.step % CHECK_EVERY == 0
+        if now and not math.isfinite(losses.sum().item()):
+            self._diverged(losses, inputs)
+
+    def step_done(self, losses: Tensor, inputs: Tensor, targets: Tensor) -> None:
+        """Count a step, and tell."""
+        self.epoch_losses.append(self.objective.by_member(losses))
+        self.last_inputs, self.last_targets = inputs, targets
+        self.step += 1
+        self.step_of_epoch += 1
+        if self._hooks["on_step"]:
+            now = time.perf_counter()
+            self.seconds += now - self._started
+            self.tell("on_step")
+            self._started = time.perf_counter()
+
+    def end_epoch(self) -> None:
+        """Write down the epoch, and tell.
+
+        Raises:
+            ValueError: it had no batch.
+            FloatingPointError: a loss was not finite.
+        """
+        self.seconds += time.perf_counter() - self._started
+        if not self.epoch_losses:
+            raise ValueError("data must hold at least one batch, but the data loader yields none")
+        calls = sum(self.objective.parts(len(losses)) for losses in self.epoch_losses)
+        calls *= self.model.calls_per_forward
+        examples = self.objective.examples_a_row
+        self.history.record(self.epoch_losses, self.seconds, calls, examples)
+        if not math.isfinite(self.history.losses[-1]):
+            self._diverged(torch.cat(self.epoch_losses), self.last_inputs)
+        self.epoch += 1
+        self.step_of_epoch, self.seconds, self.epoch_losses = 0, 0.0, []
+        self.tell("on_epoch")
+
+    def _diverged(self, losses: Tensor, inputs: Any) -> None:
+        """Say which member's loss is not finite, when, and whether the inputs are to blame."""
+        by_member = self.objective.by_member(losses) if losses.dim() == 1 else losses
+        bad = (~by_member.isfinite()).any(0).nonzero().flatten().tolist()
+        members = f"member {bad[0]}" if len(bad) == 1 else f"members {', '.join(map(str, bad))}"
+        value = by_member[~by_member.isfinite()][0].item()
+        finite = not inputs.is_floating_point() or bool(inputs.isfinite().all())
+        raise FloatingPointError(
+            f"training diverged: the loss of {members} was {value} in epoch {self.epoch + 1}, step "
+            f"{self.step_of_epoch + 1}, at a learning rate of {self.lr:.3g}; the inputs of the "
+            f"batch are {'finite' if finite else 'not finite'}. The weights are those before the "
+            "step; " + ("try a lower learning rate" if finite else "fill or drop those examples")
+        )

@@ -1,0 +1,99 @@
+"""Learning rates over the steps of a training."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from batchensemble.checks import fraction, one_of, positive_number, whole_number
+
+Shape = Literal["constant", "linear", "cosine", "one_cycle"]
+SHAPES = ("constant", "linear", "cosine", "one_cycle")
+
+# Of the one-cycle schedule (Smith and Topin 2019, arXiv 1708.07120).
+RISING, FIRST, LAST = 0.3, 1 / 25, 1 / 25e4
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The learning rate of each step, as a share of the highest.
+
+    Attributes:
+        steps: of the whole training; ``None`` where nobody knows, which suits a constant rate.
+        shape: ``"constant"``; ``"linear"`` and ``"cosine"`` fall to 0 over the whole training;
+            ``"one_cycle"`` rises for 30 % of the steps and falls along a cosine.
+        cooldown: share of the steps, at the end, in which the rate falls to 0 in a straight line.
+        warmup: steps, at the start, in which it rises from 0 in a straight line.
+
+    Example:
+        >>> schedule = Schedule(steps=10, cooldown=0.4)
+        >>> [schedule.at(step) for step in (0, 6, 7, 9)]
+        [1.0, 1.0, 0.75, 0.25]
+        >>> [round(Schedule(steps=4, shape="cosine").at(step), 2) for step in range(4)]
+        [1.0, 0.85, 0.5, 0.15]
+    """
+
+    steps: int | None
+    shape: Shape = "constant"
+    cooldown: float = 0.0
+    warmup: int = 0
+
+    def __post_init__(self) -> None:
+        one_of("schedule", self.shape, SHAPES)
+        fraction("cooldown", self.cooldown)
+        whole_number("warmup", self.warmup, at_least=0)
+        if self.steps is None and (self.shape != "constant" or self.cooldown):
+            raise TypeError(
+                "the data must know their length, since the learning rate falls towards the end of "
+                "the training; give a Dataset with __len__, or schedule='constant' and cooldown=0"
+            )
+
+    def at(self, step: int) -> float:
+        """Return the share of a step, counted from 0."""
+        share = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
+        if not self.steps:
+            return share
+        left, length = self.steps - step, self.cooldown * self.steps
+        if left < length:
+            share *= left / length
+        return share * self._of_shape(step, self.steps)
+
+    def _of_shape(self, step: int, steps: int) -> float:
+        """Return the share that the shape alone gives."""
+        if self.shape == "linear":
+            return 1 - step / steps
+        if self.shape == "cosine":
+            return _cosine(1.0, 0.0, step / steps)
+        if self.shape == "one_cycle":
+            peak = max(RISING * steps - 1, 0.0)
+            if step <= peak:
+                return _cosine(FIRST, 1.0, step / max(peak, 1.0))
+            return _cosine(1.0, LAST, min(1.0, (step - peak) / (steps - 1 - peak)))
+        return 1.0
+
+
+@dataclass(frozen=True)
+class Plateau:
+    """A learning rate that falls whenever held-out scores stop getting better.
+
+    Attributes:
+        patience: evaluations without a better score before it falls.
+        factor: what it is multiplied by then.
+
+    Example:
+        >>> Plateau(patience=5, factor=0.1)
+        Plateau(patience=5, factor=0.1)
+    """
+
+    patience: int = 3
+    factor: float = 0.5
+
+    def __post_init__(self) -> None:
+        whole_number("patience", self.patience)
+        if positive_number("factor", self.factor) >= 1:
+            raise ValueError(f"factor must be below 1, got {self.factor}")
+
+
+def _cosine(first: float, last: float, done: float) -> float:
+    return last + (first - last) * (1 + math.cos(math.pi * done)) / 2

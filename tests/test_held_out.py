@@ -1,0 +1,94 @@
+"""Held-out data: scored when asked, the best weights kept, the training ended in time."""
+
+import pytest
+import torch
+from sklearn.datasets import make_moons
+from torch import nn
+
+import batchensemble as be
+from batchensemble.losses import ensemble_nll
+
+torch.manual_seed(0)
+X, Y = (torch.as_tensor(each) for each in make_moons(240, noise=0.4, random_state=0))
+TRAIN, HELD_OUT = (X[:40].float(), Y[:40]), (X[40:].float(), Y[40:])
+OVERFITTING = {"epochs": 60, "batch_size": 8, "lr": 0.03, "cooldown": 0.0}
+
+
+def build(width=32):
+    torch.manual_seed(1)
+    return be.BatchEnsemble(
+        nn.Sequential(nn.Linear(2, width), nn.ReLU(), nn.Linear(width, 2)), members=3
+    )
+
+
+def nll(model):
+    with torch.no_grad():
+        return ensemble_nll(model.eval()(HELD_OUT[0]), HELD_OUT[1]).mean().item()
+
+
+def test_patience_ends_the_training_and_brings_the_best_weights_back():
+    model = build()
+    history = be.fit(model, TRAIN, validation=HELD_OUT, patience=4, **OVERFITTING)
+    assert history.epochs < 60
+    best = min(history.validation_nll)
+    assert history.validation_nll[-1] > best
+    assert nll(model) == pytest.approx(best, rel=1e-5)
+    step = 5 * (1 + history.validation_nll.index(best))
+    assert history.stopped.startswith(f"the held-out nll was best at step {step} ({best:.4g})")
+
+
+def test_without_patience_the_last_weights_stay():
+    model = build()
+    history = be.fit(model, TRAIN, validation=HELD_OUT, **OVERFITTING)
+    assert history.epochs == 60
+    assert history.stopped == ""
+    assert nll(model) == pytest.approx(history.validation_nll[-1], rel=1e-5)
+
+
+def test_the_best_accuracy_is_the_highest():
+    history = be.fit(
+        model := build(), TRAIN, validation=HELD_OUT, patience=5, stop_on="accuracy", **OVERFITTING
+    )
+    best = max(each["accuracy"] for each in history.evaluations)
+    assert be.evaluate(model, HELD_OUT)["accuracy"] == pytest.approx(best)
+
+
+def test_every_so_many_steps_is_a_scoring():
+    history = be.fit(
+        build(), TRAIN, validation=HELD_OUT, evaluate_every=2, epochs=3, batch_size=8, lr=1e-3
+    )
+    assert [each["step"] for each in history.evaluations] == [2, 4, 5, 6, 8, 10, 12, 14, 15]
+    assert len(history.validation_nll) == 3
+    assert history.validation_nll[2] == history.evaluations[-1]["nll"]
+
+
+def test_on_a_plateau_the_learning_rate_falls():
+    rates = []
+
+    class Rates(be.Callback):
+        def on_epoch(self, run):
+            rates.append(run.lr)
+
+    be.fit(
+        build(),
+        TRAIN,
+        validation=HELD_OUT,
+        schedule=be.Plateau(patience=2, factor=0.5),
+        callbacks=[Rates()],
+        **OVERFITTING,
+    )
+    assert rates[0] == 0.03
+    assert min(rates) <= 0.03 / 8
+    assert set(rates) == {0.03 / 2**k for k in range(len(set(rates)))}
+
+
+@pytest.mark.parametrize("options", [{"patience": 2}, {"evaluate_every": 5}])
+def test_what_goes_by_held_out_data_needs_them(options):
+    with pytest.raises(ValueError, match="validation is missing"):
+        be.fit(build(), TRAIN, epochs=1, **options)
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+def test_an_unknown_score_is_refused():
+    with pytest.raises(ValueError, match="stop_on must be one of nll, brier, ece, accuracy"):
+        be.fit(build(), TRAIN, validation=HELD_OUT, stop_on="f1")
