@@ -50,6 +50,19 @@ def test_independent_members_are_clipped_as_torch_clips_each_alone(options):
         assert torch.cat([each.flatten() for each in own]).norm() == pytest.approx(theirs.norm())
 
 
+def test_members_under_vmap_are_clipped_each_by_itself():
+    torch.manual_seed(1)
+    network = nn.Sequential(nn.Conv1d(4, 6, 1), nn.Flatten(), nn.Linear(6, 2)).double()
+    model = be.DeepEnsemble(network, MEMBERS, stacked=True)
+    losses = model(X.unsqueeze(2)).square().mean((0, 2)) * torch.tensor([1.0, 1e4, 1.0])
+    losses.sum().backward()
+    clipping = MemberClipping(model.network, MEMBERS, 0.5)
+    assert not clipping.shared
+    clipping(lambda factors: pytest.fail("nothing is shared"))
+    assert (clipping.norms() <= 0.5 + 1e-6).all()
+    assert clipping.norms()[1] == pytest.approx(0.5)
+
+
 def test_what_the_others_give_to_shared_weights_survives_an_explosion():
     model = build(be.BatchEnsemble)
     limit = 5.0

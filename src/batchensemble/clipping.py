@@ -36,11 +36,13 @@ class MemberClipping:
         self.copied: list[list[nn.Parameter]] = [[] for _ in range(members)]
         for _, twin in twins(network):
             if isinstance(twin, Independent):
-                for own, module in zip(self.copied, twin.copies, strict=True):
-                    own.extend(module.parameters())
+                for copied, module in zip(self.copied, twin.copies, strict=True):
+                    copied.extend(module.parameters())
             for module in () if isinstance(twin, Independent) else twin.modules():
-                values = [getattr(module, name) for name in getattr(module, "own", ())]
-                self.stacked += [each for each in values if isinstance(each, nn.Parameter)]
+                named = dict(module.named_parameters())
+                self.stacked += [
+                    named[name] for name in getattr(module, "own", ()) if name in named
+                ]
         owned = {*self.stacked, *(each for own in self.copied for each in own)}
         self.shared = [each for each in network.parameters() if each not in owned]
         self.device = next(network.parameters()).device
