@@ -79,20 +79,65 @@ def test_drawn_examples_keep_their_own_targets(kind):
             assert torch.equal(targets[:, member], targets[:, 0].roll(member))
 
 
-@pytest.mark.parametrize("own_targets", [False, True])
+@pytest.mark.parametrize("drawn", [False, True])
 @pytest.mark.parametrize("kind", ["arrays", "loader"])
-def test_arranging_is_told_whether_each_member_has_its_target(kind, own_targets):
-    targets = torch.stack([Y, Y + 10, Y + 20], 1) if own_targets else Y
-    data = (X, targets) if kind == "arrays" else DataLoader(TensorDataset(X, targets), 5)
+def test_arranging_is_told_whether_each_member_has_its_examples(kind, drawn):
+    data = (X, Y) if kind == "arrays" else DataLoader(TensorDataset(X, Y), 5)
     told = []
 
     def arrange(targets, *, per_member):
         told.append(per_member)
         return -targets
 
-    arranged = [targets for _, targets in made(data, 5, arrange=arrange)]
-    assert set(told) == {own_targets}
-    assert torch.equal(torch.cat(arranged), -targets)
+    draw = three_rolled if drawn else None
+    arranged = torch.cat([each for _, each in made(data, 5, arrange=arrange, draw=draw)])
+    assert set(told) == {drawn}
+    assert torch.equal(arranged[:, 0] if drawn else arranged, -Y)
+
+
+@pytest.mark.parametrize("kind", ["arrays", "loader"])
+def test_targets_of_more_axes_are_not_arranged(kind):
+    targets = torch.stack([Y, Y + 10, Y + 20], 1)
+    data = (X, targets) if kind == "arrays" else DataLoader(TensorDataset(X, targets), 5)
+    parts = [each for _, each in made(data, 5, arrange=lambda *_, **__: None)]
+    assert torch.equal(torch.cat(parts), targets)
+
+
+@pytest.mark.parametrize("kind", ["arrays", "dataset", "loader"])
+@pytest.mark.parametrize("drawn", [False, True])
+def test_weights_stay_with_their_examples(kind, drawn):
+    weights = Y / 2.0
+    dataset = TensorDataset(X, Y, weights)
+    data = {"arrays": (X, Y, weights), "dataset": dataset, "loader": DataLoader(dataset, 4)}[kind]
+    found = made(data, shuffle=True, weighted=True, draw=three_rolled if drawn else None)
+    seen = []
+    for inputs, (targets, weight) in found:
+        assert torch.equal(inputs, X[targets])
+        assert torch.equal(weight, targets / 2.0)
+        seen += (targets[:, 0] if drawn else targets).tolist()
+    assert sorted(seen) == Y.tolist()
+
+
+def test_weights_tell_data_apart():
+    texts = {made((X, Y, w), weighted=True).describe() for w in (Y, Y + 1, Y / 3)}
+    assert len(texts | {made((X, Y)).describe()}) == 4
+
+
+@pytest.mark.parametrize(
+    ("weights", "error", "sentence"),
+    [
+        (Y[:9], ValueError, r"weights must have the shape \[10\], one an example, got \[9\]"),
+        (X, ValueError, r"got \[10, 2\]"),
+        (Y - 1, ValueError, "finite numbers from 0 on, got -1 in row 0"),
+        (Y.double().log(), ValueError, "got -inf in row 0"),
+        (Y * np.nan, ValueError, "got nan in row 0"),
+        (Y * 0, ValueError, "a number above 0, got only 0"),
+        (["much"] * 10, TypeError, "weights must hold numbers"),
+    ],
+)
+def test_bad_weights_are_refused(weights, error, sentence):
+    with pytest.raises(error, match=sentence):
+        made((X, Y, weights), weighted=True)
 
 
 @pytest.mark.parametrize(

@@ -369,7 +369,7 @@ NAN = float("nan")
         ({"seed": -1}, ValueError, "seed must be at least 0, got -1"),
         ({"seed": 0.5}, TypeError, r"seed must be a whole number of at least 0, got 0\.5"),
         ({"loss": "cross_entropie"}, ValueError, "did you mean 'cross_entropy'"),
-        ({"loss": None}, ValueError, "loss must be one of cross_entropy, got None"),
+        ({"loss": None}, ValueError, "loss must be one of cross_entropy, .* got None"),
         ({"loss_on": "mean"}, ValueError, "loss_on must be one of members, mean_logits"),
         ({"optimizer": "sgdd"}, ValueError, "one of adam, adamw, sgd, .* did you mean 'sgd'"),
         ({"optimizer": 3}, TypeError, "optimizer must be one of .* got int"),

@@ -40,6 +40,7 @@ _HOMES = {
     "BatchEnsemble": "ensembles",
     "MIMO": "ensembles",
     "History": "history",
+    "losses": "losses",
     "Callback": "callbacks",
     "CheckpointError": "checkpoints",
     "Plateau": "schedules",
@@ -56,7 +57,8 @@ __all__ = [*sorted(_HOMES), "__version__"]
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    module = importlib.import_module(f"{__name__}.{_HOMES[name]}")
+    return module if name == "losses" else getattr(module, name)
 
 
 def __dir__() -> list[str]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import torch
 from torch import Tensor, nn
 
-from batchensemble.batches import ArrayBatches, Batches
+from batchensemble.batches import NO_OWN_TARGETS, ArrayBatches, Batches
 from batchensemble.ensembles import Ensemble
+from batchensemble.losses import ClassLoss, Custom, EnsembleLoss
 from batchensemble.modes import evaluating
+from batchensemble.targets import Targets, parted
 
 if TYPE_CHECKING:
     from batchensemble.objective import Objective
@@ -32,14 +35,20 @@ def check_ensemble(model: Any) -> None:
         )
 
 
-def check_batch(model: Ensemble, objective: Objective, inputs: Tensor, targets: Tensor) -> None:
+def check_batch(model: Ensemble, objective: Objective, inputs: Tensor, targets: Targets) -> None:
     """Try one batch without training.
 
     Raises:
         ValueError: the network does not take the inputs, or the loss not the outputs.
     """
     outputs = check_inputs_fit(model, inputs, per_member=objective.own_examples)
+    targets, _ = parted(targets)
     try:
+        if objective.arrange is None or targets.dim() > 1:
+            own = objective.own_examples
+            check_targets_fit(
+                objective.loss, outputs.shape, targets[:, 0] if own else targets, drawn=own
+            )
         with evaluating(model), torch.no_grad():
             losses = objective.by_member(objective.losses(inputs, targets))
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
@@ -86,34 +95,49 @@ def check_inputs_fit(model: Ensemble, inputs: Tensor, *, per_member: bool = Fals
         ) from error
 
 
-def check_classes(model: Ensemble, batches: Batches | None) -> None:
-    """Raise ``ValueError`` where a class number is beyond the network's outputs."""
-    if not isinstance(batches, ArrayBatches):
-        return
-    classes = check_inputs_fit(model, batches.inputs[:1]).shape[-1]
-    if classes < 2:
-        raise ValueError(
-            f"the cross-entropy takes one output for each class, at least 2, the network has "
-            f"{classes}; give the last layer as many outputs as there are classes"
-        )
-    highest = int(batches.targets.max())
-    if highest >= classes:
-        raise ValueError(
-            f"y must hold class numbers from 0 to {classes - 1}, since the network has {classes} "
-            f"outputs, got {highest}; give the last layer {highest + 1} outputs"
-        )
+def check_targets_fit(
+    loss: EnsembleLoss, outputs_shape: Sequence[int], targets: Tensor, *, drawn: bool
+) -> None:
+    """Raise ``ValueError`` where targets do not go with outputs or with how examples are drawn.
+
+    Args:
+        loss: that takes them.
+        outputs_shape: ``[batch, members, ...]``.
+        targets: of any examples.
+        drawn: whether each member sees examples of its own.
+    """
+    if isinstance(loss, Custom):
+        return  # it may take anything, and check_batch tries it
+    loss.check(outputs_shape, targets)
+    if drawn and loss.one_a_member(outputs_shape, targets):
+        raise ValueError(NO_OWN_TARGETS)
 
 
-def check_held_out(model: Ensemble, batches: Batches) -> None:
+def check_data(model: Ensemble, loss: EnsembleLoss, batches: Batches) -> None:
+    """Raise ``ValueError`` where targets in memory do not go with the network's outputs."""
+    if isinstance(batches, ArrayBatches) and not isinstance(loss, Custom):
+        shape = check_inputs_fit(model, batches.inputs[:1]).shape
+        check_targets_fit(loss, shape, batches.targets, drawn=batches.draw is not None)
+
+
+def check_held_out(model: Ensemble, loss: EnsembleLoss, batches: Batches) -> None:
     """Raise ``ValueError`` where held-out arrays cannot be scored after an epoch."""
     if not isinstance(batches, ArrayBatches):
         return
-    if batches.targets.dim() != 1:
+    shape = check_inputs_fit(model, batches.inputs[:1]).shape
+    if isinstance(loss, Custom):
+        return
+    targets = batches.targets
+    other_axes = isinstance(loss, ClassLoss) and targets.dim() != max(1, len(shape) - 2)
+    if not other_axes:
+        loss.check(shape, targets)
+    if other_axes or loss.one_a_member(shape, targets):
+        further = shape[3:] if isinstance(loss, ClassLoss) else ["..."]
+        entry = ", ".join(["examples", *map(str, further)])
         raise ValueError(
-            "y of the validation data must have the shape [examples], since the members are "
-            f"scored together, got {list(batches.targets.shape)}"
+            f"y of the validation data must have the shape [{entry}], since the members are "
+            f"scored together, got {list(targets.shape)}"
         )
-    check_inputs_fit(model, batches.inputs[:1])
 
 
 def place_of(model: nn.Module) -> Place:

@@ -17,8 +17,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from batchensemble.randomness import DataStream
+from batchensemble.targets import Targets, Weighted, check_weights, class_numbers
 
-Pair = tuple[Tensor, Tensor]
+Pair = tuple[Tensor, Targets]
+Read = Callable[[Tensor, torch.dtype], Tensor]  # as EnsembleLoss.read
 Draw = Callable[[Tensor], Tensor]
 Arrange = Callable[..., Tensor]  # arrange(targets, per_member=...), as Ensemble.target_rows
 
@@ -38,13 +40,16 @@ class ArrayBatches:
 
     Args:
         inputs: ``[examples, ...]``.
-        targets: ``[examples]`` or ``[examples, members]``.
+        targets: ``[examples, ...]``.
         batch_size: examples a batch; the last batch may be smaller.
         shuffle: a new order each time the batches are gone through, from torch's global generator.
         draw: maps the examples of each batch, ``[steps, batch]``, to those that each member sees,
             ``[steps, members, rows]``; the inputs are then ``[rows, members, ...]``.
-        arrange: puts the targets of all batches of a block into the order of the ensemble's rows.
+        arrange: puts the targets of all batches of a block into the order of the ensemble's rows,
+            where there is one an example; targets of more axes stay as they are.
         stream: the random state that orders are drawn from; by default torch's global one.
+        weights: how much each example counts, ``[examples]``; batches then hold
+            :class:`Weighted`.
     """
 
     def __init__(
@@ -57,8 +62,9 @@ class ArrayBatches:
         draw: Draw | None = None,
         arrange: Arrange | None = None,
         stream: DataStream | None = None,
+        weights: Tensor | None = None,
     ) -> None:
-        self.inputs, self.targets = inputs, targets
+        self.inputs, self.targets, self.weights = inputs, targets, weights
         self.batch_size = batch_size
         self.shuffle, self.draw, self.arrange = shuffle, draw, arrange
         self.stream = stream or DataStream(None)
@@ -92,7 +98,8 @@ class ArrayBatches:
     def describe(self) -> str:
         """Return what tells these data from others: sizes, and a checksum of some numbers."""
         sums = []
-        for values in (self.inputs, self.targets):
+        weights = () if self.weights is None else (self.weights,)
+        for values in (self.inputs, self.targets, *weights):
             flat = values.flatten()
             some = flat[:: max(1, len(flat) // SAMPLE)].double().cpu()
             sums.append(hashlib.sha256(some.numpy().tobytes()).hexdigest()[:8])
@@ -109,15 +116,18 @@ class ArrayBatches:
 
     def _gather(self, steps: Tensor) -> Iterator[Pair]:
         index = steps.flatten().to(self.inputs.device)
-        inputs = self.inputs.index_select(0, index)
-        targets = self.targets.index_select(0, index)
-        inputs = inputs.view(*steps.shape, *inputs.shape[1:])
-        targets = targets.view(*steps.shape, *targets.shape[1:])
-        if self.draw is not None:
-            inputs, targets = inputs.transpose(1, 2), targets.transpose(1, 2)
-        if self.arrange is not None:
-            targets = self.arrange(targets, per_member=targets.dim() == 3)
-        return zip(inputs.unbind(0), targets.unbind(0), strict=True)
+        found = []
+        for values in (self.inputs, self.targets, self.weights):
+            if values is not None:
+                drawn = values.index_select(0, index).view(*steps.shape, *values.shape[1:])
+                found.append(drawn if self.draw is None else drawn.transpose(1, 2))
+        inputs, *rest = found
+        if self.arrange is not None and self.targets.dim() == 1:
+            rest = [self.arrange(each, per_member=self.draw is not None) for each in rest]
+        if len(rest) == 1:
+            return zip(inputs.unbind(0), rest[0].unbind(0), strict=True)
+        weighted = map(Weighted, *(each.unbind(0) for each in rest))
+        return zip(inputs.unbind(0), weighted, strict=True)
 
 
 class LoaderBatches:
@@ -131,9 +141,12 @@ class LoaderBatches:
         draw: Draw | None = None,
         arrange: Arrange | None = None,
         stream: DataStream | None = None,
+        weighted: bool = False,
+        any_targets: bool = False,
     ) -> None:
         self.loader, self.device = loader, device
         self.draw, self.arrange = draw, arrange
+        self.weighted, self.any_targets = weighted, any_targets
         self.stream = stream or DataStream(None)
 
     @property
@@ -173,22 +186,28 @@ class LoaderBatches:
         return f"{type(self.loader.dataset).__name__} in {count}"
 
     def _pair(self, batch: Any) -> Pair:
-        if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+        if not is_labelled(batch, self.weighted):
             raise TypeError(
                 f"a data loader must yield pairs (inputs, targets), got {type(batch).__name__}"
             )
-        inputs, targets = (part.to(self.device) for part in batch)
+        inputs, *rest = (part.to(self.device) for part in batch)
+        one_each = rest[0].dim() == 1
         if self.draw is not None:
-            if targets.dim() != 1:
+            if not one_each and not self.any_targets:
                 raise ValueError(NO_OWN_TARGETS)
             rows = self.draw(torch.arange(len(inputs))).t().to(self.device)
-            inputs, targets = inputs[rows], targets[rows]
-        if self.arrange is not None:
-            targets = self.arrange(targets, per_member=targets.dim() == 2)
-        return inputs, targets
+            inputs, rest = inputs[rows], [each[rows] for each in rest]
+        if self.arrange is not None and one_each:
+            rest = [self.arrange(each, per_member=self.draw is not None) for each in rest]
+        return inputs, rest[0] if len(rest) == 1 else Weighted(*rest)
 
 
 Batches = ArrayBatches | LoaderBatches
+
+
+def is_labelled(data: Any, weighted: bool) -> bool:
+    """Return whether this is a pair of inputs and targets, or such a pair with weights."""
+    return isinstance(data, (tuple, list)) and len(data) in ((2, 3) if weighted else (2,))
 
 
 def make_batches(
@@ -201,6 +220,8 @@ def make_batches(
     draw: Draw | None = None,
     arrange: Arrange | None = None,
     stream: DataStream | None = None,
+    read: Read | None = None,
+    weighted: bool = False,
 ) -> Batches:
     """Return the batches of ``data``.
 
@@ -213,33 +234,51 @@ def make_batches(
         draw: see :class:`ArrayBatches`.
         arrange: see :class:`ArrayBatches`.
         stream: see :class:`ArrayBatches`.
+        read: what makes targets of arrays into those that a loss takes; by default they are class
+            numbers.
+        weighted: whether a third part may say how much each example counts.
 
     Raises:
         TypeError: ``data`` is none of these, or arrays hold something else than numbers.
         ValueError: no examples, lengths that differ, or features that are not finite.
     """
-    if isinstance(data, DataLoader):
-        return LoaderBatches(data, device, draw=draw, arrange=arrange, stream=stream)
-    if isinstance(data, Dataset):
-        loader: DataLoader[Any] = DataLoader(data, batch_size, shuffle=shuffle)
-        return LoaderBatches(loader, device, draw=draw, arrange=arrange, stream=stream)
-    if not isinstance(data, (tuple, list)) or len(data) != 2:
+    if isinstance(data, (DataLoader, Dataset)):
+        return LoaderBatches(
+            data if isinstance(data, DataLoader) else DataLoader(data, batch_size, shuffle=shuffle),
+            device,
+            draw=draw,
+            arrange=arrange,
+            stream=stream,
+            weighted=weighted,
+            any_targets=read is not None,
+        )
+    if not is_labelled(data, weighted):
         raise TypeError(
             "data must be a pair (X, y), a torch Dataset or a DataLoader, got "
             f"{type(data).__name__}"
         )
-    inputs, targets = check_inputs(data[0], dtype), check_targets(data[1])
+    inputs = check_inputs(data[0], dtype)
+    targets = check_targets(data[1]) if read is None else read(_as_tensor("y", data[1]), dtype)
     if len(inputs) != len(targets):
         raise ValueError(
             f"X and y must have the same length, got {len(inputs)} and {len(targets)} examples"
         )
     if len(inputs) == 0:
         raise ValueError("data must hold at least one example, got none")
-    if draw is not None and targets.dim() != 1:
+    if draw is not None and targets.dim() != 1 and read is None:
         raise ValueError(NO_OWN_TARGETS)
-    inputs, targets = inputs.to(device), targets.to(device)
+    weights = None
+    if len(data) == 3:
+        weights = check_weights(_as_tensor("weights", data[2]), len(inputs)).to(device, dtype)
     return ArrayBatches(
-        inputs, targets, batch_size, shuffle=shuffle, draw=draw, arrange=arrange, stream=stream
+        inputs.to(device),
+        targets.to(device),
+        batch_size,
+        shuffle=shuffle,
+        draw=draw,
+        arrange=arrange,
+        stream=stream,
+        weights=weights,
     )
 
 
@@ -277,19 +316,12 @@ def check_targets(y: Any) -> Tensor:
         TypeError: they are not whole numbers.
         ValueError: one is below 0, or they have more than two axes.
     """
-    targets = _as_tensor("y", y)
-    if targets.is_floating_point() or targets.is_complex():
-        raise TypeError(
-            f"y must hold class numbers (0, 1, 2, ...), got {targets.dtype}; "
-            "convert with y.astype(int) if these are classes"
-        )
-    if targets.dim() not in (1, 2):
+    targets = class_numbers(_as_tensor("y", y))
+    if targets.dim() > 2:
         raise ValueError(
             f"y must have the shape [examples] or [examples, members], got {list(targets.shape)}"
         )
-    if targets.numel() and targets.min() < 0:
-        raise ValueError(f"y must hold class numbers from 0 on, got {targets.min().item()}")
-    return targets.long()
+    return targets
 
 
 def _as_tensor(name: str, values: Any) -> Tensor:

@@ -16,6 +16,7 @@ from batchensemble.ensembles import Ensemble
 from batchensemble.history import History
 from batchensemble.losses import cross_entropy
 from batchensemble.modes import evaluating
+from batchensemble.targets import parted
 
 TIMED_REPETITIONS = 15
 
@@ -81,7 +82,7 @@ def multiply_adds(model: Ensemble, inputs: Tensor, targets: Tensor) -> tuple[flo
     """
     draw = model.draw if model.own_examples else None
     batches = ArrayBatches(inputs, targets, len(inputs), draw=draw)
-    [(rows, row_targets)] = batches
+    [(rows, row_targets)] = ((inputs, parted(found)[0]) for inputs, found in batches)
     with evaluating(model):  # the products are the same, and the statistics of batch norm stay
         with FlopCounterMode(display=False) as training:
             losses = cross_entropy(model(rows, per_member=model.own_examples), row_targets)

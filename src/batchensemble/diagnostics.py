@@ -16,6 +16,7 @@ from batchensemble.ensembles import Ensemble
 from batchensemble.layers import RankOne
 from batchensemble.losses import cross_entropy
 from batchensemble.modes import evaluating
+from batchensemble.targets import parted
 
 if TYPE_CHECKING:
     from batchensemble.run import Run
@@ -39,14 +40,20 @@ def diagnose(model: Ensemble, inputs: Tensor, targets: Tensor) -> dict[str, Any]
         ``disagreement``: the mean total variation distance of two members' probabilities, 0 to 1;
         ``fast_weight_spread``: the standard deviation of the fast weights over the members, over
         their size, ``None`` without fast weights; ``member_nll``, nats; ``mean_logits_nll``: of the
-        mean of their logits, nats. Empty for other outputs.
+        mean of their logits, nats. Empty for other outputs and targets; examples whose target is no
+        class are left out.
     """
     inputs, targets = inputs[:EXAMPLES], targets[:EXAMPLES]
     with evaluating(model), torch.no_grad(), torch.random.fork_rng([]):
         outputs = model(inputs)
-        if outputs.dim() != 3 or targets.dim() != 1 or targets.is_floating_point():
+        if not isinstance(outputs, Tensor) or outputs.dim() != 3:
             return {}
-        outputs = outputs.double()
+        if targets.dim() != 1 or targets.is_floating_point():
+            return {}
+        classes = (targets >= 0) & (targets < outputs.shape[2])
+        if not classes.any():
+            return {}
+        outputs, targets = outputs[classes].double(), targets[classes].long()
         probs, members = outputs.softmax(-1), outputs.shape[1]
         gaps = (probs.unsqueeze(1) - probs.unsqueeze(2)).abs().sum(-1) / 2
         return {
@@ -84,6 +91,9 @@ class Watching(Callback):
 
     def on_epoch(self, run: Run) -> None:
         """Write down what the members are like, and warn."""
+        if not run.objective.loss.logits:  # the limits are nats of classes
+            run.history.diagnostics.append({})
+            return
         inputs, targets = self._examples(run)
         found = {} if inputs is None else diagnose(run.scored, inputs, targets)
         run.history.diagnostics.append(found)
@@ -96,12 +106,13 @@ class Watching(Callback):
         """Return examples that all members can see, and their targets."""
         if self.batches is not None:
             with torch.random.fork_rng([]):
-                return next(iter(self.batches), (None, None))
+                inputs, targets = next(iter(self.batches), (None, None))
+            return inputs, None if targets is None else parted(targets)[0]
         if isinstance(run.batches, ArrayBatches):
             return run.batches.inputs[:EXAMPLES], run.batches.targets[:EXAMPLES]
-        inputs, targets = run.last_inputs, run.last_targets
-        if inputs is None or targets is None:
+        if run.last_inputs is None or run.last_targets is None:
             return None, None
+        inputs, targets = run.last_inputs, parted(run.last_targets)[0]
         if run.objective.arrange is not None:
             targets = run.objective.by_member(targets)
         if run.objective.own_examples:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,18 +11,18 @@ from batchensemble.batches import Batches
 from batchensemble.callbacks import Callback
 from batchensemble.checks import one_of, whole_number
 from batchensemble.ensembles import Ensemble
-from batchensemble.losses import ensemble_nll
+from batchensemble.losses import EnsembleLoss
 from batchensemble.metrics import score
 from batchensemble.modes import evaluating
 from batchensemble.prediction import Prediction
 from batchensemble.schedules import Plateau
+from batchensemble.targets import parted
 
 if TYPE_CHECKING:
     from batchensemble.run import Run
 
 # Scores that say which weights are best, and whether more is better.
 SCORES = {"nll": False, "brier": False, "ece": False, "accuracy": True}
-EnsembleLoss = Callable[[Tensor, Tensor], Tensor]
 
 
 class Evaluating(Callback):
@@ -36,7 +35,10 @@ class Evaluating(Callback):
         patience: evaluations without a better score after which the training ends; the best weights
             then come back. ``None`` trains to the end and leaves the last ones.
         plateau: lets the learning rate fall where the score stops getting better.
-        loss: of the ensemble on each example.
+        loss: whose ``of_ensemble`` scores the examples, under the name of ``"nll"``.
+
+    Raises:
+        ValueError: an unknown score, or one that the loss does not go with.
     """
 
     def __init__(
@@ -47,11 +49,16 @@ class Evaluating(Callback):
         stop_on: str = "nll",
         patience: int | None = None,
         plateau: Plateau | None = None,
-        loss: EnsembleLoss = ensemble_nll,
+        loss: EnsembleLoss,
     ) -> None:
         self.batches, self.loss, self.plateau = batches, loss, plateau
         self.every = every if every is None else whole_number("evaluate_every", every)
         self.stop_on = one_of("stop_on", stop_on, SCORES)
+        if stop_on != "nll" and not loss.logits:
+            raise ValueError(
+                f"stop_on={stop_on!r} is a score of class probabilities, which {loss} does not "
+                "have; leave it out to go by the held-out loss"
+            )
         self.patience = patience if patience is None else whole_number("patience", patience)
         self.best: float | None = None
         self.best_step = self.waiting = self.since_fall = 0
@@ -98,17 +105,20 @@ class Evaluating(Callback):
         run.tell("on_evaluation")
 
     def scores(self, model: Ensemble) -> dict[str, float]:
-        """Return the ensemble's ``nll``, and the score to stop on."""
-        losses, outputs, targets = [], [], []
+        """Return the ensemble's loss as ``nll``, and the score to stop on."""
+        losses, counts, outputs, targets = [], [], [], []
         # A data loader draws a seed of its own, which must not change the training.
         with evaluating(model), torch.no_grad(), torch.random.fork_rng([]):
             for inputs, target in self.batches:
+                target, weights = parted(target)
                 output = model(inputs)
-                losses.append(self.loss(output, target))
+                losses.append(self.loss.of_ensemble(output, target))
+                counts.append(how_much(self.loss.counts(target), weights))
                 if self.stop_on != "nll":
-                    outputs.append(output.double().softmax(-1).cpu())
-                    targets.append(target.cpu())
-        found = {"nll": torch.cat(losses).mean().item()}
+                    probs, labels = class_by_class(self.loss, output, target)
+                    outputs.append(probs.cpu())
+                    targets.append(labels.cpu())
+        found = {"nll": weighted_mean(losses, counts)}
         if self.stop_on != "nll":
             prediction = Prediction(torch.cat(outputs).numpy())
             found[self.stop_on] = score(prediction, torch.cat(targets).numpy())[self.stop_on]
@@ -133,3 +143,32 @@ class Evaluating(Callback):
                 for name, value in state.items()
                 if name.startswith(start)
             }
+
+
+def how_much(counts: Tensor | None, weights: Tensor | None) -> Tensor | None:
+    """Return how much each example counts, ``None`` where all count the same."""
+    if counts is None or weights is None:
+        return weights if counts is None else counts
+    return counts * weights
+
+
+def weighted_mean(losses: list[Tensor], counts: list[Tensor | None]) -> float:
+    """Return the mean of the losses of all batches, 0 where none counts."""
+    whole = torch.cat(losses)
+    if any(each is None for each in counts):
+        return whole.mean().item()
+    weights = torch.cat([each for each in counts if each is not None]).to(whole)
+    return ((whole * weights).sum() / weights.sum().clamp(min=torch.finfo(whole.dtype).tiny)).item()
+
+
+def class_by_class(loss: EnsembleLoss, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Return each entry's probabilities, ``[entries, members, classes]``, and class.
+
+    Entries are examples, or their tokens or pixels; what the loss ignores is left out.
+    """
+    probs = outputs.movedim((1, 2), (-2, -1)).flatten(0, -3).double().softmax(-1)
+    targets = targets.flatten()
+    ignored = getattr(loss, "ignore_index", None)
+    if ignored is None:
+        return probs, targets
+    return probs[targets != ignored], targets[targets != ignored]

@@ -21,8 +21,8 @@ class History:
             ``loss_on="mean_logits"``.
         last_batch_losses: the loss of the last batch alone, as the notebook prints it.
         validation_nll: held-out negative log-likelihood of the ensemble at the end of the epoch,
-            nats; for other losses than the cross-entropy, that of the ensemble's mean. Empty
-            without validation data.
+            nats; for other losses what they call the ensemble's loss (``of_ensemble``): the NLL of
+            the members' mixture, or the loss of their mean. Empty without validation data.
         evaluations: each scoring of the held-out data: ``step``, ``epoch``, ``nll`` and what else
             was asked for.
         diagnostics: what the members were like at the end of the epoch, see

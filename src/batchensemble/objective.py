@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +12,8 @@ from torch import Tensor
 from batchensemble.batches import Arrange
 from batchensemble.clipping import MemberClipping
 from batchensemble.ensembles import Ensemble
-from batchensemble.losses import Loss, LossOn, make_loss
+from batchensemble.losses import CrossEntropy, EnsembleLoss, Loss, LossOn, as_loss, make_loss
+from batchensemble.targets import Targets, parted
 
 Losses = Callable[[Tensor, Tensor], Tensor]
 
@@ -30,6 +31,7 @@ class Objective:
         examples_a_row: more than 1 where the members share a batch out among them.
         clipping: limits the gradients of each member.
         scaler: of losses in half precision.
+        loss: whose these losses are; it says how much each example counts.
     """
 
     losses: Losses
@@ -40,18 +42,20 @@ class Objective:
     examples_a_row: int = 1
     clipping: MemberClipping | None = None
     scaler: torch.amp.GradScaler | None = None
+    loss: EnsembleLoss = field(default_factory=CrossEntropy)
 
     def parts(self, batch: int) -> int:
         """Return how many parts a batch goes through the network in."""
         return 1 if self.micro_batch is None else -(-batch // self.micro_batch)
 
-    def backward(self, inputs: Tensor, targets: Tensor) -> Tensor:
+    def backward(self, inputs: Tensor, targets: Targets) -> Tensor:
         """Add the gradients of the mean over the batch, summed over the members, and clip them.
 
-        So each member gets the gradient that it would get alone.
+        So each member gets the gradient that it would get alone. Where examples do not count the
+        same, the mean is the weighted one: over the sum of the batch's weights.
 
         Returns:
-            The losses, as :attr:`losses` gives them.
+            The losses, as :attr:`losses` gives them, times their weights over the mean weight.
         """
         if self.clipping is None:
             return self._backward(inputs, targets)
@@ -66,19 +70,49 @@ class Objective:
         self.clipping(again)
         return found
 
-    def _backward(self, inputs: Tensor, targets: Tensor, factors: Tensor | None = None) -> Tensor:
-        parts = [(inputs, targets)]
-        if self.micro_batch is not None:
-            size = self.micro_batch
-            parts = list(zip(inputs.split(size), targets.split(size), strict=True))
+    def shares(self, targets: Tensor, weights: Tensor | None) -> Tensor | None:
+        """Return how much each example counts over the mean, ``[batch, 1 or members]``.
+
+        Args:
+            targets: as the batches give them.
+            weights: of the examples, in the same order.
+
+        Returns:
+            ``None`` where all count the same; 0 for a batch in which none counts.
+        """
+        found = self.loss.weights(targets, own=self.own_examples)
+        if weights is not None:
+            if self.arrange is not None and targets.dim() == 1:
+                weights = self.by_member(weights)
+            found = weights if found is None else found * weights
+        if found is None:
+            return None
+        found = found.unsqueeze(1) if found.dim() == 1 else found
+        mean = found.mean(0)
+        return found / torch.where(mean > 0, mean, 1)
+
+    def _backward(self, inputs: Tensor, targets: Targets, factors: Tensor | None = None) -> Tensor:
+        targets, weights = parted(targets)
+        shares = self.shares(targets, weights)
+        size = self.micro_batch
+        if size is None:
+            parts = [(inputs, targets, shares)]
+        else:
+            of_each = [None] * self.parts(len(inputs)) if shares is None else shares.split(size)
+            parts = list(zip(inputs.split(size), targets.split(size), of_each, strict=True))
         found = []
-        for x, y in parts:
+        for x, y, share in parts:
             losses = self.losses(x, y)
             gradient = torch.full_like(losses, 1 / len(inputs))
+            if share is not None:
+                self.by_member(gradient).mul_(share.to(gradient))
             if factors is not None:
                 self.by_member(gradient).mul_(factors.to(gradient))
             losses.backward(gradient if self.scaler is None else self.scaler.scale(gradient))
-            found.append(losses.detach())
+            losses = losses.detach()
+            if share is not None:
+                self.by_member(losses).mul_(share.to(losses))
+            found.append(losses)
         return found[0] if len(found) == 1 else torch.cat(found)
 
 
@@ -89,7 +123,7 @@ def make_objective(
 
     Args:
         model: any ensemble.
-        loss: a name or a function, see :func:`batchensemble.fit`.
+        loss: a name, a loss or a function, see :func:`batchensemble.fit`.
         loss_on: ``"members"`` or ``"mean_logits"``.
         own: whether each member sees examples of its own.
         micro_batch: examples that go through the network at a time.
@@ -97,20 +131,26 @@ def make_objective(
     Raises:
         ValueError: an unknown name.
     """
+    loss = as_loss(loss)
     function = make_loss(loss, loss_on)
-    if loss == "cross_entropy" and loss_on == "members":
-
-        def of_rows(inputs: Tensor, targets: Tensor) -> Tensor:
-            rows = model.rows(inputs, per_member=own)
-            return F.cross_entropy(rows, targets, reduction="none")
-
-        objective = Objective(of_rows, model.by_member, model.target_rows, own)
-        return objective if micro_batch is None else _in_parts(objective, micro_batch)
 
     def of_members(inputs: Tensor, targets: Tensor) -> Tensor:
         return function(model(inputs, per_member=own), targets)
 
-    return Objective(of_members, lambda losses: losses, None, own, micro_batch)
+    if loss == CrossEntropy() and loss_on == "members":
+
+        def of_rows(inputs: Tensor, targets: Tensor) -> Tensor:
+            if targets.dim() > 1:  # a class for each token, pixel or member
+                return of_members(inputs, targets)
+            rows = model.rows(inputs, per_member=own)
+            return F.cross_entropy(rows, targets, reduction="none")
+
+        def by_member(values: Tensor) -> Tensor:
+            return model.by_member(values) if values.dim() == 1 else values
+
+        objective = Objective(of_rows, by_member, model.target_rows, own, loss=loss)
+        return objective if micro_batch is None else _in_parts(objective, micro_batch)
+    return Objective(of_members, lambda losses: losses, None, own, micro_batch, loss=loss)
 
 
 def _in_parts(whole: Objective, micro_batch: int) -> Objective:
@@ -119,7 +159,8 @@ def _in_parts(whole: Objective, micro_batch: int) -> Objective:
     assert arrange is not None
 
     def losses(inputs: Tensor, targets: Tensor) -> Tensor:
-        targets = arrange(targets, per_member=targets.dim() == 2)
+        if targets.dim() == 1 + whole.own_examples:
+            targets = arrange(targets, per_member=whole.own_examples)
         return whole.by_member(whole.losses(inputs, targets))
 
     return replace(

@@ -19,6 +19,7 @@ from batchensemble.batches import PREDICTION_BATCH, make_batches
 from batchensemble.checks import whole_number
 from batchensemble.ensembles import Ensemble
 from batchensemble.modes import evaluating
+from batchensemble.targets import parted
 
 Members = Float[np.ndarray, "examples members classes"]
 Probabilities = Float[np.ndarray, "examples classes"]
@@ -129,7 +130,7 @@ def predict_pairs(model: Ensemble, data: Any) -> tuple[Prediction, Int[np.ndarra
 
     def inputs_only() -> Iterable[Tensor]:
         for inputs, targets in batches:
-            labels.append(targets.cpu())
+            labels.append(parted(targets)[0].cpu())
             yield inputs
 
     prediction = _prediction(model, inputs_only())

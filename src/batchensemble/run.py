@@ -18,6 +18,7 @@ from batchensemble.objective import Objective
 from batchensemble.optimisation import Updater
 from batchensemble.progress import TrainingBar
 from batchensemble.randomness import DataStream, set_random_states
+from batchensemble.targets import Targets
 
 # Reading a loss makes the processor wait for an accelerator, so that is done now and then there.
 CHECK_EVERY = 16
@@ -67,10 +68,10 @@ class Run:
         self.epoch = self.step = self.step_of_epoch = 0
         self.epoch_losses: list[Tensor] = []
         self.last_inputs: Tensor | None = None
-        self.last_targets: Tensor | None = None
+        self.last_targets: Targets | None = None
         self.seconds = 0.0
         self.bar: TrainingBar | None = None
-        self.admit: Callable[[Tensor, Tensor], None] | None = None
+        self.admit: Callable[[Tensor, Targets], None] | None = None
         self.restored_random: tuple[dict[str, Tensor], dict[str, Any]] | None = None
         self._hooks: dict[str, list[Callable[[Run], None]]] = {
             name: [
@@ -133,7 +134,7 @@ class Run:
         if now and not math.isfinite(losses.sum().item()):
             self._diverged(losses, inputs)
 
-    def step_done(self, losses: Tensor, inputs: Tensor, targets: Tensor) -> None:
+    def step_done(self, losses: Tensor, inputs: Tensor, targets: Targets) -> None:
         """Count a step, and tell."""
         self.epoch_losses.append(self.objective.by_member(losses))
         self.last_inputs, self.last_targets = inputs, targets

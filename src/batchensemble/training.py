@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from batchensemble.admission import (
     check_batch,
-    check_classes,
+    check_data,
     check_ensemble,
     check_held_out,
     place_of,
@@ -31,7 +31,7 @@ from batchensemble.ensembles import Ensemble
 from batchensemble.held_out import Evaluating
 from batchensemble.history import History
 from batchensemble.keeping import Keeping
-from batchensemble.losses import Loss, LossOn
+from batchensemble.losses import Loss, LossOn, as_loss, with_balance
 from batchensemble.modes import modes_kept
 from batchensemble.objective import Objective, make_objective
 from batchensemble.optimisation import OptimizerFactory, SchedulerFactory, optimiser
@@ -42,6 +42,7 @@ from batchensemble.rules import Selectors
 from batchensemble.run import Run
 from batchensemble.sampling import Sampling, make_draw
 from batchensemble.schedules import Plateau, Schedule, Shape
+from batchensemble.targets import Targets
 
 
 def train(run: Run) -> None:
@@ -71,6 +72,9 @@ def fit(
     lr: float = 1e-3,
     loss: str | Loss = "cross_entropy",
     loss_on: LossOn = "members",
+    class_weight: Any = None,
+    label_smoothing: float = 0.0,
+    ignore_index: int | None = None,
     optimizer: str | Optimizer | OptimizerFactory = "adam",
     weight_decay: float = 0.0,
     fast_lr_multiplier: float = 1.0,
@@ -104,16 +108,25 @@ def fit(
 
     Args:
         model: any ensemble.
-        data: a pair ``(X, y)`` of arrays or tensors, with targets ``[examples]`` or
-            ``[examples, members]``; or a ``Dataset`` or ``DataLoader`` of such pairs.
+        data: a pair ``(X, y)`` of arrays or tensors, with targets as the loss takes them,
+            ``[examples, ...]`` or ``[examples, members, ...]``; or a ``Dataset`` or ``DataLoader``
+            of such pairs. A third part ``w``, ``[examples]``, says how much each example counts:
+            the mean of a batch is then over the sum of its weights.
         validation: held-out data in the same forms, scored after each epoch.
         epochs: times the data are gone through.
         batch_size: examples a step; a ``DataLoader`` has its own.
         lr: the highest learning rate.
-        loss: ``"cross_entropy"``, or a function from ``[batch, members, ...]`` and targets to
-            ``[batch, members]``.
+        loss: ``"cross_entropy"``, ``"binary_cross_entropy"``, ``"mse"``, ``"huber"``,
+            ``"gaussian_nll"``, ``"quantile"``, ``"ordinal"``; one with other settings, such as
+            ``batchensemble.losses.Huber(delta=2.0)``; or a function from ``[batch, members, ...]``
+            and targets to ``[batch, members]``. See :mod:`batchensemble.losses`.
         loss_on: ``"members"``, or ``"mean_logits"`` as in the notebook, whose members are then
             free to be wrong one by one; all members then see the same examples.
+        class_weight: how much each class counts: a list, a mapping from some classes to theirs, or
+            ``"balanced"``, which counts the classes of arrays. Of the cross-entropy, as the next
+            two; held-out data are scored without.
+        label_smoothing: share of the target that is spread over all classes.
+        ignore_index: the number in ``y`` that stands where there is no class.
         optimizer: ``"adam"``, ``"adamw"``, ``"sgd"`` (momentum 0.9), an optimiser of torch, or a
             function that makes one from the list of parameters; the last two see to their learning
             rate themselves, and ``lr``, ``schedule`` and ``cooldown`` are not used.
@@ -147,7 +160,8 @@ def fit(
             ``history.compilation`` tells what it gained. Compiling takes seconds to minutes.
         evaluate_every: steps between two scorings of the held-out data; by default an epoch's.
         stop_on: the held-out score that says which weights are best: the ensemble's ``"nll"``,
-            ``"accuracy"``, ``"brier"`` or ``"ece"``.
+            ``"accuracy"``, ``"brier"`` or ``"ece"``. ``"nll"`` is the loss's own score of the
+            ensemble where it is not of classes.
         patience: scorings without a better score after which the training ends; the best weights
             come back then, and at the regular end too.
         checkpoints: a folder for checkpoints; SIGTERM and Ctrl-C then let the step end, write one,
@@ -190,15 +204,10 @@ def fit(
     place = place_of(model)
     device = place["device"]
     draw = make_draw(model, batches, loss_on)
-    objective = make_objective(model, loss, loss_on, own=draw is not None, micro_batch=micro_batch)
-    scaler = loss_scaler(precision, device)
-    objective = replace(
-        objective,
-        losses=in_precision(objective.losses, precision, device),
-        examples_a_row=model.members if batches == "split" and draw is not None else 1,
-        clipping=None if clip is None else MemberClipping(model.network, model.members, clip),
-        scaler=scaler,
+    chosen = as_loss(
+        loss, class_weight=class_weight, label_smoothing=label_smoothing, ignore_index=ignore_index
     )
+    scaler = loss_scaler(precision, device)
     groups = model.parameter_groups(
         lr=lr, weight_decay=weight_decay, fast_lr_multiplier=fast_lr_multiplier
     )
@@ -213,17 +222,30 @@ def fit(
             batch_size,
             shuffle=shuffle,
             draw=draw,
-            arrange=objective.arrange,
             stream=stream,
+            read=chosen.read,
+            weighted=True,
             **place,
+        )
+        chosen = with_balance(chosen, getattr(training, "targets", None))
+        objective = make_objective(
+            model, chosen, loss_on, own=draw is not None, micro_batch=micro_batch
+        )
+        training.arrange = objective.arrange
+        objective = replace(
+            objective,
+            losses=in_precision(objective.losses, precision, device),
+            examples_a_row=model.members if batches == "split" and draw is not None else 1,
+            clipping=None if clip is None else MemberClipping(model.network, model.members, clip),
+            scaler=scaler,
         )
         held_out = None
         if validation is not None:
-            held_out = make_batches(validation, PREDICTION_BATCH, **place)
-            check_held_out(model, held_out)
-        if loss == "cross_entropy":
-            check_classes(model, training)
-            check_classes(model, held_out)
+            held_out = make_batches(
+                validation, PREDICTION_BATCH, read=chosen.read, weighted=True, **place
+            )
+            check_held_out(model, chosen, held_out)
+        check_data(model, chosen, training)
         scheduler = schedule if callable(schedule) else None
         plateau = schedule if isinstance(schedule, Plateau) else None
         rates = Schedule(
@@ -248,6 +270,7 @@ def fit(
                     stop_on=stop_on,
                     patience=patience,
                     plateau=plateau,
+                    loss=chosen,
                 )
             )
         elif plateau or patience or evaluate_every:
@@ -272,7 +295,7 @@ def fit(
     return history
 
 
-def _admit(model: Ensemble, objective: Objective, inputs: Tensor, targets: Tensor) -> None:
+def _admit(model: Ensemble, objective: Objective, inputs: Tensor, targets: Targets) -> None:
     """Try the first batch before anything is trained."""
     check_batch(model, objective, inputs, targets)
     warn_if_members_differ(model, inputs[:, 0] if objective.own_examples else inputs)

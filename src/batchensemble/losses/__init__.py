@@ -1,0 +1,49 @@
+"""Losses of every member on every example: ``[batch, members, ...]`` to ``[batch, members]``.
+
+``fit`` averages a loss over the examples and sums it over the members, so that each member gets
+the gradient that it would get alone.
+
+>>> import batchensemble as be
+>>> be.losses.Huber(delta=2.0)
+Huber(delta=2.0)
+"""
+
+from batchensemble.losses.base import Custom, EnsembleLoss
+from batchensemble.losses.choosing import LOSSES, Loss, LossOn, as_loss, make_loss, with_balance
+from batchensemble.losses.classes import (
+    ClassLoss,
+    CrossEntropy,
+    Ordinal,
+    cross_entropy,
+    ensemble_nll,
+)
+from batchensemble.losses.numbers import (
+    MSE,
+    BinaryCrossEntropy,
+    GaussianNLL,
+    Huber,
+    NumberLoss,
+    Quantile,
+)
+
+__all__ = [
+    "LOSSES",
+    "MSE",
+    "BinaryCrossEntropy",
+    "ClassLoss",
+    "CrossEntropy",
+    "Custom",
+    "EnsembleLoss",
+    "GaussianNLL",
+    "Huber",
+    "Loss",
+    "LossOn",
+    "NumberLoss",
+    "Ordinal",
+    "Quantile",
+    "as_loss",
+    "cross_entropy",
+    "ensemble_nll",
+    "make_loss",
+    "with_balance",
+]

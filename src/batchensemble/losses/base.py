@@ -1,0 +1,186 @@
+"""What every loss knows: of each member, of the ensemble, and which targets it takes."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from batchensemble.targets import class_numbers, numbers
+
+
+class EnsembleLoss(ABC):
+    """A loss of the members that also says how well they do together.
+
+    Targets are ``[batch, ...]``, or ``[batch, members, ...]`` where each member has its own.
+    """
+
+    logits: ClassVar[bool] = False  # whether the outputs are the logits of classes
+
+    @abstractmethod
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss of each member on each example, ``[batch, members]``.
+
+        It is the mean over the further axes, without what is masked; 0 where all of it is.
+        """
+
+    @abstractmethod
+    def of_ensemble(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss of the members together on each example, ``[batch]``."""
+
+    @abstractmethod
+    def read(self, targets: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return targets of arrays in the type that the loss takes.
+
+        Args:
+            targets: of any type.
+            dtype: of the network.
+
+        Raises:
+            TypeError: they are not what the loss takes.
+            ValueError: their values are not.
+        """
+
+    @abstractmethod
+    def check(self, outputs_shape: Sequence[int], targets: Tensor) -> None:
+        """Raise ``ValueError`` where targets do not go with outputs.
+
+        Args:
+            outputs_shape: ``[batch, members, ...]``.
+            targets: ``[examples, ...]`` or ``[examples, members, ...]``, of any number of examples.
+        """
+
+    def one_a_member(self, outputs_shape: Sequence[int], targets: Tensor) -> bool:
+        """Return whether each member has targets of its own."""
+        return False
+
+    def counts(self, targets: Tensor, *, own: bool = False) -> Tensor | None:
+        """Return how many entries of each example are not masked; ``None``: of all as many.
+
+        Args:
+            targets: ``[batch, ...]``, or with ``own`` ``[batch, members, ...]``.
+            own: whether each member has targets of its own.
+        """
+        return None
+
+    def weights(self, targets: Tensor, *, own: bool = False) -> Tensor | None:
+        """Return how much each example counts in the mean of a batch; ``None``: all the same.
+
+        So the mean of a batch is over all its entries that are not masked, wherever they are.
+        """
+        return self.counts(targets, own=own)
+
+
+@dataclass(frozen=True)
+class Custom(EnsembleLoss):
+    """A function of the user's own.
+
+    Args:
+        function: from outputs ``[batch, members, ...]`` and targets to ``[batch, members]``. Where
+            it has an ``of_ensemble``, that scores held-out data. Otherwise the NLL of the mean
+            probability does, where outputs and targets are those of classes, or the function of
+            the members' mean output.
+    """
+
+    function: Any
+    logits: ClassVar[bool] = True
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return what the function returns."""
+        losses: Tensor = self.function(outputs, targets)
+        return losses
+
+    def of_ensemble(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss of the members together, ``[batch]``."""
+        if hasattr(self.function, "of_ensemble"):
+            of_it: Tensor = self.function.of_ensemble(outputs, targets)
+            return of_it
+        if are_classes(outputs, targets):
+            log_probs = log_mean_exp(full_precision(outputs).log_softmax(-1), 1)
+            return F.nll_loss(log_probs, targets.long(), reduction="none")
+        together: Tensor = self.function(outputs.mean(1, keepdim=True), targets)
+        return together[:, 0]
+
+    def check(self, outputs_shape: Sequence[int], targets: Tensor) -> None:
+        """Take anything; trying the first batch tells more."""
+
+    def read(self, targets: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return whole numbers as int64, others in the network's type."""
+        if targets.is_floating_point():
+            return numbers(targets, dtype)
+        return class_numbers(targets)
+
+
+def are_classes(outputs: Tensor, targets: Tensor) -> bool:
+    """Return whether outputs are logits ``[batch, members, classes]`` of targets ``[batch]``."""
+    if outputs.dim() != 3 or targets.dim() != 1 or targets.is_floating_point():
+        return False
+    return not targets.numel() or 0 <= int(targets.min()) <= int(targets.max()) < outputs.shape[2]
+
+
+def full_precision(values: Tensor) -> Tensor:
+    """Return half precision as float32, in which a loss does not round away."""
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+
+
+def exact(device: torch.device) -> torch.dtype:
+    """Return the type in which weights are added: float64 where the device has it."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+def log_mean_exp(values: Tensor, dim: int) -> Tensor:
+    """Return the logarithm of the mean of exponentials.
+
+    Example:
+        >>> log_mean_exp(torch.tensor([0.0, 0.0]), 0)
+        tensor(0.)
+    """
+    size = torch.tensor(float(values.shape[dim]), dtype=values.dtype, device=values.device)
+    return values.logsumexp(dim) - size.log()
+
+
+def aligned(targets: Tensor, members: int, entry: Sequence[int]) -> Tensor | None:
+    """Return targets as ``[batch, 1 or members, *entry]``; ``None`` where they are not such.
+
+    An axis of one output may be left out, as in ``[batch]`` for outputs ``[batch, members, 1]``.
+
+    Example:
+        >>> aligned(torch.zeros(5), 3, [1]).shape, aligned(torch.zeros(5, 3), 3, [1]).shape
+        (torch.Size([5, 1, 1]), torch.Size([5, 3, 1]))
+    """
+    entry, tail = tuple(entry), tuple(targets.shape[1:])
+    if tail == entry:
+        return targets.unsqueeze(1)
+    if tail == (members, *entry):
+        return targets
+    if entry[:1] == (1,):
+        shorter = aligned(targets, members, entry[1:])
+        return None if shorter is None else shorter.unsqueeze(2)
+    return None
+
+
+def mean_of_entries(losses: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Return the mean over the axes after the second, 0 where nothing counts.
+
+    Args:
+        losses: ``[batch, members, ...]``, times their weights.
+        weights: how much each entry counts, of a shape that expands to it; ``None``: the same.
+    """
+    if weights is None:
+        return losses.flatten(2).mean(2) if losses.dim() > 2 else losses
+    weights = weights.expand_as(losses)
+    if losses.dim() > 2:
+        losses, weights = losses.flatten(2).sum(2), weights.flatten(2).sum(2)
+    return losses / torch.where(weights > 0, weights, 1)
+
+
+def sum_of_entries(values: Tensor, *, own: bool) -> Tensor:
+    """Return the sum over all axes but those of the examples and, with ``own``, of the members."""
+    first = 2 if own else 1
+    values = values.to(exact(values.device))
+    return values.flatten(first).sum(first) if values.dim() > first else values

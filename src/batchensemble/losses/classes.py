@@ -1,0 +1,285 @@
+"""Losses of classes: one class an example, or one an entry of a sequence or an image."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from batchensemble.checks import fraction, whole_number
+from batchensemble.losses.base import (
+    EnsembleLoss,
+    aligned,
+    full_precision,
+    log_mean_exp,
+    mean_of_entries,
+    sum_of_entries,
+)
+from batchensemble.losses.class_weights import (
+    balanced,
+    check_class_weights,
+    of_classes,
+    of_targets,
+)
+from batchensemble.targets import class_numbers
+
+
+def cross_entropy(
+    outputs: Float[Tensor, "batch members classes"],
+    targets: Int[Tensor, "batch"] | Int[Tensor, "batch members"],
+) -> Float[Tensor, "batch members"]:
+    """Return the cross-entropy of each member on each example, in nats.
+
+    Args:
+        outputs: the members' logits.
+        targets: classes; one an example, or one for each member.
+
+    Example:
+        >>> import torch
+        >>> cross_entropy(torch.zeros(1, 2, 4), torch.tensor([3]))
+        tensor([[1.3863, 1.3863]])
+    """
+    batch, members = outputs.shape[:2]
+    if targets.dim() == 2:
+        losses = F.cross_entropy(outputs.flatten(0, 1), targets.flatten(), reduction="none")
+        return losses.view(batch, members)
+    # Members first: that is how the rows lie in memory, so flattening them copies nothing.
+    rows = outputs.transpose(0, 1).flatten(0, 1)
+    losses = F.cross_entropy(rows, targets.repeat(members), reduction="none")
+    return losses.view(members, batch).t()
+
+
+def ensemble_nll(
+    outputs: Float[Tensor, "batch members classes"], targets: Int[Tensor, "batch"]
+) -> Float[Tensor, "batch"]:
+    """Return the negative log of the members' mean probability of the true class, in nats.
+
+    Example:
+        >>> import torch
+        >>> ensemble_nll(torch.zeros(1, 2, 4), torch.tensor([3]))
+        tensor([1.3863])
+    """
+    log_probs = outputs.log_softmax(-1).logsumexp(1) - math.log(outputs.shape[1])
+    return F.nll_loss(log_probs, targets, reduction="none")
+
+
+@dataclass(frozen=True)
+class ClassLoss(EnsembleLoss):
+    """A loss of outputs that say how probable each class is.
+
+    Args:
+        ignore_index: the number in the targets that stands where there is no class.
+    """
+
+    ignore_index: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.ignore_index is not None:
+            whole_number("ignore_index", self.ignore_index, at_least=-(2**62))
+
+    @abstractmethod
+    def log_probs(self, outputs: Tensor) -> Tensor:
+        """Return the log probability of each class, ``[batch, members, classes, ...]``."""
+
+    @abstractmethod
+    def classes(self, outputs: int) -> int:
+        """Return how many classes so many outputs tell apart."""
+
+    def of_ensemble(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the NLL of the members' mean probability, ``[batch]``, nats."""
+        log_probs = log_mean_exp(self.log_probs(full_precision(outputs)), 1).unsqueeze(1)
+        return self._nll(log_probs, self._aligned(outputs.shape, targets))[:, 0]
+
+    def read(self, targets: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return class numbers as int64."""
+        return class_numbers(targets, self.ignore_index)
+
+    def check(self, outputs_shape: Sequence[int], targets: Tensor) -> None:
+        """Raise ``ValueError`` where targets are of another shape, or beyond the classes."""
+        if len(outputs_shape) < 3 or self.classes(outputs_shape[2]) < 2:
+            raise ValueError(self._too_few(outputs_shape))
+        self._aligned(outputs_shape, targets)
+        known = targets if self.ignore_index is None else targets[targets != self.ignore_index]
+        class_numbers(known)
+        outputs, highest = outputs_shape[2], int(known.max()) if known.numel() else 0
+        classes = self.classes(outputs)
+        if highest >= classes:
+            raise ValueError(
+                f"y must hold class numbers from 0 to {classes - 1}, since the network has "
+                f"{outputs} outputs, got {highest}; give the last layer "
+                f"{outputs + highest + 1 - classes} outputs"
+            )
+
+    def one_a_member(self, outputs_shape: Sequence[int], targets: Tensor) -> bool:
+        """Return whether each member has targets of its own."""
+        return targets.dim() == len(outputs_shape) - 1
+
+    def counts(self, targets: Tensor, *, own: bool = False) -> Tensor | None:
+        """Return how many entries of each example have a class."""
+        known = self._known(targets)
+        return None if known is None else sum_of_entries(known, own=own)
+
+    def _known(self, targets: Tensor) -> Tensor | None:
+        return None if self.ignore_index is None else targets != self.ignore_index
+
+    def _nll(self, log_probs: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean NLL over the entries, for targets ``[batch, 1 or members, ...]``."""
+        known = self._known(targets)
+        index = targets if known is None else torch.where(known, targets, 0)
+        index = index.expand(-1, log_probs.shape[1], *index.shape[2:]).unsqueeze(2)
+        nll = -log_probs.gather(2, index).squeeze(2)
+        if known is None:
+            return mean_of_entries(nll)
+        return mean_of_entries(torch.where(known, nll, 0), known.to(nll))
+
+    def _aligned(self, outputs_shape: Sequence[int], targets: Tensor) -> Tensor:
+        found = aligned(targets, outputs_shape[1], outputs_shape[3:])
+        if found is None or targets.dim() < len(outputs_shape) - 2:
+            entry = ", ".join(["examples", *map(str, outputs_shape[3:])])
+            own = ", ".join(["examples", "members", *map(str, outputs_shape[3:])])
+            raise ValueError(
+                f"y must have the shape [{entry}] or [{own}], since the network's outputs are "
+                f"[batch, members, classes, ...] of shape {list(outputs_shape)}, got "
+                f"{list(targets.shape)}"
+            )
+        return found.long()
+
+    def _too_few(self, outputs_shape: Sequence[int]) -> str:
+        got = outputs_shape[2] if len(outputs_shape) > 2 else f"the shape {list(outputs_shape)}"
+        return (
+            f"the cross-entropy takes one output for each class, at least 2, the network has "
+            f"{got}; give the last layer as many outputs as there are classes"
+        )
+
+
+@dataclass(frozen=True)
+class CrossEntropy(ClassLoss):
+    """Cross-entropy in nats, of logits ``[batch, members, classes, ...]``.
+
+    Targets are class numbers ``[batch, ...]``, one an example, or one a token or pixel, with the
+    axes that the outputs have after the classes, as ``torch.nn.functional.cross_entropy`` has them.
+
+    Args:
+        ignore_index: the number in the targets that stands where there is no class.
+        class_weight: how much each class counts: a number for each, or a mapping from some classes
+            to theirs, the others' being 1. ``"balanced"``, which ``fit`` works out from arrays, is
+            ``examples / (classes * examples of the class)``, as scikit-learn has it. The mean of a
+            batch is over the weights of its targets, as torch's is; held-out data are scored
+            without.
+        label_smoothing: share of the target that is spread over all classes, 0 to 1 (Szegedy et al.
+            2016, arXiv 1512.00567); held-out data are scored without.
+
+    Example:
+        >>> outputs, targets = torch.zeros(1, 2, 4), torch.tensor([3])
+        >>> CrossEntropy(label_smoothing=0.1)(outputs, targets)
+        tensor([[1.3863, 1.3863]])
+    """
+
+    class_weight: Any = None
+    label_smoothing: float = 0.0
+    logits: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        fraction("label_smoothing", self.label_smoothing)
+        object.__setattr__(self, "class_weight", check_class_weights(self.class_weight))
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the cross-entropy of each member on each example, ``[batch, members]``."""
+        outputs = full_precision(outputs)
+        batch, members, classes = outputs.shape[:3]
+        targets = self._aligned(outputs.shape, targets)
+        weight = None
+        if self.class_weight is not None:
+            weight = of_classes(self.class_weight, classes).to(outputs)
+        each = targets.transpose(0, 1).expand(members, batch, *targets.shape[2:])
+        losses = F.cross_entropy(
+            outputs.transpose(0, 1).flatten(0, 1),
+            each.flatten(0, 1),
+            weight=weight,
+            ignore_index=-100 if self.ignore_index is None else self.ignore_index,
+            label_smoothing=self.label_smoothing,
+            reduction="none",
+        )
+        losses = losses.unflatten(0, (members, batch)).transpose(0, 1)
+        entries = self._entry_weights(targets)
+        return mean_of_entries(losses, None if entries is None else entries.to(losses))
+
+    def log_probs(self, outputs: Tensor) -> Tensor:
+        """Return the log probability of each class."""
+        return outputs.log_softmax(2)
+
+    def classes(self, outputs: int) -> int:
+        """Return as many classes as outputs."""
+        return outputs
+
+    def check(self, outputs_shape: Sequence[int], targets: Tensor) -> None:
+        """Raise ``ValueError`` where targets or class weights do not go with the outputs."""
+        super().check(outputs_shape, targets)
+        if self.class_weight is not None:
+            of_classes(self.class_weight, outputs_shape[2])
+        if self.one_a_member(outputs_shape, targets) and (
+            self.class_weight is not None or self.ignore_index is not None
+        ):
+            raise ValueError(
+                "class_weight= and ignore_index= take the same targets for all members, got y of "
+                f"shape {list(targets.shape)}; leave them out"
+            )
+
+    def weights(self, targets: Tensor, *, own: bool = False) -> Tensor | None:
+        """Return the sum of the weights of each example's targets."""
+        entries = self._entry_weights(targets)
+        return None if entries is None else sum_of_entries(entries, own=own)
+
+    def balanced(self, targets: Tensor) -> CrossEntropy:
+        """Return this loss with ``class_weight="balanced"`` worked out from targets."""
+        known = self._known(targets)
+        return replace(self, class_weight=balanced(targets if known is None else targets[known]))
+
+    def _entry_weights(self, targets: Tensor) -> Tensor | None:
+        """Return how much each entry counts; ``None``: all the same."""
+        known = self._known(targets)
+        if self.class_weight is None:
+            return known
+        index = targets if known is None else torch.where(known, targets, 0)
+        weights = of_targets(self.class_weight, index.long())
+        return weights if known is None else weights * known
+
+
+@dataclass(frozen=True)
+class Ordinal(ClassLoss):
+    """NLL of ordered classes, in nats, of K - 1 logits ``[batch, members, K - 1, ...]``.
+
+    Logit k says how probable a class beyond k is, given that it is at least k, so that any logits
+    are a distribution: the likelihood of CORN (Shi, Cao and Raschka 2021, arXiv 2111.08851), which
+    statistics knows as the continuation ratio model.
+
+    Args:
+        ignore_index: the number in the targets that stands where there is no class.
+
+    Example:
+        >>> Ordinal()(torch.zeros(1, 2, 2), torch.tensor([0]))
+        tensor([[0.6931, 0.6931]])
+    """
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the NLL of each member on each example, ``[batch, members]``."""
+        log_probs = self.log_probs(full_precision(outputs))
+        return self._nll(log_probs, self._aligned(outputs.shape, targets))
+
+    def log_probs(self, outputs: Tensor) -> Tensor:
+        """Return the log probability of each of the K classes, ``[batch, members, K, ...]``."""
+        none = torch.zeros_like(outputs[:, :, :1])
+        reached = torch.cat([none, F.logsigmoid(outputs).cumsum(2)], 2)
+        return reached + torch.cat([F.logsigmoid(-outputs), none], 2)
+
+    def classes(self, outputs: int) -> int:
+        """Return one class more than outputs."""
+        return outputs + 1

@@ -1,0 +1,93 @@
+"""What a target may be: class numbers, or numbers; and how much its example counts."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Weighted(NamedTuple):
+    """Targets, and how much each example counts.
+
+    Attributes:
+        targets: ``[batch, ...]``, or what training makes of them.
+        weights: ``[batch]``, or in the order that the targets are in.
+    """
+
+    targets: Tensor
+    weights: Tensor
+
+
+Targets = Tensor | Weighted
+
+
+def parted(targets: Targets) -> tuple[Tensor, Tensor | None]:
+    """Return targets and how much their examples count, ``None`` where all count the same."""
+    return targets if isinstance(targets, Weighted) else (targets, None)
+
+
+def class_numbers(targets: Tensor, ignore_index: int | None = None) -> Tensor:
+    """Return class numbers of any shape as int64.
+
+    Args:
+        targets: ``[examples, ...]``.
+        ignore_index: the number that stands where there is no class.
+
+    Raises:
+        TypeError: they are not whole numbers.
+        ValueError: one is below 0, or there is no axis of examples.
+
+    Example:
+        >>> class_numbers(torch.tensor([True, False]))
+        tensor([1, 0])
+    """
+    if targets.is_floating_point() or targets.is_complex():
+        raise TypeError(
+            f"y must hold class numbers (0, 1, 2, ...), got {targets.dtype}; convert with "
+            "y.astype(int) if these are classes, or give fit the loss of what they are, such as "
+            "loss='mse'"
+        )
+    check_examples(targets)
+    known = targets if ignore_index is None else targets[targets != ignore_index]
+    if known.numel() and known.min() < 0:
+        raise ValueError(f"y must hold class numbers from 0 on, got {known.min().item()}")
+    return targets.long()
+
+
+def numbers(targets: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return targets of any type in this one.
+
+    Raises:
+        ValueError: there is no axis of examples.
+    """
+    check_examples(targets)
+    return targets.to(dtype)
+
+
+def check_examples(targets: Tensor) -> None:
+    """Raise ``ValueError`` where targets have no axis."""
+    if targets.dim() == 0:
+        raise ValueError("y must have the shape [examples, ...], got one number")
+
+
+def check_weights(weights: Tensor, examples: int) -> Tensor:
+    """Return how much each example counts, ``[examples]``.
+
+    Raises:
+        ValueError: they are of another shape, below 0 or not finite, or all are 0.
+    """
+    if list(weights.shape) != [examples]:
+        raise ValueError(
+            f"weights must have the shape [{examples}], one an example, got {list(weights.shape)}"
+        )
+    wrong = ~((weights >= 0) & weights.isfinite())
+    if wrong.any():
+        row = int(wrong.nonzero()[0])
+        raise ValueError(
+            f"weights must be finite numbers from 0 on, got {weights[row].item()} in row {row}"
+        )
+    if not weights.any():
+        raise ValueError("weights must hold a number above 0, got only 0")
+    return weights
