@@ -25,6 +25,7 @@ import latency
 import layers
 import memory
 import networks
+import overhead
 from page import PAGE, ROOT, arguments_of, write_page
 
 PARTS = {
@@ -38,6 +39,7 @@ PARTS = {
         growth.PART,
         data_growth.PART,
         memory.PART,
+        overhead.PART,
     )
 }
 
