@@ -100,6 +100,11 @@ def test_the_same_command_gives_the_same_scores(tmp_path):
         (["--target", "x"], "target is for a file"),
         (["--recipe", "notbook"], "did you mean 'notebook'?"),
         (["--recipe", "notebook", "--epochs", 3], "drop --epochs"),
+        (["--recipe", "notebook", "--jobs", 2], "drop --jobs"),
+        (["--jobs", 0], "jobs must be at least 1, got 0"),
+        (["--jobs", 2, "--backend", "rai"], "did you mean 'ray'?"),
+        (["--backend", "ray"], "backend='ray' needs jobs of at least 2, got 1"),
+        (["--jobs", 2, "--address", "auto"], "address is for backend='ray'"),
         (["--members", "three"], "three"),
         (["--members", "2.5"], "2.5"),
         (["--lr", "fast"], "fast"),
@@ -183,12 +188,32 @@ def test_a_training_that_diverges_is_reported_and_the_others_kept(tmp_path, monk
     assert [run["method"] for run in json.loads((tmp_path / "results.json").read_text())["runs"]]
 
 
+def test_several_jobs_write_a_file_for_each_run_and_the_same_command_reads_them(
+    tmp_path, monkeypatch
+):
+    from batchensemble import report
+
+    monkeypatch.setattr(report, "write_report", lambda *_: "no figures: they take longest")
+    arguments = ["compare", *QUICK, "--methods", "single,batch", "--jobs", 2, "--out", tmp_path]
+    first = run(*arguments)
+    assert first.exit_code == 0, first.output
+    assert "single, seed 0: held-out NLL" in first.stderr
+    assert "were read from" not in first.stderr
+    kept = {path.name for path in (tmp_path / "runs").iterdir()}
+    assert kept == {"single-seed-0.npz", "batch-seed-0.npz"}
+    again = run(*arguments)
+    assert f"2 of the runs were read from {tmp_path / 'runs'}" in again.stderr
+    assert again.stdout == first.stdout  # the times of training too
+
+
 def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "batchensemble", *map(str, arguments)]
 
 
-def test_ctrl_c_keeps_what_is_finished_and_leaves_with_130(tmp_path):
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_ctrl_c_keeps_what_is_finished_and_leaves_with_130(tmp_path, jobs):
     arguments = ["--data", "moons", "--methods", "mimo,deep", "--epochs", 3, "--seeds", 1000]
+    arguments += ["--jobs", jobs]
     process = subprocess.Popen(
         command("compare", *arguments, "--out", tmp_path / "out"),
         stderr=subprocess.PIPE,

@@ -1,7 +1,12 @@
 """A comparison runs what was asked for, repeatably, and keeps what it has when stopped."""
 
+import contextlib
 import json
 import math
+import os
+import signal
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,10 +15,11 @@ from torch import nn
 
 import batchensemble as be
 from batchensemble import compare as comparing
-from batchensemble.compare import Settings, build, compare, make_plane
+from batchensemble.compare import Settings, build, compare
 from batchensemble.data import Data
 from batchensemble.ensembles import METHODS
 from batchensemble.metrics import score
+from batchensemble.planes import make_plane
 from batchensemble.prediction import predict
 
 
@@ -147,6 +153,119 @@ def test_other_errors_are_not_swallowed(monkeypatch):
     failing_at(monkeypatch, 2, ZeroDivisionError())
     with pytest.raises(ZeroDivisionError):
         compare(small(), quick())
+
+
+@dataclass(frozen=True)
+class Deadly(Data):
+    """Kills the first process that asks for its features, other than the one that made it."""
+
+    folder: Path = Path()
+    parent: int = 0
+
+    @property
+    def features(self):
+        if os.getpid() != self.parent:
+            with contextlib.suppress(FileExistsError):
+                (self.folder / "killed").touch(exist_ok=False)
+                os.kill(os.getpid(), signal.SIGKILL)
+        return super().features
+
+
+@pytest.fixture(scope="module")
+def one_killed(tmp_path_factory):
+    """Return a comparison in two processes, the first of which was killed, and its folder."""
+    folder = tmp_path_factory.mktemp("killed")
+    data = Deadly(**vars(small()), folder=folder, parent=os.getpid())
+    told = []
+    comparison = compare(data, quick(seeds=2), jobs=2, folder=folder / "runs", on_run=told.append)
+    assert {id(run) for run in told} == {id(run) for run in comparison.runs}
+    return comparison, folder / "runs"
+
+
+def names(runs):
+    return [f"{run.method}-seed-{run.seed}" for run in runs]
+
+
+def assert_the_same(runs, others):
+    for run, other in zip(runs, others, strict=True):
+        assert (run.method, run.seed) == (other.method, other.seed)
+        np.testing.assert_allclose(
+            run.prediction.member_probs, other.prediction.member_probs, atol=1e-6
+        )
+        np.testing.assert_allclose(run.plane.member_probs, other.plane.member_probs, atol=1e-6)
+        assert run.history.losses == pytest.approx(other.history.losses, abs=1e-6)
+        for name, number in run.scores.items():
+            assert number == pytest.approx(other.scores[name], abs=1e-6)
+        assert run.cost.parameters == other.cost.parameters
+
+
+def test_a_killed_process_is_reported_and_the_others_go_on_with_the_same_numbers(
+    one_killed, finished
+):
+    comparison, folder = one_killed
+    [failure] = comparison.failures
+    assert "its process ended before the training did (SIGKILL(-9))" in failure
+    missing = failure.split(":")[0].replace(", seed ", "-seed-")
+    assert len(comparison.runs) == 7
+    assert missing not in names(comparison.runs)
+    # In the order asked for, though they ended in another.
+    assert_the_same(comparison.runs, [r for r in finished.runs if names([r]) != [missing]])
+    assert {path.stem for path in folder.iterdir()} == set(names(comparison.runs))
+
+
+def test_the_same_again_trains_only_what_is_missing(one_killed, finished, monkeypatch):
+    before, folder = one_killed
+    fit, trained = comparing.fit, []
+
+    def counted(*arguments, label, **options):
+        trained.append(label)
+        return fit(*arguments, label=label, **options)
+
+    monkeypatch.setattr(comparing, "fit", counted)
+    again = compare(small(), quick(seeds=2), folder=folder)
+    assert trained == [before.failures[0].split(":")[0]]
+    assert again.read == 7
+    assert again.failures == []
+    assert_the_same(again.runs, finished.runs)
+    trained_now = [name for name in names(again.runs) if name not in names(before.runs)]
+    assert [name.replace("-seed-", ", seed ") for name in trained_now] == trained
+    old = {name: run.as_dict() for name, run in zip(names(before.runs), before.runs, strict=True)}
+    for name, run in zip(names(again.runs), again.runs, strict=True):
+        assert run.as_dict() == old.get(name, run.as_dict())
+
+
+def test_more_seeds_or_methods_use_what_is_there_and_other_settings_do_not(tmp_path):
+    def read(data=None, **options):
+        asked = quick(**{"methods": ("single",), "epochs": 1, **options})
+        return compare(data or small(), asked, folder=tmp_path).read
+
+    assert read() == 0
+    assert read() == 1
+    assert read(seeds=2) == 1
+    assert read(seeds=2, methods=("batch", "single")) == 2
+    assert read(epochs=2) == 0
+    assert read(epochs=2) == 1
+    assert read(epochs=2, hidden=(4,)) == 0
+    other = replace(small(), held_out=(small().held_out[0] + 1, small().held_out[1]))
+    assert read(other, epochs=2, hidden=(4,)) == 0
+
+
+def test_a_run_that_fails_is_tried_again(tmp_path, monkeypatch):
+    failing_at(monkeypatch, 1, FloatingPointError("training diverged"))
+    asked = quick(methods=("single",))
+    assert compare(small(), asked, folder=tmp_path).failures
+    again = compare(small(), asked, folder=tmp_path)
+    assert (again.failures, again.read, names(again.runs)) == ([], 0, ["single-seed-0"])
+
+
+def test_a_run_that_cannot_be_kept_is_in_the_comparison_all_the_same(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    comparison = compare(small(), quick(methods=("single",)), folder=tmp_path)
+    assert names(comparison.runs) == ["single-seed-0"]
+    assert "No space left on device" in comparison.failures[0]
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -107,6 +107,16 @@ def compare(
             help="Repetitions, from seed 0 on; more than one gives mean ± deviation.", **WHOLE
         ),
     ] = 1,
+    jobs: Annotated[
+        int, typer.Option("--jobs", "-j", help="Trainings at once, a process each.", **WHOLE)
+    ] = 1,
+    backend: Annotated[
+        str, typer.Option(help="What runs several jobs: loky (this machine) or ray.")
+    ] = "loky",
+    address: Annotated[
+        str | None,
+        typer.Option(help="Of a running Ray; auto is this machine's. By default one is started."),
+    ] = None,
     recipe: Annotated[
         str | None,
         typer.Option(
@@ -125,7 +135,8 @@ def compare(
     """Compare methods on one data set: quality, calibration, uncertainty and cost.
 
     Writes [bold]results.json[/bold], the figures as SVG and PNG, and [bold]report.html[/bold], one
-    file that needs no network.
+    file that needs no network. Each finished training is a file under [bold]runs[/bold]: the same
+    command again reads it, and trains what is missing or has other settings.
 
     [bold]Examples[/bold]
 
@@ -134,6 +145,8 @@ def compare(
       batchensemble compare --data digits --members 4 --epochs 30 --seeds 5
 
       batchensemble compare --data patients.csv --target outcome --methods deep,batch
+
+      batchensemble compare --seeds 20 --jobs 4
 
       batchensemble compare --recipe notebook
     """
@@ -149,13 +162,16 @@ def compare(
             seeds=seeds,
         )
         if recipe is not None:
-            _refuse_settings_of_a_recipe(settings, data, target)
-            run, name = _recipe(recipe), recipe
+            _refuse_settings_of_a_recipe(
+                settings, data=data, target=target, jobs=jobs, backend=backend, address=address
+            )
+            run, folder = _recipe(recipe), out or Path("runs") / recipe
         else:
             loaded = _load(data, target)
-            run, name = _comparison(loaded, settings), Path(loaded.name).stem
-        folder = _writable(out or Path("runs") / name)
-    except (ValueError, TypeError, OSError) as error:
+            folder = out or Path("runs") / Path(loaded.name).stem
+            run = _comparison(loaded, settings, folder, jobs, backend, address)
+        _writable(folder)
+    except (ValueError, TypeError, ImportError, OSError) as error:
         _refuse(error)
     said = None if quiet or as_json else _announce
     _finish(run(False if quiet or as_json else None, said), folder, as_json=as_json, quiet=quiet)
@@ -253,11 +269,24 @@ def _load(source: str, target: str | None) -> Data:
     return load(source, target)
 
 
-def _comparison(data: Data, settings: Settings) -> Any:
+def _comparison(
+    data: Data, settings: Settings, folder: Path, jobs: int, backend: str, address: str | None
+) -> Any:
     from batchensemble.compare import compare as compare_methods
+    from batchensemble.jobs import prepare
+
+    prepare(jobs, backend, address)
 
     def run(progress: bool | None, on_run: Any) -> Comparison:
-        return compare_methods(data, settings, progress=progress, on_run=on_run)
+        return compare_methods(
+            data,
+            settings,
+            jobs=jobs,
+            backend=backend,
+            folder=folder / "runs",
+            progress=progress,
+            on_run=on_run,
+        )
 
     return run
 
@@ -269,16 +298,23 @@ def _recipe(name: str) -> Any:
     return RECIPES[one_of("recipe", name, RECIPES)]
 
 
-def _refuse_settings_of_a_recipe(settings: Settings, data: str, target: str | None) -> None:
-    given = {"data": data, "target": target, **asdict(settings)}
-    usual = {"data": "moons", "target": None, **asdict(type(settings)())}
+def _refuse_settings_of_a_recipe(settings: Settings, **given: Any) -> None:
+    given = {**given, **asdict(settings)}
+    usual: dict[str, Any] = {
+        "data": "moons",
+        "target": None,
+        "jobs": 1,
+        "backend": "loky",
+        "address": None,
+    }
+    usual.update(asdict(type(settings)()))
     changed = ["--" + name.replace("_", "-") for name in given if given[name] != usual[name]]
     if changed:
         raise ValueError(f"a recipe brings its own data and settings; drop {', '.join(changed)}")
 
 
-def _writable(folder: Path) -> Path:
-    """Return the folder, made if need be, or say why nothing can be written there."""
+def _writable(folder: Path) -> None:
+    """Make the folder if need be, or say why nothing can be written there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".writable"
@@ -288,7 +324,6 @@ def _writable(folder: Path) -> Path:
         raise OSError(
             f"cannot write to {folder}: {error.strerror}; give another folder with --out"
         ) from error
-    return folder
 
 
 def _announce(run: Run) -> None:
@@ -319,6 +354,8 @@ def _finish(comparison: Comparison, folder: Path, *, as_json: bool, quiet: bool)
         if comparison.explanation:
             console.print(comparison.explanation)
         console.print(f"report: {report}", soft_wrap=True)
+    if comparison.read and not quiet:
+        errors.print(f"{comparison.read} of the runs were read from {folder / 'runs'}")
     if comparison.interrupted:
         errors.print(f"Interrupted; the finished trainings are in {folder}.")
         raise typer.Exit(INTERRUPTED)

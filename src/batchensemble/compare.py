@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from sklearn.decomposition import PCA
 from torch import nn
 
 from batchensemble.checks import fraction, one_of, positive_number, whole_number
@@ -20,11 +19,12 @@ from batchensemble.cost import Cost, measure_cost
 from batchensemble.data import Data
 from batchensemble.ensembles import METHODS, Ensemble, Single
 from batchensemble.history import History
+from batchensemble.jobs import Failure, prepare, run_many
 from batchensemble.metrics import Scores, score
+from batchensemble.planes import Plane, make_plane
 from batchensemble.prediction import Prediction, predict
+from batchensemble.run_files import RunFiles, fingerprint_of
 from batchensemble.training import fit
-
-GRID = 120  # points on each side of the plane that the decision maps show
 
 
 @dataclass(frozen=True)
@@ -72,26 +72,6 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Plane:
-    """A grid over two axes of the features, to draw what a network says everywhere.
-
-    Attributes:
-        x, y: the grid's coordinates on each axis, ``[GRID]``.
-        points: the grid in the space of the features, row by row, ``[GRID * GRID, features]``.
-        held_out: the held-out examples on these two axes, ``[examples, 2]``.
-        axes: the names of the axes.
-        projected: whether the axes are principal components, since there are more features.
-    """
-
-    x: Float[np.ndarray, "grid"]
-    y: Float[np.ndarray, "grid"]
-    points: Float[np.ndarray, "points features"]
-    held_out: Float[np.ndarray, "examples 2"]
-    axes: tuple[str, str]
-    projected: bool
-
-
-@dataclass(frozen=True)
 class Run:
     """One method trained from one seed.
 
@@ -123,16 +103,36 @@ class Run:
             "history": self.history.as_dict(),
         }
 
+    def predictions(self) -> dict[str, np.ndarray]:
+        """Return the probabilities by name, which :meth:`as_dict` leaves out."""
+        arrays = {"held_out": self.prediction.member_probs}
+        return arrays if self.plane is None else {**arrays, "plane": self.plane.member_probs}
+
+    @classmethod
+    def from_parts(cls, values: dict[str, Any], predictions: dict[str, np.ndarray]) -> Run:
+        """Return the run that :meth:`as_dict` and :meth:`predictions` told of."""
+        plane = predictions.get("plane")
+        return cls(
+            values["method"],
+            values["seed"],
+            Scores(values["scores"]),
+            Cost(**values["cost"]),
+            History.from_dict(values["history"]),
+            Prediction(predictions["held_out"]),
+            None if plane is None else Prediction(plane),
+        )
+
 
 @dataclass
 class Comparison:
-    """All runs of a comparison, in the order they were made.
+    """All runs of a comparison, in the order asked for: seed by seed, method by method.
 
     Attributes:
         settings: what was asked for.
         data: what it ran on.
         plane: what the decision maps show; ``None`` if the data have one feature.
         runs: the finished ones.
+        read: how many of them were read from files.
         failures: what happened to the trainings that did not come to an end, a sentence each.
         interrupted: whether some are missing because the user stopped it.
         recipe: name of the recipe that made it, if any.
@@ -146,6 +146,7 @@ class Comparison:
     runs: list[Run] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     interrupted: bool = False
+    read: int = 0
     recipe: str | None = None
     explanation: str = ""
     printed: dict[str, tuple[list[float], list[float]]] = field(default_factory=dict)
@@ -190,19 +191,34 @@ def compare(
     data: Data,
     settings: Settings | None = None,
     *,
+    jobs: int = 1,
+    backend: str = "loky",
+    address: str | None = None,
+    folder: str | Path | None = None,
     progress: bool | None = None,
     on_run: Callable[[Run], None] | None = None,
 ) -> Comparison:
     """Train and score every method from every seed on one data set.
 
     Ctrl-C ends it early: the finished runs are returned, ``interrupted`` is set. A training that
-    diverges is written down in ``failures``, and the others go on.
+    diverges is written down in ``failures``, and the others go on; with several jobs also one that
+    raises anything else, or whose process is killed.
 
     Args:
         data: from :func:`batchensemble.data.load`.
         settings: what to run; the defaults are the notebook's.
-        progress: show a bar for each training; by default only in a terminal.
-        on_run: called with each finished run.
+        jobs: trainings at once, each in a process of its own with its share of the cores. 1 trains
+            in this process. The scores are the same; the times are not, since jobs share memory and
+            caches.
+        backend: ``"loky"``, processes of this machine, or ``"ray"``.
+        address: of a running Ray; ``"auto"`` for the one of this machine.
+        folder: for a file of each finished run. Those that are there already, of the same data and
+            settings, are read and not trained again.
+        progress: show a bar for each training of this process; by default only in a terminal.
+        on_run: called with each finished run, read or trained, as it ends.
+
+    Raises:
+        TypeError, ValueError, ImportError, OSError: jobs, backend or address cannot be.
 
     Example:
         >>> from batchensemble.data import load
@@ -212,20 +228,80 @@ def compare(
     """
     settings = settings or Settings()
     comparison = Comparison(settings, data, make_plane(data))
+    jobs = prepare(jobs, backend, address)
+    files = None if folder is None else RunFiles(folder, _fingerprint(settings, data))
+    order = [(method, seed) for seed in range(settings.seeds) for method in settings.methods]
+    left = list(order)
     try:
-        for seed in range(settings.seeds):
-            for method in settings.methods:
-                try:
-                    run = _run(comparison, method, seed, progress)
-                except FloatingPointError as error:
-                    comparison.failures.append(f"{method}, seed {seed}: {error}")
-                    continue
-                comparison.runs.append(run)
-                if on_run is not None:
-                    on_run(run)
+        for each in order:
+            run = None if files is None else _read(files, *each)
+            if run is not None:
+                left.remove(each)
+                comparison.read += 1
+                _add(comparison, run, on_run)
+        outcomes = _outcomes(comparison, left, jobs, backend, progress)
+        for (method, seed), outcome in outcomes:
+            if isinstance(outcome, Failure):
+                comparison.failures.append(f"{method}, seed {seed}: {outcome.reason}")
+                continue
+            if files is not None:
+                _write(files, outcome, comparison)
+            _add(comparison, outcome, on_run)
     except KeyboardInterrupt:
         comparison.interrupted = True
+    comparison.runs.sort(key=lambda run: order.index((run.method, run.seed)))
     return comparison
+
+
+def _outcomes(
+    comparison: Comparison,
+    left: Sequence[tuple[str, int]],
+    jobs: int,
+    backend: str,
+    progress: bool | None,
+) -> Iterator[tuple[tuple[str, int], Run | Failure]]:
+    """Yield what became of each training that is left, here or in processes of their own."""
+    if jobs > 1:
+        asked = Comparison(comparison.settings, comparison.data, comparison.plane)
+        tasks = [(asked, method, seed, False) for method, seed in left]
+        for number, outcome in run_many(_run, tasks, jobs=jobs, backend=backend):
+            yield left[number], outcome
+        return
+    for each in left:
+        try:
+            yield each, _run(comparison, *each, progress)
+        except FloatingPointError as error:
+            yield each, Failure(str(error))
+
+
+def _add(comparison: Comparison, run: Run, on_run: Callable[[Run], None] | None) -> None:
+    comparison.runs.append(run)
+    if on_run is not None:
+        on_run(run)
+
+
+def _fingerprint(settings: Settings, data: Data) -> str:
+    """Return a checksum of what a run depends on beside its method and seed."""
+    asked = asdict(settings)
+    del asked["methods"], asked["seeds"]
+    names = [data.name, data.target, data.feature_names, data.class_names, data.standardised]
+    made_by = {"batchensemble": version("batchensemble"), "torch": torch.__version__}
+    return fingerprint_of(
+        {"settings": asked, "data": names, **made_by}, [*data.train, *data.held_out]
+    )
+
+
+def _read(files: RunFiles, method: str, seed: int) -> Run | None:
+    found = files.read(f"{method}-seed-{seed}")
+    return None if found is None else Run.from_parts(*found)
+
+
+def _write(files: RunFiles, run: Run, comparison: Comparison) -> None:
+    """Keep a run; on a full disk it is in the comparison all the same."""
+    try:
+        files.write(f"{run.method}-seed-{run.seed}", run.as_dict(), run.predictions())
+    except OSError as error:
+        comparison.failures.append(f"{run.method}, seed {run.seed}: {error}")
 
 
 def _run(comparison: Comparison, method: str, seed: int, progress: bool | None) -> Run:
@@ -298,31 +374,6 @@ def multilayer_perceptron(features: int, hidden: Sequence[int], classes: int) ->
     for inputs, outputs in pairwise(widths):
         layers += [nn.Linear(inputs, outputs), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
-
-
-def make_plane(data: Data) -> Plane | None:
-    """Return a grid over the held-out examples: two features, or two principal components."""
-    if data.features < 2:
-        return None
-    if data.features == 2:
-        shown = data.held_out[0]
-        axes = (data.feature_names[0], data.feature_names[1])
-        pca = None
-    else:
-        pca = PCA(2).fit(data.train[0])
-        shown = pca.transform(data.held_out[0])
-        shares = [f"{share:.0%}" for share in pca.explained_variance_ratio_]
-        axes = (
-            f"principal component 1 ({shares[0]} of the variance)",
-            f"principal component 2 ({shares[1]})",
-        )
-    low, high = shown.min(0), shown.max(0)
-    margin = 0.15 * (high - low)
-    x, y = (np.linspace(a, b, GRID) for a, b in zip(low - margin, high + margin, strict=True))
-    points = np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
-    if pca is not None:
-        points = pca.inverse_transform(points)
-    return Plane(x, y, points.astype(np.float32), shown, axes, pca is not None)
 
 
 def versions() -> dict[str, str]:

@@ -19,7 +19,6 @@ from batchensemble.compare import (
     Comparison,
     Run,
     Settings,
-    make_plane,
     make_run,
     multilayer_perceptron,
 )
@@ -28,6 +27,7 @@ from batchensemble.ensembles import MIMO, BatchEnsemble, DeepEnsemble, Single
 from batchensemble.history import History
 from batchensemble.layers import FastWeights
 from batchensemble.metrics import BINS, Labels, Scores
+from batchensemble.planes import make_plane
 from batchensemble.prediction import Prediction
 from batchensemble.training import fit
 

@@ -1,0 +1,99 @@
+"""A finished run as one file, whole or not there, which is read again if nothing has changed.
+
+Each is an ``.npz`` of NumPy: the arrays, and beside them a line of JSON with the rest. It holds a
+fingerprint of all that the run depends on; nothing in it is a pickle.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import zipfile
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+JSON_PART = "run"
+DAMAGED = (ValueError, KeyError, EOFError, zipfile.BadZipFile)
+
+
+class RunFiles:
+    """A folder of finished runs, one file each.
+
+    Args:
+        folder: made with the first of them.
+        fingerprint: of what all of the runs depend on, see :func:`fingerprint_of`.
+
+    Example:
+        >>> import tempfile
+        >>> folder = tempfile.mkdtemp()
+        >>> files = RunFiles(folder, "a1b2")
+        >>> files.write("batch-seed-0", {"nll": 0.5}, {"probs": np.zeros(3)})
+        >>> values, arrays = files.read("batch-seed-0")
+        >>> values, arrays["probs"].shape, RunFiles(folder, "other data").read("batch-seed-0")
+        ({'nll': 0.5}, (3,), None)
+    """
+
+    def __init__(self, folder: str | Path, fingerprint: str) -> None:
+        self.folder, self.fingerprint = Path(folder), fingerprint
+
+    def path(self, name: str) -> Path:
+        """Return where a run is."""
+        return self.folder / f"{name}.npz"
+
+    def read(self, name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:
+        """Return a run's values and arrays, or ``None`` where it has to be done (again).
+
+        That is: there is no file, it is damaged, or it is of other data or settings.
+        """
+        try:
+            # NumPy leaves a file open that is no archive.
+            with self.path(name).open("rb") as opened, np.load(opened) as file:
+                described = json.loads(str(file[JSON_PART]))
+                if described["fingerprint"] != self.fingerprint:
+                    return None
+                arrays = {part: file[part] for part in described["arrays"]}
+            return described["values"], arrays
+        except (FileNotFoundError, *DAMAGED):
+            return None
+
+    def write(self, name: str, values: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+        """Write a run, in place of what was there.
+
+        Raises:
+            OSError: it cannot be written; what was there stays.
+        """
+        described = json.dumps(
+            {"fingerprint": self.fingerprint, "values": dict(values), "arrays": list(arrays)}
+        )
+        part, path = self.folder / f".{name}.part", self.path(name)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with part.open("wb") as file:
+                np.savez(file, allow_pickle=False, **{JSON_PART: np.array(described)}, **arrays)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+        except OSError as error:
+            with suppress(OSError):
+                part.unlink()
+            raise OSError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def fingerprint_of(values: Mapping[str, Any], arrays: Iterable[np.ndarray]) -> str:
+    """Return a checksum that changes with any value, and with any number, type or shape of arrays.
+
+    Example:
+        >>> one, two = np.zeros(2), np.ones(2)
+        >>> fingerprint_of({"lr": 0.1}, [one]) == fingerprint_of({"lr": 0.1}, [two])
+        False
+    """
+    found = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
+    for array in arrays:
+        found.update(f"{array.dtype.str}{array.shape}".encode())
+        found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()
