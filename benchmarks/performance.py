@@ -26,6 +26,7 @@ import layers
 import memory
 import networks
 import overhead
+import streaming
 from page import PAGE, ROOT, arguments_of, write_page
 
 PARTS = {
@@ -40,6 +41,7 @@ PARTS = {
         data_growth.PART,
         memory.PART,
         overhead.PART,
+        streaming.PART,
     )
 }
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from batchensemble.batches import NO_OWN_TARGETS, ArrayBatches, Batches
 from batchensemble.ensembles import Ensemble
+from batchensemble.inputs import Inputs, describe_example
 from batchensemble.losses import ClassLoss, Custom, EnsembleLoss
 from batchensemble.modes import evaluating
 from batchensemble.targets import Targets, parted
@@ -35,7 +36,7 @@ def check_ensemble(model: Any) -> None:
         )
 
 
-def check_batch(model: Ensemble, objective: Objective, inputs: Tensor, targets: Targets) -> None:
+def check_batch(model: Ensemble, objective: Objective, inputs: Inputs, targets: Targets) -> None:
     """Try one batch without training.
 
     Raises:
@@ -64,7 +65,7 @@ def check_batch(model: Ensemble, objective: Objective, inputs: Tensor, targets: 
         )
 
 
-def warn_if_members_differ(model: Ensemble, inputs: Tensor) -> None:
+def warn_if_members_differ(model: Ensemble, inputs: Inputs) -> None:
     """Warn where the ensemble does not compute what its members compute alone.
 
     A network may use its weights, or mix its rows, in ways that conversion cannot see; training
@@ -83,15 +84,15 @@ def warn_if_members_differ(model: Ensemble, inputs: Tensor) -> None:
         warnings.warn(str(error), stacklevel=3)
 
 
-def check_inputs_fit(model: Ensemble, inputs: Tensor, *, per_member: bool = False) -> Tensor:
+def check_inputs_fit(model: Ensemble, inputs: Inputs, *, per_member: bool = False) -> Tensor:
     """Return the outputs, or raise a ``ValueError`` that says which examples do not fit."""
     try:
         with evaluating(model), torch.no_grad():
             return model(inputs, per_member=per_member)
     except (RuntimeError, TypeError, ValueError) as error:
+        example = describe_example(inputs, per_member=per_member)
         raise ValueError(
-            f"the network does not take examples of shape {list(inputs.shape[1 + per_member :])} "
-            f"and type {inputs.dtype}: {str(error).splitlines()[0]}"
+            f"the network does not take examples {example}: {str(error).splitlines()[0]}"
         ) from error
 
 

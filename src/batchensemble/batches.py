@@ -9,17 +9,18 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from batchensemble.inputs import Inputs, is_labelled, take_apart
 from batchensemble.randomness import DataStream
 from batchensemble.targets import Targets, Weighted, check_weights, class_numbers
 
-Pair = tuple[Tensor, Targets]
+Pair = tuple[Inputs, Targets]
 Read = Callable[[Tensor, torch.dtype], Tensor]  # as EnsembleLoss.read
 Draw = Callable[[Tensor], Tensor]
 Arrange = Callable[..., Tensor]  # arrange(targets, per_member=...), as Ensemble.target_rows
@@ -33,6 +34,33 @@ NO_OWN_TARGETS = (
     "y must have the shape [examples] for an ensemble that gives each member examples of its own, "
     "got one target a member; use BatchEnsemble or Single for those"
 )
+
+
+@runtime_checkable
+class Batches(Protocol):
+    """What a training goes through, epoch by epoch.
+
+    Attributes:
+        class_names: what the class numbers stand for, where the data say it.
+        arrange: puts targets into the order of the ensemble's rows.
+    """
+
+    class_names: tuple[str, ...]
+    arrange: Arrange | None
+
+    @property
+    def has_length(self) -> bool:
+        """Whether it is known how many batches there are."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Pair]: ...
+
+    def starting_at(self, skip: int) -> Iterator[Pair]:
+        """Yield the batches of an epoch without its first ``skip``, drawn as if they had been."""
+
+    def describe(self) -> str:
+        """Return what tells these data from others."""
 
 
 class ArrayBatches:
@@ -68,6 +96,7 @@ class ArrayBatches:
         self.batch_size = batch_size
         self.shuffle, self.draw, self.arrange = shuffle, draw, arrange
         self.stream = stream or DataStream(None)
+        self.class_names: tuple[str, ...] = ()
 
     has_length = True
 
@@ -131,20 +160,34 @@ class ArrayBatches:
 
 
 class LoaderBatches:
-    """Batches of a user's ``DataLoader``, moved to a device, drawn and arranged as above."""
+    """Batches of a user's ``DataLoader``, moved to a device, drawn and arranged as above.
+
+    Args:
+        loader: yields pairs ``(inputs, targets)`` or dictionaries; inputs may be a dictionary or a
+            tuple, which the network then takes by name or by position.
+        device: where the batches are wanted.
+        target: the key of the targets in a dictionary.
+        draw: see :class:`ArrayBatches`.
+        arrange: see :class:`ArrayBatches`.
+        stream: see :class:`ArrayBatches`.
+        weighted: whether a third part may say how much each example counts.
+        any_targets: whether targets may have more axes than one, whatever the members see.
+    """
 
     def __init__(
         self,
         loader: DataLoader[Any],
         device: torch.device,
         *,
+        target: str | None = None,
         draw: Draw | None = None,
         arrange: Arrange | None = None,
         stream: DataStream | None = None,
         weighted: bool = False,
         any_targets: bool = False,
     ) -> None:
-        self.loader, self.device = loader, device
+        self.loader, self.device, self.target = loader, device, target
+        self.class_names: tuple[str, ...] = ()
         self.draw, self.arrange = draw, arrange
         self.weighted, self.any_targets = weighted, any_targets
         self.stream = stream or DataStream(None)
@@ -186,11 +229,8 @@ class LoaderBatches:
         return f"{type(self.loader.dataset).__name__} in {count}"
 
     def _pair(self, batch: Any) -> Pair:
-        if not is_labelled(batch, self.weighted):
-            raise TypeError(
-                f"a data loader must yield pairs (inputs, targets), got {type(batch).__name__}"
-            )
-        inputs, *rest = (part.to(self.device) for part in batch)
+        inputs, *rest = take_apart(batch, self.target, weighted=self.weighted)
+        inputs, rest = inputs.to(self.device), [each.to(self.device) for each in rest]
         one_each = rest[0].dim() == 1
         if self.draw is not None:
             if not one_each and not self.any_targets:
@@ -200,14 +240,6 @@ class LoaderBatches:
         if self.arrange is not None and one_each:
             rest = [self.arrange(each, per_member=self.draw is not None) for each in rest]
         return inputs, rest[0] if len(rest) == 1 else Weighted(*rest)
-
-
-Batches = ArrayBatches | LoaderBatches
-
-
-def is_labelled(data: Any, weighted: bool) -> bool:
-    """Return whether this is a pair of inputs and targets, or such a pair with weights."""
-    return isinstance(data, (tuple, list)) and len(data) in ((2, 3) if weighted else (2,))
 
 
 def make_batches(
@@ -258,7 +290,7 @@ def make_batches(
             f"{type(data).__name__}"
         )
     inputs = check_inputs(data[0], dtype)
-    targets = check_targets(data[1]) if read is None else read(_as_tensor("y", data[1]), dtype)
+    targets = read_targets(data[1], read, dtype)
     if len(inputs) != len(targets):
         raise ValueError(
             f"X and y must have the same length, got {len(inputs)} and {len(targets)} examples"
@@ -307,6 +339,11 @@ def check_inputs(X: Any, dtype: torch.dtype) -> Tensor:
                 )
         inputs = inputs.to(dtype)
     return inputs
+
+
+def read_targets(y: Any, read: Read | None, dtype: torch.dtype) -> Tensor:
+    """Return targets as a loss reads them, or as class numbers; ``dtype`` is that of fractions."""
+    return check_targets(y) if read is None else read(_as_tensor("y", y), dtype)
 
 
 def check_targets(y: Any) -> Tensor:

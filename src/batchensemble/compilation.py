@@ -12,6 +12,7 @@ from torch import Tensor
 
 from batchensemble.callbacks import Callback
 from batchensemble.checks import one_of
+from batchensemble.inputs import Inputs
 from batchensemble.objective import Losses
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class Compiling(Callback):
         self.seconds: list[float] = []
         self.last = 0.0
 
-    def __call__(self, inputs: Tensor, targets: Tensor) -> Tensor:
+    def __call__(self, inputs: Inputs, targets: Tensor) -> Tensor:
         """Return the losses of a batch.
 
         Raises:

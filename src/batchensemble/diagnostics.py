@@ -13,6 +13,7 @@ from batchensemble.batches import ArrayBatches, Batches
 from batchensemble.callbacks import Callback
 from batchensemble.convert import twins
 from batchensemble.ensembles import Ensemble
+from batchensemble.inputs import Inputs
 from batchensemble.layers import RankOne
 from batchensemble.losses import cross_entropy
 from batchensemble.modes import evaluating
@@ -28,7 +29,7 @@ LOST_MEMBER = 2.0
 LEANING = 0.25  # nats
 
 
-def diagnose(model: Ensemble, inputs: Tensor, targets: Tensor) -> dict[str, Any]:
+def diagnose(model: Ensemble, inputs: Inputs, targets: Tensor) -> dict[str, Any]:
     """Return what the members are like on some examples, without a trace in the model.
 
     Args:
@@ -102,7 +103,7 @@ class Watching(Callback):
                 self.said.add(what)
                 warnings.warn(sentence, stacklevel=2)
 
-    def _examples(self, run: Run) -> tuple[Tensor | None, Any]:
+    def _examples(self, run: Run) -> tuple[Inputs | None, Any]:
         """Return examples that all members can see, and their targets."""
         if self.batches is not None:
             with torch.random.fork_rng([]):

@@ -31,6 +31,7 @@ class History:
         examples: examples gone through, one that two members saw apart counted twice.
         forward_calls: how often a network was called.
         compilation: what ``compile=True`` gained; ``None`` without it.
+        class_names: what the class numbers stand for, where the data say it.
         stopped: why the training ended before its last epoch; empty where it did not.
     """
 
@@ -44,6 +45,7 @@ class History:
     evaluations: list[dict[str, Any]] = field(default_factory=list)
     diagnostics: list[dict[str, Any]] = field(default_factory=list)
     compilation: Compilation | None = None
+    class_names: list[str] = field(default_factory=list)
     stopped: str = ""
 
     @property
@@ -70,8 +72,9 @@ class History:
         """Return the history as JSON can hold it."""
         result = asdict(replace(self, compilation=None))
         del result["compilation"]
-        if not self.stopped:
-            del result["stopped"]
+        for name in ("class_names", "stopped"):
+            if not result[name]:
+                del result[name]
         if self.compilation is not None:
             result["compilation"] = self.compilation.as_dict()
         return result

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from sklearn.metrics import accuracy_score, brier_score_loss, log_loss
 
 from batchensemble.ensembles import Ensemble
 from batchensemble.prediction import Prediction, predict_pairs
+from batchensemble.sources import MEMORY_LIMIT
 
 Labels = Int[np.ndarray, "examples"]
 
@@ -49,12 +50,23 @@ class Scores(Mapping[str, Any]):
         return f"Scores({self._values})"
 
 
-def evaluate(model: Ensemble, data: Any) -> Scores:
+def evaluate(
+    model: Ensemble,
+    data: Any,
+    *,
+    target: str | None = None,
+    class_names: Sequence[str] = (),
+    memory_limit: int = MEMORY_LIMIT,
+) -> Scores:
     """Return the scores of an ensemble on labelled data.
 
     Args:
         model: any ensemble whose outputs are logits.
-        data: a pair ``(X, y)``, a ``Dataset`` or a ``DataLoader`` of pairs.
+        data: inputs and targets in any form that :func:`batchensemble.fit` takes.
+        target: the column or key of the targets.
+        class_names: the classes in the order of their numbers, where the targets are text:
+            ``history.class_names`` of the training. By default those of ``data``, sorted.
+        memory_limit: bytes; larger files are streamed.
 
     Raises:
         TypeError: the data are of the wrong type.
@@ -67,7 +79,11 @@ def evaluate(model: Ensemble, data: Any) -> Scores:
         >>> scores["disagreement"]
         0.0
     """
-    return score(*predict_pairs(model, data))
+    return score(
+        *predict_pairs(
+            model, data, target=target, class_names=class_names, memory_limit=memory_limit
+        )
+    )
 
 
 def score(prediction: Prediction, labels: Labels) -> Scores:

@@ -12,10 +12,11 @@ from torch import Tensor
 from batchensemble.batches import Arrange
 from batchensemble.clipping import MemberClipping
 from batchensemble.ensembles import Ensemble
+from batchensemble.inputs import Inputs
 from batchensemble.losses import CrossEntropy, EnsembleLoss, Loss, LossOn, as_loss, make_loss
 from batchensemble.targets import Targets, parted
 
-Losses = Callable[[Tensor, Tensor], Tensor]
+Losses = Callable[[Inputs, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Objective:
         """Return how many parts a batch goes through the network in."""
         return 1 if self.micro_batch is None else -(-batch // self.micro_batch)
 
-    def backward(self, inputs: Tensor, targets: Targets) -> Tensor:
+    def backward(self, inputs: Inputs, targets: Targets) -> Tensor:
         """Add the gradients of the mean over the batch, summed over the members, and clip them.
 
         So each member gets the gradient that it would get alone. Where examples do not count the
@@ -91,7 +92,7 @@ class Objective:
         mean = found.mean(0)
         return found / torch.where(mean > 0, mean, 1)
 
-    def _backward(self, inputs: Tensor, targets: Targets, factors: Tensor | None = None) -> Tensor:
+    def _backward(self, inputs: Inputs, targets: Targets, factors: Tensor | None = None) -> Tensor:
         targets, weights = parted(targets)
         shares = self.shares(targets, weights)
         size = self.micro_batch
@@ -134,12 +135,12 @@ def make_objective(
     loss = as_loss(loss)
     function = make_loss(loss, loss_on)
 
-    def of_members(inputs: Tensor, targets: Tensor) -> Tensor:
+    def of_members(inputs: Inputs, targets: Tensor) -> Tensor:
         return function(model(inputs, per_member=own), targets)
 
     if loss == CrossEntropy() and loss_on == "members":
 
-        def of_rows(inputs: Tensor, targets: Tensor) -> Tensor:
+        def of_rows(inputs: Inputs, targets: Tensor) -> Tensor:
             if targets.dim() > 1:  # a class for each token, pixel or member
                 return of_members(inputs, targets)
             rows = model.rows(inputs, per_member=own)
@@ -158,7 +159,7 @@ def _in_parts(whole: Objective, micro_batch: int) -> Objective:
     arrange = whole.arrange
     assert arrange is not None
 
-    def losses(inputs: Tensor, targets: Tensor) -> Tensor:
+    def losses(inputs: Inputs, targets: Tensor) -> Tensor:
         if targets.dim() == 1 + whole.own_examples:
             targets = arrange(targets, per_member=whole.own_examples)
         return whole.by_member(whole.losses(inputs, targets))

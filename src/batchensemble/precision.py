@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from batchensemble.checks import one_of
+from batchensemble.inputs import Inputs
 from batchensemble.objective import Losses
 
 PRECISIONS = {"float32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -26,7 +27,7 @@ def in_precision(losses: Losses, precision: str, device: torch.device) -> Losses
     if dtype is None:
         return losses
 
-    def lowered(inputs: Tensor, targets: Tensor) -> Tensor:
+    def lowered(inputs: Inputs, targets: Tensor) -> Tensor:
         with torch.autocast(device.type, dtype):
             return losses(inputs, targets).float()
 

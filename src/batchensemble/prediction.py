@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,13 +12,14 @@ import torch
 from jaxtyping import Float, Int
 from scipy.special import entr
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from batchensemble.admission import check_ensemble, check_inputs_fit, place_of
-from batchensemble.batches import PREDICTION_BATCH, make_batches
+from batchensemble.batches import PREDICTION_BATCH
 from batchensemble.checks import whole_number
 from batchensemble.ensembles import Ensemble
+from batchensemble.inputs import Inputs
 from batchensemble.modes import evaluating
+from batchensemble.sources import MEMORY_LIMIT, open_batches, open_inputs
 from batchensemble.targets import parted
 
 Members = Float[np.ndarray, "examples members classes"]
@@ -85,14 +86,24 @@ class Prediction:
         return information
 
 
-def predict(model: Ensemble, X: Any, *, batch_size: int = PREDICTION_BATCH) -> Prediction:
+def predict(
+    model: Ensemble,
+    X: Any,
+    *,
+    batch_size: int = PREDICTION_BATCH,
+    target: str | None = None,
+    memory_limit: int = MEMORY_LIMIT,
+) -> Prediction:
     """Return the class probabilities of every member on every example.
 
     Args:
         model: any ensemble whose outputs are logits, ``[batch, members, classes]``.
-        X: an array or tensor ``[examples, features...]``, or a ``Dataset`` or ``DataLoader`` of
-            inputs or of pairs whose first part are the inputs.
+        X: an array or tensor ``[examples, features...]``, a data frame or Arrow table, a path, or a
+            ``Dataset`` or ``DataLoader`` of inputs, of pairs whose first part are the inputs, or of
+            dictionaries; see :func:`batchensemble.fit`.
         batch_size: examples a forward pass; a ``DataLoader`` has its own.
+        target: a column or key that is no input.
+        memory_limit: bytes; larger files are streamed.
 
     Raises:
         TypeError: ``X`` holds no numbers.
@@ -106,29 +117,41 @@ def predict(model: Ensemble, X: Any, *, batch_size: int = PREDICTION_BATCH) -> P
     """
     check_ensemble(model)
     whole_number("batch_size", batch_size)
-    if isinstance(X, Dataset):
-        X = DataLoader(X, batch_size)
-    if isinstance(X, DataLoader):
-        device = place_of(model)["device"]
-        parts = (batch[0] if isinstance(batch, (tuple, list)) else batch for batch in X)
-        return _prediction(model, (part.to(device) for part in parts))
-    examples = len(X) if hasattr(X, "__len__") else 0
-    batches = make_batches((X, np.zeros(examples, int)), batch_size, **place_of(model))
-    return _prediction(model, (inputs for inputs, _ in batches))
+    place = place_of(model)
+    return _prediction(
+        model, open_inputs(X, batch_size, target=target, memory_limit=memory_limit, **place)
+    )
 
 
-def predict_pairs(model: Ensemble, data: Any) -> tuple[Prediction, Int[np.ndarray, "examples"]]:
+def predict_pairs(
+    model: Ensemble,
+    data: Any,
+    *,
+    target: str | None = None,
+    class_names: Sequence[str] = (),
+    memory_limit: int = MEMORY_LIMIT,
+) -> tuple[Prediction, Int[np.ndarray, "examples"]]:
     """Return the prediction on labelled data, and the labels in the same order.
 
     Args:
         model: any ensemble.
-        data: a pair ``(X, y)``, a ``Dataset`` or a ``DataLoader`` of pairs.
+        data: inputs and targets, see :func:`batchensemble.fit`.
+        target: the column or key of the targets.
+        class_names: the classes in the order of their numbers, where the targets are text.
+        memory_limit: bytes; larger files are streamed.
     """
     check_ensemble(model)
-    batches = make_batches(data, PREDICTION_BATCH, **place_of(model))
+    batches = open_batches(
+        data,
+        PREDICTION_BATCH,
+        target=target,
+        class_names=class_names,
+        memory_limit=memory_limit,
+        **place_of(model),
+    )
     labels: list[Tensor] = []
 
-    def inputs_only() -> Iterable[Tensor]:
+    def inputs_only() -> Iterable[Inputs]:
         for inputs, targets in batches:
             labels.append(parted(targets)[0].cpu())
             yield inputs
@@ -137,7 +160,7 @@ def predict_pairs(model: Ensemble, data: Any) -> tuple[Prediction, Int[np.ndarra
     return prediction, torch.cat(labels).numpy()
 
 
-def _prediction(model: Ensemble, batches: Iterable[Tensor]) -> Prediction:
+def _prediction(model: Ensemble, batches: Iterable[Inputs]) -> Prediction:
     with evaluating(model), torch.no_grad():
         parts = [
             _member_probs(model, inputs, first=number == 0) for number, inputs in enumerate(batches)
@@ -147,7 +170,7 @@ def _prediction(model: Ensemble, batches: Iterable[Tensor]) -> Prediction:
     return Prediction(np.concatenate(parts))
 
 
-def _member_probs(model: Ensemble, inputs: Tensor, *, first: bool) -> Members:
+def _member_probs(model: Ensemble, inputs: Inputs, *, first: bool) -> Members:
     logits = check_inputs_fit(model, inputs) if first else model(inputs)
     if logits.dim() != 3 or logits.shape[-1] < 2:
         raise ValueError(

@@ -14,6 +14,7 @@ from batchensemble.batches import Batches, Pair
 from batchensemble.callbacks import HOOKS, Callback
 from batchensemble.ensembles import Ensemble
 from batchensemble.history import History
+from batchensemble.inputs import Inputs
 from batchensemble.objective import Objective
 from batchensemble.optimisation import Updater
 from batchensemble.progress import TrainingBar
@@ -67,11 +68,11 @@ class Run:
         self.settings = settings or {}
         self.epoch = self.step = self.step_of_epoch = 0
         self.epoch_losses: list[Tensor] = []
-        self.last_inputs: Tensor | None = None
+        self.last_inputs: Inputs | None = None
         self.last_targets: Targets | None = None
         self.seconds = 0.0
         self.bar: TrainingBar | None = None
-        self.admit: Callable[[Tensor, Targets], None] | None = None
+        self.admit: Callable[[Inputs, Targets], None] | None = None
         self.restored_random: tuple[dict[str, Tensor], dict[str, Any]] | None = None
         self._hooks: dict[str, list[Callable[[Run], None]]] = {
             name: [
@@ -125,7 +126,7 @@ class Run:
                 self.restored_random = None
             yield inputs, targets
 
-    def check(self, losses: Tensor, inputs: Tensor) -> None:
+    def check(self, losses: Tensor, inputs: Inputs) -> None:
         """Raise ``FloatingPointError`` where a loss is not finite, before it reaches the weights.
 
         On an accelerator that is looked at every 16 steps.
@@ -134,7 +135,7 @@ class Run:
         if now and not math.isfinite(losses.sum().item()):
             self._diverged(losses, inputs)
 
-    def step_done(self, losses: Tensor, inputs: Tensor, targets: Targets) -> None:
+    def step_done(self, losses: Tensor, inputs: Inputs, targets: Targets) -> None:
         """Count a step, and tell."""
         self.epoch_losses.append(self.objective.by_member(losses))
         self.last_inputs, self.last_targets = inputs, targets

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
 from torch.optim import Optimizer
 
 from batchensemble.admission import (
@@ -20,7 +19,7 @@ from batchensemble.admission import (
     warn_if_members_differ,
 )
 from batchensemble.averaging import Averaging
-from batchensemble.batches import PREDICTION_BATCH, Batches, make_batches
+from batchensemble.batches import PREDICTION_BATCH, Batches
 from batchensemble.callbacks import Callback
 from batchensemble.checkpointing import checkpointed
 from batchensemble.checks import positive_number, whole_number
@@ -30,6 +29,7 @@ from batchensemble.diagnostics import Watching
 from batchensemble.ensembles import Ensemble
 from batchensemble.held_out import Evaluating
 from batchensemble.history import History
+from batchensemble.inputs import Inputs
 from batchensemble.keeping import Keeping
 from batchensemble.losses import Loss, LossOn, as_loss, with_balance
 from batchensemble.modes import modes_kept
@@ -42,6 +42,7 @@ from batchensemble.rules import Selectors
 from batchensemble.run import Run
 from batchensemble.sampling import Sampling, make_draw
 from batchensemble.schedules import Plateau, Schedule, Shape
+from batchensemble.sources import MEMORY_LIMIT, open_batches
 from batchensemble.targets import Targets
 
 
@@ -67,6 +68,9 @@ def fit(
     data: Any,
     *,
     validation: Any = None,
+    target: str | None = None,
+    class_names: Sequence[str] = (),
+    memory_limit: int = MEMORY_LIMIT,
     epochs: int = 10,
     batch_size: int = 128,
     lr: float = 1e-3,
@@ -108,11 +112,21 @@ def fit(
 
     Args:
         model: any ensemble.
-        data: a pair ``(X, y)`` of arrays or tensors, with targets as the loss takes them,
-            ``[examples, ...]`` or ``[examples, members, ...]``; or a ``Dataset`` or ``DataLoader``
-            of such pairs. A third part ``w``, ``[examples]``, says how much each example counts:
-            the mean of a batch is then over the sum of its weights.
+        data: one of these. A pair ``(X, y)`` of arrays, tensors, data frames or Arrow tables, with
+            targets as the loss takes them, ``[examples, ...]`` or ``[examples, members, ...]``. A
+            data frame of pandas or polars or an Arrow table, or the path of a CSV, Parquet or
+            Feather file or of a folder of Parquet files, with ``target=``. A ``Dataset``,
+            ``IterableDataset``, ``DataLoader`` or dataset of Hugging Face that yields pairs or,
+            with ``target=``, dictionaries; inputs may be dictionaries or tuples, which the network
+            takes by name or by position. The path of a folder of class folders of images. What fits
+            in memory lies on the device once. A third part ``w`` of a pair, ``[examples]``, says
+            how much each example counts: the mean of a batch is then over the sum of its weights.
         validation: held-out data in the same forms, scored after each epoch.
+        target: the column or key of the targets, in ``data`` and ``validation``. Text in a column
+            are classes, numbered in ``history.class_names``.
+        class_names: the order of these classes; by default sorted.
+        memory_limit: bytes that a file may take as float32; of a larger one two windows, of an
+            eighth of it each, are in memory at a time, and examples are shuffled within these.
         epochs: times the data are gone through.
         batch_size: examples a step; a ``DataLoader`` has its own.
         lr: the highest learning rate.
@@ -217,16 +231,23 @@ def fit(
         stack.enter_context(modes_kept(model))
         stack.enter_context(checkpointed(model.network, gradient_checkpointing))
         stream = DataStream(seed)
-        training = make_batches(
+        tables: dict[str, Any] = {
+            "memory_limit": memory_limit,
+            "read": chosen.read,
+            "weighted": True,
+            **place,
+        }
+        training = open_batches(
             data,
             batch_size,
+            target=target,
+            class_names=class_names,
             shuffle=shuffle,
             draw=draw,
             stream=stream,
-            read=chosen.read,
-            weighted=True,
-            **place,
+            **tables,
         )
+        history.class_names = list(training.class_names)
         chosen = with_balance(chosen, getattr(training, "targets", None))
         objective = make_objective(
             model, chosen, loss_on, own=draw is not None, micro_batch=micro_batch
@@ -241,8 +262,12 @@ def fit(
         )
         held_out = None
         if validation is not None:
-            held_out = make_batches(
-                validation, PREDICTION_BATCH, read=chosen.read, weighted=True, **place
+            held_out = open_batches(
+                validation,
+                PREDICTION_BATCH,
+                target=None if isinstance(validation, (tuple, list)) else target,
+                class_names=training.class_names,
+                **tables,
             )
             check_held_out(model, chosen, held_out)
         check_data(model, chosen, training)
@@ -295,7 +320,7 @@ def fit(
     return history
 
 
-def _admit(model: Ensemble, objective: Objective, inputs: Tensor, targets: Targets) -> None:
+def _admit(model: Ensemble, objective: Objective, inputs: Inputs, targets: Targets) -> None:
     """Try the first batch before anything is trained."""
     check_batch(model, objective, inputs, targets)
     warn_if_members_differ(model, inputs[:, 0] if objective.own_examples else inputs)

@@ -18,6 +18,7 @@ from batchensemble.convert import extract, takes_any_leading_axes, twins
 from batchensemble.ensembles.freezing import Freezing
 from batchensemble.ensembles.state import check_members
 from batchensemble.entrances import BranchError, repeat_outputs, without_entrances
+from batchensemble.inputs import Inputs, Nested
 from batchensemble.inspection import Report, count_parameters, inspect_network
 from batchensemble.layers import Independent, OneByOne, Twin, Vmapped
 from batchensemble.layers.rows import RUNNING, AmbiguousAxisError, NotPerExampleError
@@ -76,9 +77,10 @@ class Ensemble(Freezing):
         """Run all members.
 
         Args:
-            args: what the network takes. Every tensor with the axis of the batch, wherever it is
-                nested, is seen by every member; with ``per_member=True`` it is ``[batch, members,
-                ...]``, a different example for each member.
+            args: what the network takes, or one :class:`~batchensemble.inputs.Nested` that holds
+                it. Every tensor with the axis of the batch, wherever it is nested, is seen by every
+                member; with ``per_member=True`` it is ``[batch, members, ...]``, a different
+                example for each member.
             per_member: whether each member has examples of its own.
             kwargs: what the network takes, by name.
 
@@ -91,6 +93,8 @@ class Ensemble(Freezing):
             ValueError: there is no tensor with an axis of the batch, ``per_member=True`` and there
                 is no axis of members, or an input of a layer is not per example.
         """
+        if len(args) == 1 and isinstance(args[0], Nested):
+            args, kwargs = args[0].arguments(kwargs)
         if len(args) == 1 and not kwargs and self._is_chain_for(args[0]):
             return self._stacked(args[0], per_member).transpose(0, 1)
         arguments = Arguments.of(self._plain(), args, kwargs)
@@ -181,13 +185,13 @@ class Ensemble(Freezing):
         finally:
             RUNNING.rows = before
 
-    def rows(self, x: Tensor, *, per_member: bool = False) -> Tensor:
+    def rows(self, x: Inputs, *, per_member: bool = False) -> Tensor:
         """Run all members and return ``[members * batch, ...]``, in the order they lie in memory.
 
         That order is the method's own, and :meth:`target_rows` knows it; a loss that takes rows
         saves the views that :meth:`forward` needs to put the batch first.
         """
-        if self._is_chain_for(x):
+        if isinstance(x, Tensor) and self._is_chain_for(x):
             if self.members == 1 and not per_member:
                 return self.network(x)
             return self._stacked(x, per_member).flatten(0, 1)
@@ -251,6 +255,8 @@ class Ensemble(Freezing):
         Raises:
             ValueError: they differ; the sentence names the first module at which they part.
         """
+        if len(args) == 1 and isinstance(args[0], Nested):
+            args, kwargs = args[0].arguments(kwargs)
         return verify(self, args, kwargs)
 
     @property

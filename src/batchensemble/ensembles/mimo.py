@@ -16,6 +16,7 @@ from batchensemble.checks import fraction, whole_number
 from batchensemble.convert import check_network
 from batchensemble.convert import replace as put_module
 from batchensemble.ensembles.base import Ensemble
+from batchensemble.inputs import Inputs
 from batchensemble.inspection import Report, count_parameters
 from batchensemble.layers.linear import plain_linear
 from batchensemble.nesting import Path
@@ -70,11 +71,11 @@ class MIMO(Ensemble):
         """Each member draws its examples from the batch."""
         return True
 
-    def forward(self, x: Tensor, *, per_member: bool = False) -> Tensor:  # type: ignore[override]
+    def forward(self, x: Inputs, *, per_member: bool = False) -> Tensor:  # type: ignore[override]
         """Run all members, see :meth:`Ensemble.forward`."""
         return self._wide(x, per_member).unflatten(1, (self.members, -1))
 
-    def rows(self, x: Tensor, *, per_member: bool = False) -> Tensor:
+    def rows(self, x: Inputs, *, per_member: bool = False) -> Tensor:
         """Run all members; the rows are example-major, see :meth:`Ensemble.rows`."""
         y = self._wide(x, per_member)
         return y.view(len(y) * self.members, -1)
@@ -87,8 +88,10 @@ class MIMO(Ensemble):
         """Return values of :meth:`rows` as ``[batch, members]``."""
         return values.view(-1, self.members)
 
-    def _wide(self, x: Tensor, per_member: bool) -> Tensor:
+    def _wide(self, x: Inputs, per_member: bool) -> Tensor:
         """Return the heads side by side, ``[batch, members * outputs]``."""
+        if not isinstance(x, Tensor):
+            raise TypeError("MIMO takes one tensor of inputs, got several by name or by position")
         if per_member:
             self._check_member_axis(x)
             side_by_side = x.flatten(1, 2) if x.dim() > 2 else x

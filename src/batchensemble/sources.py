@@ -1,0 +1,319 @@
+"""What training and prediction take as data, recognised: arrays, tables, datasets, files, folders.
+
+None of these libraries is imported before there is something of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
+
+from batchensemble.batches import (
+    Arrange,
+    Batches,
+    Draw,
+    LoaderBatches,
+    Read,
+    make_batches,
+)
+from batchensemble.checks import whole_number
+from batchensemble.columns import (
+    Names,
+    as_array,
+    as_table,
+    features_of,
+    labels_of,
+    library_of,
+    split,
+)
+from batchensemble.files import FORMATS, Files
+from batchensemble.inputs import Inputs, as_inputs, without
+from batchensemble.randomness import DataStream
+from batchensemble.streams import StreamBatches
+
+MEMORY_LIMIT = 1 << 29
+IMAGES = {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+TABLES = {"pandas", "polars", "pyarrow"}
+
+
+def open_batches(
+    data: Any,
+    batch_size: int,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    target: str | None = None,
+    class_names: Sequence[str] = (),
+    memory_limit: int = MEMORY_LIMIT,
+    shuffle: bool = False,
+    draw: Draw | None = None,
+    arrange: Arrange | None = None,
+    stream: DataStream | None = None,
+    read: Read | None = None,
+    weighted: bool = False,
+) -> Batches:
+    """Return the batches of any data.
+
+    What is in memory, and files that fit there, is put on the device once; of larger files and of
+    data loaders each batch or window is, in its turn.
+
+    Args:
+        data: see :func:`batchensemble.fit`.
+        batch_size: examples a batch; a ``DataLoader`` has its own.
+        device: where the batches are wanted.
+        dtype: what the features of arrays, tables and files are converted to.
+        target: the column or key of the targets.
+        class_names: the classes in the order of their numbers, where targets are text.
+        memory_limit: bytes; larger files are streamed.
+        shuffle: a new order each epoch; data loaders and iterable datasets have their own.
+        draw: see :class:`~batchensemble.batches.ArrayBatches`.
+        arrange: see :class:`~batchensemble.batches.ArrayBatches`.
+        stream: see :class:`~batchensemble.batches.ArrayBatches`.
+        read: see :func:`~batchensemble.batches.make_batches`.
+        weighted: whether a third part of a pair may say how much each example counts.
+
+    Raises:
+        TypeError: ``data`` is of no kind that is known.
+        ValueError: the data are not what they must be; the sentence says where.
+        ImportError: a library is missing.
+        FileNotFoundError: there is no such file.
+
+    Example:
+        >>> import pandas as pd
+        >>> frame = pd.DataFrame({"x": [0.5, 1.5], "kind": ["b", "a"]})
+        >>> place = {"device": torch.device("cpu"), "dtype": torch.float32}
+        >>> batches = open_batches(frame, 2, target="kind", **place)
+        >>> batches.class_names, next(iter(batches))[1]
+        (('a', 'b'), tensor([1, 0]))
+    """
+    ways: dict[str, Any] = {"draw": draw, "arrange": arrange, "stream": stream}
+    place: dict[str, Any] = {"device": device, "dtype": dtype}
+    whole_number("memory_limit", memory_limit)
+    if isinstance(data, (str, Path)):
+        data = _from_path(Path(data), target, class_names, labelled=True)
+    if isinstance(data, Files):
+        if data.bytes_as_float32 > memory_limit:
+            options = {**place, **ways, "shuffle": shuffle, "memory_limit": memory_limit}
+            return StreamBatches(data, batch_size, read=read, **options)
+        names: Names = data.class_names
+        data = _in_memory(data, dtype)
+    elif _is_dataset(data):
+        loader, names = _loader(data, batch_size, shuffle, target)
+        kinds: dict[str, Any] = {"weighted": weighted, "any_targets": read is not None}
+        batches: Batches = LoaderBatches(loader, device, target=target, **kinds, **ways)
+        batches.class_names = names
+        return batches
+    else:
+        data, names = _pair(data, target, class_names, dtype)
+    options = {**place, **ways, "read": read, "weighted": weighted}
+    batches = make_batches(data, batch_size, shuffle=shuffle, **options)
+    batches.class_names = names
+    return batches
+
+
+def open_inputs(
+    X: Any,
+    batch_size: int,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    target: str | None = None,
+    memory_limit: int = MEMORY_LIMIT,
+) -> Iterator[Inputs]:
+    """Yield the inputs of data with or without targets, batch by batch.
+
+    Args:
+        X: see :func:`batchensemble.predict`.
+        batch_size: examples a batch; a ``DataLoader`` has its own.
+        device: where the batches are wanted.
+        dtype: what the features of arrays, tables and files are converted to.
+        target: a column or key that is no input.
+        memory_limit: bytes; larger files are streamed.
+
+    Raises:
+        TypeError: ``X`` is of no kind that is known.
+        ValueError: it is not what it must be; the sentence says where.
+    """
+    if isinstance(X, (str, Path)):
+        X = _from_path(Path(X), target, (), labelled=False)
+    if isinstance(X, Files):
+        options: dict[str, Any] = {"device": device, "dtype": dtype, "memory_limit": memory_limit}
+        batches: Batches = (
+            StreamBatches(X, batch_size, **options)
+            if X.bytes_as_float32 > memory_limit
+            else make_batches(_in_memory(X, dtype), batch_size, device=device, dtype=dtype)
+        )
+        return (inputs for inputs, _ in batches)
+    if _is_dataset(X):
+        loader, _ = _loader(X, batch_size, False, None)
+        return (_inputs_of(batch, target).to(device) for batch in loader)
+    table = as_table(X)
+    if table is not None:
+        names, _ = split(table, target if target in table.names else None, _name(X))
+        X = features_of(table, names, _numpy(dtype), _name(X))
+    examples = len(X) if hasattr(X, "__len__") else 0
+    pair = X, np.zeros(examples, int)
+    return (inputs for inputs, _ in make_batches(pair, batch_size, device=device, dtype=dtype))
+
+
+def _pair(
+    data: Any, target: str | None, class_names: Sequence[str], dtype: torch.dtype
+) -> tuple[Any, Names]:
+    """Return a table, or a pair of which one is, as a pair of arrays, and the names of classes."""
+    table = as_table(data)
+    if table is not None:
+        where = _name(data)
+        if target is None:
+            raise ValueError(
+                f"target is missing: name the column of {where} that holds the targets, one of "
+                f"{', '.join(map(repr, table.names))}"
+            )
+        names, _ = split(table, target, where)
+        features = features_of(table, names, _numpy(dtype), where)
+        labels = table.column(target), f"{where}: the target column {target!r}"
+        targets, found = labels_of(*labels, class_names)
+        return (features, targets), found
+    if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
+        return data, ()  # which make_batches refuses
+    if target is not None:
+        raise ValueError(
+            f"target is for tables and dictionaries; a pair (X, y) has its own, got {target!r}"
+        )
+    X, y, *weights = data
+    table = as_table(X)
+    if table is not None:
+        X = features_of(table, table.names, _numpy(dtype), "X")
+    column = as_table(y)
+    if column is not None and len(column.names) == 1:
+        y = column.column(column.names[0])
+    elif library_of(y) in TABLES and column is None:
+        y = as_array(y)
+    else:
+        return (X, y, *weights), ()
+    targets, found = labels_of(y, "y", class_names)
+    return (X, targets, *weights), found
+
+
+def _from_path(
+    path: Path, target: str | None, class_names: Sequence[str], *, labelled: bool
+) -> Any:
+    """Return the files of a path, or the images of a folder as a ``Dataset``."""
+    if not path.exists():
+        raise FileNotFoundError(f"there is no file or folder {path}")
+    paths = [path]
+    if path.is_dir():
+        paths = sorted(
+            each for each in path.rglob("*") if each.suffix.lower() in (".parquet", ".pq")
+        )
+        if not paths:
+            return _images(path)
+    elif path.suffix.lower() not in FORMATS:
+        raise ValueError(
+            f"{path.name} is of no kind that is known: give {', '.join(FORMATS)}, or a folder of "
+            "Parquet files or of class folders of images"
+        )
+    if labelled and target is None:
+        raise ValueError(
+            f"target is missing: name the column of {path.name} that holds the targets"
+        )
+    return Files(paths, target, class_names, labelled=labelled)
+
+
+def _images(folder: Path) -> Any:
+    """Return the images of a folder that holds a folder a class, through torchvision."""
+    classes = [each for each in sorted(folder.iterdir()) if each.is_dir()]
+    if not any(each.suffix.lower() in IMAGES for kind in classes for each in kind.rglob("*")):
+        raise ValueError(
+            f"the folder {folder} holds neither Parquet files nor class folders of images"
+        )
+    try:
+        from torchvision.datasets import ImageFolder
+        from torchvision.transforms.functional import to_tensor
+    except ImportError as error:
+        raise ImportError(
+            f"the images of {folder} are read through torchvision, which is not installed: "
+            "pip install torchvision"
+        ) from error
+    return ImageFolder(str(folder), transform=to_tensor)
+
+
+def _is_dataset(data: Any) -> bool:
+    if _is_hugging_face(data) and isinstance(data, Mapping):
+        raise TypeError(
+            f"data must be one split of a DatasetDict, got all of them: give data[...] with one of "
+            f"{', '.join(map(repr, data))}"
+        )
+    return isinstance(data, (Dataset, DataLoader)) or _is_hugging_face(data)
+
+
+def _is_hugging_face(data: Any) -> bool:
+    return library_of(data) == "datasets"
+
+
+def _loader(
+    data: Any, batch_size: int, shuffle: bool, target: str | None
+) -> tuple[DataLoader[Any], Names]:
+    """Return a data loader of a dataset, and the names of its classes where it has some."""
+    if isinstance(data, DataLoader):
+        return data, _classes_of(data.dataset, target)
+    names = _classes_of(data, target)
+    if _is_hugging_face(data):
+        data = data.with_format("torch")
+    in_order = isinstance(data, IterableDataset) or not hasattr(data, "__getitem__")
+    loader: DataLoader[Any] = DataLoader(
+        data, batch_size, shuffle=shuffle and not in_order, collate_fn=_collate
+    )
+    return loader, names
+
+
+def _classes_of(dataset: Any, target: str | None) -> Names:
+    """Return ``classes`` of torchvision, or the names of Hugging Face's ``ClassLabel``."""
+    features = getattr(dataset, "features", None)
+    if _is_hugging_face(dataset) and isinstance(features, Mapping):
+        return tuple(getattr(features.get(target), "names", None) or ())
+    classes = getattr(dataset, "classes", ())
+    return tuple(map(str, classes)) if isinstance(classes, (list, tuple)) else ()
+
+
+def _collate(examples: list[Any]) -> Any:
+    try:
+        return default_collate(examples)
+    except RuntimeError as error:
+        if "equal size" not in str(error):
+            raise
+        raise ValueError(
+            "the examples of a batch must have the same shape; crop or pad them in the dataset, or "
+            f"give a DataLoader with a collate_fn that does ({str(error).splitlines()[0]})"
+        ) from error
+
+
+def _inputs_of(batch: Any, target: str | None) -> Any:
+    if isinstance(batch, Mapping):
+        return without(batch, target)
+    if isinstance(batch, (tuple, list)):
+        return as_inputs(batch[0])
+    return batch
+
+
+def _in_memory(files: Files, dtype: torch.dtype) -> tuple[Any, Any]:
+    """Return all rows of files."""
+    features = np.empty((files.rows, len(files.names)), _numpy(dtype))
+    targets, row = [], 0
+    for part, labels in files.blocks(files.units, features.dtype):
+        features[row : row + len(part)] = part
+        targets.append(labels)
+        row += len(part)
+    return features, np.concatenate(targets)
+
+
+def _numpy(dtype: torch.dtype) -> Any:
+    return np.float64 if dtype == torch.float64 else np.float32
+
+
+def _name(table: Any) -> str:
+    return f"the {type(table).__name__}"
