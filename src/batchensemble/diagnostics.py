@@ -17,6 +17,7 @@ from batchensemble.inputs import Inputs
 from batchensemble.layers import RankOne
 from batchensemble.losses import cross_entropy
 from batchensemble.modes import evaluating
+from batchensemble.sharing import Sharing
 from batchensemble.targets import parted
 
 if TYPE_CHECKING:
@@ -29,13 +30,16 @@ LOST_MEMBER = 2.0
 LEANING = 0.25  # nats
 
 
-def diagnose(model: Ensemble, inputs: Inputs, targets: Tensor) -> dict[str, Any]:
+def diagnose(
+    model: Ensemble, inputs: Inputs, targets: Tensor, sharing: Sharing | None = None
+) -> dict[str, Any]:
     """Return what the members are like on some examples, without a trace in the model.
 
     Args:
         model: an ensemble whose outputs are logits ``[batch, members, classes]``.
         inputs: examples that all members see; the first 512 are used.
         targets: their classes, ``[examples]``.
+        sharing: among processes, each of which computes some of the outputs.
 
     Returns:
         ``disagreement``: the mean total variation distance of two members' probabilities, 0 to 1;
@@ -46,7 +50,7 @@ def diagnose(model: Ensemble, inputs: Inputs, targets: Tensor) -> dict[str, Any]
     """
     inputs, targets = inputs[:EXAMPLES], targets[:EXAMPLES]
     with evaluating(model), torch.no_grad(), torch.random.fork_rng([]):
-        outputs = model(inputs)
+        outputs = model(inputs) if sharing is None else sharing.outputs(model, inputs)
         if not isinstance(outputs, Tensor) or outputs.dim() != 3:
             return {}
         if targets.dim() != 1 or targets.is_floating_point():
@@ -84,10 +88,11 @@ class Watching(Callback):
 
     Args:
         batches: held-out data; without them the last batch of the epoch is looked at.
+        sharing: among processes, which have some of the members each.
     """
 
-    def __init__(self, batches: Batches | None = None) -> None:
-        self.batches = batches
+    def __init__(self, batches: Batches | None = None, sharing: Sharing | None = None) -> None:
+        self.batches, self.sharing = batches, sharing
         self.said: set[str] = set()
 
     def on_epoch(self, run: Run) -> None:
@@ -96,7 +101,7 @@ class Watching(Callback):
             run.history.diagnostics.append({})
             return
         inputs, targets = self._examples(run)
-        found = {} if inputs is None else diagnose(run.scored, inputs, targets)
+        found = {} if inputs is None else diagnose(run.scored, inputs, targets, self.sharing)
         run.history.diagnostics.append(found)
         for what, sentence in complaints(found, run.history.member_losses[-1]).items():
             if what not in self.said:

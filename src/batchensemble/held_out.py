@@ -16,6 +16,7 @@ from batchensemble.metrics import score
 from batchensemble.modes import evaluating
 from batchensemble.prediction import Prediction
 from batchensemble.schedules import Plateau
+from batchensemble.sharing import Sharing
 from batchensemble.targets import parted
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class Evaluating(Callback):
             then come back. ``None`` trains to the end and leaves the last ones.
         plateau: lets the learning rate fall where the score stops getting better.
         loss: whose ``of_ensemble`` scores the examples, under the name of ``"nll"``.
+        sharing: among processes, each of which computes some of the outputs.
 
     Raises:
         ValueError: an unknown score, or one that the loss does not go with.
@@ -50,7 +52,9 @@ class Evaluating(Callback):
         patience: int | None = None,
         plateau: Plateau | None = None,
         loss: EnsembleLoss,
+        sharing: Sharing | None = None,
     ) -> None:
+        self.sharing = sharing
         self.batches, self.loss, self.plateau = batches, loss, plateau
         self.every = every if every is None else whole_number("evaluate_every", every)
         self.stop_on = one_of("stop_on", stop_on, SCORES)
@@ -111,7 +115,7 @@ class Evaluating(Callback):
         with evaluating(model), torch.no_grad(), torch.random.fork_rng([]):
             for inputs, target in self.batches:
                 target, weights = parted(target)
-                output = model(inputs)
+                output = self.sharing.outputs(model, inputs) if self.sharing else model(inputs)
                 losses.append(self.loss.of_ensemble(output, target))
                 counts.append(how_much(self.loss.counts(target), weights))
                 if self.stop_on != "nll":

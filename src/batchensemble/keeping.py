@@ -19,6 +19,7 @@ from batchensemble.checkpoints import Checkpoint, CheckpointError, Checkpoints
 from batchensemble.checks import whole_number
 from batchensemble.history import History
 from batchensemble.randomness import random_states
+from batchensemble.sharing import Sharing
 
 if TYPE_CHECKING:
     from batchensemble.run import Run
@@ -38,15 +39,23 @@ class Keeping(Callback):
         every: steps between two; by default they are written at the end of each epoch.
         keep: how many of the last stay.
         resume: go on from the newest; without one the training starts afresh.
+        sharing: among processes, of which the first one reads and writes.
     """
 
     def __init__(
-        self, folder: str | Path, *, every: int | None = None, keep: int = 2, resume: bool = False
+        self,
+        folder: str | Path,
+        *,
+        every: int | None = None,
+        keep: int = 2,
+        resume: bool = False,
+        sharing: Sharing,
     ) -> None:
         self.every = every if every is None else whole_number("checkpoint_every", every)
-        self.checkpoints = Checkpoints(folder, whole_number("keep", keep))
-        self.resume = resume
-        self.signal: int | None = None
+        self.folder, keep = Path(folder), whole_number("keep", keep)
+        self.resume, self.sharing, self.processes = resume, sharing, sharing.processes
+        self.checkpoints: Checkpoints | None = None
+        self.processes.on_first(lambda: self._open(keep))
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -59,21 +68,19 @@ class Keeping(Callback):
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-            self.checkpoints.close()
+            if self.checkpoints is not None:
+                self.checkpoints.close()
 
     def on_start(self, run: Run) -> None:
         """Refuse a folder of another training, unless this one goes on with it."""
-        if not self.resume and self.checkpoints.folders():
-            raise CheckpointError(
-                f"{self.checkpoints.folder} holds checkpoints of a training already; give "
-                "resume=True to go on with it, or another folder"
-            )
+        if not self.resume:
+            self.processes.on_first(self._refuse)
 
     def on_step(self, run: Run) -> None:
         """Write a checkpoint every so many steps, or when the training is to end."""
-        if self.signal is not None:
+        if self.sharing.agreed:
             self.save(run, wait=True)
-            raise SystemExit(ENDING[signal.Signals(self.signal)])
+            raise SystemExit(ENDING[signal.Signals(self.sharing.agreed)])
         if self.every is not None and run.step % self.every == 0:
             self.save(run)
 
@@ -84,7 +91,12 @@ class Keeping(Callback):
 
     def save(self, run: Run, *, wait: bool = False) -> None:
         """Write a checkpoint of the run as it stands."""
-        self.checkpoints.save(f"step-{run.step:09d}", *snapshot(run), wait=wait)
+        name, of_all = f"step-{run.step:09d}", gathered(*snapshot(run), self.sharing)
+        checkpoints = self.checkpoints
+        if checkpoints is not None:
+            checkpoints.save(name, *of_all)
+        if wait:
+            self.processes.on_first(self._wait)
 
     def restore(self, run: Run) -> None:
         """Go on from the newest checkpoint, if there is one.
@@ -92,12 +104,35 @@ class Keeping(Callback):
         Raises:
             CheckpointError: it is of another network, number of members, data or setting.
         """
-        found = self.checkpoints.latest() if self.resume else None
+        if not self.resume:
+            return
+        found = self.processes.from_first(self._latest)
         if found is not None:
-            go_on(run, found)
+            own = part_of(found, self.sharing)
+            go_on(run, own)
+            if own.state["random"] is None:  # of no process that wrote it
+                run.restored_random = None
+                self.sharing.own_randomness(run.settings["seed"], run.step)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.signal = number
+        self.sharing.note(number)
+
+    def _open(self, keep: int) -> None:
+        self.checkpoints = Checkpoints(self.folder, keep)
+
+    def _wait(self) -> None:
+        if self.checkpoints is not None:
+            self.checkpoints.wait()
+
+    def _latest(self) -> Checkpoint | None:
+        return None if self.checkpoints is None else self.checkpoints.latest()
+
+    def _refuse(self) -> None:
+        if self.checkpoints is not None and self.checkpoints.folders():
+            raise CheckpointError(
+                f"{self.folder} holds checkpoints of a training already; give resume=True to go on "
+                "with it, or another folder"
+            )
 
 
 def snapshot(run: Run) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
@@ -121,6 +156,57 @@ def snapshot(run: Run) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
         "parts": parts,
     }
     return tensors, state
+
+
+def gathered(
+    tensors: dict[str, dict[str, Tensor]], state: dict[str, Any], sharing: Sharing
+) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+    """Return what all processes go on from, each of its own: random states, or everything.
+
+    Args:
+        tensors: of :func:`snapshot`.
+        state: of :func:`snapshot`.
+        sharing: among processes; one alone has nothing to gather.
+    """
+    if not sharing.shared:
+        return tensors, state
+    own = tensors if sharing.each_its_own else {"random": tensors["random"]}
+    numbers = state if sharing.each_its_own else {"random": state["random"]}
+    found = sharing.processes.all((own, numbers))
+    others = {
+        f"{name} of {rank}": values
+        for rank, (part, _) in enumerate(found[1:], 1)
+        for name, values in part.items()
+    }
+    states = [numbers for _, numbers in found[1:]]
+    return {**tensors, **others}, {**state, "others": states, "apart": sharing.each_its_own}
+
+
+def part_of(found: Checkpoint, sharing: Sharing) -> Checkpoint:
+    """Return what this process goes on from; without random states where there was no such process.
+
+    Raises:
+        CheckpointError: as many processes as wrote it are needed.
+    """
+    state, rank = dict(found.state), sharing.processes.rank
+    others, apart_then = state.pop("others", []), state.pop("apart", False)
+    then = len(others) + 1 if apart_then else 1
+    now = sharing.processes.count if sharing.each_its_own else 1
+    if now != then:
+        raise CheckpointError(
+            f"the checkpoint {found.folder} is of members spread over {_number(then)}, and here "
+            f"they are on {_number(now)}; go on with strategy= and processes as it was written"
+        )
+    tensors = {name: each for name, each in found.tensors.items() if " of " not in name}
+    if 0 < rank <= len(others):
+        of_rank = f" of {rank}"
+        for name, values in found.tensors.items():
+            if name.endswith(of_rank):
+                tensors[name.removesuffix(of_rank)] = values
+        state.update(others[rank - 1])
+    elif rank:
+        state["random"] = None
+    return Checkpoint(found.folder, state, tensors)
 
 
 def go_on(run: Run, found: Checkpoint) -> None:
@@ -199,6 +285,10 @@ def _parts(run: Run) -> dict[str, Any]:
         "optimizer": run.updater,
         **{f"callback {index}": each for index, each in enumerate(run.callbacks)},
     }
+
+
+def _number(processes: int) -> str:
+    return f"{processes} processes" if processes > 1 else "one process"
 
 
 def _short(value: Any) -> str:

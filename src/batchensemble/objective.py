@@ -14,6 +14,7 @@ from batchensemble.clipping import MemberClipping
 from batchensemble.ensembles import Ensemble
 from batchensemble.inputs import Inputs
 from batchensemble.losses import CrossEntropy, EnsembleLoss, Loss, LossOn, as_loss, make_loss
+from batchensemble.sharing import Sharing
 from batchensemble.targets import Targets, parted
 
 Losses = Callable[[Inputs, Tensor], Tensor]
@@ -33,6 +34,7 @@ class Objective:
         clipping: limits the gradients of each member.
         scaler: of losses in half precision.
         loss: whose these losses are; it says how much each example counts.
+        sharing: among processes; ``None`` in one alone.
     """
 
     losses: Losses
@@ -44,6 +46,7 @@ class Objective:
     clipping: MemberClipping | None = None
     scaler: torch.amp.GradScaler | None = None
     loss: EnsembleLoss = field(default_factory=CrossEntropy)
+    sharing: Sharing | None = None
 
     def parts(self, batch: int) -> int:
         """Return how many parts a batch goes through the network in."""
@@ -95,6 +98,11 @@ class Objective:
     def _backward(self, inputs: Inputs, targets: Targets, factors: Tensor | None = None) -> Tensor:
         targets, weights = parted(targets)
         shares = self.shares(targets, weights)
+        batch, counts = len(inputs), 1.0
+        if self.sharing is not None:
+            rows, counts = self.sharing.rows(batch)
+            inputs, targets = inputs[rows], targets[rows]
+            shares = None if shares is None else shares[rows]
         size = self.micro_batch
         if size is None:
             parts = [(inputs, targets, shares)]
@@ -104,7 +112,7 @@ class Objective:
         found = []
         for x, y, share in parts:
             losses = self.losses(x, y)
-            gradient = torch.full_like(losses, 1 / len(inputs))
+            gradient = torch.full_like(losses, counts / batch)
             if share is not None:
                 self.by_member(gradient).mul_(share.to(gradient))
             if factors is not None:
@@ -114,11 +122,18 @@ class Objective:
             if share is not None:
                 self.by_member(losses).mul_(share.to(losses))
             found.append(losses)
-        return found[0] if len(found) == 1 else torch.cat(found)
+        losses = found[0] if len(found) == 1 else torch.cat(found)
+        return losses if self.sharing is None else self.sharing.reduce(losses, batch)
 
 
 def make_objective(
-    model: Ensemble, loss: str | Loss, loss_on: LossOn, *, own: bool, micro_batch: int | None = None
+    model: Ensemble,
+    loss: str | Loss,
+    loss_on: LossOn,
+    *,
+    own: bool,
+    micro_batch: int | None = None,
+    sharing: Sharing | None = None,
 ) -> Objective:
     """Return the objective: for the usual loss straight from the rows, without views between.
 
@@ -128,6 +143,7 @@ def make_objective(
         loss_on: ``"members"`` or ``"mean_logits"``.
         own: whether each member sees examples of its own.
         micro_batch: examples that go through the network at a time.
+        sharing: among processes, each of which takes rows of a batch.
 
     Raises:
         ValueError: an unknown name.
@@ -150,11 +166,13 @@ def make_objective(
             return model.by_member(values) if values.dim() == 1 else values
 
         objective = Objective(of_rows, by_member, model.target_rows, own, loss=loss)
-        return objective if micro_batch is None else _in_parts(objective, micro_batch)
-    return Objective(of_members, lambda losses: losses, None, own, micro_batch, loss=loss)
+        whole = micro_batch is None and sharing is None
+        return objective if whole else _in_parts(objective, micro_batch, sharing)
+    apart = Objective(of_members, lambda losses: losses, None, own, micro_batch, loss=loss)
+    return replace(apart, sharing=sharing)
 
 
-def _in_parts(whole: Objective, micro_batch: int) -> Objective:
+def _in_parts(whole: Objective, micro_batch: int | None, sharing: Sharing | None) -> Objective:
     """Return the same objective for a batch in parts, each of which arranges its own targets."""
     arrange = whole.arrange
     assert arrange is not None
@@ -165,5 +183,10 @@ def _in_parts(whole: Objective, micro_batch: int) -> Objective:
         return whole.by_member(whole.losses(inputs, targets))
 
     return replace(
-        whole, losses=losses, by_member=lambda each: each, arrange=None, micro_batch=micro_batch
+        whole,
+        losses=losses,
+        by_member=lambda each: each,
+        arrange=None,
+        micro_batch=micro_batch,
+        sharing=sharing,
     )

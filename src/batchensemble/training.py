@@ -42,6 +42,7 @@ from batchensemble.rules import Selectors
 from batchensemble.run import Run
 from batchensemble.sampling import Sampling, make_draw
 from batchensemble.schedules import Plateau, Schedule, Shape
+from batchensemble.sharing import Strategy, share_out
 from batchensemble.sources import MEMORY_LIMIT, open_batches
 from batchensemble.targets import Targets
 
@@ -104,6 +105,7 @@ def fit(
     seed: int | None = 0,
     progress: bool | None = None,
     label: str = "training",
+    strategy: Strategy = "ddp",
 ) -> History:
     """Train an ensemble in place.
 
@@ -189,6 +191,10 @@ def fit(
             from the caller's.
         progress: show a bar; by default only in a terminal.
         label: what the bar calls this training.
+        strategy: how processes that ``torchrun`` or ``accelerate launch`` started share the
+            training out. ``"ddp"``: each takes some examples of each batch, with the result of one
+            process. ``"members"``, of a deep ensemble: each trains some of the members. Only the
+            first process writes, shows a bar and warns; all return the same.
 
     Returns:
         The history, one entry an epoch.
@@ -199,6 +205,7 @@ def fit(
             been trained then.
         FloatingPointError: a loss is not finite; the weights are those before that step.
         CheckpointError: a checkpoint cannot be written, or is of another training.
+        ProcessLostError: another process of the training has ended or does not answer.
 
     Example:
         >>> import torch
@@ -215,9 +222,11 @@ def fit(
         micro_batch = whole_number("micro_batch", micro_batch)
     if checkpoints is not None and seed is None:
         raise ValueError("checkpoints need a seed, so that the order of the data can be gone on")
+    sharing = share_out(model, strategy, place_of(model)["device"], loss_on)
+    model, shared = sharing.model, sharing if sharing.shared else None
     place = place_of(model)
     device = place["device"]
-    draw = make_draw(model, batches, loss_on)
+    draw = sharing.draw(make_draw(sharing.whole, batches, loss_on))
     chosen = as_loss(
         loss, class_weight=class_weight, label_smoothing=label_smoothing, ignore_index=ignore_index
     )
@@ -227,6 +236,8 @@ def fit(
     )
     history = History()
     with ExitStack() as stack:
+        stack.enter_context(sharing.quiet())
+        seed = sharing.seed(seed)
         stack.enter_context(seeded(seed, device))
         stack.enter_context(modes_kept(model))
         stack.enter_context(checkpointed(model.network, gradient_checkpointing))
@@ -250,13 +261,18 @@ def fit(
         history.class_names = list(training.class_names)
         chosen = with_balance(chosen, getattr(training, "targets", None))
         objective = make_objective(
-            model, chosen, loss_on, own=draw is not None, micro_batch=micro_batch
+            model,
+            chosen,
+            loss_on,
+            own=draw is not None,
+            micro_batch=micro_batch,
+            sharing=shared,
         )
         training.arrange = objective.arrange
         objective = replace(
             objective,
             losses=in_precision(objective.losses, precision, device),
-            examples_a_row=model.members if batches == "split" and draw is not None else 1,
+            examples_a_row=sharing.whole.members if batches == "split" and draw is not None else 1,
             clipping=None if clip is None else MemberClipping(model.network, model.members, clip),
             scaler=scaler,
         )
@@ -279,7 +295,8 @@ def fit(
             cooldown,
             warmup,
         )
-        bar = stack.enter_context(TrainingBar(label, rates.steps, show=progress))
+        shown = progress if sharing.processes.first else False
+        bar = stack.enter_context(TrainingBar(label, rates.steps, show=shown))
         told: list[Callback] = [bar]
         if compile:
             compiling = Compiling(objective.losses, compile, device)
@@ -296,6 +313,7 @@ def fit(
                     patience=patience,
                     plateau=plateau,
                     loss=chosen,
+                    sharing=shared,
                 )
             )
         elif plateau or patience or evaluate_every:
@@ -303,20 +321,24 @@ def fit(
                 "validation is missing: schedule=Plateau(), patience= and evaluate_every= go by "
                 "the scores of held-out data"
             )
-        told += [Watching(held_out), *callbacks]
+        told += [Watching(held_out, shared), *callbacks]
         keeping = None
         if checkpoints is not None:
-            keeping = Keeping(checkpoints, every=checkpoint_every, keep=keep, resume=resume)
+            keeping = Keeping(
+                checkpoints, every=checkpoint_every, keep=keep, resume=resume, sharing=sharing
+            )
             stack.enter_context(keeping.listening())
             told.append(keeping)
         updater = stack.enter_context(optimiser(optimizer, groups, rates, scheduler, scaler))
         settings = {"seed": seed, "loss_on": loss_on, "batches": batches}
+        sharing.begin(training, seed)
         run = Run(model, objective, updater, training, stream, epochs, history, told, settings)
         run.bar = bar
         run.admit = lambda inputs, targets: _admit(model, objective, inputs, targets)
         if keeping is not None:
             keeping.restore(run)
-        train(run)
+        with sharing.joining(history):
+            train(run)
     return history
 
 

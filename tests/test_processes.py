@@ -1,0 +1,175 @@
+"""One training on two processes is the training of one, whatever is done to it."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import batchensemble as be
+from batchensemble.processes import Processes, cut
+from batchensemble.sharing import SharedExamples, SharedMembers, share_out
+from on_processes import CASES, X, Y, all_cases, batch, deep, go_on
+
+SCRIPT = Path(__file__).with_name("on_processes.py")
+BREAKS = ("of one", "mine", "dropout", "spread")
+
+
+def launch(what, folder):
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [*command, "--standalone", str(SCRIPT), what, str(folder)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Where two processes did everything, and one began a training that they went on with."""
+    folder = tmp_path_factory.mktemp("processes")
+    go_on(batch, folder / "of one", 11)
+    with launch("all", folder) as process:
+        said, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, errors
+    assert said == ""
+    return folder
+
+
+@pytest.fixture(scope="module")
+def alone():
+    return all_cases()
+
+
+@pytest.fixture(scope="module")
+def together(folder):
+    return [torch.load(folder / f"{rank}.pt") for rank in (0, 1)]
+
+
+def close(found, expected):
+    """Assert that nested values are the same up to rounding."""
+    if isinstance(expected, dict):
+        assert found.keys() == expected.keys()
+        for key, value in expected.items():
+            close(found[key], value)
+    elif isinstance(expected, list):
+        assert len(found) == len(expected)
+        for one, other in zip(found, expected, strict=True):
+            close(one, other)
+    elif isinstance(expected, torch.Tensor):
+        torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+    else:
+        assert found == (pytest.approx(expected) if isinstance(expected, float) else expected)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_two_processes_train_what_one_trains(alone, together, name):
+    """The same weights, losses, held-out scores and diagnostics; starts that differ become one."""
+    close(together[0][name], alone[name])
+
+
+@pytest.mark.parametrize("name", [*CASES, *BREAKS])
+def test_all_processes_return_the_same(together, name):
+    one, other = (each[name] for each in together)
+    if name == "mine":
+        assert one == other == "KeyError('power')"
+        return
+    assert one["history"] == other["history"]
+    for key, value in one["weights"].items():
+        assert torch.equal(value, other["weights"][key])
+
+
+def test_one_goes_on_with_what_two_wrote_and_two_with_what_one_wrote(folder, together, tmp_path):
+    unbroken = go_on(batch, tmp_path, -1)
+    close(go_on(batch, folder / "mine", -1), unbroken)
+    close(together[0]["of one"], unbroken)
+
+
+@pytest.mark.parametrize("name", ["dropout", "spread"])
+def test_a_signal_to_one_ends_all_after_the_same_step_and_they_go_on_bit_by_bit(together, name):
+    for each in together:
+        assert each[f"{name} ended"] == "SystemExit(143)"
+        assert each[name]["history"] == each[f"{name} whole"]["history"]
+        for key, value in each[name]["weights"].items():
+            assert torch.equal(value, each[f"{name} whole"]["weights"][key])
+
+
+def test_spread_members_go_on_in_as_many_processes(folder, together):
+    said = go_on(deep, folder / "spread", -1, patience=1, average=0.5)
+    assert "is of members spread over 2 processes, and here they are on one process" in said
+
+
+def test_each_process_has_dropout_of_its_own(together, tmp_path):
+    """One process draws other masks for the rows that the second one has here."""
+    one = go_on(lambda: batch(dropout=0.3), tmp_path, -1)["weights"]
+    assert any(
+        (one[k] - v).abs().max() > 1e-3 for k, v in together[0]["dropout"]["weights"].items()
+    )
+
+
+def test_one_that_dies_ends_the_run_with_its_reason(tmp_path):
+    with launch("wait", tmp_path) as process:
+        limit = time.monotonic() + 100
+        while not list(tmp_path.glob("killed/step-*")) and time.monotonic() < limit:
+            time.sleep(0.1)
+        os.kill(int((tmp_path / "pid-1").read_text()), 9)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert "Signal 9 (SIGKILL)" in errors
+    assert "another process of this training has ended" in errors
+    assert len(list(tmp_path.glob("killed/step-*"))) in (1, 2)
+
+
+def test_one_alone_says_what_the_others_would():
+    alone = Processes()
+    assert alone.sum(torch.ones(2)).tolist() == [1, 1]
+    assert alone.gather(torch.ones(2), [2]).tolist() == [1, 1]
+    with pytest.raises(KeyError):
+        alone.on_first(lambda: {}["missing"])
+
+
+@pytest.mark.parametrize(("size", "count"), [(0, 3), (2, 3), (7, 3), (9, 3)])
+def test_pieces_cover_all_and_differ_by_one_at_most(size, count):
+    pieces = [range(size)[each] for each in cut(size, count)]
+    assert [each for piece in pieces for each in piece] == list(range(size))
+    lengths = [len(each) for each in pieces]
+    assert max(lengths) - min(lengths) <= 1
+
+
+def test_each_row_of_a_batch_counts_once():
+    for batch_size in (1, 5, 6, 7):
+        counted = torch.zeros(batch_size)
+        for rank in range(3):
+            sharing = SharedExamples.__new__(SharedExamples)
+            sharing.processes = Processes(rank, 3)
+            rows, counts = sharing.rows(batch_size)
+            counted[rows] += counts
+        assert counted.tolist() == [1] * batch_size
+
+
+def test_a_wrong_strategy_is_named(as_users_run_it):
+    with pytest.raises(ValueError, match="strategy must be one of ddp, members, got 'fsdb'"):
+        be.fit(batch(), (X, Y), strategy="fsdb")
+
+
+def test_members_that_share_weights_cannot_be_spread():
+    with pytest.raises(ValueError, match=r"share no weights, DeepEnsemble .*, got BatchEnsemble"):
+        SharedMembers(batch(), Processes(0, 2))
+
+
+def test_more_processes_than_members_are_refused():
+    with pytest.raises(ValueError, match="got 3 members and 4 processes"):
+        SharedMembers(deep(), Processes(0, 4))
+
+
+def test_without_accelerate_a_sentence_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "accelerate", None)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ImportError, match=r"pip install 'batchensemble\[distributed\]'"):
+        share_out(batch(), "ddp", torch.device("cpu"))
