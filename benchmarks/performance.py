@@ -25,6 +25,7 @@ import latency
 import layers
 import memory
 import networks
+import processes
 import overhead
 import streaming
 from page import PAGE, ROOT, arguments_of, write_page
@@ -40,6 +41,7 @@ PARTS = {
         growth.PART,
         data_growth.PART,
         memory.PART,
+        processes.PART,
         overhead.PART,
         streaming.PART,
     )
