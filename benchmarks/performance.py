@@ -25,8 +25,8 @@ import latency
 import layers
 import memory
 import networks
-import processes
 import overhead
+import processes
 import streaming
 from page import PAGE, ROOT, arguments_of, write_page
 

@@ -5,9 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from batchensemble.compilation import Compilation
 
 
@@ -109,20 +106,26 @@ class History:
         return pd.DataFrame(columns, index=epochs)
 
     def record(
-        self, losses: list[Tensor], seconds: float, calls: int, examples_a_row: int = 1
+        self,
+        member_losses: list[float],
+        last_batch_loss: float,
+        seconds: float,
+        *,
+        examples: int,
+        calls: int,
     ) -> None:
         """Add an epoch.
 
         Args:
-            losses: of its batches, ``[batch, members]`` each.
+            member_losses: of each member, mean over the examples.
+            last_batch_loss: mean over the last batch and the members.
             seconds: how long it took.
+            examples: gone through.
             calls: how often a network was called.
-            examples_a_row: more than 1 where the members share a batch out.
         """
-        by_member = torch.cat(losses).mean(0)
-        self.losses.append(by_member.mean().item())
-        self.member_losses.append(by_member.tolist())
-        self.last_batch_losses.append(losses[-1].contiguous().mean().item())
+        self.losses.append(sum(member_losses) / len(member_losses))
+        self.member_losses.append(member_losses)
+        self.last_batch_losses.append(last_batch_loss)
         self.seconds.append(seconds)
-        self.examples.append(sum(len(batch) for batch in losses) * examples_a_row)
+        self.examples.append(examples)
         self.forward_calls.append(calls)

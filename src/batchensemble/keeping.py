@@ -139,8 +139,8 @@ def snapshot(run: Run) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
     """Return all that a run goes on from: tensors by file, and the rest as JSON can hold it."""
     states, numbers = random_states(next(run.model.parameters()).device)
     tensors = {"model": dict(run.model.state_dict()), "random": states}
-    if run.epoch_losses:
-        tensors["losses"] = {"of_epoch": torch.cat(run.epoch_losses)}
+    if run.epoch_sums:
+        tensors["losses"] = {"sums": torch.stack(run.epoch_sums), "last": run.losses}
     parts = {}
     for name, part in _parts(run).items():
         found: dict[str, Tensor] = {}
@@ -150,7 +150,7 @@ def snapshot(run: Run) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
     state = {
         "about": about(run),
         **{name: getattr(run, name) for name in COUNTS},
-        "batches_of_epoch": [len(each) for each in run.epoch_losses],
+        "epoch_counts": list(run.epoch_counts),  # it is written while the run goes on
         "history": run.history.as_dict(),
         "random": numbers,
         "parts": parts,
@@ -232,8 +232,10 @@ def go_on(run: Run, found: Checkpoint) -> None:
     history = History.from_dict(state["history"])
     vars(run.history).update(vars(history))
     if "losses" in tensors:
-        losses = tensors["losses"]["of_epoch"].to(next(run.model.parameters()).device)
-        run.epoch_losses = list(losses.split(state["batches_of_epoch"]))
+        device = next(run.model.parameters()).device
+        run.epoch_counts = state["epoch_counts"]
+        run.epoch_sums = list(tensors["losses"]["sums"].to(device))
+        run.losses = tensors["losses"]["last"].to(device)
     run.restored_random = tensors["random"], state["random"]
 
 

@@ -43,7 +43,10 @@ class Run:
         epoch: epochs done.
         step: steps done, in all epochs.
         step_of_epoch: steps done in this one.
-        epoch_losses: of its batches.
+        epoch_sums: of the losses of its batches, ``[members]`` each: all losses of an epoch may take
+            more memory than the data.
+        epoch_counts: rows of its batches.
+        losses: of the last batch, ``[batch, members]``.
         seconds: that they took, callbacks not counted.
         admit: looks at the first batch before anything is trained.
         scored: what is scored on held-out data: the model, or its moving average.
@@ -67,7 +70,9 @@ class Run:
         self.history, self.callbacks = history, callbacks
         self.settings = settings or {}
         self.epoch = self.step = self.step_of_epoch = 0
-        self.epoch_losses: list[Tensor] = []
+        self.epoch_sums: list[Tensor] = []
+        self.epoch_counts: list[int] = []
+        self.losses = torch.empty(0, model.members)
         self.last_inputs: Inputs | None = None
         self.last_targets: Targets | None = None
         self.seconds = 0.0
@@ -87,11 +92,6 @@ class Run:
     def lr(self) -> float:
         """The learning rate of the next step."""
         return self.updater.lr
-
-    @property
-    def losses(self) -> Tensor:
-        """Losses of the last batch, ``[batch, members]``."""
-        return self.epoch_losses[-1]
 
     @property
     def over(self) -> bool:
@@ -131,13 +131,16 @@ class Run:
 
         On an accelerator that is looked at every 16 steps.
         """
+        self.losses = self.objective.by_member(losses)
+        self._sums = self.losses.sum(0)
         now = losses.device.type == "cpu" or self.step % CHECK_EVERY == 0
-        if now and not math.isfinite(losses.sum().item()):
-            self._diverged(losses, inputs)
+        if now and not math.isfinite(self._sums.sum().item()):
+            self._diverged(self.losses, inputs)
 
-    def step_done(self, losses: Tensor, inputs: Inputs, targets: Targets) -> None:
-        """Count a step, and tell."""
-        self.epoch_losses.append(self.objective.by_member(losses))
+    def step_done(self, inputs: Inputs, targets: Targets) -> None:
+        """Count a step that was checked, and tell."""
+        self.epoch_sums.append(self._sums)
+        self.epoch_counts.append(len(self.losses))
         self.last_inputs, self.last_targets = inputs, targets
         self.step += 1
         self.step_of_epoch += 1
@@ -155,24 +158,29 @@ class Run:
             FloatingPointError: a loss was not finite.
         """
         self.seconds += time.perf_counter() - self._started
-        if not self.epoch_losses:
+        if not self.epoch_sums:
             raise ValueError("data must hold at least one batch, but the data loader yields none")
-        calls = sum(self.objective.parts(len(losses)) for losses in self.epoch_losses)
-        calls *= self.model.calls_per_forward
-        examples = self.objective.examples_a_row
-        self.history.record(self.epoch_losses, self.seconds, calls, examples)
+        sums, rows = torch.stack(self.epoch_sums), sum(self.epoch_counts)
+        calls = sum(self.objective.parts(count) for count in self.epoch_counts)
+        self.history.record(
+            (sums.double().sum(0) / rows).tolist(),
+            self.losses.contiguous().mean().item(),
+            self.seconds,
+            examples=rows * self.objective.examples_a_row,
+            calls=calls * self.model.calls_per_forward,
+        )
         if not math.isfinite(self.history.losses[-1]):
-            self._diverged(torch.cat(self.epoch_losses), self.last_inputs)
+            self._diverged(sums, self.last_inputs)
         self.epoch += 1
-        self.step_of_epoch, self.seconds, self.epoch_losses = 0, 0.0, []
+        self.step_of_epoch, self.seconds = 0, 0.0
+        self.epoch_sums, self.epoch_counts = [], []
         self.tell("on_epoch")
 
     def _diverged(self, losses: Tensor, inputs: Any) -> None:
         """Say which member's loss is not finite, when, and whether the inputs are to blame."""
-        by_member = self.objective.by_member(losses) if losses.dim() == 1 else losses
-        bad = (~by_member.isfinite()).any(0).nonzero().flatten().tolist()
+        bad = (~losses.isfinite()).any(0).nonzero().flatten().tolist()
         members = f"member {bad[0]}" if len(bad) == 1 else f"members {', '.join(map(str, bad))}"
-        value = by_member[~by_member.isfinite()][0].item()
+        value = losses[~losses.isfinite()][0].item()
         finite = not inputs.is_floating_point() or bool(inputs.isfinite().all())
         raise FloatingPointError(
             f"training diverged: the loss of {members} was {value} in epoch {self.epoch + 1}, step "

@@ -57,7 +57,7 @@ def train(run: Run) -> None:
             losses = run.objective.backward(inputs, targets)
             run.check(losses, inputs)
             run.updater.step()
-            run.step_done(losses, inputs, targets)
+            run.step_done(inputs, targets)
             if run.history.stopped:
                 break
         run.end_epoch()
