@@ -27,9 +27,10 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import batchensemble as be
-from batchensemble.compare import Comparison, Settings, build, compare, multilayer_perceptron
+from batchensemble.compare import Comparison, Settings, build, compare
 from batchensemble.data import Data, load
 from batchensemble.ensembles import METHODS
+from batchensemble.networks import multilayer_perceptron
 from batchensemble.recipes import notebook
 from batchensemble.summary import METHOD_NAMES
 

@@ -50,6 +50,8 @@ _HOMES = {
     "Scores": "metrics",
     "evaluate": "metrics",
     "twin": "registry",
+    "load": "saving",
+    "save": "saving",
 }
 __all__ = [*sorted(_HOMES), "__version__"]
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import warnings
 from collections.abc import Mapping
@@ -21,6 +20,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
+
+from batchensemble.disk import sync, write_file
 
 FORMAT = 1
 STATE = "state.json"
@@ -149,11 +150,11 @@ class Checkpoints:
             sums = {}
             for file, values in tensors.items():
                 content = save(dict(values))
-                _write_file(part / f"{file}.safetensors", content)
+                write_file(part / f"{file}.safetensors", content)
                 sums[f"{file}.safetensors"] = hashlib.sha256(content).hexdigest()
             whole = {"format": FORMAT, "state": state}
             text = json.dumps({**whole, "sha256": {**sums, STATE: _sum_of(whole)}})
-            _write_file(part / STATE, text.encode())
+            write_file(part / STATE, text.encode())
             _replace(part, target)
             for old in [*self.folders()[: -self.keep], *sorted(self.folder.glob("best-*"))[:-1]]:
                 shutil.rmtree(old)
@@ -199,27 +200,12 @@ def _sum_of(values: Any) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
-def _write_file(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def _replace(part: Path, target: Path) -> None:
     """Put a written folder in its place, and make sure that it stays there."""
-    _sync(part)
+    sync(part)
     old = target.with_name(f".{target.name}.old.part")
     if target.exists():
         target.rename(old)
     part.rename(target)
     shutil.rmtree(old, ignore_errors=True)
-    _sync(target.parent)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync(target.parent)

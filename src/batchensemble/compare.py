@@ -6,13 +6,11 @@ import platform
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from batchensemble.checks import fraction, one_of, positive_number, whole_number
 from batchensemble.cost import Cost, measure_cost
@@ -21,6 +19,7 @@ from batchensemble.ensembles import METHODS, Ensemble, Single
 from batchensemble.history import History
 from batchensemble.jobs import Failure, prepare, run_many
 from batchensemble.metrics import Scores, score
+from batchensemble.networks import multilayer_perceptron
 from batchensemble.planes import Plane, make_plane
 from batchensemble.prediction import Prediction, predict
 from batchensemble.run_files import RunFiles, fingerprint_of
@@ -360,20 +359,6 @@ def build(method: str, settings: Settings, data: Data, seed: int) -> Ensemble:
         if method == "single":
             return Single(network)
         return METHODS[method](network, settings.members)  # type: ignore[call-arg]
-
-
-def multilayer_perceptron(features: int, hidden: Sequence[int], classes: int) -> nn.Sequential:
-    """Return linear layers of these widths with ReLU between.
-
-    Example:
-        >>> len(multilayer_perceptron(2, (128, 128), 2))
-        5
-    """
-    layers: list[nn.Module] = []
-    widths = [features, *hidden, classes]
-    for inputs, outputs in pairwise(widths):
-        layers += [nn.Linear(inputs, outputs), nn.ReLU()]
-    return nn.Sequential(*layers[:-1])
 
 
 def versions() -> dict[str, str]:

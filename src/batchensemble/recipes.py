@@ -20,13 +20,13 @@ from batchensemble.compare import (
     Run,
     Settings,
     make_run,
-    multilayer_perceptron,
 )
 from batchensemble.data import Data, load, plane_data
 from batchensemble.ensembles import MIMO, BatchEnsemble, DeepEnsemble, Single
 from batchensemble.history import History
 from batchensemble.layers import FastWeights
 from batchensemble.metrics import BINS, Labels, Scores
+from batchensemble.networks import multilayer_perceptron
 from batchensemble.planes import make_plane
 from batchensemble.prediction import Prediction
 from batchensemble.training import fit

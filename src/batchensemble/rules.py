@@ -103,6 +103,24 @@ def select(network: nn.Module, argument: str, selectors: Selectors) -> list[tupl
     return result
 
 
+def names_of(network: nn.Module, argument: str, selectors: Selectors | None) -> list[str] | None:
+    """Return selectors as names and patterns alone, which a file can hold.
+
+    Example:
+        >>> names_of(nn.Sequential(nn.Linear(2, 3), nn.ReLU()), "exclude", nn.Linear)
+        ['0']
+    """
+    if selectors is None:
+        return None
+    if isinstance(selectors, str) or callable(selectors):
+        selectors = [selectors]
+    names = []
+    for each in selectors:
+        found = select(network, argument, [each])
+        names += [each] if isinstance(each, str) else [name for name, _ in found]
+    return names
+
+
 def _matches(selector: Any, name: str, module: nn.Module, argument: str) -> bool:
     if isinstance(selector, str):
         return bool(name) and (name == selector or fnmatch.fnmatchcase(name, selector))

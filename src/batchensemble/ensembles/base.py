@@ -62,6 +62,7 @@ class Ensemble(Freezing):
         self.network = network
         self.members = whole_number("members", members)
         self.parameters_of_one = parameters_of_one
+        self.options: dict[str, Any] = {}  # that it is made again with, as JSON can hold them
         self.batch_axis = batch_axis
         self.untiled = (untiled,) if isinstance(untiled, str) else tuple(untiled)
         self._output_axes: dict[Path, int] = {}

@@ -18,7 +18,7 @@ from batchensemble.layers import Independent, StackedLinear
 from batchensemble.layers.options import Initialisation, Mode, Options, Owner
 from batchensemble.layers.twin import same
 from batchensemble.rank_one import Space
-from batchensemble.rules import Rules, Selectors
+from batchensemble.rules import Rules, Selectors, names_of
 
 
 class BatchEnsemble(Ensemble):
@@ -114,6 +114,13 @@ class BatchEnsemble(Ensemble):
         if branch is not None:
             rules = branch.share(network, rules)
         of_one = count_parameters(network)
+        selectors = {
+            "include": include,
+            "independent": independent,
+            "exclude": exclude,
+            "one_by_one": one_by_one,
+        }
+        given = {name: names_of(network, name, each) for name, each in selectors.items()}
         converted = convert(network, members, rules, inplace=inplace)
         if members > 1 and not any(True for _ in twins(converted)):
             raise ValueError(
@@ -123,6 +130,7 @@ class BatchEnsemble(Ensemble):
         super().__init__(
             converted, members, of_one, batch_axis=batch_axis, untiled=untiled, branch=branch
         )
+        self.options = {**options, **given, "untiled": list(self.untiled), "branch_at": branch_at}
 
     def average(self) -> nn.Module:
         """Return one plain network with the mean of the members' fast weights merged in.

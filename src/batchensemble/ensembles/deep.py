@@ -75,6 +75,12 @@ class DeepEnsemble(Ensemble):
         super().__init__(
             networks, members, of_one, batch_axis=batch_axis, untiled=untiled, branch=branch
         )
+        self.options = {
+            "stacked": stacked,
+            "batch_axis": batch_axis,
+            "untiled": list(self.untiled),
+            "branch_at": branch_at,
+        }
 
     @property
     def own_examples(self) -> bool:
@@ -114,11 +120,12 @@ class DeepEnsemble(Ensemble):
         of_one, members = count_parameters(networks[0]), len(networks)
         if branch_at is None:
             Ensemble.__init__(ensemble, stack(networks, stacked=stacked), members, of_one)
-            return ensemble
-        branch = Branch.of(networks[0], branch_at)
-        branch.check_same_trunk(networks)
-        network = branch.stack(networks[0], networks, stacked=stacked)
-        Ensemble.__init__(ensemble, network, members, of_one, branch=branch)
+        else:
+            branch = Branch.of(networks[0], branch_at)
+            branch.check_same_trunk(networks)
+            network = branch.stack(networks[0], networks, stacked=stacked)
+            Ensemble.__init__(ensemble, network, members, of_one, branch=branch)
+        ensemble.options = {"stacked": stacked, "branch_at": branch_at}
         return ensemble
 
 

@@ -65,6 +65,7 @@ class MIMO(Ensemble):
         self.first, self.last = first, last
         self.input_repetition = fraction("input_repetition", input_repetition)
         self.batch_repetition = whole_number("batch_repetition", batch_repetition)
+        self.options = {"input_repetition": input_repetition, "batch_repetition": batch_repetition}
 
     @property
     def own_examples(self) -> bool:

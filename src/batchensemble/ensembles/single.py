@@ -29,3 +29,4 @@ class Single(Ensemble):
         check_network(network)
         of_one = count_parameters(network)
         super().__init__(copy.deepcopy(network), 1, of_one, batch_axis=batch_axis)
+        self.options = {"batch_axis": batch_axis}
