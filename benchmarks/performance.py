@@ -26,6 +26,7 @@ import layers
 import memory
 import networks
 import overhead
+import predicting
 import processes
 import streaming
 from page import PAGE, ROOT, arguments_of, write_page
@@ -44,6 +45,7 @@ PARTS = {
         processes.PART,
         overhead.PART,
         streaming.PART,
+        predicting.PART,
     )
 }
 

@@ -50,6 +50,8 @@ _HOMES = {
     "Scores": "metrics",
     "evaluate": "metrics",
     "twin": "registry",
+    "JsonLines": "tracking",
+    "Tracking": "tracking",
     "load": "saving",
     "save": "saving",
 }

@@ -9,21 +9,28 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
+from batchensemble.commands.options import (
+    FAILED,
+    INTERRUPTED,
+    NUMBER,
+    WHOLE,
+    errors,
+    refuse,
+    writable,
+)
+from batchensemble.commands.train import train
+from batchensemble.commands.use import evaluate, predict
+
 if TYPE_CHECKING:
     from batchensemble.compare import Comparison, Run, Settings
     from batchensemble.data import Data
 
-FAILED = 1
-BAD_INPUT = 2
-INTERRUPTED = 130
-
-errors = Console(stderr=True, soft_wrap=True, highlight=False)
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -33,23 +40,6 @@ app = typer.Typer(
     cls=TyperGroup,
 )
 
-
-def _whole(text: str | int) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise typer.BadParameter(f"give a whole number, got {text!r}") from None
-
-
-def _number(text: str | float) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise typer.BadParameter(f"give a number, got {text!r}") from None
-
-
-WHOLE: dict[str, Any] = {"parser": _whole, "metavar": "N"}
-NUMBER: dict[str, Any] = {"parser": _number, "metavar": "X"}
 
 DataOption = Annotated[
     str,
@@ -79,7 +69,8 @@ def root() -> None:
     """The uncertainty of an ensemble at the cost of one network.
 
     Start with [bold]batchensemble compare[/bold]: it trains a single network, a deep ensemble,
-    BatchEnsemble and MIMO on the same data and writes a report that you can open in a browser.
+    BatchEnsemble and MIMO on the same data and writes a report that you can open in a browser. Then
+    [bold]train[/bold] one of them, [bold]evaluate[/bold] it and [bold]predict[/bold] with it.
     """
 
 
@@ -170,9 +161,9 @@ def compare(
             loaded = _load(data, target)
             folder = out or Path("runs") / Path(loaded.name).stem
             run = _comparison(loaded, settings, folder, jobs, backend, address)
-        _writable(folder)
+        writable(folder)
     except (ValueError, TypeError, ImportError, OSError) as error:
-        _refuse(error)
+        refuse(error)
     said = None if quiet or as_json else _announce
     _finish(run(False if quiet or as_json else None, said), folder, as_json=as_json, quiet=quiet)
 
@@ -214,7 +205,7 @@ def inspect(
         settings = _settings(methods=methods, members=members, hidden=hidden)
         loaded = _load(data, target)
     except (ValueError, TypeError, OSError) as error:
-        _refuse(error)
+        refuse(error)
     from batchensemble.compare import build
     from batchensemble.summary import METHOD_NAMES
     from batchensemble.terminal import ensemble_table
@@ -233,7 +224,7 @@ def _inspect_network(path: str, **options: Any) -> None:
     try:
         report = BatchEnsemble(find_network(path), **options).report()
     except (ValueError, TypeError, ImportError) as error:
-        _refuse(error)
+        refuse(error)
     # A pipe has no width, and a cut table no use.
     console = Console(width=None if sys.stdout.isatty() else 140)
     console.print(report_table(f"BatchEnsemble of {path}", report))
@@ -313,19 +304,6 @@ def _refuse_settings_of_a_recipe(settings: Settings, **given: Any) -> None:
         raise ValueError(f"a recipe brings its own data and settings; drop {', '.join(changed)}")
 
 
-def _writable(folder: Path) -> None:
-    """Make the folder if need be, or say why nothing can be written there."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise OSError(
-            f"cannot write to {folder}: {error.strerror}; give another folder with --out"
-        ) from error
-
-
 def _announce(run: Run) -> None:
     errors.print(
         f"{run.method}, seed {run.seed}: held-out NLL {run.scores['nll']:.4f}, trained in "
@@ -363,6 +341,6 @@ def _finish(comparison: Comparison, folder: Path, *, as_json: bool, quiet: bool)
         raise typer.Exit(FAILED)
 
 
-def _refuse(error: Exception) -> NoReturn:
-    errors.print(f"Error: {error}", markup=False)
-    raise typer.Exit(BAD_INPUT)
+app.command()(train)
+app.command()(evaluate)
+app.command()(predict)

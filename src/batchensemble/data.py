@@ -37,6 +37,7 @@ class Data:
         standardised: whether the columns were brought to mean 0 and deviation 1, both measured
             on the training part.
         target: the column of labels, for a file.
+        mean, scale: of each column before that; empty where it was not standardised.
     """
 
     name: str
@@ -46,6 +47,8 @@ class Data:
     class_names: tuple[str, ...]
     standardised: bool
     target: str | None = None
+    mean: tuple[float, ...] = ()
+    scale: tuple[float, ...] = ()
 
     @property
     def features(self) -> int:
@@ -56,6 +59,11 @@ class Data:
     def classes(self) -> int:
         """How many classes."""
         return len(self.class_names)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what a model of the data needs to know of others, as JSON can hold it."""
+        names = ("name", "target", "feature_names", "class_names", "mean", "scale")
+        return {name: getattr(self, name) for name in names}
 
 
 def load(source: str, target: str | None = None) -> Data:
@@ -158,4 +166,6 @@ def _split(
         feature_names,
         class_names,
         True,
+        mean=tuple(scaler.mean_.tolist()),
+        scale=tuple(scaler.scale_.tolist()),
     )

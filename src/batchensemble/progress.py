@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -76,3 +78,28 @@ class TrainingBar(Callback):
         """Write a line above the bar."""
         if self._shown:
             self._progress.console.print(text)
+
+
+@contextmanager
+def rows_bar(
+    label: str, rows: int | None, *, show: bool | None = None
+) -> Iterator[Callable[[int], None]]:
+    """Show a bar of rows that are done; call what it gives with how many more.
+
+    Args:
+        label: what is done.
+        rows: how many there are, if that is known.
+        show: ``None``: only if standard error is a terminal.
+    """
+    console = Console(stderr=True)
+    shown = console.is_terminal if show is None else show
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(
+        TextColumn("{task.description}"),
+        *columns,
+        console=console,
+        transient=True,
+        disable=not shown,
+    ) as progress:
+        task = progress.add_task(label, total=rows)
+        yield lambda more: progress.advance(task, more)

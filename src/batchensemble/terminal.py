@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
@@ -98,3 +101,14 @@ def _facts(comparison: Comparison) -> str:
         f"{seeds} seed{'s' if seeds > 1 else ''}",
     )
     return ", ".join(facts)
+
+
+def scores_table(title: str, scores: Mapping[str, Any]) -> Table:
+    """Return a row for each score of one model."""
+    table = _table(title)
+    table.add_column("score")
+    table.add_column("value", justify="right")
+    for name, value in scores.items():
+        values = value if isinstance(value, list) else [value]
+        table.add_row(name.replace("_", " "), ", ".join(f"{each:.4f}" for each in values))
+    return table

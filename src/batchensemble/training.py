@@ -45,6 +45,7 @@ from batchensemble.schedules import Plateau, Schedule, Shape
 from batchensemble.sharing import Strategy, share_out
 from batchensemble.sources import MEMORY_LIMIT, open_batches
 from batchensemble.targets import Targets
+from batchensemble.tracking import make_trackers
 
 
 def train(run: Run) -> None:
@@ -102,6 +103,7 @@ def fit(
     keep: int = 2,
     resume: bool = False,
     callbacks: Sequence[Callback] = (),
+    trackers: str | Sequence[str | Callback] = (),
     seed: int | None = 0,
     progress: bool | None = None,
     label: str = "training",
@@ -187,6 +189,8 @@ def fit(
         resume: go on from the newest checkpoint, bit by bit as if nothing had happened; without one
             start afresh.
         callbacks: what else is to be done, see :class:`~batchensemble.callbacks.Callback`.
+        trackers: ``"tensorboard"``, ``"wandb"``, ``"mlflow"``, which write to the folder ``runs``;
+            or a :class:`~batchensemble.tracking.Tracking`, which knows another.
         seed: of the order and of dropout; the caller's random state stays as it is. ``None`` draws
             from the caller's.
         progress: show a bar; by default only in a terminal.
@@ -322,6 +326,8 @@ def fit(
                 "the scores of held-out data"
             )
         told += [Watching(held_out, shared), *callbacks]
+        if sharing.processes.rank == 0:
+            told += make_trackers(trackers, label)
         keeping = None
         if checkpoints is not None:
             keeping = Keeping(

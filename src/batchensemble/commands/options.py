@@ -1,0 +1,53 @@
+"""What the commands share: how numbers are read, and how they say what went wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NoReturn
+
+import typer
+from rich.console import Console
+
+FAILED = 1
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+errors = Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+def _whole(text: str | int) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise typer.BadParameter(f"give a whole number, got {text!r}") from None
+
+
+def _number(text: str | float) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(f"give a number, got {text!r}") from None
+
+
+WHOLE: dict[str, Any] = {"parser": _whole, "metavar": "N"}
+NUMBER: dict[str, Any] = {"parser": _number, "metavar": "X"}
+
+
+def refuse(error: Exception) -> NoReturn:
+    """Print the sentence of an error and leave with 2."""
+    errors.print(f"Error: {error}", markup=False)
+    raise typer.Exit(BAD_INPUT)
+
+
+def writable(folder: Path) -> Path:
+    """Return the folder, made if need be, or say why nothing can be written there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise OSError(
+            f"cannot write to {folder}: {error.strerror}; give another folder with --out"
+        ) from error
+    return folder

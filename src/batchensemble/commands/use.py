@@ -1,0 +1,102 @@
+"""``batchensemble evaluate`` and ``batchensemble predict``: what a trained model is for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from batchensemble.commands.options import INTERRUPTED, errors, refuse
+
+ModelArgument = Annotated[
+    Path, typer.Argument(metavar="DIR", help="Folder of a model, such as train leaves.")
+]
+DeviceOption = Annotated[
+    str | None, typer.Option(help="Where the model runs, such as cuda; by default cpu.")
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+
+
+def evaluate(
+    folder: ModelArgument,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data",
+            "-d",
+            help="A CSV or Parquet file, of which all rows count, or a named data set, of which "
+            "the held-out ones do; by default what was held out from training.",
+        ),
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(help="The column of labels; by default as in training."),
+    ] = None,
+    device: DeviceOption = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the scores as JSON instead of a table.")
+    ] = False,
+) -> None:
+    """Score a model on labelled data: accuracy, NLL, Brier score, ECE, disagreement.
+
+    [bold]Examples[/bold]
+
+      batchensemble evaluate runs/moons-4
+
+      batchensemble evaluate runs/p --data new_patients.csv --target outcome --json
+    """
+    from batchensemble.evaluate_file import evaluate_folder
+
+    try:
+        name, scores = evaluate_folder(folder, data, target, device=device)
+    except (ValueError, TypeError, ImportError, OSError, RuntimeError) as error:
+        refuse(error)
+    if as_json:
+        print(json.dumps(dict(scores)))
+        return
+    from batchensemble.terminal import scores_table
+
+    Console().print(scores_table(name, scores))
+
+
+def predict(
+    folder: ModelArgument,
+    data: Annotated[
+        Path, typer.Option("--data", "-d", help="A CSV or Parquet file with the model's columns.")
+    ],
+    out: Annotated[Path, typer.Option(help="Where to: a path that ends in .csv or .parquet.")],
+    id: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN", help="A column to copy beside; by default row, from 1."),
+    ] = None,
+    device: DeviceOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Predict each row of a file of any size: label, probabilities and three uncertainties.
+
+    Memory does not grow with the file. An interrupted prediction goes on where it was when the same
+    command is given again, and the result is the same as of one that was not.
+
+    [bold]Examples[/bold]
+
+      batchensemble predict runs/p --data new_patients.csv --id patient --out predictions.csv
+
+      batchensemble predict runs/p --data millions.parquet --out predictions.parquet
+    """
+    from batchensemble.predict_file import predict_file
+
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        rows = predict_file(
+            folder, data, out, id=id, device=device, progress=False if quiet else None
+        )
+    except (ValueError, TypeError, ImportError, OSError, RuntimeError) as error:
+        refuse(error)
+    except KeyboardInterrupt:
+        errors.print("Interrupted; what is done stays, and the same command goes on from there.")
+        raise typer.Exit(INTERRUPTED) from None
+    if not quiet:
+        Console().print(f"{rows:,} rows: {out}", soft_wrap=True, markup=False, highlight=False)

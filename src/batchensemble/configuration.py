@@ -1,0 +1,166 @@
+"""The configuration of ``batchensemble train``: one flat table, as TOML.
+
+Its keys are the arguments of ``fit`` and of the method, and a few of its own; what is not given has
+its default, and the resolved table says all of it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from batchensemble.checks import nearest, one_of
+from batchensemble.ensembles import METHODS
+from batchensemble.training import fit
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+OWN: dict[str, Any] = {
+    "data": "moons",
+    "target": None,
+    "method": "batch",
+    "members": 4,
+    "hidden": [128, 128],
+    "network": None,
+}
+# What the command line sees to, or a file cannot hold.
+NOT_OF_FIT = {
+    "model",
+    "validation",
+    "checkpoints",
+    "resume",
+    "callbacks",
+    "progress",
+    "label",
+    "class_names",
+    "memory_limit",
+}
+NOT_OF_METHOD = {"self", "network", "members", "reset", "inplace"}
+
+
+def resolve(*given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all settings: the defaults, then what was given, the last counts.
+
+    Args:
+        given: settings by name; ``None`` is not given.
+
+    Raises:
+        ValueError: there is no such method or setting, or two that exclude each other.
+        TypeError: a setting of the command's own is of the wrong type.
+
+    Example:
+        >>> settings = resolve({"epochs": 3}, {"rank": 2, "mode": "additive"})
+        >>> settings["epochs"], settings["rank"], settings["members"], settings["lr"]
+        (3, 2, 4, 0.001)
+    """
+    asked = {key: value for each in given for key, value in each.items() if value is not None}
+    method = one_of("method", asked.get("method", OWN["method"]), METHODS)
+    known = {**method_defaults(method), **fit_defaults(), **OWN}
+    for key in asked:
+        if key not in known:
+            raise ValueError(
+                f"there is no setting {key!r}{nearest(key, known)}; with method {method} there are "
+                f"{', '.join(sorted(known))}"
+            )
+    if method == "single" and asked.get("members", 1) != 1:
+        raise ValueError(f"method single has one member, got members = {asked['members']}")
+    if "network" in asked and "hidden" in asked:
+        raise ValueError("hidden is for the network that is made here; drop it, or network")
+    settings = {**known, **({"members": 1} if method == "single" else {}), **asked}
+    widths = settings["hidden"]
+    if not isinstance(widths, list) or any(type(width) is not int for width in widths):
+        raise TypeError(f"hidden must be whole numbers such as [128, 128], got {widths!r}")
+    return {key: value for key, value in settings.items() if value is not None}
+
+
+def of_fit(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of ``fit`` among the settings."""
+    return {key: settings[key] for key in fit_defaults() if key in settings and key not in OWN}
+
+
+def of_method(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of the method among the settings."""
+    return {key: settings[key] for key in method_defaults(settings["method"]) if key in settings}
+
+
+def fit_defaults() -> dict[str, Any]:
+    """Return the defaults of the arguments of ``fit`` that a file can hold."""
+    return _defaults(fit, NOT_OF_FIT)
+
+
+def method_defaults(method: str) -> dict[str, Any]:
+    """Return the defaults of the arguments of a method that a file can hold."""
+    return _defaults(METHODS[method].__init__, NOT_OF_METHOD)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read settings from a TOML or JSON file.
+
+    Raises:
+        ValueError: it is neither.
+        OSError: it cannot be read.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        found = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except ValueError as error:
+        kind = "JSON" if path.suffix == ".json" else "TOML"
+        raise ValueError(f"{path} is not {kind}: {error}") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} must hold settings by name, got a {type(found).__name__}")
+    return found
+
+
+def write(settings: Mapping[str, Any]) -> str:
+    """Return settings as TOML.
+
+    Example:
+        >>> print(write({"data": "moons", "hidden": [8], "shuffle": True, "lr": 1e-05}), end="")
+        data = "moons"
+        hidden = [8]
+        shuffle = true
+        lr = 1e-05
+    """
+    lines = (
+        f"{key} = {json.dumps(value, ensure_ascii=False, allow_nan=False)}\n"
+        for key, value in settings.items()
+    )
+    return "".join(lines)
+
+
+def parse(assignments: Iterable[str]) -> dict[str, Any]:
+    """Return settings given as ``key=value``; a value that is no TOML is text.
+
+    Raises:
+        ValueError: there is no ``=``.
+
+    Example:
+        >>> parse(["rank=2", "mode=additive", 'exclude=["0"]', "compile=true"])
+        {'rank': 2, 'mode': 'additive', 'exclude': ['0'], 'compile': True}
+    """
+    settings: dict[str, Any] = {}
+    for each in assignments:
+        key, equals, value = each.partition("=")
+        if not equals or not key.strip():
+            raise ValueError(f"give settings as key=value, such as rank=2, got {each!r}")
+        try:
+            settings[key.strip()] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            settings[key.strip()] = value.strip()
+    return settings
+
+
+def _defaults(function: Any, without: set[str]) -> dict[str, Any]:
+    parameters = inspect.signature(function).parameters.values()
+    return {
+        each.name: list(each.default) if isinstance(each.default, tuple) else each.default
+        for each in parameters
+        if each.name not in without and each.default is not inspect.Parameter.empty
+    }

@@ -1,0 +1,169 @@
+"""Predictions for a file of any size, in constant memory, gone on with where they were interrupted.
+
+The rows are predicted in parts. Each part is a file beside the result that is whole or not there;
+at the end they become one file. The parts begin at the same rows each time, so that a result does
+not tell whether it was interrupted.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from batchensemble.batches import PREDICTION_BATCH
+from batchensemble.disk import sync, write_whole
+from batchensemble.ensembles import Ensemble
+from batchensemble.model_columns import PARQUET, Columns, parquet, table
+from batchensemble.prediction import Prediction, predict
+from batchensemble.progress import rows_bar
+from batchensemble.saving import load, read_config
+
+MOST_ROWS = 65_536
+MOST_NUMBERS = 2**23  # of the members' probabilities in a part: 64 MB
+ROW = "row"
+UNCERTAINTIES = ("total", "aleatoric", "epistemic")
+
+
+def predict_file(
+    folder: Path,
+    source: Path,
+    out: Path,
+    *,
+    id: str | None = None,
+    device: str | torch.device | None = None,
+    progress: bool | None = None,
+) -> int:
+    """Write what a saved model says of each row of a file.
+
+    The columns are the id, ``label``, ``prob_CLASS`` for each class (the members' mean) and the
+    uncertainties ``total``, ``aleatoric`` and ``epistemic`` in nats.
+
+    Args:
+        folder: of the model.
+        source: CSV or Parquet, by its ending, with the columns that the model was trained on;
+            others are passed over.
+        out: CSV or Parquet, by its ending. A file that is there stays until all rows are predicted.
+        id: a column that is copied; by default ``row``, numbers from 1.
+        device: where the model runs.
+        progress: show a bar; by default only in a terminal.
+
+    Returns:
+        How many rows there are.
+
+    Raises:
+        ValueError: the file does not fit the model; parts that are done stay.
+        ImportError: Parquet, and pyarrow is not installed.
+        OSError: a file cannot be read or written; parts that are done stay.
+    """
+    config = read_config(folder)
+    columns = Columns.of(config)
+    # Frozen for one size, layers choose how to compute by nothing that was before.
+    model = load(folder, device=device).freeze(PREDICTION_BATCH)
+    names = [id or ROW, "label", *(f"prob_{name}" for name in columns.class_names), *UNCERTAINTIES]
+    if len(set(names)) < len(names):
+        raise ValueError(f"id {id!r} is also the name of a column of the result; rename it")
+    if out.suffix not in (".csv", *PARQUET):
+        raise ValueError(f"out must end in .csv or .parquet, got {out.name}")
+    size = MOST_NUMBERS // (model.members * len(columns.class_names))
+    size = min(MOST_ROWS, max(size, 1))
+    with table(source, size, id) as rows:
+        columns.check(source.name, rows.names, *([] if id is None else [id]))
+        about = {**_fingerprint(source), "model": config["sha256"], "id": id, "rows": size}
+        parts = Parts(out, names, about)
+        done, start = len(parts), 0
+        with rows_bar(f"predicting {source.name}", rows.count, show=progress) as advance:
+            for number, frame in enumerate(frame for frame in rows.frames if len(frame)):
+                if number >= done:
+                    X = columns.inputs(source.name, frame, start)
+                    ids = np.arange(start + 1, start + len(X) + 1) if id is None else frame[id]
+                    parts.add(number, _predictions(names, ids, columns, model, X))
+                start += len(frame)
+                advance(len(frame))
+    parts.join()
+    return start
+
+
+class Parts:
+    """The parts of a result that are done, in a folder beside it.
+
+    Args:
+        out: the result.
+        names: of its columns.
+        about: what the parts were made of; parts of anything else are thrown away.
+    """
+
+    def __init__(self, out: Path, names: list[str], about: dict[str, Any]) -> None:
+        self.out, self.names = out, names
+        self.folder = out.with_name(f".{out.name}.parts")
+        text = json.dumps({**about, "columns": names})
+        note = self.folder / "about.json"
+        if not note.exists() or note.read_text(encoding="utf-8") != text:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_whole(note, text.encode())
+
+    def __len__(self) -> int:
+        count = 0
+        while self._path(count).exists():
+            count += 1
+        return count
+
+    def add(self, number: int, frame: pd.DataFrame) -> None:
+        """Write a part."""
+        content = io.BytesIO()
+        if self.out.suffix in PARQUET:
+            frame.to_parquet(content, index=False)
+        else:
+            frame.to_csv(content, index=False, header=False)
+        write_whole(self._path(number), content.getvalue())
+
+    def join(self) -> None:
+        """Make one file of all parts, and put it in its place."""
+        part = self.folder / "whole"
+        paths = [self._path(number) for number in range(len(self))]
+        if self.out.suffix in PARQUET:
+            self._join_parquet(part, paths)
+        else:
+            with part.open("wb") as whole:
+                whole.write(pd.DataFrame(columns=self.names).to_csv(index=False).encode())
+                for path in paths:
+                    with path.open("rb") as file:
+                        shutil.copyfileobj(file, whole)
+        sync(part)
+        part.replace(self.out)
+        sync(self.out.parent)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _join_parquet(self, part: Path, paths: list[Path]) -> None:
+        if not paths:
+            pd.DataFrame(columns=self.names).to_parquet(part, index=False)
+            return
+        schema = parquet().read_schema(paths[0])
+        with parquet().ParquetWriter(part, schema) as writer:
+            for path in paths:
+                writer.write_table(parquet().read_table(path).cast(schema))
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"part-{number:08d}"
+
+
+def _predictions(
+    names: list[str], ids: Any, columns: Columns, model: Ensemble, X: Any
+) -> pd.DataFrame:
+    said: Prediction = predict(model, X)
+    labels = np.array(columns.class_names, dtype=object)[said.labels]
+    uncertainties = (getattr(said, name) for name in UNCERTAINTIES)
+    values = [np.asarray(ids), labels, *said.probs.T, *uncertainties]
+    return pd.DataFrame(dict(zip(names, values, strict=True)))
+
+
+def _fingerprint(source: Path) -> dict[str, Any]:
+    found = source.stat()
+    return {"source": source.name, "bytes": found.st_size, "changed": found.st_mtime_ns}
