@@ -43,8 +43,8 @@ class Run:
         epoch: epochs done.
         step: steps done, in all epochs.
         step_of_epoch: steps done in this one.
-        epoch_sums: of the losses of its batches, ``[members]`` each: all losses of an epoch may take
-            more memory than the data.
+        epoch_sums: of the losses of its batches, ``[members]`` each; all losses of an epoch may
+            take more memory than the data.
         epoch_counts: rows of its batches.
         losses: of the last batch, ``[batch, members]``.
         seconds: that they took, callbacks not counted.
