@@ -86,10 +86,7 @@ def select(network: nn.Module, argument: str, selectors: Selectors) -> list[tupl
         TypeError: a selector is none.
         ValueError: a selector finds nothing.
     """
-    if isinstance(selectors, str) or callable(selectors):
-        selectors = [selectors]
-    if not isinstance(selectors, Iterable):
-        raise TypeError(f"{argument} must be a list of module names, got {selectors!r}")
+    selectors = listed(argument, selectors)
     named = list(network.named_modules(remove_duplicate=False))
     result = []
     for selector in selectors:
@@ -103,6 +100,19 @@ def select(network: nn.Module, argument: str, selectors: Selectors) -> list[tupl
     return result
 
 
+def listed(argument: str, selectors: Selectors) -> list[Any]:
+    """Return one selector or several as a list, which can be gone through again.
+
+    Raises:
+        TypeError: they are none.
+    """
+    if isinstance(selectors, str) or callable(selectors):
+        return [selectors]
+    if not isinstance(selectors, Iterable):
+        raise TypeError(f"{argument} must be a list of module names, got {selectors!r}")
+    return list(selectors)
+
+
 def names_of(network: nn.Module, argument: str, selectors: Selectors | None) -> list[str] | None:
     """Return selectors as names and patterns alone, which a file can hold.
 
@@ -112,10 +122,8 @@ def names_of(network: nn.Module, argument: str, selectors: Selectors | None) -> 
     """
     if selectors is None:
         return None
-    if isinstance(selectors, str) or callable(selectors):
-        selectors = [selectors]
     names = []
-    for each in selectors:
+    for each in listed(argument, selectors):
         found = select(network, argument, [each])
         names += [each] if isinstance(each, str) else [name for name, _ in found]
     return names

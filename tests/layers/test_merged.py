@@ -13,7 +13,7 @@ from batchensemble.layers import RankOneConv1D, RankOneConvolution, RankOneLinea
 from batchensemble.layers import RankOneTransposedConvolution as Transposed
 from batchensemble.layers.merged import Kept, place
 from batchensemble.modes import evaluating
-from batchensemble.optimisation import one_buffer
+from batchensemble.optimisation import in_buffers
 
 MEMBERS = 3
 WEIGHT = {"space": "weight", "init": "normal"}
@@ -120,8 +120,9 @@ def put(twin):
 
 
 def flatten(twin):
-    with one_buffer(twin) as [buffer]:
-        buffer.data.add_(1.0)
+    group = {"params": list(twin.parameters()), "lr": 0.1, "weight_decay": 0.0}
+    with in_buffers([group]) as [buffer]:
+        buffer.values.add_(1.0)
 
 
 def swap(twin):

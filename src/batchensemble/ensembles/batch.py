@@ -18,7 +18,7 @@ from batchensemble.layers import Independent, StackedLinear
 from batchensemble.layers.options import Initialisation, Mode, Options, Owner
 from batchensemble.layers.twin import same
 from batchensemble.rank_one import Space
-from batchensemble.rules import Rules, Selectors, names_of
+from batchensemble.rules import Rules, Selectors, listed, names_of
 
 
 class BatchEnsemble(Ensemble):
@@ -108,6 +108,9 @@ class BatchEnsemble(Ensemble):
             "space": space,
         }
         Options(**options)  # type: ignore[arg-type]
+        include = None if include is None else listed("include", include)
+        independent, exclude = listed("independent", independent), listed("exclude", exclude)
+        one_by_one = listed("one_by_one", one_by_one)
         rules = Rules("rank_one", include, independent, exclude, one_by_one, options)
         check_network(network)
         branch = None if branch_at is None else Branch.of(network, branch_at)
