@@ -74,7 +74,7 @@ def test_on_a_full_disk_the_file_before_stays(files, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(np, "savez", full)
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match=r"cannot write .*batch-seed-0\.npz: No space left on device"):
         files.write("batch-seed-0", {}, {})
     assert files.read("batch-seed-0") is not None

@@ -83,8 +83,7 @@ class Checkpoints:
         """Write a checkpoint beside the training; the values are those of now.
 
         Args:
-            name: of its folder: ``"step-..."``, of which the last few in the order of their names
-                are kept, or ``"best-..."``, of which the last is.
+            name: of its folder, ``"step-..."``; the last few in the order of their names are kept.
             tensors: by file and name.
             state: all else, as JSON can hold it.
             wait: return when it is on disk.
@@ -134,12 +133,8 @@ class Checkpoints:
         return None
 
     def folders(self) -> list[Path]:
-        """Return the folders of the checkpoints, oldest first, without the best."""
+        """Return the folders of the checkpoints, oldest first."""
         return sorted(each for each in self.folder.glob("step-*") if each.is_dir())
-
-    def best(self) -> Path | None:
-        """Return the folder of the best weights, or ``None``."""
-        return max((each for each in self.folder.glob("best-*") if each.is_dir()), default=None)
 
     def _write(self, name: str, tensors: Mapping[str, Tensors], state: dict[str, Any]) -> None:
         target, part = self.folder / name, self.folder / f".{name}.part"
@@ -156,7 +151,7 @@ class Checkpoints:
             text = json.dumps({**whole, "sha256": {**sums, STATE: _sum_of(whole)}})
             write_file(part / STATE, text.encode())
             _replace(part, target)
-            for old in [*self.folders()[: -self.keep], *sorted(self.folder.glob("best-*"))[:-1]]:
+            for old in self.folders()[: -self.keep]:
                 shutil.rmtree(old)
         except OSError as error:
             shutil.rmtree(part, ignore_errors=True)

@@ -7,15 +7,16 @@ fingerprint of all that the run depends on; nothing in it is a pickle.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-import os
 import zipfile
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from batchensemble.disk import write_whole
 
 JSON_PART = "run"
 DAMAGED = (ValueError, KeyError, EOFError, zipfile.BadZipFile)
@@ -70,17 +71,12 @@ class RunFiles:
         described = json.dumps(
             {"fingerprint": self.fingerprint, "values": dict(values), "arrays": list(arrays)}
         )
-        part, path = self.folder / f".{name}.part", self.path(name)
+        path, content = self.path(name), io.BytesIO()
+        np.savez(content, allow_pickle=False, **{JSON_PART: np.array(described)}, **arrays)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with part.open("wb") as file:
-                np.savez(file, allow_pickle=False, **{JSON_PART: np.array(described)}, **arrays)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
+            write_whole(path, content.getvalue())
         except OSError as error:
-            with suppress(OSError):
-                part.unlink()
             raise OSError(f"cannot write {path}: {error.strerror or error}") from error
 
 

@@ -326,7 +326,7 @@ def fit(
                 "the scores of held-out data"
             )
         told += [Watching(held_out, shared), *callbacks]
-        if sharing.processes.rank == 0:
+        if sharing.processes.first:
             told += make_trackers(trackers, label)
         keeping = None
         if checkpoints is not None:
