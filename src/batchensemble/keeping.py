@@ -11,7 +11,6 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
 from batchensemble.callbacks import Callback
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from batchensemble.run import Run
 
 ENDING = {signal.SIGTERM: 143, signal.SIGINT: 130}
-COUNTS = ("epoch", "step", "step_of_epoch", "seconds")
+COUNTS = ("epoch", "step", "step_of_epoch", "seconds", "epoch_rows", "epoch_calls")
 
 
 class Keeping(Callback):
@@ -139,8 +138,8 @@ def snapshot(run: Run) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
     """Return all that a run goes on from: tensors by file, and the rest as JSON can hold it."""
     states, numbers = random_states(next(run.model.parameters()).device)
     tensors = {"model": dict(run.model.state_dict()), "random": states}
-    if run.epoch_sums:
-        tensors["losses"] = {"sums": torch.stack(run.epoch_sums), "last": run.losses}
+    if run.epoch_rows:
+        tensors["losses"] = {"sum": run.epoch_losses, "last": run.losses}
     parts = {}
     for name, part in _parts(run).items():
         found: dict[str, Tensor] = {}
@@ -150,7 +149,6 @@ def snapshot(run: Run) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
     state = {
         "about": about(run),
         **{name: getattr(run, name) for name in COUNTS},
-        "epoch_counts": list(run.epoch_counts),  # it is written while the run goes on
         "history": run.history.as_dict(),
         "random": numbers,
         "parts": parts,
@@ -233,8 +231,7 @@ def go_on(run: Run, found: Checkpoint) -> None:
     vars(run.history).update(vars(history))
     if "losses" in tensors:
         device = next(run.model.parameters()).device
-        run.epoch_counts = state["epoch_counts"]
-        run.epoch_sums = list(tensors["losses"]["sums"].to(device))
+        run.epoch_losses = tensors["losses"]["sum"].to(device)
         run.losses = tensors["losses"]["last"].to(device)
     run.restored_random = tensors["random"], state["random"]
 

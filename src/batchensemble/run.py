@@ -43,9 +43,10 @@ class Run:
         epoch: epochs done.
         step: steps done, in all epochs.
         step_of_epoch: steps done in this one.
-        epoch_sums: of the losses of its batches, ``[members]`` each; all losses of an epoch may
-            take more memory than the data.
-        epoch_counts: rows of its batches.
+        epoch_losses: the sum of this one's losses, ``[members]``. Even a small tensor kept of each
+            step would hold the memory around it: gigabytes after some thousand steps.
+        epoch_rows: rows of its batches.
+        epoch_calls: forward calls of one network.
         losses: of the last batch, ``[batch, members]``.
         seconds: that they took, callbacks not counted.
         admit: looks at the first batch before anything is trained.
@@ -70,8 +71,9 @@ class Run:
         self.history, self.callbacks = history, callbacks
         self.settings = settings or {}
         self.epoch = self.step = self.step_of_epoch = 0
-        self.epoch_sums: list[Tensor] = []
-        self.epoch_counts: list[int] = []
+        device = next(model.parameters()).device
+        self.epoch_losses = torch.zeros(model.members, dtype=torch.float64, device=device)
+        self.epoch_rows = self.epoch_calls = 0
         self.losses = torch.empty(0, model.members)
         self.last_inputs: Inputs | None = None
         self.last_targets: Targets | None = None
@@ -139,8 +141,9 @@ class Run:
 
     def step_done(self, inputs: Inputs, targets: Targets) -> None:
         """Count a step that was checked, and tell."""
-        self.epoch_sums.append(self._sums)
-        self.epoch_counts.append(len(self.losses))
+        self.epoch_losses += self._sums
+        self.epoch_rows += len(self.losses)
+        self.epoch_calls += self.objective.parts(len(self.losses)) * self.model.calls_per_forward
         self.last_inputs, self.last_targets = inputs, targets
         self.step += 1
         self.step_of_epoch += 1
@@ -158,22 +161,21 @@ class Run:
             FloatingPointError: a loss was not finite.
         """
         self.seconds += time.perf_counter() - self._started
-        if not self.epoch_sums:
+        if not self.epoch_rows:
             raise ValueError("data must hold at least one batch, but the data loader yields none")
-        sums, rows = torch.stack(self.epoch_sums), sum(self.epoch_counts)
-        calls = sum(self.objective.parts(count) for count in self.epoch_counts)
         self.history.record(
-            (sums.double().sum(0) / rows).tolist(),
+            (self.epoch_losses / self.epoch_rows).tolist(),
             self.losses.contiguous().mean().item(),
             self.seconds,
-            examples=rows * self.objective.examples_a_row,
-            calls=calls * self.model.calls_per_forward,
+            examples=self.epoch_rows * self.objective.examples_a_row,
+            calls=self.epoch_calls,
         )
         if not math.isfinite(self.history.losses[-1]):
-            self._diverged(sums, self.last_inputs)
+            self._diverged(self.epoch_losses[None], self.last_inputs)
         self.epoch += 1
         self.step_of_epoch, self.seconds = 0, 0.0
-        self.epoch_sums, self.epoch_counts = [], []
+        self.epoch_losses.zero_()
+        self.epoch_rows = self.epoch_calls = 0
         self.tell("on_epoch")
 
     def _diverged(self, losses: Tensor, inputs: Any) -> None:
