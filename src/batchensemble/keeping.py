@@ -252,6 +252,7 @@ def apart(value: Any, tensors: dict[str, Tensor], path: str = "") -> Any:
     """Return nested values as JSON can hold them; tensors go into ``tensors`` by their path.
 
     Example:
+        >>> import torch
         >>> apart({0: (1, torch.zeros(2))}, found := {})
         {'dict': [[0, [1, {'tensor': '0.1'}]]]}
         >>> list(found)

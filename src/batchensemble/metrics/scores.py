@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
 from sklearn.metrics import accuracy_score, brier_score_loss, log_loss
 
 from batchensemble.ensembles import Ensemble
+from batchensemble.metrics.labels import Labels, checked_labels
+from batchensemble.metrics.reliability import reliability
 from batchensemble.prediction import Prediction, predict_pairs
 from batchensemble.sources import MEMORY_LIMIT
-
-Labels = Int[np.ndarray, "examples"]
-
-BINS = 15
 
 
 class Scores(Mapping[str, Any]):
@@ -101,7 +97,7 @@ def score(prediction: Prediction, labels: Labels) -> Scores:
         >>> score(sure, np.array([0, 1]))["ece"]
         0.25
     """
-    labels = _checked(prediction, labels)
+    labels = checked_labels(prediction, labels)
     classes = np.arange(prediction.probs.shape[1])
     by_member = prediction.member_probs.argmax(-1)
     return Scores(
@@ -133,63 +129,3 @@ def disagreement(prediction: Prediction) -> float:
     votes = np.stack([(top == number).sum(1) for number in range(classes)])
     agreeing = (votes * (votes - 1)).sum(0) / (members * (members - 1))
     return float(1 - agreeing.mean())
-
-
-@dataclass(frozen=True)
-class Reliability:
-    """Confidence against accuracy in bins of equal width (Guo et al. 2017, arXiv 1706.04599).
-
-    Attributes:
-        edges: ``[bins + 1]``, from 0 to 1; a bin holds its right edge, so a confidence of exactly
-            1 counts.
-        counts: examples in each bin.
-        confidence: mean probability of the predicted class in each bin; NaN where it is empty.
-        accuracy: share of right predictions in each bin; NaN where it is empty.
-    """
-
-    edges: Float[np.ndarray, "edges"]
-    counts: Int[np.ndarray, "bins"]
-    confidence: Float[np.ndarray, "bins"]
-    accuracy: Float[np.ndarray, "bins"]
-
-    @property
-    def ece(self) -> float:
-        """Expected calibration error: the mean gap of the bins, weighted by their counts."""
-        full = self.counts > 0
-        gaps = np.abs(self.accuracy[full] - self.confidence[full])
-        return float((gaps * self.counts[full]).sum() / self.counts.sum())
-
-
-def reliability(prediction: Prediction, labels: Labels, bins: int = BINS) -> Reliability:
-    """Return how often the ensemble is right at each level of its confidence."""
-    labels = _checked(prediction, labels)
-    edges = np.linspace(0, 1, bins + 1)
-    confidence = prediction.probs.max(1)
-    right = prediction.labels == labels
-    # A mean of ones may round to just above 1.
-    index = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
-    counts = np.bincount(index, minlength=bins)
-    with np.errstate(invalid="ignore"):
-        return Reliability(
-            edges,
-            counts,
-            np.bincount(index, weights=confidence, minlength=bins) / counts,
-            np.bincount(index, weights=right, minlength=bins) / counts,
-        )
-
-
-def _checked(prediction: Prediction, labels: Any) -> Labels:
-    labels = np.asarray(labels)
-    if labels.shape != (len(prediction),):
-        raise ValueError(
-            f"labels must have the shape [{len(prediction)}], one an example, got "
-            f"{list(labels.shape)}"
-        )
-    classes = prediction.probs.shape[1]
-    if len(labels) == 0:
-        raise ValueError("there must be at least one example to score, got none")
-    if labels.min() < 0 or labels.max() >= classes:
-        raise ValueError(
-            f"labels must be from 0 to {classes - 1}, got {labels.min()} to {labels.max()}"
-        )
-    return labels
