@@ -167,10 +167,12 @@ def test_a_bad_batch_size_is_refused(batch_size):
         be.predict(build("batch"), X, batch_size=batch_size)
 
 
-def test_outputs_that_are_no_classes_are_refused():
-    model = be.BatchEnsemble(nn.Sequential(nn.Linear(4, 4), nn.Unflatten(-1, (2, 2))), 3)
-    with pytest.raises(ValueError, match=r"\[batch, members, classes\] .* \[20, 3, 2, 2\]"):
-        be.predict(model, X)
+def test_further_axes_are_entries_with_a_class_each():
+    model = be.BatchEnsemble(nn.Sequential(nn.Linear(4, 6), nn.Unflatten(-1, (2, 3))), 3)
+    prediction = be.predict(model, X)
+    assert prediction.probs.shape == (20, 2, 3)
+    assert prediction.labels.shape == prediction.total.shape == (20, 3)
+    np.testing.assert_allclose(prediction.probs.sum(1), 1)
 
 
 def test_one_output_is_no_class_probability():

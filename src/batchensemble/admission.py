@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from batchensemble.batches import NO_OWN_TARGETS, ArrayBatches, Batches
 from batchensemble.ensembles import Ensemble
 from batchensemble.inputs import Inputs, describe_example
-from batchensemble.losses import ClassLoss, Custom, EnsembleLoss
+from batchensemble.losses import ClassLoss, Custom, EnsembleLoss, Standardised, standardised
 from batchensemble.modes import evaluating
 from batchensemble.targets import Targets, parted
 
@@ -139,6 +139,27 @@ def check_held_out(model: Ensemble, loss: EnsembleLoss, batches: Batches) -> Non
             f"y of the validation data must have the shape [{entry}], since the members are "
             f"scored together, got {list(targets.shape)}"
         )
+
+
+def in_standard_units(loss: EnsembleLoss, model: Ensemble, batches: Batches) -> Standardised:
+    """Return a loss in standard units of the targets of training data, which are gone through once.
+
+    Raises:
+        ValueError: the loss is not of numbers, or the data cannot be gone through twice.
+    """
+    if isinstance(batches, ArrayBatches):
+        shape = check_inputs_fit(model, batches.inputs[:1]).shape
+        return standardised(loss, shape, [batches.targets])
+    if not batches.has_length:
+        raise ValueError(
+            "standardise_targets goes through the data once before training, and these have no "
+            "length, so that it may be their only time; give loss=Standardised(GaussianNLL(), "
+            "mean, deviation) of batchensemble.losses with numbers that you know"
+        )
+    with torch.random.fork_rng([]):
+        inputs, _ = next(iter(batches))
+        shape = check_inputs_fit(model, inputs, per_member=batches.draw is not None).shape
+        return standardised(loss, shape, (parted(targets)[0] for _, targets in batches))
 
 
 def place_of(model: nn.Module) -> Place:

@@ -42,10 +42,12 @@ class Batches(Protocol):
 
     Attributes:
         class_names: what the class numbers stand for, where the data say it.
+        draw: see :class:`ArrayBatches`.
         arrange: puts targets into the order of the ensemble's rows.
     """
 
     class_names: tuple[str, ...]
+    draw: Draw | None
     arrange: Arrange | None
 
     @property

@@ -61,6 +61,26 @@ def fraction(name: str, value: Any) -> float:
     return float(value)
 
 
+def between(name: str, value: Any, low: int | float, high: int | float) -> float:
+    """Return ``value`` as a ``float`` above ``low`` and below ``high``.
+
+    Raises:
+        TypeError: ``value`` is not a number.
+        ValueError: it is not between them, or NaN.
+
+    Example:
+        >>> between("coverage", 1.0, 0, 1)
+        Traceback (most recent call last):
+        ValueError: coverage must be a number above 0 and below 1, got 1.0
+    """
+    expected = f"{name} must be a number above {low} and below {high}, got"
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{expected} {value!r}")
+    if not low < float(value) < high:
+        raise ValueError(f"{expected} {value}")
+    return float(value)
+
+
 def one_of(name: str, value: Any, allowed: Iterable[str]) -> str:
     """Return ``value`` if it is one of the ``allowed`` names.
 

@@ -21,7 +21,8 @@ from batchensemble.jobs import Failure, prepare, run_many
 from batchensemble.metrics import Scores, score
 from batchensemble.networks import multilayer_perceptron
 from batchensemble.planes import Plane, make_plane
-from batchensemble.prediction import Prediction, predict
+from batchensemble.prediction import predict
+from batchensemble.predictions import Prediction
 from batchensemble.run_files import RunFiles, fingerprint_of
 from batchensemble.training import fit
 
@@ -326,7 +327,7 @@ def make_run(
 ) -> Run:
     """Score and price a trained ensemble."""
     data, plane = comparison.data, comparison.plane
-    prediction = predict(model, data.held_out[0])
+    prediction = _predict(model, data.held_out[0])
     examples = comparison.settings.batch_size
     return Run(
         method,
@@ -340,8 +341,14 @@ def make_run(
         ),
         history,
         prediction,
-        None if plane is None else predict(model, plane.points),
+        None if plane is None else _predict(model, plane.points),
     )
+
+
+def _predict(model: Ensemble, X: np.ndarray) -> Prediction:
+    prediction = predict(model, X)
+    assert isinstance(prediction, Prediction)  # of classes, as the loss of a comparison is
+    return prediction
 
 
 def build(method: str, settings: Settings, data: Data, seed: int) -> Ensemble:

@@ -144,13 +144,14 @@ def complaints(found: dict[str, Any], member_losses: list[float]) -> dict[str, s
         member_losses: of the epoch, one a member.
 
     Example:
-        >>> list(complaints({}, [0.1, 0.1, 3.0]))
-        ['lost']
+        >>> list(complaints({}, [0.1, 0.1, 3.0])), list(complaints({}, [-0.2, -0.2, 0.1]))
+        (['lost'], [])
     """
     result = {}
     losses = sorted(member_losses)
     median = losses[len(losses) // 2]
-    if len(losses) > 2 and losses[-1] > LOST_MEMBER * median + LEANING:
+    scale = median if median > 0 else 1.0  # the NLL of a density may be below 0; then a nat counts
+    if len(losses) > 2 and losses[-1] - median > (LOST_MEMBER - 1) * scale + LEANING:
         lost = member_losses.index(losses[-1])
         result["lost"] = (
             f"member {lost} has left the others: its loss is {losses[-1]:.3g}, the median member's "

@@ -14,7 +14,7 @@ from batchensemble.ensembles import Ensemble
 from batchensemble.losses import EnsembleLoss
 from batchensemble.metrics import score
 from batchensemble.modes import evaluating
-from batchensemble.prediction import Prediction
+from batchensemble.predictions import Prediction
 from batchensemble.schedules import Plateau
 from batchensemble.sharing import Sharing
 from batchensemble.targets import parted

@@ -157,7 +157,8 @@ class Parts:
 def _predictions(
     names: list[str], ids: Any, columns: Columns, model: Ensemble, X: Any
 ) -> pd.DataFrame:
-    said: Prediction = predict(model, X)
+    said = predict(model, X)
+    assert isinstance(said, Prediction)
     labels = np.array(columns.class_names, dtype=object)[said.labels]
     uncertainties = (getattr(said, name) for name in UNCERTAINTIES)
     values = [np.asarray(ids), labels, *said.probs.T, *uncertainties]

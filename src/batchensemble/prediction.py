@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
-from scipy.special import entr
 from torch import Tensor
 
 from batchensemble.admission import check_ensemble, check_inputs_fit, place_of
@@ -18,95 +14,42 @@ from batchensemble.batches import PREDICTION_BATCH
 from batchensemble.checks import whole_number
 from batchensemble.ensembles import Ensemble
 from batchensemble.inputs import Inputs
+from batchensemble.losses import CrossEntropy, EnsembleLoss, Loss, as_loss
 from batchensemble.modes import evaluating
+from batchensemble.predictions import AnyPrediction
+from batchensemble.predictions import Prediction as Prediction
+from batchensemble.predictions.reading import Arrays, reading
 from batchensemble.sources import MEMORY_LIMIT, open_batches, open_inputs
 from batchensemble.targets import parted
-
-Members = Float[np.ndarray, "examples members classes"]
-Probabilities = Float[np.ndarray, "examples classes"]
-PerExample = Float[np.ndarray, "examples"]
-
-
-@dataclass
-class Prediction:
-    """The class probabilities of every member on every example.
-
-    The uncertainties are entropies in nats (Depeweg et al. 2018, arXiv 1710.07283): ``total`` is
-    the entropy of the mean, ``aleatoric`` the mean of the members' entropies, and ``epistemic``
-    their difference, the mutual information of class and member. Each is from 0 to
-    ``log(classes)``.
-
-    Attributes:
-        member_probs: ``[examples, members, classes]``, float64.
-
-    Example:
-        >>> one = Prediction(np.array([[[1.0, 0.0], [0.0, 1.0]]]))
-        >>> one.probs.tolist(), one.aleatoric.tolist(), round(float(one.epistemic[0]), 4)
-        ([[0.5, 0.5]], [0.0], 0.6931)
-    """
-
-    member_probs: Members
-
-    def __len__(self) -> int:
-        return len(self.member_probs)
-
-    @property
-    def members(self) -> int:
-        """How many members."""
-        return int(self.member_probs.shape[1])
-
-    @cached_property
-    def probs(self) -> Probabilities:
-        """The members' mean probabilities, ``[examples, classes]``."""
-        mean: Probabilities = self.member_probs.mean(1)
-        return mean
-
-    @cached_property
-    def labels(self) -> Int[np.ndarray, "examples"]:
-        """The most probable class of each example."""
-        labels: Int[np.ndarray, "examples"] = self.probs.argmax(1)
-        return labels
-
-    @cached_property
-    def total(self) -> PerExample:
-        """Entropy of the mean probabilities, nats."""
-        entropy: PerExample = entr(self.probs).sum(-1)
-        return entropy
-
-    @cached_property
-    def aleatoric(self) -> PerExample:
-        """Mean of the members' entropies, nats."""
-        entropy: PerExample = entr(self.member_probs).sum(-1).mean(-1)
-        return entropy
-
-    @cached_property
-    def epistemic(self) -> PerExample:
-        """Mutual information of class and member, nats; rounding never takes it below 0."""
-        information: PerExample = np.maximum(self.total - self.aleatoric, 0.0)
-        return information
 
 
 def predict(
     model: Ensemble,
     X: Any,
     *,
+    loss: str | Loss | None = None,
     batch_size: int = PREDICTION_BATCH,
     target: str | None = None,
     memory_limit: int = MEMORY_LIMIT,
-) -> Prediction:
-    """Return the class probabilities of every member on every example.
+) -> AnyPrediction:
+    """Return what every member predicts for every example, and what they predict together.
+
+    What that is, the loss tells: :class:`~batchensemble.predictions.Prediction` of classes,
+    :class:`~batchensemble.predictions.RegressionPrediction` of numbers,
+    :class:`~batchensemble.predictions.MultiLabelPrediction` of labels that are there or not.
 
     Args:
-        model: any ensemble whose outputs are logits, ``[batch, members, classes]``.
+        model: any ensemble.
         X: an array or tensor ``[examples, features...]``, a data frame or Arrow table, a path, or a
             ``Dataset`` or ``DataLoader`` of inputs, of pairs whose first part are the inputs, or of
             dictionaries; see :func:`batchensemble.fit`.
+        loss: what the outputs are; by default what ``fit`` trained with, else logits of classes.
         batch_size: examples a forward pass; a ``DataLoader`` has its own.
         target: a column or key that is no input.
         memory_limit: bytes; larger files are streamed.
 
     Raises:
-        TypeError: ``X`` holds no numbers.
+        TypeError: ``X`` holds no numbers, or the loss does not say what the outputs are.
         ValueError: ``X`` is empty, not finite, or does not fit the network.
 
     Example:
@@ -118,65 +61,69 @@ def predict(
     check_ensemble(model)
     whole_number("batch_size", batch_size)
     place = place_of(model)
-    return _prediction(
-        model, open_inputs(X, batch_size, target=target, memory_limit=memory_limit, **place)
-    )
+    batches = open_inputs(X, batch_size, target=target, memory_limit=memory_limit, **place)
+    return _prediction(model, loss_of(model, loss), batches)
 
 
 def predict_pairs(
     model: Ensemble,
     data: Any,
     *,
+    loss: str | Loss | None = None,
     target: str | None = None,
     class_names: Sequence[str] = (),
     memory_limit: int = MEMORY_LIMIT,
-) -> tuple[Prediction, Int[np.ndarray, "examples"]]:
-    """Return the prediction on labelled data, and the labels in the same order.
+) -> tuple[AnyPrediction, np.ndarray]:
+    """Return the prediction on data with targets, and the targets in the same order.
 
     Args:
         model: any ensemble.
         data: inputs and targets, see :func:`batchensemble.fit`.
+        loss: see :func:`predict`.
         target: the column or key of the targets.
         class_names: the classes in the order of their numbers, where the targets are text.
         memory_limit: bytes; larger files are streamed.
     """
     check_ensemble(model)
+    found = loss_of(model, loss)
     batches = open_batches(
         data,
         PREDICTION_BATCH,
         target=target,
         class_names=class_names,
         memory_limit=memory_limit,
+        read=None if found == CrossEntropy() else found.read,
         **place_of(model),
     )
-    labels: list[Tensor] = []
+    seen: list[Tensor] = []
 
-    def inputs_only() -> Iterable[Inputs]:
+    def inputs_only() -> Iterator[Inputs]:
         for inputs, targets in batches:
-            labels.append(parted(targets)[0].cpu())
+            seen.append(parted(targets)[0].cpu())
             yield inputs
 
-    prediction = _prediction(model, inputs_only())
-    return prediction, torch.cat(labels).numpy()
+    prediction = _prediction(model, found, inputs_only())
+    return prediction, torch.cat(seen).numpy()
 
 
-def _prediction(model: Ensemble, batches: Iterable[Inputs]) -> Prediction:
+def loss_of(model: Ensemble, loss: str | Loss | None = None) -> EnsembleLoss:
+    """Return the loss that says what a model's outputs are."""
+    if loss is not None:
+        return as_loss(loss)
+    return CrossEntropy() if model.loss is None else model.loss
+
+
+def _prediction(model: Ensemble, loss: EnsembleLoss, batches: Iterable[Inputs]) -> AnyPrediction:
+    way = reading(loss)
+    parts: list[Arrays] = []
     with evaluating(model), torch.no_grad():
-        parts = [
-            _member_probs(model, inputs, first=number == 0) for number, inputs in enumerate(batches)
-        ]
+        for inputs in batches:
+            if parts:
+                outputs = model(inputs)
+            else:
+                outputs = check_inputs_fit(model, inputs)
+                way.check(outputs.shape)
+            parts.append(way.of(outputs))
     if not parts:
         raise ValueError("there must be at least one example to predict, got none")
-    return Prediction(np.concatenate(parts))
-
-
-def _member_probs(model: Ensemble, inputs: Inputs, *, first: bool) -> Members:
-    logits = check_inputs_fit(model, inputs) if first else model(inputs)
-    if logits.dim() != 3 or logits.shape[-1] < 2:
-        raise ValueError(
-            "prediction takes outputs of shape [batch, members, classes] with at least 2 classes, "
-            f"the network gives {list(logits.shape)}"
-        )
-    # float64: a confident float32 softmax rounds to 0, whose log is infinite.
-    probs: Members = logits.double().softmax(-1).cpu().numpy()
-    return probs
+    return way.make(*(np.concatenate(each) for each in zip(*parts, strict=True)))

@@ -21,6 +21,7 @@ from batchensemble.admission import check_ensemble
 from batchensemble.disk import write_whole
 from batchensemble.ensembles import METHODS, Ensemble
 from batchensemble.inspection import find_network
+from batchensemble.losses import as_dict, from_dict
 from batchensemble.networks import multilayer_perceptron, widths_of
 
 FORMAT = 1
@@ -76,6 +77,7 @@ def save(
         "options": _options(model),
         "network": _source(model, network),
         "training": model.training,
+        "loss": None if model.loss is None else as_dict(model.loss),
         "tied": tied,
         "data": None if data is None else dict(data),
         "versions": versions(),
@@ -120,6 +122,8 @@ def load(
         tensors[name] = tensors[other]
     _fill(folder, model, tensors)
     model.train(config["training"])
+    if config.get("loss") is not None:
+        model.loss = from_dict(config["loss"])
     return model if device is None else model.to(device)
 
 

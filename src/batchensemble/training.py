@@ -15,6 +15,7 @@ from batchensemble.admission import (
     check_data,
     check_ensemble,
     check_held_out,
+    in_standard_units,
     place_of,
     warn_if_members_differ,
 )
@@ -31,7 +32,7 @@ from batchensemble.held_out import Evaluating
 from batchensemble.history import History
 from batchensemble.inputs import Inputs
 from batchensemble.keeping import Keeping
-from batchensemble.losses import Loss, LossOn, as_loss, with_balance
+from batchensemble.losses import Custom, Loss, LossOn, as_loss, with_balance
 from batchensemble.modes import modes_kept
 from batchensemble.objective import Objective, make_objective
 from batchensemble.optimisation import OptimizerFactory, SchedulerFactory, optimiser
@@ -81,6 +82,7 @@ def fit(
     class_weight: Any = None,
     label_smoothing: float = 0.0,
     ignore_index: int | None = None,
+    standardise_targets: bool = False,
     optimizer: str | Optimizer | OptimizerFactory = "adam",
     weight_decay: float = 0.0,
     fast_lr_multiplier: float = 1.0,
@@ -145,6 +147,10 @@ def fit(
             two; held-out data are scored without.
         label_smoothing: share of the target that is spread over all classes.
         ignore_index: the number in ``y`` that stands where there is no class.
+        standardise_targets: train on the targets of a loss of numbers less their mean, over their
+            standard deviation, which networks learn sooner than numbers of any size. The outputs
+            and the losses of the history are in these units; ``predict`` and ``evaluate`` give
+            the targets' own back.
         optimizer: ``"adam"``, ``"adamw"``, ``"sgd"`` (momentum 0.9), an optimiser of torch, or a
             function that makes one from the list of parameters; the last two see to their learning
             rate themselves, and ``lr``, ``schedule`` and ``cooldown`` are not used.
@@ -264,6 +270,8 @@ def fit(
         )
         history.class_names = list(training.class_names)
         chosen = with_balance(chosen, getattr(training, "targets", None))
+        if standardise_targets:
+            chosen = in_standard_units(chosen, model, training)
         objective = make_objective(
             model,
             chosen,
@@ -343,6 +351,8 @@ def fit(
         run.admit = lambda inputs, targets: _admit(model, objective, inputs, targets)
         if keeping is not None:
             keeping.restore(run)
+        # What the outputs are from now on; of a function of the user's own that is not known.
+        sharing.whole.loss = model.loss = None if isinstance(chosen, Custom) else chosen
         with sharing.joining(history):
             train(run)
     return history

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 from jaxtyping import Int
@@ -26,6 +26,9 @@ from batchensemble.nesting import Path
 from batchensemble.parameter_groups import parameter_groups
 from batchensemble.tiling import Arguments, Tiling
 from batchensemble.verification import Verification, verify
+
+if TYPE_CHECKING:
+    from batchensemble.losses import EnsembleLoss
 
 
 class ForwardError(RuntimeError):
@@ -63,6 +66,7 @@ class Ensemble(Freezing):
         self.members = whole_number("members", members)
         self.parameters_of_one = parameters_of_one
         self.options: dict[str, Any] = {}  # that it is made again with, as JSON can hold them
+        self.loss: EnsembleLoss | None = None  # that it was trained with: what its outputs are
         self.batch_axis = batch_axis
         self.untiled = (untiled,) if isinstance(untiled, str) else tuple(untiled)
         self._output_axes: dict[Path, int] = {}

@@ -25,6 +25,8 @@ from batchensemble.losses.numbers import (
     NumberLoss,
     Quantile,
 )
+from batchensemble.losses.standardised import Standardised, standardised
+from batchensemble.losses.written import as_dict, from_dict
 
 __all__ = [
     "LOSSES",
@@ -41,9 +43,13 @@ __all__ = [
     "NumberLoss",
     "Ordinal",
     "Quantile",
+    "Standardised",
+    "as_dict",
     "as_loss",
     "cross_entropy",
     "ensemble_nll",
+    "from_dict",
     "make_loss",
+    "standardised",
     "with_balance",
 ]

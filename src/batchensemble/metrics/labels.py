@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from batchensemble.prediction import Prediction
+from batchensemble.predictions import Prediction
 
 Labels = Int[np.ndarray, "examples"]
 

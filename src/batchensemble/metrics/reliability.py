@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from batchensemble.metrics.labels import Labels, checked_labels
-from batchensemble.prediction import Prediction
+from batchensemble.predictions import Prediction
 
 BINS = 15
 

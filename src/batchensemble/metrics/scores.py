@@ -2,21 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from sklearn.metrics import accuracy_score, brier_score_loss, log_loss
 
 from batchensemble.ensembles import Ensemble
+from batchensemble.losses import Loss
 from batchensemble.metrics.labels import Labels, checked_labels
+from batchensemble.metrics.multilabel import score_labels
+from batchensemble.metrics.regression import score_numbers
 from batchensemble.metrics.reliability import reliability
-from batchensemble.prediction import Prediction, predict_pairs
+from batchensemble.metrics.values import Scores
+from batchensemble.prediction import loss_of, predict_pairs
+from batchensemble.predictions import (
+    AnyPrediction,
+    MultiLabelPrediction,
+    Prediction,
+    RegressionPrediction,
+)
 from batchensemble.sources import MEMORY_LIMIT
 
 
-class Scores(Mapping[str, Any]):
-    """Scores by name; all are means over the examples.
+def evaluate(
+    model: Ensemble,
+    data: Any,
+    *,
+    loss: str | Loss | None = None,
+    target: str | None = None,
+    class_names: Sequence[str] = (),
+    memory_limit: int = MEMORY_LIMIT,
+) -> Scores:
+    """Return the scores of an ensemble on data with targets, see :func:`score`.
+
+    Args:
+        model: any ensemble.
+        data: inputs and targets in any form that :func:`batchensemble.fit` takes.
+        loss: what the outputs are; by default what ``fit`` trained with, else logits of classes.
+        target: the column or key of the targets.
+        class_names: the classes in the order of their numbers, where the targets are text:
+            ``history.class_names`` of the training. By default those of ``data``, sorted.
+        memory_limit: bytes; larger files are streamed.
+
+    Raises:
+        TypeError: the data are of the wrong type, or the loss does not say what the outputs are.
+        ValueError: they are empty, not finite, or do not fit the network.
+
+    Example:
+        >>> import torch
+        >>> from batchensemble import Single
+        >>> scores = evaluate(Single(torch.nn.Linear(2, 3)), (np.zeros((4, 2)), [0, 1, 2, 0]))
+        >>> scores["disagreement"]
+        0.0
+    """
+    prediction, targets = predict_pairs(
+        model, data, loss=loss, target=target, class_names=class_names, memory_limit=memory_limit
+    )
+    ignored = getattr(loss_of(model, loss), "ignore_index", None)
+    return score(prediction, targets, ignore_index=ignored)
+
+
+def score(prediction: AnyPrediction, targets: Any, *, ignore_index: int | None = None) -> Scores:
+    """Return the scores of a prediction against the truth.
+
+    Of numbers see :func:`~batchensemble.metrics.score_numbers`, of labels that are there or not
+    :func:`~batchensemble.metrics.score_labels`. Of classes, as means over the examples, or over
+    their tokens or pixels:
 
     ======================  ================================================================
     ``accuracy``            share of examples whose most probable class is the true one
@@ -28,76 +80,59 @@ class Scores(Mapping[str, Any]):
     ``disagreement``        share of pairs of members with another most probable class
     ``member_accuracies``   the accuracy of each member alone
     ======================  ================================================================
-    """
-
-    def __init__(self, values: Mapping[str, Any]) -> None:
-        self._values = dict(values)
-
-    def __getitem__(self, name: str) -> Any:
-        return self._values[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def __repr__(self) -> str:
-        return f"Scores({self._values})"
-
-
-def evaluate(
-    model: Ensemble,
-    data: Any,
-    *,
-    target: str | None = None,
-    class_names: Sequence[str] = (),
-    memory_limit: int = MEMORY_LIMIT,
-) -> Scores:
-    """Return the scores of an ensemble on labelled data.
-
-    Args:
-        model: any ensemble whose outputs are logits.
-        data: inputs and targets in any form that :func:`batchensemble.fit` takes.
-        target: the column or key of the targets.
-        class_names: the classes in the order of their numbers, where the targets are text:
-            ``history.class_names`` of the training. By default those of ``data``, sorted.
-        memory_limit: bytes; larger files are streamed.
-
-    Raises:
-        TypeError: the data are of the wrong type.
-        ValueError: they are empty, not finite, or do not fit the network.
-
-    Example:
-        >>> import torch
-        >>> from batchensemble import Single
-        >>> scores = evaluate(Single(torch.nn.Linear(2, 3)), (np.zeros((4, 2)), [0, 1, 2, 0]))
-        >>> scores["disagreement"]
-        0.0
-    """
-    return score(
-        *predict_pairs(
-            model, data, target=target, class_names=class_names, memory_limit=memory_limit
-        )
-    )
-
-
-def score(prediction: Prediction, labels: Labels) -> Scores:
-    """Return the scores of a prediction against the true classes.
 
     Args:
         prediction: of any ensemble.
-        labels: the true class numbers, ``[examples]``.
+        targets: the true class numbers ``[examples, ...]``, or numbers or labels of the shape of
+            the prediction.
+        ignore_index: the number that stands where there is no class.
 
     Raises:
-        ValueError: lengths differ, or a label is not among the classes.
+        ValueError: shapes differ, or a label is not among the classes.
 
     Example:
         >>> sure = Prediction(np.array([[[0.75, 0.25]], [[0.25, 0.75]]]))
         >>> score(sure, np.array([0, 1]))["ece"]
         0.25
     """
-    labels = checked_labels(prediction, labels)
+    if isinstance(prediction, RegressionPrediction):
+        return score_numbers(prediction, targets)
+    if isinstance(prediction, MultiLabelPrediction):
+        return score_labels(prediction, targets)
+    return _score_classes(*entries(prediction, targets, ignore_index))
+
+
+def entries(
+    prediction: Prediction, labels: Any, ignore_index: int | None = None
+) -> tuple[Prediction, Labels]:
+    """Return a prediction of tokens or pixels, and their classes, as those of so many examples.
+
+    Args:
+        prediction: of any ensemble.
+        labels: ``[examples, ...]``, an entry for each class that is predicted.
+        ignore_index: the number that stands where there is no class; those entries are left out.
+
+    Raises:
+        ValueError: shapes differ, no entry has a class, or a label is not among the classes.
+    """
+    labels = np.asarray(labels)
+    probs = prediction.member_probs
+    if probs.ndim > 3:
+        expected = (len(probs), *probs.shape[3:])
+        if labels.shape != expected:
+            raise ValueError(
+                f"labels must have the shape {list(expected)}, one for each class that is "
+                f"predicted, got {list(labels.shape)}"
+            )
+        prediction = Prediction(np.moveaxis(probs, (1, 2), (-2, -1)).reshape(-1, *probs.shape[1:3]))
+        labels = labels.reshape(-1)
+    if ignore_index is not None and (labels == ignore_index).any():
+        known = labels != ignore_index
+        prediction, labels = Prediction(prediction.member_probs[known]), labels[known]
+    return prediction, checked_labels(prediction, labels)
+
+
+def _score_classes(prediction: Prediction, labels: Labels) -> Scores:
     classes = np.arange(prediction.probs.shape[1])
     by_member = prediction.member_probs.argmax(-1)
     return Scores(

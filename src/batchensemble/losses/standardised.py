@@ -1,0 +1,146 @@
+"""Targets in units of their own spread, so that a network need not learn their size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from batchensemble.losses.base import EnsembleLoss, aligned, exact
+from batchensemble.losses.numbers import BinaryCrossEntropy, NumberLoss
+
+
+@dataclass(frozen=True)
+class Standardised(NumberLoss):
+    """A loss of numbers in standard units: targets less their mean, over their deviation.
+
+    The network's outputs are in these units; :func:`batchensemble.predict` gives them back in the
+    targets' own. The held-out loss of a training is in standard units too.
+
+    Args:
+        loss: of the numbers.
+        mean: of each target, over the training data.
+        deviation: the standard deviation of each, above 0.
+
+    Example:
+        >>> from batchensemble.losses import MSE
+        >>> loss = Standardised(MSE(), [100.0], [10.0])
+        >>> loss(torch.tensor([[[0.0], [1.0]]]), torch.tensor([110.0]))
+        tensor([[1., 0.]])
+    """
+
+    loss: NumberLoss
+    mean: Sequence[float]
+    deviation: Sequence[float]
+
+    def __post_init__(self) -> None:
+        mean, deviation = tuple(map(float, self.mean)), tuple(map(float, self.deviation))
+        if len(mean) != len(deviation) or not mean:
+            raise ValueError(
+                "mean and deviation must have a number for each target, got "
+                f"{len(mean)} and {len(deviation)}"
+            )
+        if not all(each > 0 for each in deviation):
+            raise ValueError(f"deviation must hold numbers above 0, got {list(deviation)}")
+        object.__setattr__(self, "mean", mean)
+        object.__setattr__(self, "deviation", deviation)
+
+    @property
+    def outputs_a_target(self) -> int:
+        """Those of the loss."""
+        return self.loss.outputs_a_target
+
+    @property
+    def said(self) -> str:  # type: ignore[override]
+        """What the network has to give."""
+        return self.loss.said
+
+    def of_entries(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss of each target in standard units."""
+        return self.loss.of_entries(outputs, self._standard(targets))
+
+    def together(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss of the members together in standard units."""
+        return self.loss.together(outputs, self._standard(targets))
+
+    def check(self, outputs_shape: Sequence[int], targets: Tensor) -> None:
+        """Raise ``ValueError`` where targets are not those of the loss, or of another number."""
+        self.loss.check(outputs_shape, targets)
+        expected = targets_of(self.loss, outputs_shape)
+        if len(self.mean) != expected:
+            raise ValueError(
+                f"mean and deviation must have a number for each of the {expected} targets that "
+                f"the network's outputs are for, got {len(self.mean)}"
+            )
+
+    def _standard(self, targets: Tensor) -> Tensor:
+        """Return targets ``[batch, 1 or members, targets, ...]`` in standard units."""
+        along = [-1, *[1] * (targets.dim() - 3)]
+        mean, deviation = (
+            targets.new_tensor(each).view(along) for each in (self.mean, self.deviation)
+        )
+        return (targets - mean) / deviation
+
+
+def targets_of(loss: NumberLoss, outputs_shape: Sequence[int]) -> int:
+    """Return how many targets outputs ``[batch, members, ...]`` are for."""
+    return outputs_shape[2] // loss.outputs_a_target if len(outputs_shape) > 2 else 1
+
+
+def standardised(
+    loss: EnsembleLoss, outputs_shape: Sequence[int], targets: Iterable[Tensor]
+) -> Standardised:
+    """Return a loss in standard units of training targets.
+
+    Args:
+        loss: of numbers.
+        outputs_shape: ``[batch, members, ...]`` of the network.
+        targets: of all batches.
+
+    Raises:
+        ValueError: the loss is not of numbers, a target does not go with the outputs, or one is
+            not known of any example.
+
+    Example:
+        >>> from batchensemble.losses import MSE
+        >>> standardised(MSE(), (1, 4, 1), [torch.tensor([1.0, 3.0])])
+        Standardised(loss=MSE(), mean=(2.0,), deviation=(1.0,))
+    """
+    if not isinstance(loss, NumberLoss) or isinstance(loss, (BinaryCrossEntropy, Standardised)):
+        raise ValueError(
+            "standardise_targets is for losses of numbers, such as loss='gaussian_nll', got "
+            f"{loss}; leave it out"
+        )
+    number = targets_of(loss, outputs_shape)
+    totals = torch.zeros(3, number, dtype=torch.float64)  # count, sum, sum of squares
+    shift: Tensor | None = None  # near the mean, so that squares do not lose what differs
+    for each in targets:
+        loss.check(outputs_shape, each)
+        found = aligned(each, outputs_shape[1], _entry(loss, outputs_shape))
+        assert found is not None  # it was checked
+        values = found.to(exact(found.device)).cpu().double()
+        values = values.unsqueeze(2) if values.dim() < 3 else values
+        values = values.movedim(2, 0).flatten(1)
+        if shift is None:
+            shift = values.nanmean(1, keepdim=True).nan_to_num()
+        known = ~values.isnan()
+        apart = torch.where(known, values - shift, 0)
+        totals += torch.stack([known.sum(1), apart.sum(1), apart.square().sum(1)])
+    count, total, squares = totals
+    if shift is None or not count.all():
+        raise ValueError("standardise_targets needs at least one known number of each target")
+    mean = total / count
+    deviation = (squares / count - mean.square()).clamp(min=0).sqrt()
+    largest = (shift[:, 0] + mean).abs()
+    constant = deviation <= largest * torch.finfo(torch.float32).eps
+    deviation = torch.where(constant, 1.0, deviation)
+    return Standardised(loss, (shift[:, 0] + mean).tolist(), deviation.tolist())
+
+
+def _entry(loss: NumberLoss, outputs_shape: Sequence[int]) -> Any:
+    """Return the shape of an example's targets."""
+    tail = tuple(outputs_shape[3:])
+    return (targets_of(loss, outputs_shape), *tail) if len(outputs_shape) > 2 else ()

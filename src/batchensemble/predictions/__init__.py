@@ -1,0 +1,23 @@
+"""What an ensemble predicts, by what its outputs are: classes, numbers, labels."""
+
+from __future__ import annotations
+
+from batchensemble.predictions.classes import Prediction
+from batchensemble.predictions.labels import MultiLabelPrediction
+from batchensemble.predictions.normals import Normals
+from batchensemble.predictions.numbers import RegressionPrediction
+from batchensemble.predictions.points import Points
+from batchensemble.predictions.quantiles import Quantiles
+from batchensemble.predictions.reading import AnyPrediction, Reading, reading
+
+__all__ = [
+    "AnyPrediction",
+    "MultiLabelPrediction",
+    "Normals",
+    "Points",
+    "Prediction",
+    "Quantiles",
+    "Reading",
+    "RegressionPrediction",
+    "reading",
+]

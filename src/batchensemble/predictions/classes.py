@@ -1,0 +1,75 @@
+"""The probabilities of classes that an ensemble predicts, and how much of the doubt is whose."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.special import entr
+
+Members = Float[np.ndarray, "examples members classes ..."]
+Probabilities = Float[np.ndarray, "examples classes ..."]
+PerExample = Float[np.ndarray, "examples ..."]
+
+
+@dataclass
+class Prediction:
+    """The class probabilities of every member on every example.
+
+    The uncertainties are entropies in nats (Depeweg et al. 2018, arXiv 1710.07283): ``total`` is
+    the entropy of the mean, ``aleatoric`` the mean of the members' entropies, and ``epistemic``
+    their difference, the mutual information of class and member. Each is from 0 to
+    ``log(classes)``.
+
+    Where there is a class for each token or pixel, these are further axes, the last ones.
+
+    Attributes:
+        member_probs: ``[examples, members, classes, ...]``, float64.
+
+    Example:
+        >>> one = Prediction(np.array([[[1.0, 0.0], [0.0, 1.0]]]))
+        >>> one.probs.tolist(), one.aleatoric.tolist(), round(float(one.epistemic[0]), 4)
+        ([[0.5, 0.5]], [0.0], 0.6931)
+    """
+
+    member_probs: Members
+
+    def __len__(self) -> int:
+        return len(self.member_probs)
+
+    @property
+    def members(self) -> int:
+        """How many members."""
+        return int(self.member_probs.shape[1])
+
+    @cached_property
+    def probs(self) -> Probabilities:
+        """The members' mean probabilities, ``[examples, classes, ...]``."""
+        mean: Probabilities = self.member_probs.mean(1)
+        return mean
+
+    @cached_property
+    def labels(self) -> Int[np.ndarray, "examples ..."]:
+        """The most probable class of each example, or of each of its entries."""
+        labels: Int[np.ndarray, "examples ..."] = self.probs.argmax(1)
+        return labels
+
+    @cached_property
+    def total(self) -> PerExample:
+        """Entropy of the mean probabilities, nats."""
+        entropy: PerExample = entr(self.probs).sum(1)
+        return entropy
+
+    @cached_property
+    def aleatoric(self) -> PerExample:
+        """Mean of the members' entropies, nats."""
+        entropy: PerExample = entr(self.member_probs).sum(2).mean(1)
+        return entropy
+
+    @cached_property
+    def epistemic(self) -> PerExample:
+        """Mutual information of class and member, nats; rounding never takes it below 0."""
+        information: PerExample = np.maximum(self.total - self.aleatoric, 0.0)
+        return information
