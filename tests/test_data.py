@@ -30,7 +30,8 @@ def test_named_sets_have_their_known_sizes(name, train, held_out, features, clas
 
 
 def test_every_named_set_is_tested_above():
-    assert list(NAMED) == ["moons", "circles", "digits", "breast_cancer"]
+    numbers = ["cubic", "diabetes"]  # tests/test_compare_numbers.py
+    assert list(NAMED) == ["moons", "circles", "digits", "breast_cancer", *numbers]
 
 
 def test_moons_are_scikit_learns_in_their_order_and_unscaled():

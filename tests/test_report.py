@@ -18,7 +18,7 @@ from batchensemble.metrics import Scores, score
 from batchensemble.plots import draw_all
 from batchensemble.prediction import Prediction
 from batchensemble.report import command, finite, render, verdict, write_report
-from batchensemble.summary import COLUMNS, shown, summarise, value
+from batchensemble.summary import CLASSIFICATION, COST, shown, summarise, value
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -146,12 +146,12 @@ def test_every_score_and_cost_is_on_the_page(written, comparison):
     said = words(Page(written.read_text()))
     for row in summarise(comparison):
         assert row.name in said
-        for column in COLUMNS:
+        for column in (*CLASSIFICATION, *COST):
             assert row.cells[column.key].text in said
     for run in comparison.runs:
         for accuracy in run.scores["member_accuracies"]:
             assert f"{accuracy:.4f}" in said
-        for column in COLUMNS[:6]:
+        for column in CLASSIFICATION:
             assert shown(value(run, column), column) in said
 
 

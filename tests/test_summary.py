@@ -11,7 +11,7 @@ from batchensemble.data import Data
 from batchensemble.history import History
 from batchensemble.metrics import Scores
 from batchensemble.prediction import Prediction
-from batchensemble.summary import COLUMNS, METHOD_NAMES, QUALITY, shown, summarise
+from batchensemble.summary import CLASSIFICATION, COST, METHOD_NAMES, shown, summarise
 
 DATA = Data(
     "by hand",
@@ -111,7 +111,9 @@ def test_a_number_that_is_not_finite_is_a_dash_and_never_best():
 def test_rows_come_in_the_order_asked_for_with_every_column():
     rows = summary(run("mimo"), run("single"))
     assert [row.name for row in rows] == [METHOD_NAMES["mimo"], METHOD_NAMES["single"]]
-    assert all(list(row.cells) == [column.key for column in COLUMNS] for row in rows)
+    assert all(
+        list(row.cells) == [column.key for column in (*CLASSIFICATION, *COST)] for row in rows
+    )
 
 
 def test_no_finished_run_gives_no_rows():
@@ -119,5 +121,5 @@ def test_no_finished_run_gives_no_rows():
 
 
 def test_small_mutual_information_stays_visible():
-    information = next(column for column in QUALITY if column.key == "mutual_information")
+    information = next(column for column in CLASSIFICATION if column.key == "mutual_information")
     assert shown(0.00003, information) == "0.00003"

@@ -46,11 +46,19 @@ DataOption = Annotated[
     typer.Option(
         "--data",
         "-d",
-        help="moons, circles, digits, breast_cancer, or the path of a CSV file with a header.",
+        help="moons, circles, digits, breast_cancer, of numbers cubic and diabetes, or the path of "
+        "a CSV file with a header.",
     ),
 ]
 TargetOption = Annotated[
-    str | None, typer.Option("--target", help="For a file: the column of labels.")
+    str | None, typer.Option("--target", help="For a file: the column of labels or numbers.")
+]
+TaskOption = Annotated[
+    str | None,
+    typer.Option(
+        "--task",
+        help="For a file: classification (the default), or regression to predict a number.",
+    ),
 ]
 MethodsOption = Annotated[
     str, typer.Option("--methods", help="Which of single, deep, batch, mimo; comma between.")
@@ -78,6 +86,7 @@ def root() -> None:
 def compare(
     data: DataOption = "moons",
     target: TargetOption = None,
+    task: TaskOption = None,
     methods: MethodsOption = "single,deep,batch,mimo",
     members: MembersOption = 3,
     epochs: Annotated[
@@ -92,6 +101,12 @@ def compare(
         ),
     ] = 0.1,
     hidden: HiddenOption = "128,128",
+    loss: Annotated[
+        str | None,
+        typer.Option(
+            help="For numbers: gaussian_nll (the default), mse, huber or quantile.",
+        ),
+    ] = None,
     seeds: Annotated[
         int,
         typer.Option(
@@ -137,6 +152,8 @@ def compare(
 
       batchensemble compare --data patients.csv --target outcome --methods deep,batch
 
+      batchensemble compare --data houses.csv --target price --task regression
+
       batchensemble compare --seeds 20 --jobs 4
 
       batchensemble compare --recipe notebook
@@ -151,14 +168,21 @@ def compare(
             cooldown=cooldown,
             hidden=hidden,
             seeds=seeds,
+            loss=loss,
         )
         if recipe is not None:
             _refuse_settings_of_a_recipe(
-                settings, data=data, target=target, jobs=jobs, backend=backend, address=address
+                settings,
+                data=data,
+                target=target,
+                task=task,
+                jobs=jobs,
+                backend=backend,
+                address=address,
             )
             run, folder = _recipe(recipe), out or Path("runs") / recipe
         else:
-            loaded = _load(data, target)
+            loaded = _load(data, target, task)
             folder = out or Path("runs") / Path(loaded.name).stem
             run = _comparison(loaded, settings, folder, jobs, backend, address)
         writable(folder)
@@ -254,19 +278,21 @@ def _settings(*, methods: str, hidden: str, **numbers: Any) -> Settings:
     return Settings(methods=names, hidden=widths, **numbers)
 
 
-def _load(source: str, target: str | None) -> Data:
+def _load(source: str, target: str | None, task: str | None = None) -> Data:
     from batchensemble.data import load
 
-    return load(source, target)
+    return load(source, target, task)
 
 
 def _comparison(
     data: Data, settings: Settings, folder: Path, jobs: int, backend: str, address: str | None
 ) -> Any:
     from batchensemble.compare import compare as compare_methods
+    from batchensemble.compare import loss_of
     from batchensemble.jobs import prepare
 
     prepare(jobs, backend, address)
+    loss_of(settings, data)
 
     def run(progress: bool | None, on_run: Any) -> Comparison:
         return compare_methods(
@@ -294,6 +320,7 @@ def _refuse_settings_of_a_recipe(settings: Settings, **given: Any) -> None:
     usual: dict[str, Any] = {
         "data": "moons",
         "target": None,
+        "task": None,
         "jobs": 1,
         "backend": "loky",
         "address": None,
@@ -305,8 +332,9 @@ def _refuse_settings_of_a_recipe(settings: Settings, **given: Any) -> None:
 
 
 def _announce(run: Run) -> None:
+    name, score = ("NLL", "nll") if "nll" in run.scores else ("CRPS", "crps")
     errors.print(
-        f"{run.method}, seed {run.seed}: held-out NLL {run.scores['nll']:.4f}, trained in "
+        f"{run.method}, seed {run.seed}: held-out {name} {run.scores[score]:.4f}, trained in "
         f"{run.cost.training_seconds:.1f} s"
     )
 

@@ -18,13 +18,23 @@ from batchensemble.data import Data
 from batchensemble.ensembles import METHODS, Ensemble, Single
 from batchensemble.history import History
 from batchensemble.jobs import Failure, prepare, run_many
+from batchensemble.losses import EnsembleLoss, NumberLoss, Quantile, as_loss
 from batchensemble.metrics import Scores, score
 from batchensemble.networks import multilayer_perceptron
-from batchensemble.planes import Plane, make_plane
+from batchensemble.planes import Line, Plane, make_plane
 from batchensemble.prediction import predict
-from batchensemble.predictions import Prediction
+from batchensemble.predictions import AnyPrediction, Prediction, as_arrays, from_arrays
 from batchensemble.run_files import RunFiles, fingerprint_of
 from batchensemble.training import fit
+
+# The losses that a comparison trains with, the default of each task first.
+LOSSES_OF: dict[str, tuple[str, ...]] = {
+    "classification": ("cross_entropy",),
+    "regression": ("gaussian_nll", "mse", "huber", "quantile"),
+}
+
+
+LEVELS = tuple(round(0.05 + 0.1 * step, 2) for step in range(10))  # of quantiles
 
 
 @dataclass(frozen=True)
@@ -40,6 +50,8 @@ class Settings:
         cooldown: share of the steps in which it falls to 0, see :func:`batchensemble.fit`.
         hidden: width of each hidden layer of the network.
         seeds: how many times each method is trained, from seeds 0, 1, ...
+        loss: a name of :data:`batchensemble.losses.LOSSES` that goes with the data; by default the
+            cross-entropy of classes, and the Gaussian NLL of numbers, which are standardised.
     """
 
     methods: tuple[str, ...] = ("single", "deep", "batch", "mimo")
@@ -50,6 +62,7 @@ class Settings:
     cooldown: float = 0.1
     hidden: tuple[int, ...] = (128, 128)
     seeds: int = 1
+    loss: str | None = None
 
     def __post_init__(self) -> None:
         if not self.methods:
@@ -69,6 +82,8 @@ class Settings:
             whole_number("hidden", width)
         positive_number("lr", self.lr)
         fraction("cooldown", self.cooldown)
+        if self.loss is not None:
+            one_of("loss", self.loss, [name for names in LOSSES_OF.values() for name in names])
 
 
 @dataclass(frozen=True)
@@ -82,7 +97,7 @@ class Run:
         cost: what it took.
         history: of the training.
         prediction: on the held-out examples.
-        plane: prediction on the points of the comparison's plane, if it has one.
+        plane: prediction on the points of the comparison's plane or line, if it has one.
     """
 
     method: str
@@ -90,8 +105,14 @@ class Run:
     scores: Scores
     cost: Cost
     history: History
-    prediction: Prediction
-    plane: Prediction | None
+    prediction: AnyPrediction
+    plane: AnyPrediction | None
+
+    @property
+    def classes(self) -> Prediction:
+        """The prediction on the held-out examples, which is one of classes."""
+        assert isinstance(self.prediction, Prediction)
+        return self.prediction
 
     def as_dict(self) -> dict[str, Any]:
         """Return the run as JSON can hold it, without the predictions."""
@@ -104,22 +125,32 @@ class Run:
         }
 
     def predictions(self) -> dict[str, np.ndarray]:
-        """Return the probabilities by name, which :meth:`as_dict` leaves out."""
-        arrays = {"held_out": self.prediction.member_probs}
-        return arrays if self.plane is None else {**arrays, "plane": self.plane.member_probs}
+        """Return the predictions as arrays by name, which :meth:`as_dict` leaves out."""
+        parts = {"held_out": self.prediction, "plane": self.plane}
+        return {
+            f"{part}.{name}": values
+            for part, prediction in parts.items()
+            if prediction is not None
+            for name, values in as_arrays(prediction).items()
+        }
 
     @classmethod
     def from_parts(cls, values: dict[str, Any], predictions: dict[str, np.ndarray]) -> Run:
         """Return the run that :meth:`as_dict` and :meth:`predictions` told of."""
-        plane = predictions.get("plane")
+
+        def part(start: str) -> dict[str, np.ndarray]:
+            own = {name: each for name, each in predictions.items() if name.startswith(start)}
+            return {name.removeprefix(start): each for name, each in own.items()}
+
+        plane = part("plane.")
         return cls(
             values["method"],
             values["seed"],
             Scores(values["scores"]),
             Cost(**values["cost"]),
             History.from_dict(values["history"]),
-            Prediction(predictions["held_out"]),
-            None if plane is None else Prediction(plane),
+            from_arrays(part("held_out.")),
+            from_arrays(plane) if plane else None,
         )
 
 
@@ -130,7 +161,7 @@ class Comparison:
     Attributes:
         settings: what was asked for.
         data: what it ran on.
-        plane: what the decision maps show; ``None`` if the data have one feature.
+        plane: where it is drawn what the networks say; ``None`` where that cannot be.
         runs: the finished ones.
         read: how many of them were read from files.
         failures: what happened to the trainings that did not come to an end, a sentence each.
@@ -142,7 +173,7 @@ class Comparison:
 
     settings: Settings
     data: Data
-    plane: Plane | None
+    plane: Plane | Line | None
     runs: list[Run] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     interrupted: bool = False
@@ -170,6 +201,7 @@ class Comparison:
             "failures": self.failures,
             "data": {
                 "name": self.data.name,
+                "task": self.data.task,
                 "target": self.data.target,
                 "training_examples": len(self.data.train[0]),
                 "held_out_examples": len(self.data.held_out[0]),
@@ -218,7 +250,8 @@ def compare(
         on_run: called with each finished run, read or trained, as it ends.
 
     Raises:
-        TypeError, ValueError, ImportError, OSError: jobs, backend or address cannot be.
+        TypeError, ValueError, ImportError, OSError: jobs, backend or address cannot be, or the loss
+            does not go with the data.
 
     Example:
         >>> from batchensemble.data import load
@@ -227,6 +260,7 @@ def compare(
         ['batch']
     """
     settings = settings or Settings()
+    loss_of(settings, data)
     comparison = Comparison(settings, data, make_plane(data))
     jobs = prepare(jobs, backend, address)
     files = None if folder is None else RunFiles(folder, _fingerprint(settings, data))
@@ -315,6 +349,8 @@ def _run(comparison: Comparison, method: str, seed: int, progress: bool | None) 
         batch_size=settings.batch_size,
         lr=settings.lr,
         cooldown=settings.cooldown,
+        loss=compared_loss(settings, data),
+        standardise_targets=data.task == "regression",
         seed=seed,
         progress=progress,
         label=f"{method}, seed {seed}",
@@ -327,8 +363,9 @@ def make_run(
 ) -> Run:
     """Score and price a trained ensemble."""
     data, plane = comparison.data, comparison.plane
-    prediction = _predict(model, data.held_out[0])
+    prediction = predict(model, data.held_out[0])
     examples = comparison.settings.batch_size
+    targets = torch.from_numpy(data.train[1][:examples])
     return Run(
         method,
         seed,
@@ -336,19 +373,30 @@ def make_run(
         measure_cost(
             model,
             torch.from_numpy(data.train[0][:examples]),
-            torch.from_numpy(data.train[1][:examples]),
+            targets.float() if data.task == "regression" else targets,
             history,
         ),
         history,
         prediction,
-        None if plane is None else _predict(model, plane.points),
+        None if plane is None else predict(model, plane.points),
     )
 
 
-def _predict(model: Ensemble, X: np.ndarray) -> Prediction:
-    prediction = predict(model, X)
-    assert isinstance(prediction, Prediction)  # of classes, as the loss of a comparison is
-    return prediction
+def loss_of(settings: Settings, data: Data) -> str:
+    """Return the name of the loss that a comparison trains with.
+
+    Raises:
+        ValueError: it does not go with the data.
+    """
+    allowed = LOSSES_OF[data.task]
+    if settings.loss is None:
+        return allowed[0]
+    if settings.loss not in allowed:
+        raise ValueError(
+            f"loss must be one of {', '.join(allowed)} for {data.task}, which {data.name} is for, "
+            f"got {settings.loss!r}"
+        )
+    return settings.loss
 
 
 def build(method: str, settings: Settings, data: Data, seed: int) -> Ensemble:
@@ -357,15 +405,27 @@ def build(method: str, settings: Settings, data: Data, seed: int) -> Ensemble:
     Args:
         method: a name of :data:`batchensemble.ensembles.METHODS`.
         settings: how many members, how wide.
-        data: how many features and classes.
+        data: how many features and classes, or that numbers are predicted.
         seed: of the random start; the caller's random state stays as it is.
     """
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
-        network = multilayer_perceptron(data.features, settings.hidden, data.classes)
+        network = multilayer_perceptron(data.features, settings.hidden, _outputs(settings, data))
         if method == "single":
             return Single(network)
         return METHODS[method](network, settings.members)  # type: ignore[call-arg]
+
+
+def compared_loss(settings: Settings, data: Data) -> EnsembleLoss:
+    """Return the loss that a comparison trains with; quantiles are enough for 90% and a CRPS."""
+    name = loss_of(settings, data)
+    return Quantile(LEVELS) if name == "quantile" else as_loss(name)
+
+
+def _outputs(settings: Settings, data: Data) -> int:
+    """Return how many outputs the network has: one a class, or what the loss takes of a number."""
+    loss = compared_loss(settings, data)
+    return loss.outputs_a_target if isinstance(loss, NumberLoss) else data.classes
 
 
 def versions() -> dict[str, str]:

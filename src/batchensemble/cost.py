@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from batchensemble.batches import ArrayBatches
 from batchensemble.ensembles import Ensemble
 from batchensemble.history import History
-from batchensemble.losses import cross_entropy
+from batchensemble.losses import CrossEntropy
 from batchensemble.modes import evaluating
 from batchensemble.targets import parted
 
@@ -57,7 +57,7 @@ def measure_cost(model: Ensemble, inputs: Tensor, targets: Tensor, history: Hist
     Args:
         model: the trained ensemble; its weights stay as they are, its gradients are cleared.
         inputs: some examples, ``[examples, features...]``; as many as a training batch.
-        targets: their classes.
+        targets: theirs, as the loss takes them that the model was trained with.
         history: of its training.
     """
     counts = model.parameter_counts()
@@ -85,7 +85,8 @@ def multiply_adds(model: Ensemble, inputs: Tensor, targets: Tensor) -> tuple[flo
     [(rows, row_targets)] = ((inputs, parted(found)[0]) for inputs, found in batches)
     with evaluating(model):  # the products are the same, and the statistics of batch norm stay
         with FlopCounterMode(display=False) as training:
-            losses = cross_entropy(model(rows, per_member=model.own_examples), row_targets)
+            outputs = model(rows, per_member=model.own_examples)
+            losses = (model.loss or CrossEntropy())(outputs, row_targets)
             losses.sum().backward()
         model.zero_grad()
         with FlopCounterMode(display=False) as prediction, torch.no_grad():

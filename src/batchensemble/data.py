@@ -1,11 +1,11 @@
-"""Labelled data for a comparison: named sets and tables, split and standardised."""
+"""Data for a comparison: named sets and tables of classes or numbers, split and standardised."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -18,25 +18,27 @@ from batchensemble.tables import read_table
 
 # "_examples": the two parts of a data set differ in length, so the name binds no size.
 Features = Float[np.ndarray, "_examples features"]
-Labels = Int[np.ndarray, "_examples"]
+Labels = Int[np.ndarray, "_examples"] | Float[np.ndarray, "_examples"]
+Task = Literal["classification", "regression"]
 
+TASKS: tuple[Task, ...] = ("classification", "regression")
 HELD_OUT = 0.2
 SPLIT_SEED = 42
 
 
 @dataclass(frozen=True)
 class Data:
-    """A training part and a held-out part of one labelled table.
+    """A training part and a held-out part of one table.
 
     Attributes:
         name: what reports call it.
-        train: features (float32) and class numbers (int64).
+        train: features (float32) and class numbers (int64), or the numbers to predict (float64).
         held_out: the same for the examples that training never sees.
         feature_names: one a column.
-        class_names: one a class number.
+        class_names: one a class number; none where numbers are predicted.
         standardised: whether the columns were brought to mean 0 and deviation 1, both measured
             on the training part.
-        target: the column of labels, for a file.
+        target: the column of targets, for a file.
         mean, scale: of each column before that; empty where it was not standardised.
     """
 
@@ -57,8 +59,13 @@ class Data:
 
     @property
     def classes(self) -> int:
-        """How many classes."""
+        """How many classes; 0 where numbers are predicted."""
         return len(self.class_names)
+
+    @property
+    def task(self) -> Task:
+        """Whether classes or numbers are predicted."""
+        return "classification" if self.class_names else "regression"
 
     def describe(self) -> dict[str, Any]:
         """Return what a model of the data needs to know of others, as JSON can hold it."""
@@ -66,15 +73,17 @@ class Data:
         return {name: getattr(self, name) for name in names}
 
 
-def load(source: str, target: str | None = None) -> Data:
+def load(source: str, target: str | None = None, task: str | None = None) -> Data:
     """Return a named data set, or a table of one's own.
 
     Args:
         source: one of :data:`NAMED`, or the path of a CSV file.
-        target: the column of labels, for a file.
+        target: the column of labels or numbers, for a file.
+        task: ``"classification"``, which a file's is by default, or ``"regression"``.
 
     Raises:
-        ValueError: an unknown name, a ``target`` for a named set, or a table that cannot be used.
+        ValueError: an unknown name, a ``target`` for a named set, a task that is not the set's, or
+            a table that cannot be used.
         FileNotFoundError: there is no such file.
 
     Example:
@@ -82,10 +91,15 @@ def load(source: str, target: str | None = None) -> Data:
         >>> data.train[0].shape, data.held_out[0].shape
         ((24000, 2), (6000, 2))
     """
+    if task is not None:
+        one_of("task", task, TASKS)
     if source in NAMED:
         if target is not None:
             raise ValueError(f"target is for a file; {source} has its own labels, got {target!r}")
-        return NAMED[source]()
+        found = NAMED[source]()
+        if task not in (None, found.task):
+            raise ValueError(f"{source} is for {found.task}, got task {task!r}; leave it out")
+        return found
     path = Path(source)
     if not path.suffix and not path.exists():
         one_of("data", source, [*NAMED, "FILE.csv"])
@@ -96,7 +110,7 @@ def load(source: str, target: str | None = None) -> Data:
         )
     if target is None:
         raise ValueError(f"target is missing: name the column of {source} that holds the labels")
-    table = read_table(path, target)
+    table = read_table(path, target, numbers=task == "regression")
     split = _split(path.name, table.features, table.labels, table.feature_names, table.class_names)
     return replace(split, target=target)
 
@@ -122,11 +136,28 @@ def _breast_cancer() -> Data:
     return _bunch("breast_cancer", datasets.load_breast_cancer())
 
 
+def _cubic() -> Data:
+    """2,000 points of x³ with normal noise of deviation 3, and none for x from -1 to 1.
+
+    The toy of Hernández-Lobato and Adams 2015, arXiv 1502.05336, with a gap.
+    """
+    generator = np.random.default_rng(42)
+    x = generator.uniform(1, 4, 2000) * generator.choice([-1, 1], 2000)
+    return _split("cubic", x[:, None], x**3 + generator.normal(0, 3, 2000), ("x",), ())
+
+
+def _diabetes() -> Data:
+    """442 patients, ten measurements each, and how far the disease is a year later."""
+    return _bunch("diabetes", datasets.load_diabetes(scaled=False))
+
+
 NAMED: dict[str, Callable[[], Data]] = {
     "moons": _moons,
     "circles": _circles,
     "digits": _digits,
     "breast_cancer": _breast_cancer,
+    "cubic": _cubic,
+    "diabetes": _diabetes,
 }
 
 
@@ -141,7 +172,8 @@ def plane_data(name: str, X: Features, y: Labels) -> Data:
 
 def _bunch(name: str, bunch: Any) -> Data:
     names = tuple(str(column) for column in bunch.feature_names)
-    return _split(name, bunch.data, bunch.target, names, tuple(map(str, bunch.target_names)))
+    classes = tuple(map(str, bunch.get("target_names", ())))
+    return _split(name, bunch.data, bunch.target, names, classes)
 
 
 def _split(
@@ -152,9 +184,9 @@ def _split(
     class_names: tuple[str, ...],
 ) -> Data:
     """Hold out a fifth, in equal shares of the classes where possible, and standardise."""
-    y = y.astype(np.int64)
+    y = y.astype(np.int64 if class_names else np.float64)
     held_out = round(len(y) * HELD_OUT)
-    enough = np.bincount(y).min() >= 2 and held_out >= len(class_names)
+    enough = class_names and np.bincount(y).min() >= 2 and held_out >= len(class_names)
     train_X, test_X, train_y, test_y = train_test_split(
         X, y, test_size=held_out, random_state=SPLIT_SEED, stratify=y if enough else None
     )

@@ -1,4 +1,4 @@
-"""A plane through the features, to draw what a network says everywhere."""
+"""A plane through the features, or the line of the only one, to draw what a network says there."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from sklearn.decomposition import PCA
 from batchensemble.data import Data
 
 GRID = 120  # points on each side of the plane that the decision maps show
+LINE = 400  # points of a line
+BEYOND = 0.25  # of the line's length on each side of the examples
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,29 @@ class Plane:
     projected: bool
 
 
-def make_plane(data: Data) -> Plane | None:
-    """Return a grid over the held-out examples: two features, or two principal components."""
+@dataclass(frozen=True)
+class Line:
+    """The only feature, from well before its first example to well beyond its last.
+
+    Attributes:
+        x: in the feature's own unit, ``[LINE]``.
+        points: the same as a network takes them, ``[LINE, 1]``.
+        examples: the feature of the training examples, in its own unit.
+    """
+
+    x: Float[np.ndarray, "line"]
+    points: Float[np.ndarray, "line 1"]
+    examples: Float[np.ndarray, "examples"]
+
+
+def make_plane(data: Data) -> Plane | Line | None:
+    """Return where to draw what a network says.
+
+    Of classes a grid over the held-out examples: two features, or two principal components. Of
+    numbers a line, where there is one feature.
+    """
+    if data.task == "regression":
+        return _line(data) if data.features == 1 else None
     if data.features < 2:
         return None
     if data.features == 2:
@@ -56,3 +79,15 @@ def make_plane(data: Data) -> Plane | None:
     if pca is not None:
         points = pca.inverse_transform(points)
     return Plane(x, y, points.astype(np.float32), shown, axes, pca is not None)
+
+
+def _line(data: Data) -> Line:
+    low, high = (float(each) for each in (data.train[0].min(), data.train[0].max()))
+    beyond = BEYOND * (high - low)
+    points = np.linspace(low - beyond, high + beyond, LINE)
+    mean, scale = data.mean[0], data.scale[0]
+    return Line(
+        mean + scale * points,
+        points[:, None].astype(np.float32),
+        mean + scale * data.train[0][:, 0].astype(np.float64),
+    )

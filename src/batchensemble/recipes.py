@@ -176,7 +176,7 @@ def _add(
     comparison: Comparison, method: str, model: Any, history: History, on_run: OnRun | None
 ) -> None:
     run = make_run(comparison, method, SEED, model, history)
-    theirs = notebook_ece(run.prediction, comparison.data.held_out[1])
+    theirs = notebook_ece(run.classes, comparison.data.held_out[1])
     run = replace(run, scores=Scores({**run.scores, "notebook_ece": theirs}))
     comparison.runs.append(run)
     if on_run is not None:

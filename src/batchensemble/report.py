@@ -10,7 +10,6 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
@@ -20,8 +19,11 @@ from batchensemble.plots.saving import replace_file
 from batchensemble.summary import (
     COST,
     METHOD_NAMES,
-    QUALITY,
+    Column,
     Row,
+    headline,
+    losses_of,
+    quality,
     shown,
     summarise,
     value,
@@ -70,6 +72,29 @@ FIGURES = {
         "The loss is averaged over the epoch and over the members, the held-out NLL is that of "
         "the ensemble after the epoch. A training loss that falls while the held-out NLL rises is "
         "overfitting.",
+    ),
+    "curve": (
+        "The curve and its doubt",
+        "The line is the mean, the pale band holds 90% of what is predicted, the darker one in it "
+        "is what the members differ in. Dashed lines are the ends of the training examples, which "
+        "are the points. Below, the standard deviations: of all (pale) and of what the members "
+        "differ in, which should grow beyond the examples and in gaps.",
+    ),
+    "coverage": (
+        "Do intervals cover?",
+        "On the dashed line an interval that should hold 90% of the targets holds 90%. Below it "
+        "the method is too sure, above it too modest.",
+    ),
+    "error_by_deviation": (
+        "Does doubt tell errors?",
+        "The held-out examples in ten groups, from those the method is surest of to those it "
+        "doubts most. On the dashed line the errors are as large as predicted; markers at one "
+        "height say that the doubt tells nothing.",
+    ),
+    "error_time": (
+        "Error for the time",
+        "Down and to the left is better. With one seed a bar is the standard error of the RMSE on "
+        "so many examples; with several, bars are sample deviations and faint points the seeds.",
     ),
     "accuracy_time": (
         "Accuracy for the time",
@@ -123,7 +148,7 @@ def render(comparison: Comparison, figures: dict[str, Figure], images: dict[str,
         data=comparison.data,
         seeds=len({run.seed for run in comparison.runs}),
         rows=rows,
-        quality=QUALITY,
+        quality=quality(comparison),
         cost=COST,
         names=METHOD_NAMES,
         symbols=SYMBOLS,
@@ -134,7 +159,7 @@ def render(comparison: Comparison, figures: dict[str, Figure], images: dict[str,
         ],
         accuracy_error=_accuracy_error(comparison, rows),
         most_members=max((_members(comparison, row) for row in rows), default=0),
-        runs=[_run_cells(run) for row in rows for run in comparison.of(row.method)],
+        runs=[_run_cells(comparison, run) for row in rows for run in comparison.of(row.method)],
         figures=[_figure(comparison, name, figures[name], images[name]) for name in figures],
         printed=_printed(comparison),
         settings=_settings(comparison.settings),
@@ -152,26 +177,27 @@ def verdict(comparison: Comparison, rows: list[Row]) -> str:
     """
     if not rows:
         return "No training came to its end, so there is nothing to compare."
-    ranked = sorted(rows, key=lambda row: row.cells["nll"].mean)
+    by = headline(comparison)
+    ranked = sorted(rows, key=lambda row: row.cells[by.key].mean)
     best = ranked[0]
-    lowest = f"{best.cells['nll'].mean:.4f} nats"
+    lowest = f"{best.cells[by.key].mean:.4f}{' ' * bool(by.unit)}{by.unit}"
     examples = f"{len(comparison.data.held_out[0]):,} held-out examples"
     if len(rows) == 1:
-        accuracy = f"{best.cells['accuracy'].mean:.4f}"
-        return (
-            f"{best.name} reaches an NLL of {lowest} and an accuracy of {accuracy} on {examples}."
-        )
+        first = quality(comparison)[0]
+        reached = shown(best.cells[first.key].mean, first)
+        what = f"n {first.title if first.key == 'rmse' else first.title.lower()}"
+        return f"{best.name} reaches {by.title} {lowest} and a{what} of {reached} on {examples}."
     single = next((row for row in rows if row.method == "single"), None)
     if best is single:
         other = ranked[1]
         return (
-            f"No ensemble has a lower NLL than the single network, {lowest} on {examples}: "
+            f"No ensemble has a lower {by.title} than the single network, {lowest} on {examples}: "
             f"{other.name} comes nearest, {_distance(comparison, other, best, 'above')}; it takes "
             f"{_price(other, best)}."
         )
     reference = single or ranked[1]
     return (
-        f"{best.name} has the lowest NLL, {lowest} on {examples}: "
+        f"{best.name} has the lowest {by.title}, {lowest} on {examples}: "
         f"{_distance(comparison, best, reference, 'below')}; it takes {_price(best, reference)}."
     )
 
@@ -181,7 +207,7 @@ def _distance(comparison: Comparison, row: Row, reference: Row, side: str) -> st
 
     The error is that of the mean of paired differences, since both saw the same examples.
     """
-    differences = _nll(comparison, row.method) - _nll(comparison, reference.method)
+    differences = losses_of(comparison, row.method) - losses_of(comparison, reference.method)
     gap = abs(float(differences.mean()))
     name = "the single network" if reference.method == "single" else reference.name
     text = f"{gap:.4f}" if gap >= 0.00005 else "less than 0.0001"
@@ -189,15 +215,6 @@ def _distance(comparison: Comparison, row: Row, reference: Row, side: str) -> st
     if gap < 2 * float(differences.std()) / math.sqrt(len(differences)):
         text += ", too little to tell apart on these examples"
     return text
-
-
-def _nll(comparison: Comparison, method: str) -> np.ndarray:
-    """Return the negative log-likelihood of each held-out example, averaged over the seeds."""
-    labels = comparison.data.held_out[1]
-    tiny = np.finfo(np.float64).tiny
-    right = [run.prediction.probs[np.arange(len(labels)), labels] for run in comparison.of(method)]
-    each: np.ndarray = -np.log(np.maximum(right, tiny)).mean(0)
-    return each
 
 
 def _price(row: Row, reference: Row) -> str:
@@ -214,6 +231,13 @@ def _price(row: Row, reference: Row) -> str:
 def member_check(comparison: Comparison, row: Row) -> str:
     """Say whether an ensemble's members are good alone, and whether they differ."""
     runs = comparison.of(row.method)
+    if comparison.data.task == "regression":
+        each = [error for run in runs for error in run.scores["member_rmses"]]
+        return (
+            f"its members have an RMSE of {min(each):.4g} to {max(each):.4g} one by one and of "
+            f"{row.cells['rmse'].mean:.4g} together; their means differ by a deviation of "
+            f"{row.cells['epistemic'].mean:.2g}."
+        )
     alone = [accuracy for run in runs for accuracy in run.scores["member_accuracies"]]
     together, information = row.cells["accuracy"].mean, row.cells["mutual_information"].mean
     text = (
@@ -234,6 +258,10 @@ def command(comparison: Comparison) -> str:
     parts += ["--data", data.name]
     if data.target is not None:
         parts += ["--target", data.target]
+    if data.task == "regression" and data.target is not None:
+        parts += ["--task", "regression"]
+    if settings.loss is not None:
+        parts += ["--loss", settings.loss]
     parts += ["--methods", ",".join(settings.methods), "--members", str(settings.members)]
     parts += ["--epochs", str(settings.epochs), "--batch-size", str(settings.batch_size)]
     parts += ["--lr", str(settings.lr)]
@@ -265,18 +293,20 @@ def _members(comparison: Comparison, row: Row) -> int:
 
 def _accuracy_error(comparison: Comparison, rows: list[Row]) -> float:
     """Return the standard error of the best accuracy, a share of the held-out examples."""
-    best = max((row.cells["accuracy"].mean for row in rows), default=0.0)
+    best = max((row.cells["accuracy"].mean for row in rows if "accuracy" in row.cells), default=0.0)
     return math.sqrt(best * (1 - best) / len(comparison.data.held_out[1]))
 
 
-def _run_cells(run: Run) -> dict[str, Any]:
+def _run_cells(comparison: Comparison, run: Run) -> dict[str, Any]:
     seconds = next(column for column in COST if column.key == "training_seconds")
+    columns = quality(comparison)
+    alone = "member_rmses" if columns[0].key == "rmse" else "member_accuracies"
     return {
         "method": run.method,
         "seed": run.seed,
-        "scores": [shown(value(run, column), column) for column in (*QUALITY, seconds)],
-        "members": [f"{accuracy:.4f}" for accuracy in run.scores["member_accuracies"]],
-        "together": f"{run.scores['accuracy']:.4f}",
+        "scores": [shown(value(run, column), column) for column in (*columns, seconds)],
+        "members": [shown(each, columns[0]) for each in run.scores[alone]],
+        "together": shown(run.scores[columns[0].key], columns[0]),
         "notebook_ece": run.scores.get("notebook_ece"),
     }
 
@@ -326,20 +356,36 @@ def _figure(comparison: Comparison, name: str, figure: Figure, image: bytes) -> 
 def _alt(name: str, comparison: Comparison) -> str:
     """Describe a figure with the numbers that a reader would take from it."""
 
+    columns: tuple[Column, ...] = (*quality(comparison), *COST)
+    alone = "member_accuracies" if comparison.data.task == "classification" else "member_rmses"
+
     def each(text: str) -> str:
         runs = [comparison.of(method)[0] for method in comparison.methods]
         said = [
             text.format(
-                **{column.key: shown(value(run, column), column) for column in (*QUALITY, *COST)},
+                **{column.key: shown(value(run, column), column) for column in columns},
                 loss=run.history.losses[-1] if run.history.losses else math.nan,
-                first=min(run.scores["member_accuracies"]),
-                last=max(run.scores["member_accuracies"]),
+                first=min(run.scores[alone]),
+                last=max(run.scores[alone]),
             )
             for run in runs
         ]
         names = [METHOD_NAMES[run.method] for run in runs]
         return "; ".join(f"{name} {text}" for name, text in zip(names, said, strict=True)) + "."
 
+    if comparison.data.task == "regression":
+        return {
+            "curve": "The predicted mean over the only feature with its intervals, a panel for "
+            "each method. RMSE: " + each("{rmse}"),
+            "coverage": "The share of held-out targets in intervals, against the share meant. In "
+            "those of 90%: " + each("{coverage}"),
+            "error_by_deviation": "The error of ten groups of examples against the deviation "
+            "predicted. RMSE: " + each("{rmse}"),
+            "loss_curves": "Loss by epoch, two panels. Training loss after the last: "
+            + each("{loss:.4f}"),
+            "error_time": "RMSE against training time, first seed: "
+            + each("{rmse} after {training_seconds} seconds"),
+        }[name]
     return {
         "reliability": "Accuracy against confidence in bins, a panel for each method. Expected "
         "calibration error: " + each("{ece}"),

@@ -8,7 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from batchensemble.compare import Comparison, Run
+from batchensemble.metrics import example_losses
 
 # The long names are for prose and figures; the short ones are what users type.
 METHOD_NAMES = {
@@ -39,7 +42,7 @@ class Column:
     format: str
 
 
-QUALITY = (
+CLASSIFICATION = (
     Column("accuracy", "Accuracy", "", "higher", ".4f"),
     Column("nll", "NLL", "nats", "lower", ".4f"),
     Column("brier", "Brier score", "", "lower", ".4f"),
@@ -47,6 +50,18 @@ QUALITY = (
     Column("mutual_information", "Mutual information", "nats", None, ".5f"),
     Column("disagreement", "Disagreement", "", None, ".4f"),
 )
+REGRESSION = (
+    Column("rmse", "RMSE", "", "lower", ".4g"),
+    Column("mae", "MAE", "", "lower", ".4g"),
+    Column("r2", "R²", "", "higher", ".4f"),
+    Column("nll", "NLL", "nats", "lower", ".4f"),
+    Column("crps", "CRPS", "", "lower", ".4g"),
+    Column("coverage", "Coverage of 90%", "", None, ".4f"),
+    Column("width", "Width of 90%", "", None, ".4g"),
+    Column("aleatoric", "Aleatoric deviation", "", None, ".4g"),
+    Column("epistemic", "Epistemic deviation", "", None, ".4g"),
+)
+QUALITY = {"classification": CLASSIFICATION, "regression": REGRESSION}
 # Calls have no best: running all members in one call saves calls, not arithmetic.
 COST = (
     Column("parameters", "Parameters", "", "lower", ",.0f"),
@@ -58,7 +73,6 @@ COST = (
     Column("training_seconds", "Training time", "s", "lower", ".2f"),
     Column("milliseconds_per_1000", "1,000 predictions", "ms", "lower", ".2f"),
 )
-COLUMNS = QUALITY + COST
 
 
 @dataclass(frozen=True)
@@ -85,7 +99,7 @@ class Row:
     Attributes:
         method: its name in :data:`batchensemble.ensembles.METHODS`.
         name: its long name.
-        cells: one for each of :data:`COLUMNS`, by the column's key.
+        cells: one for each of the columns of :func:`quality` and :data:`COST`, by its key.
     """
 
     method: str
@@ -107,19 +121,42 @@ def summarise(comparison: Comparison) -> list[Row]:
         >>> row.name, row.cells["parameter_ratio"].text
         ('Deep ensemble', '3.00')
     """
-    methods = comparison.methods
-    columns = [
+    methods, columns = comparison.methods, (*quality(comparison), *COST)
+    cells = [
         _cells(column, [[value(run, column) for run in comparison.of(m)] for m in methods])
-        for column in COLUMNS
+        for column in columns
     ]
     return [
         Row(
             method,
             METHOD_NAMES.get(method, method),
-            {column.key: cells[i] for column, cells in zip(COLUMNS, columns, strict=True)},
+            {column.key: own[i] for column, own in zip(columns, cells, strict=True)},
         )
         for i, method in enumerate(methods)
     ]
+
+
+def quality(comparison: Comparison) -> tuple[Column, ...]:
+    """Return the scores that tables of a comparison show: those of its task that its runs have."""
+    scores = comparison.runs[0].scores if comparison.runs else {}
+    return tuple(
+        column
+        for column in QUALITY[comparison.data.task]
+        if not comparison.runs or column.key in scores
+    )
+
+
+def headline(comparison: Comparison) -> Column:
+    """Return the score that ranks methods: the NLL, or the CRPS of numbers without a density."""
+    found = {column.key: column for column in quality(comparison)}
+    return found.get("nll") or found["crps"]
+
+
+def losses_of(comparison: Comparison, method: str) -> np.ndarray:
+    """Return the :func:`headline` of each held-out example, averaged over the seeds."""
+    targets, runs = comparison.data.held_out[1], comparison.of(method)
+    each: np.ndarray = np.mean([example_losses(run.prediction, targets) for run in runs], 0)
+    return each
 
 
 def value(run: Run, column: Column) -> float:

@@ -23,23 +23,24 @@ class Table:
 
     Attributes:
         features: ``[rows, columns]``, finite.
-        labels: class numbers.
+        labels: class numbers, or the numbers to predict.
         feature_names: the columns of ``features``.
-        class_names: what the class numbers stand for in the file.
+        class_names: what the class numbers stand for in the file; none where it holds numbers.
     """
 
     features: Float[np.ndarray, "rows columns"]
-    labels: Int[np.ndarray, "rows"]
+    labels: Int[np.ndarray, "rows"] | Float[np.ndarray, "rows"]
     feature_names: tuple[str, ...]
     class_names: tuple[str, ...]
 
 
-def read_table(path: Path, target: str) -> Table:
-    """Read a CSV file with a header, numeric features and one column of labels of any kind.
+def read_table(path: Path, target: str, *, numbers: bool = False) -> Table:
+    """Read a CSV file with a header, numeric features and one column of targets.
 
     Args:
         path: the file.
-        target: the column of labels.
+        target: the column of labels of any kind.
+        numbers: it holds numbers, not labels.
 
     Raises:
         ValueError: the file is no such table; the sentence says where and what to do.
@@ -63,7 +64,12 @@ def read_table(path: Path, target: str) -> Table:
             f"{path.name} must have at least {MIN_ROWS} rows to train on some and hold out others, "
             f"got {len(frame)}"
         )
-    labels, class_names = _labels(path.name, frame[target])
+    labels: np.ndarray
+    class_names: tuple[str, ...] = ()
+    if numbers:
+        labels = _numbers(path.name, frame[target])
+    else:
+        labels, class_names = _labels(path.name, frame[target])
     features = frame.drop(columns=target)
     values = np.column_stack([_numbers(path.name, features[name]) for name in features.columns])
     return Table(values, labels, tuple(features.columns), class_names)
@@ -114,7 +120,8 @@ def _labels(file: str, column: pd.Series[str]) -> tuple[Int[np.ndarray, "rows"],
     if real or len(classes) > max(MAX_NUMERIC_CLASSES, len(column) // 10):
         raise ValueError(
             f"{file}: the target column {column.name!r} must hold classes, got {len(classes)} "
-            f"different values in {len(column)} rows; choose another column or put it into bins"
+            f"different values in {len(column)} rows; choose another column, put it into bins, or "
+            "predict the number itself: --task regression"
         )
     return numbers.astype(np.int64), tuple(str(name) for name in classes)
 

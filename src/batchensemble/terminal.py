@@ -11,7 +11,7 @@ from rich.table import Table
 from batchensemble.compare import Comparison
 from batchensemble.ensembles import Ensemble
 from batchensemble.inspection import Report
-from batchensemble.summary import COST, QUALITY, summarise
+from batchensemble.summary import COST, quality, summarise
 
 
 def comparison_table(comparison: Comparison) -> Table:
@@ -24,7 +24,7 @@ def comparison_table(comparison: Comparison) -> Table:
     table.add_column("")
     for row in rows:
         table.add_column(row.name, justify="right", no_wrap=True)
-    for columns in (QUALITY, COST):
+    for columns in (quality(comparison), COST):
         for column in columns:
             unit = f", {column.unit}" if column.unit else ""
             cells = [row.cells[column.key] for row in rows]

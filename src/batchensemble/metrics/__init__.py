@@ -13,7 +13,7 @@ from batchensemble.metrics.regression import (
     score_numbers,
 )
 from batchensemble.metrics.reliability import BINS, Reliability, reliability
-from batchensemble.metrics.scores import disagreement, entries, evaluate, score
+from batchensemble.metrics.scores import disagreement, entries, evaluate, example_losses, score
 from batchensemble.metrics.values import Scores
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "disagreement",
     "entries",
     "evaluate",
+    "example_losses",
     "interval_calibration",
     "pit",
     "reliability",

@@ -12,7 +12,7 @@ from batchensemble.ensembles import Ensemble
 from batchensemble.losses import Loss
 from batchensemble.metrics.labels import Labels, checked_labels
 from batchensemble.metrics.multilabel import score_labels
-from batchensemble.metrics.regression import score_numbers
+from batchensemble.metrics.regression import crps, score_numbers
 from batchensemble.metrics.reliability import reliability
 from batchensemble.metrics.values import Scores
 from batchensemble.prediction import loss_of, predict_pairs
@@ -130,6 +130,29 @@ def entries(
         known = labels != ignore_index
         prediction, labels = Prediction(prediction.member_probs[known]), labels[known]
     return prediction, checked_labels(prediction, labels)
+
+
+def example_losses(prediction: AnyPrediction, targets: Any) -> np.ndarray:
+    """Return the NLL of each example in nats, or its CRPS where numbers have no density.
+
+    Args:
+        prediction: of one class an example, or of one number.
+        targets: the true ones, ``[examples]``.
+
+    Example:
+        >>> example_losses(Prediction(np.array([[[0.5, 0.5]]])), [0]).round(4)
+        array([0.6931])
+    """
+    if isinstance(prediction, RegressionPrediction):
+        if prediction.has_density:
+            return -prediction.log_density(targets)
+        return crps(prediction, targets)
+    if not isinstance(prediction, Prediction):
+        raise TypeError(f"there is no loss of one example of a {type(prediction).__name__}")
+    labels = checked_labels(prediction, targets)
+    right = prediction.probs[np.arange(len(labels)), labels]
+    losses: np.ndarray = -np.log(np.maximum(right, np.finfo(np.float64).tiny))
+    return losses
 
 
 def _score_classes(prediction: Prediction, labels: Labels) -> Scores:

@@ -6,18 +6,24 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from batchensemble.compare import Comparison
+from batchensemble.planes import Line
 from batchensemble.plots.calibration import reliability
 from batchensemble.plots.plane import drawable, members, plane
+from batchensemble.plots.regression import coverage, curve, error_by_deviation
 from batchensemble.plots.saving import save_all
 from batchensemble.plots.style import METHOD_STYLES
-from batchensemble.plots.training import accuracy_time, loss_curves
+from batchensemble.plots.training import accuracy_time, error_time, loss_curves
 from batchensemble.plots.uncertainty import epistemic_histogram
 
 __all__ = [
     "METHOD_STYLES",
     "accuracy_time",
+    "coverage",
+    "curve",
     "draw_all",
     "epistemic_histogram",
+    "error_by_deviation",
+    "error_time",
     "loss_curves",
     "members",
     "plane",
@@ -29,9 +35,10 @@ __all__ = [
 def draw_all(comparison: Comparison) -> dict[str, Figure]:
     """Return every figure that the comparison allows, by name, in the order of a report.
 
-    Figures show each method's first seed, except for accuracy against time. Without a finished run
-    there are none; ``plane`` and ``members`` need two features that vary, ``epistemic_histogram`` a
-    method with more than one member.
+    Figures show each method's first seed, except for accuracy or error against time. Without a
+    finished run there are none. Of classes, ``plane`` and ``members`` need two features that vary,
+    ``epistemic_histogram`` a method with more than one member; of numbers, ``curve`` needs one
+    feature.
 
     Example:
         >>> from batchensemble.compare import Settings, compare
@@ -42,6 +49,8 @@ def draw_all(comparison: Comparison) -> dict[str, Figure]:
     """
     if not comparison.methods:
         return {}
+    if comparison.data.task == "regression":
+        return _of_numbers(comparison)
     figures = {"reliability": reliability(comparison)}
     if drawable(comparison.plane):
         figures["plane"] = plane(comparison)
@@ -51,6 +60,19 @@ def draw_all(comparison: Comparison) -> dict[str, Figure]:
     figures["loss_curves"] = loss_curves(comparison)
     figures["accuracy_time"] = _figure(accuracy_time(comparison))
     return figures
+
+
+def _of_numbers(comparison: Comparison) -> dict[str, Figure]:
+    figures = {}
+    if isinstance(comparison.plane, Line):
+        figures["curve"] = curve(comparison)
+    return {
+        **figures,
+        "coverage": _figure(coverage(comparison)),
+        "error_by_deviation": _figure(error_by_deviation(comparison)),
+        "loss_curves": loss_curves(comparison),
+        "error_time": _figure(error_time(comparison)),
+    }
 
 
 def _figure(ax: Axes) -> Figure:

@@ -30,7 +30,7 @@ def reliability(comparison: Comparison) -> Figure:
     a bin of three examples says little.
     """
     labels = comparison.data.held_out[1]
-    bins = {m: bins_of(comparison.of(m)[0].prediction, labels) for m in comparison.methods}
+    bins = {m: bins_of(comparison.of(m)[0].classes, labels) for m in comparison.methods}
     low = _lowest(list(bins.values()))
     figure, (diagrams, histograms) = row_of_panels(
         len(bins), 4.4, rows=2, sharex=True, sharey="row", height_ratios=[2.6, 1]

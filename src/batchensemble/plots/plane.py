@@ -21,7 +21,7 @@ from matplotlib.patheffects import Normal, Stroke
 from scipy.ndimage import distance_transform_edt, zoom
 
 from batchensemble.compare import Comparison, Run
-from batchensemble.planes import Plane
+from batchensemble.planes import Line, Plane
 from batchensemble.plots.style import (
     FAINT,
     INK,
@@ -32,7 +32,7 @@ from batchensemble.plots.style import (
     row_of_panels,
     subsample,
 )
-from batchensemble.prediction import Prediction
+from batchensemble.predictions import Prediction
 
 MOST_POINTS = 1500
 MOST_CLASSES_NAMED = 12
@@ -55,9 +55,9 @@ CLASS_MARKERS = "osD^vPX<>p"
 ROOM_FOR_A_NAME = 5
 
 
-def drawable(plane: Plane | None) -> bool:
+def drawable(plane: Plane | Line | None) -> bool:
     """Say whether there is a plane to draw: an axis without extent is none."""
-    if plane is None:
+    if not isinstance(plane, Plane):
         return False
     return bool(plane.x[0] < plane.x[-1] and plane.y[0] < plane.y[-1])
 
@@ -121,7 +121,7 @@ def members(comparison: Comparison) -> Figure:
 
 
 def _plane(comparison: Comparison) -> Plane:
-    if comparison.plane is None or not drawable(comparison.plane):
+    if not isinstance(comparison.plane, Plane) or not drawable(comparison.plane):
         raise ValueError(
             "the data have no plane to draw: at least two features that vary are needed, got "
             f"{comparison.data.features} features"
@@ -130,7 +130,7 @@ def _plane(comparison: Comparison) -> Plane:
 
 
 def _on_plane(run: Run) -> Prediction:
-    assert run.plane is not None
+    assert isinstance(run.plane, Prediction)
     return run.plane
 
 

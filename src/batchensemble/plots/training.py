@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import statistics
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from batchensemble.compare import Comparison, Run
+from batchensemble.compare import Comparison, Run, loss_of
+from batchensemble.plots.regression import of_numbers
 from batchensemble.plots.style import (
     METHOD_STYLES,
     drawing,
@@ -24,22 +26,30 @@ MARKERS_A_LINE = 8
 
 @drawing()
 def loss_curves(comparison: Comparison) -> Figure:
-    """Draw the training loss (solid) and the held-out NLL (dashed) after each epoch, in nats.
+    """Draw the training loss (solid) and the held-out one (dashed) after each epoch.
 
-    Methods without held-out scores in their history have no dashed line.
+    Of classes in nats, on a log scale; of numbers in the loss's own unit of standardised targets,
+    which may be below 0. Methods without held-out scores in their history have no dashed line.
     """
+    numbers = comparison.data.task == "regression"
     runs = [comparison.of(method)[0] for method in comparison.methods]
     panels = [("Training loss, mean of the members", "losses", "solid")]
     if any(run.history.validation_nll for run in runs):
-        panels.append(("Held-out NLL of the ensemble", "validation_nll", "dashed"))
+        held_out = "Held-out loss" if numbers else "Held-out NLL"
+        panels.append((f"{held_out} of the ensemble", "validation_nll", "dashed"))
     figure, [axes] = row_of_panels(len(panels), 3.5, sharey=True)
     figure.set_figwidth(4.1 * len(panels) + 0.6)
     for ax, (title, key, line) in zip(axes, panels, strict=True):
         for number, run in enumerate(runs):
             _curve(ax, run, getattr(run.history, key), line, len(runs) - number)
-        ax.set(title=title, xlabel="epoch", yscale="log")
+        ax.set(title=title, xlabel="epoch", yscale="linear" if numbers else "log")
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
         ax.grid(axis="y")
+    method_legend(figure, comparison.methods, markersize=6)
+    if numbers:
+        loss = loss_of(comparison.settings, comparison.data)
+        axes[0].set_ylabel(f"{loss} of standardised targets")
+        return figure
     axes[0].set_ylabel("cross-entropy (nats)")
     low, high = axes[0].get_ylim()
     axes[0].yaxis.set_major_locator(
@@ -47,7 +57,6 @@ def loss_curves(comparison: Comparison) -> Figure:
     )
     axes[0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes[0].yaxis.set_minor_formatter(NullFormatter())
-    method_legend(figure, comparison.methods, markersize=6)
     return figure
 
 
@@ -83,21 +92,54 @@ def accuracy_time(comparison: Comparison, ax: Axes | None = None) -> Axes:
         comparison: with at least one finished run.
         ax: where to draw; a new figure by default.
     """
+    ax = _score_time(comparison, ax, "accuracy")
+    ax.set_ylabel("held-out accuracy")
+    low, high = ax.get_ylim()
+    ax.set_ylim(max(low, 0.0), min(high, 1.002))  # a share; a little air for a marker at 1
+    return ax
+
+
+@drawing()
+def error_time(comparison: Comparison, ax: Axes | None = None) -> Axes:
+    """Draw the held-out RMSE against the seconds of training, one marker a method.
+
+    With several seeds the marker is their mean, the bars are their sample deviation, and each
+    seed is a faint point. With one seed the bar is the standard error on so many examples.
+
+    Args:
+        comparison: of numbers, with at least one finished run.
+        ax: where to draw; a new figure by default.
+    """
+    ax = _score_time(comparison, ax, "rmse")
+    ax.set_ylabel("held-out RMSE")
+    return ax
+
+
+def _chance(comparison: Comparison, run: Run, mean: float) -> float:
+    """Return the standard error of a score on so many examples: of a share, or of an RMSE."""
+    y = comparison.data.held_out[1]
+    if comparison.data.task == "classification":
+        return math.sqrt(mean * (1 - mean) / len(y))
+    squares = np.square(y - of_numbers(run).mean)
+    return float(squares.std() / math.sqrt(len(y)) / (2 * mean)) if mean else 0.0
+
+
+def _score_time(comparison: Comparison, ax: Axes | None, score: str) -> Axes:
     ax = single_panel(ax)
     for method in comparison.methods:
         style, runs = METHOD_STYLES[method], comparison.of(method)
         seconds = [run.cost.training_seconds for run in runs]
-        accuracy = [run.scores["accuracy"] for run in runs]
-        mean, several = statistics.fmean(accuracy), len(runs) > 1
-        chance = math.sqrt(mean * (1 - mean) / len(comparison.data.held_out[1]))
+        scores = [run.scores[score] for run in runs]
+        mean, several = statistics.fmean(scores), len(runs) > 1
+        chance = _chance(comparison, runs[0], mean)
         if several:
             faint = pale(style.colour, 0.35)
-            ax.plot(seconds, accuracy, style.marker, color=faint, markersize=5, zorder=1)
+            ax.plot(seconds, scores, style.marker, color=faint, markersize=5, zorder=1)
         ax.errorbar(
             statistics.fmean(seconds),
             mean,
             xerr=statistics.stdev(seconds) if several else None,
-            yerr=statistics.stdev(accuracy) if several else chance,
+            yerr=statistics.stdev(scores) if several else chance,
             fmt=style.marker,
             color=style.colour,
             markersize=9,
@@ -105,11 +147,9 @@ def accuracy_time(comparison: Comparison, ax: Axes | None = None) -> Axes:
             elinewidth=1.3,
             zorder=3,
         )
-    ax.set(xlabel="training time (seconds)", ylabel="held-out accuracy")
+    ax.set_xlabel("training time (seconds)")
     ax.margins(0.12)
     ax.set_xlim(left=0)
-    low, high = ax.get_ylim()
-    ax.set_ylim(max(low, 0.0), min(high, 1.002))  # a share; a little air for a marker at 1
     ax.grid()
     method_legend(ax, comparison.methods, line="none", markersize=9)
     return ax

@@ -8,7 +8,13 @@ from batchensemble.predictions.normals import Normals
 from batchensemble.predictions.numbers import RegressionPrediction
 from batchensemble.predictions.points import Points
 from batchensemble.predictions.quantiles import Quantiles
-from batchensemble.predictions.reading import AnyPrediction, Reading, reading
+from batchensemble.predictions.reading import (
+    AnyPrediction,
+    Reading,
+    as_arrays,
+    from_arrays,
+    reading,
+)
 
 __all__ = [
     "AnyPrediction",
@@ -19,5 +25,7 @@ __all__ = [
     "Quantiles",
     "Reading",
     "RegressionPrediction",
+    "as_arrays",
+    "from_arrays",
     "reading",
 ]

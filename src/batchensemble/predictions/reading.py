@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from functools import singledispatch
 from typing import Any
 
@@ -31,6 +31,7 @@ from batchensemble.predictions.quantiles import Quantiles
 
 AnyPrediction = Prediction | MultiLabelPrediction | RegressionPrediction
 Arrays = tuple[np.ndarray, ...]
+KINDS: tuple[Any, ...] = (Prediction, MultiLabelPrediction, Points, Normals, Quantiles)
 
 
 @dataclass(frozen=True)
@@ -166,3 +167,28 @@ def _of_numbers(
             )
 
     return Reading(without_axis, make, check)
+
+
+def as_arrays(prediction: AnyPrediction) -> dict[str, np.ndarray]:
+    """Return a prediction as arrays by name.
+
+    Example:
+        >>> list(as_arrays(Points(np.zeros((5, 4)))))
+        ['Points.values']
+    """
+    kind = type(prediction).__name__
+    return {
+        f"{kind}.{each.name}": np.asarray(getattr(prediction, each.name))
+        for each in fields(prediction)  # type: ignore[arg-type]
+        if getattr(prediction, each.name) is not None
+    }
+
+
+def from_arrays(arrays: Mapping[str, np.ndarray]) -> AnyPrediction:
+    """Return the prediction that :func:`as_arrays` took apart."""
+    kinds = {kind.__name__: kind for kind in KINDS}
+    parts = {name.partition(".")[2]: each for name, each in arrays.items()}
+    kind = kinds[next(iter(arrays)).partition(".")[0]]
+    if "levels" in parts:
+        parts["levels"] = parts["levels"].tolist()
+    return kind(**parts)
