@@ -13,7 +13,7 @@ from torch import nn
 import batchensemble as be
 from batchensemble import streams
 from batchensemble.callbacks import Callback
-from batchensemble.files import Parquet
+from batchensemble.formats import Parquet
 from batchensemble.randomness import DataStream
 from batchensemble.sources import open_batches
 from batchensemble.streams import StreamBatches

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from batchensemble.checks import nearest, one_of
+from batchensemble.checks import nearest, one_of, whole_number
 from batchensemble.ensembles import METHODS
 from batchensemble.training import fit
 
@@ -25,22 +26,23 @@ else:
 OWN: dict[str, Any] = {
     "data": "moons",
     "target": None,
+    "validation": None,
+    "memory_limit": None,
     "method": "batch",
     "members": 4,
     "hidden": [128, 128],
     "network": None,
 }
+SIZE = re.compile(r"(?P<number>\d+(\.\d+)?) ?((?P<prefix>[kmgt])(?P<binary>i)?)?b?")
 # What the command line sees to, or a file cannot hold.
 NOT_OF_FIT = {
     "model",
-    "validation",
     "checkpoints",
     "resume",
     "callbacks",
     "progress",
     "label",
     "class_names",
-    "memory_limit",
 }
 NOT_OF_METHOD = {"self", "network", "members", "reset", "inplace"}
 
@@ -77,7 +79,32 @@ def resolve(*given: Mapping[str, Any]) -> dict[str, Any]:
     widths = settings["hidden"]
     if not isinstance(widths, list) or any(type(width) is not int for width in widths):
         raise TypeError(f"hidden must be whole numbers such as [128, 128], got {widths!r}")
+    if settings["memory_limit"] is not None:
+        settings["memory_limit"] = size_in_bytes(settings["memory_limit"])
     return {key: value for key, value in settings.items() if value is not None}
+
+
+def size_in_bytes(size: int | str) -> int:
+    """Return a size as bytes, given as such or with a unit.
+
+    Raises:
+        TypeError: it is neither a whole number nor text.
+        ValueError: it is not above 0, or the text is no size.
+
+    Example:
+        >>> size_in_bytes("512MB"), size_in_bytes("1.5 GiB"), size_in_bytes(4096)
+        (512000000, 1610612736, 4096)
+    """
+    if not isinstance(size, str):
+        return whole_number("memory_limit", size)
+    found = SIZE.fullmatch(size.strip().lower())
+    if found is None:
+        raise ValueError(
+            f"memory_limit must be bytes, such as 512MB, 2GB, 1GiB or 4096, got {size!r}"
+        )
+    prefix, binary = found["prefix"] or "", 1024 if found["binary"] else 1000
+    number = float(found["number"]) * binary ** " kmgt".index(prefix or " ")
+    return whole_number("memory_limit", int(number))
 
 
 def of_fit(settings: Mapping[str, Any]) -> dict[str, Any]:

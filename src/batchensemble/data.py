@@ -110,9 +110,28 @@ def load(source: str, target: str | None = None, task: str | None = None) -> Dat
         )
     if target is None:
         raise ValueError(f"target is missing: name the column of {source} that holds the labels")
-    table = read_table(path, target, numbers=task == "regression")
-    split = _split(path.name, table.features, table.labels, table.feature_names, table.class_names)
-    return replace(split, target=target)
+    return split_table(path, target, numbers=task == "regression")
+
+
+def split_table(path: Path, target: str, *, numbers: bool = False, all_rows: bool = False) -> Data:
+    """Return a table of one's own, a fifth of it held out.
+
+    Args:
+        path: of a file or folder.
+        target: the column of targets.
+        numbers: it holds numbers, not classes.
+        all_rows: train on all rows, and hold out none.
+
+    Raises:
+        ValueError: it cannot be used; the sentence says why.
+    """
+    table = read_table(path, target, numbers=numbers)
+    names = table.feature_names, table.class_names
+    if all_rows:
+        y = _targets(table.labels, table.class_names)
+        rows = table.features, table.features[:0], y, y[:0]
+        return replace(_standardised(path.name, rows, *names), target=target)
+    return replace(_split(path.name, table.features, table.labels, *names), target=target)
 
 
 def _moons() -> Data:
@@ -184,17 +203,32 @@ def _split(
     class_names: tuple[str, ...],
 ) -> Data:
     """Hold out a fifth, in equal shares of the classes where possible, and standardise."""
-    y = y.astype(np.int64 if class_names else np.float64)
+    y = _targets(y, class_names)
     held_out = round(len(y) * HELD_OUT)
     enough = class_names and np.bincount(y).min() >= 2 and held_out >= len(class_names)
     train_X, test_X, train_y, test_y = train_test_split(
         X, y, test_size=held_out, random_state=SPLIT_SEED, stratify=y if enough else None
     )
+    return _standardised(name, (train_X, test_X, train_y, test_y), feature_names, class_names)
+
+
+def _targets(y: Labels, class_names: tuple[str, ...]) -> Labels:
+    return y.astype(np.int64 if class_names else np.float64)
+
+
+def _standardised(
+    name: str,
+    rows: tuple[Features, Features, Labels, Labels],
+    feature_names: tuple[str, ...],
+    class_names: tuple[str, ...],
+) -> Data:
+    train_X, test_X, train_y, test_y = rows
     scaler = StandardScaler().fit(train_X)
+    held_out_X = scaler.transform(test_X) if len(test_X) else test_X
     return Data(
         name,
         (scaler.transform(train_X).astype(np.float32), train_y),
-        (scaler.transform(test_X).astype(np.float32), test_y),
+        (held_out_X.astype(np.float32), test_y),
         feature_names,
         class_names,
         True,

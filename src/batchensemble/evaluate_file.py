@@ -1,21 +1,28 @@
-"""The scores of a saved model on a table, or on what was held out from its training."""
+"""The scores of a saved model on a table of any size, or on what was held out from its training."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 
+from batchensemble.admission import place_of
 from batchensemble.configuration import read
-from batchensemble.data import NAMED, load
+from batchensemble.data import NAMED
+from batchensemble.ensembles import Ensemble
+from batchensemble.files import Files
+from batchensemble.frames import table
+from batchensemble.losses import as_loss
 from batchensemble.metrics import Scores, evaluate
-from batchensemble.model_columns import Columns, table
+from batchensemble.model_columns import Columns
+from batchensemble.predict_file import part_rows
 from batchensemble.saving import load as load_model
 from batchensemble.saving import read_config
-
-ROWS = 65_536
+from batchensemble.sources import MEMORY_LIMIT, open_batches
+from batchensemble.streamed_scores import score_blocks
+from batchensemble.training_data import TrainingData, open_data
 
 
 def evaluate_folder(
@@ -27,11 +34,13 @@ def evaluate_folder(
 ) -> tuple[str, Scores]:
     """Return what a saved model was scored on, and its scores.
 
+    A file is gone through in blocks: memory does not grow with it.
+
     Args:
         folder: of the model.
-        source: a file, of which all rows count; a named data set, of which the held-out examples
-            do; by default what was held out from the training, which the folder's ``run.toml``
-            tells.
+        source: a file, or a folder of Parquet files, of which all rows count; a named data set, of
+            which the held-out examples do; by default what was held out from the training, which
+            the folder's ``run.toml`` tells.
         target: the column of labels; by default that of the training.
         device: where the model runs.
 
@@ -45,29 +54,68 @@ def evaluate_folder(
     if source is None or source in NAMED:
         given: dict[str, Any] = {"data": source, "target": target}
         settings = _settings(folder) if source is None else given
-        data = load(settings["data"], settings.get("target"))
-        columns.check(data.name, data.feature_names)
-        title = f"{len(data.held_out[0]):,} held-out examples of {data.name}"
-        return title, evaluate(model, data.held_out)
-    path = Path(source)
-    pair = labelled(path, columns, target or columns.target)
-    return f"{len(pair[1]):,} rows of {path.name}", evaluate(model, pair)
-
-
-def labelled(path: Path, columns: Columns, target: str | None) -> tuple[Any, Any]:
-    """Return the features and class numbers of all rows of a file.
-
-    Raises:
-        ValueError: there are none, or they do not fit the model.
-    """
+        limit = settings.get("memory_limit", MEMORY_LIMIT)
+        data = open_data(
+            settings["data"],
+            settings.get("target"),
+            loss=as_loss("cross_entropy"),
+            validation=settings.get("validation"),
+            memory_limit=limit,
+            columns=columns,
+        )
+        columns.check(data.name, data.columns.feature_names)
+        title = f"{data.held_out_rows:,} held-out examples of {data.name}"
+        return title, scores_of(model, data, limit)
+    path, target = Path(source), target or columns.target
     if target is None:
         raise ValueError(f"target is missing: name the column of {path} that holds the labels")
-    with table(path, ROWS) as rows:
-        columns.check(path.name, rows.names, target)
-        frame = pd.concat(list(rows.frames), ignore_index=True)
-    if not len(frame):
-        raise ValueError(f"{path.name} has no rows; there is nothing to score")
-    return columns.inputs(path.name, frame), columns.labels(path.name, frame[target])
+    blocks = Blocks(path, columns, target, part_rows(model.members, len(columns.class_names)))
+    scores = score_blocks(model, blocks)
+    return f"{blocks.rows:,} rows of {path.name}", scores
+
+
+class Blocks:
+    """The rows of a table as a model takes them, so many at a time.
+
+    Args:
+        path: of a file or folder.
+        columns: of the model.
+        target: the column of labels.
+        size: rows at a time.
+
+    Attributes:
+        rows: how many have been gone through.
+    """
+
+    def __init__(self, path: Path, columns: Columns, target: str, size: int) -> None:
+        self.path, self.columns, self.target, self.size = path, columns, target, size
+        self.rows = 0
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        """Yield features and class numbers.
+
+        Raises:
+            ValueError: there are none, or they do not fit the model.
+        """
+        name, self.rows = self.path.name, 0
+        with table(self.path, self.size) as rows:
+            self.columns.check(name, rows.names, self.target)
+            for frame in rows.frames:
+                inputs = self.columns.inputs(name, frame, self.rows)
+                yield inputs, self.columns.targets(name, frame[self.target], self.rows)
+                self.rows += len(frame)
+        if not self.rows:
+            raise ValueError(f"{name} has no rows; there is nothing to score")
+
+
+def scores_of(model: Ensemble, data: TrainingData, memory_limit: int) -> Scores:
+    """Return the scores on the held-out part, in bounded memory where it is in files."""
+    if not isinstance(data.held_out, Files):
+        return evaluate(model, data.held_out)
+    size = part_rows(model.members, len(data.columns.class_names))
+    return score_blocks(
+        model, open_batches(data.held_out, size, memory_limit=memory_limit, **place_of(model))
+    )
 
 
 def _settings(folder: Path) -> dict[str, Any]:

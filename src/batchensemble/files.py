@@ -1,14 +1,13 @@
-"""Tables in files, read part by part: CSV, Parquet, Feather, through pyarrow."""
+"""A table in files: one, or several of the same columns, read block by block."""
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -23,166 +22,14 @@ from batchensemble.columns import (
     labels_of,
     split,
 )
+from batchensemble.formats import FORMATS, Unit, need_pyarrow, reading
+from batchensemble.row_split import Fifth
 
-# Rows that are decoded at a time.
-BLOCK_ROWS = 1 << 14
 END_BYTES = 1 << 16  # of a file that go into its checksum, at each end
-
 INDEX = re.compile(r"__index_level_\d+__")  # of pandas, which is no feature
-CONVERSION = re.compile(
-    r"CSV column #(?P<column>\d+): (?:Row #(?P<row>\d+): )?.*invalid value '(?P<value>.*)'"
-)
 
-
-@dataclass(frozen=True)
-class Unit:
-    """A part of a file that is read from its own beginning.
-
-    Attributes:
-        path: of the file.
-        number: of the part in the file: a row group, a record batch; 0 is all of a CSV file.
-        first_row: of the part in the file.
-        rows: in the part.
-    """
-
-    path: Path
-    number: int
-    first_row: int
-    rows: int
-
-
-class Format(Protocol):
-    """How files of one kind are read."""
-
-    random_access: bool
-
-    def schema(self, path: Path) -> Any:
-        """Return the columns of a file and their types."""
-
-    def units(self, path: Path, column: str) -> list[Unit]:
-        """Return the parts of a file; ``column`` may be read to count its rows."""
-
-    def read(self, unit: Unit, columns: Sequence[str], target: str | None) -> Iterator[Any]:
-        """Yield these columns of a part as record batches, in order; the target may be any."""
-
-
-class Parquet:
-    """Parquet, by row groups."""
-
-    random_access = True
-
-    def schema(self, path: Path) -> Any:
-        """Return the columns of a file and their types."""
-        with self._open(path) as file:
-            return file.schema_arrow
-
-    def units(self, path: Path, column: str) -> list[Unit]:
-        """Return the row groups of a file."""
-        with self._open(path) as file:
-            groups = range(file.metadata.num_row_groups)
-            sizes = [file.metadata.row_group(group).num_rows for group in groups]
-        return _units(path, sizes)
-
-    def read(self, unit: Unit, columns: Sequence[str], target: str | None) -> Iterator[Any]:
-        """Yield the columns of a row group as record batches."""
-        with self._open(unit.path) as file:
-            yield from file.iter_batches(
-                BLOCK_ROWS, row_groups=[unit.number], columns=list(columns), use_threads=False
-            )
-
-    @staticmethod
-    def _open(path: Path) -> Any:
-        import pyarrow.parquet
-
-        # Without a buffer for a whole row group, which may be the whole file.
-        return pyarrow.parquet.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20)
-
-
-class Feather:
-    """Feather and Arrow files, by record batches."""
-
-    random_access = True
-
-    def schema(self, path: Path) -> Any:
-        """Return the columns of a file and their types."""
-        with self._open(path) as file:
-            return file.schema
-
-    def units(self, path: Path, column: str) -> list[Unit]:
-        """Return the record batches of a file."""
-        with self._open(path, [column]) as file:
-            sizes = [file.get_batch(number).num_rows for number in range(file.num_record_batches)]
-        return _units(path, sizes)
-
-    def read(self, unit: Unit, columns: Sequence[str], target: str | None) -> Iterator[Any]:
-        """Yield the columns of a record batch."""
-        with self._open(unit.path, columns) as file:
-            yield file.get_batch(unit.number)
-
-    @staticmethod
-    def _open(path: Path, columns: Sequence[str] | None = None) -> Any:
-        import pyarrow as pa
-
-        options = None
-        if columns is not None:
-            with pa.ipc.open_file(pa.OSFile(str(path))) as file:
-                fields = [file.schema.get_field_index(name) for name in columns]
-            options = pa.ipc.IpcReadOptions(included_fields=fields)
-        return pa.ipc.open_file(pa.OSFile(str(path)), options=options)
-
-
-class Csv:
-    """CSV with a header, from the beginning to the end."""
-
-    random_access = False
-
-    def schema(self, path: Path) -> Any:
-        """Return the columns of a file, and their types as its first rows tell."""
-        import pyarrow.csv
-
-        return pyarrow.csv.open_csv(path, read_options=self._one_thread()).schema
-
-    def units(self, path: Path, column: str) -> list[Unit]:
-        """Return the file as a whole, its rows counted by reading one column."""
-        import pyarrow as pa
-
-        return _units(path, [sum(map(len, self._batches(path, {column: pa.string()})))])
-
-    def read(self, unit: Unit, columns: Sequence[str], target: str | None) -> Iterator[Any]:
-        """Yield columns of a file: numbers, but the target what its first rows tell."""
-        import pyarrow as pa
-
-        types = dict.fromkeys(columns, pa.float64())
-        if target is not None:
-            found = self.schema(unit.path).field(target).type
-            types[target] = pa.float64() if pa.types.is_null(found) else found
-        return self._batches(unit.path, types)
-
-    def _batches(self, path: Path, types: dict[str, Any]) -> Iterator[Any]:
-        import pyarrow.csv
-
-        convert = pyarrow.csv.ConvertOptions(
-            column_types=types, include_columns=list(types), strings_can_be_null=True
-        )
-        # One thread: with more an error does not tell its row.
-        yield from pyarrow.csv.open_csv(
-            path, read_options=self._one_thread(), convert_options=convert
-        )
-
-    @staticmethod
-    def _one_thread() -> Any:
-        import pyarrow.csv
-
-        return pyarrow.csv.ReadOptions(use_threads=False)
-
-
-FORMATS: dict[str, type[Format]] = {
-    ".csv": Csv,
-    ".parquet": Parquet,
-    ".pq": Parquet,
-    ".feather": Feather,
-    ".arrow": Feather,
-}
+# number(file, values, first_row) makes a block of the target's column into class numbers.
+Number = Callable[[str, Array, int], Array]
 
 
 class Files:
@@ -215,7 +62,7 @@ class Files:
         *,
         labelled: bool = True,
     ) -> None:
-        _need_pyarrow(paths[0])
+        need_pyarrow(paths[0])
         self.paths = list(paths)
         self.format = FORMATS[paths[0].suffix.lower()]()
         self._columns = {path: self._columns_of(path) for path in paths}
@@ -228,11 +75,49 @@ class Files:
         for path in paths:
             with reading(path, self._columns[path]):
                 self.units += self.format.units(path, target or self.names[0])
-        self.rows = sum(unit.rows for unit in self.units)
+        self._counts = [unit.rows for unit in self.units]
+        self._starts = np.cumsum([0, *self._counts]).tolist()
+        self.rows = self._starts[-1]
+        self._chosen: Fifth | None = None
+        self._mean: Sequence[float] = ()
+        self._scale: Sequence[float] = ()
+        self._number: Number | None = None
         if not self.rows:
             raise ValueError(f"{paths[0].name} must hold at least one row, got none")
         if target is not None and not self.class_names and self._target_is_text():
             self.class_names = self._classes()
+
+    def view(
+        self,
+        *,
+        rows: Fifth | None = None,
+        names: Sequence[str] | None = None,
+        mean: Sequence[float] = (),
+        scale: Sequence[float] = (),
+        class_names: Sequence[str] | None = None,
+        number: Number | None = None,
+    ) -> Files:
+        """Return the same files read in another way; nothing is read for that.
+
+        Args:
+            rows: those that belong; by default all.
+            names: the features that are wanted, in their order; by default all.
+            mean, scale: what is subtracted from each of them, and what it is then divided by.
+            class_names: what the numbers of ``number`` stand for.
+            number: what makes the target's column into class numbers; by default text is numbered
+                in the order of ``class_names``, and numbers stay.
+        """
+        other = copy.copy(self)
+        other.names = self.names if names is None else tuple(names)
+        other.class_names = self.class_names if class_names is None else tuple(class_names)
+        other._mean, other._scale, other._number = tuple(mean), tuple(scale), number
+        other._chosen = rows
+        sizes = zip(self._starts, self.units, strict=False)
+        other._counts = [
+            unit.rows if rows is None else rows.count(start, unit.rows) for start, unit in sizes
+        ]
+        other.rows = sum(other._counts)
+        return other
 
     @property
     def bytes_as_float32(self) -> int:
@@ -255,21 +140,31 @@ class Files:
             ValueError: a value is missing or no number, or the file is damaged.
         """
         columns = [*self.names, *([] if self.target is None else [self.target])]
+        position = {unit: number for number, unit in enumerate(self.units)}
         for unit in units:
-            if skip >= unit.rows:
-                skip -= unit.rows
+            number = position[unit]
+            if skip >= self._counts[number]:
+                skip -= self._counts[number]
                 continue
-            row = unit.first_row
+            row, before = unit.first_row, self._starts[number] - unit.first_row
             with reading(unit.path, self._columns[unit.path]):
                 for batch in self.format.read(unit, columns, self.target):
-                    part, start = batch.slice(skip), row + min(skip, len(batch))
-                    skip, row = max(0, skip - len(batch)), row + len(batch)
-                    if len(part):
-                        yield self._numbers(unit.path, part.select(columns), start, dtype)
+                    chosen = self._positions(before + row, len(batch))
+                    if skip < len(chosen):
+                        first = int(chosen[skip])
+                        part = batch.slice(first).select(columns)
+                        features, targets = self._numbers(unit.path, part, row + first, dtype)
+                        if len(chosen) < len(batch):
+                            wanted = chosen[skip:] - first
+                            features, targets = features[wanted], targets[wanted]
+                        yield features, targets
+                    skip, row = max(0, skip - len(chosen)), row + len(batch)
 
     def describe(self) -> str:
         """Return what tells these files from others: names, columns and a checksum of some."""
-        checksum = hashlib.sha256(repr((self.names, self.target, self.class_names)).encode())
+        about: list[Any] = [self.names, self.target, self.class_names]
+        about += [self._chosen, self._mean, self._scale] if self._chosen or self._mean else []
+        checksum = hashlib.sha256(repr(tuple(about)).encode())
         for path in self.paths:
             size = path.stat().st_size
             with path.open("rb") as file:
@@ -287,12 +182,21 @@ class Files:
         features = np.empty((len(batch), len(self.names)), dtype)
         for number, name in enumerate(self.names):
             where = f"{path.name}: column {name!r}"
-            fill(features, number, finite(as_array(batch.column(number)), where, row), where, row)
+            values = finite(as_array(batch.column(number)), where, row)
+            if self._mean:
+                values = (values.astype(np.float64) - self._mean[number]) / self._scale[number]
+            fill(features, number, values, where, row)
         if self.target is None:
             return features, np.zeros(len(batch), np.int64)
         where = f"{path.name}: the target column {self.target!r}"
         values = as_array(batch.column(len(self.names)))
+        if self._number is not None:
+            return features, self._number(path.name, values, row)
         return features, labels_of(values, where, self.class_names, row)[0]
+
+    def _positions(self, start: int, rows: int) -> Array:
+        """Return which rows of a block belong."""
+        return np.arange(rows) if self._chosen is None else self._chosen.positions(start, rows)
 
     def _same_columns(self) -> Names:
         first = self._columns[self.paths[0]]
@@ -335,46 +239,3 @@ class Files:
             if len(found) > MAX_CLASSES:
                 raise ValueError(f"{where} must hold classes, got more than {MAX_CLASSES:,} texts")
         return tuple(sorted(found))
-
-
-@contextmanager
-def reading(path: Path, columns: Sequence[str] = ()) -> Iterator[None]:
-    """Say in a sentence what is wrong with a file that cannot be read."""
-    import pyarrow as pa
-
-    try:
-        yield
-    except FileNotFoundError:
-        raise
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        reason = str(error).splitlines()[0]
-        if "Empty CSV file" in reason:
-            raise ValueError(f"{path.name} is empty; a header and rows are needed") from None
-        if found := CONVERSION.search(reason):
-            number = int(found["column"])
-            name = columns[number] if number < len(columns) else f"number {number}"
-            where = "" if found["row"] is None else f" in row {int(found['row']) - 2}"
-            raise ValueError(
-                f"{path.name}: column {name!r} must hold a number in every row, got "
-                f"{found['value']!r}{where} (counted from 0); fill it, drop it or leave the column "
-                "out"
-            ) from None
-        raise ValueError(f"{path.name} cannot be read: {reason}") from error
-
-
-def _need_pyarrow(path: Path) -> None:
-    try:
-        import pyarrow  # noqa: F401
-    except ImportError as error:
-        raise ImportError(
-            f"{path.name} is read through pyarrow, which is not installed: "
-            "pip install batchensemble[files]"
-        ) from error
-
-
-def _units(path: Path, sizes: Sequence[int]) -> list[Unit]:
-    starts = np.cumsum([0, *sizes])
-    return [
-        Unit(path, number, int(start), rows)
-        for number, (start, rows) in enumerate(zip(starts, sizes, strict=False))
-    ]

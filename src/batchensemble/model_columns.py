@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +11,9 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from batchensemble.checks import nearest
-
-PARQUET = (".parquet", ".pq")
+from batchensemble.columns import Array
+from batchensemble.files import Files
+from batchensemble.row_split import Fifth
 
 
 @dataclass(frozen=True)
@@ -24,7 +22,7 @@ class Columns:
 
     Attributes:
         feature_names: in the order of the network's inputs.
-        class_names: one a class number.
+        class_names: one a class number; empty where the targets are numbers.
         mean, scale: of each feature where the model was trained; empty where it took them as they
             are.
         target: the column of labels in the file it was trained on.
@@ -38,12 +36,19 @@ class Columns:
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Columns:
-        """Return the columns that a saved configuration tells of.
+        """Return the columns that a saved configuration of a model of classes tells of.
 
         Raises:
-            ValueError: it tells of none.
+            ValueError: it tells of none, or the model gives no probabilities of classes.
         """
         data = config.get("data") or {}
+        loss = data.get("loss", "cross_entropy")
+        if loss != "cross_entropy":
+            raise ValueError(
+                f"the model was trained with loss={loss!r}, and only models of "
+                "loss='cross_entropy', which give probabilities of classes, can be evaluated and "
+                "predicted with here; be.load gives the model, and model(X) its outputs"
+            )
         if not data.get("feature_names") or not data.get("class_names"):
             raise ValueError(
                 "the model does not say which columns it takes; save it with "
@@ -76,23 +81,60 @@ class Columns:
             values = (values - np.asarray(self.mean)) / np.asarray(self.scale)
         return values.astype(np.float32)
 
-    def labels(self, file: str, column: pd.Series[Any]) -> Int[np.ndarray, "rows"]:
-        """Return the class numbers of a column of labels.
+    def targets(
+        self, file: str, column: pd.Series[Any], start: int = 0
+    ) -> Int[np.ndarray, "rows"] | Float[np.ndarray, "rows"]:
+        """Return the class numbers of a column of labels, or numbers where there are no classes.
+
+        Args:
+            file: what errors call it.
+            column: the labels of some rows.
+            start: how many rows of the file are before them.
 
         Raises:
-            ValueError: a value is none of the classes; the sentence says where.
+            ValueError: a value is none of the classes, or no number; the sentence says where.
         """
+        if not self.class_names:
+            return numbers(file, column, start)
         known = {_key(name): index for index, name in enumerate(self.class_names)}
-        found = [known.get(_key(value), -1) for value in column]
-        if -1 in found:
-            row = found.index(-1)
+        # Each different value is looked up once.
+        codes, values = pd.factorize(column)
+        places = np.array([known.get(_key(value), -1) for value in values] + [-1], np.int64)
+        found: Int[np.ndarray, "rows"] = places[codes]
+        if (found < 0).any():
+            row = int((found < 0).argmax())
             value = column.iloc[row]
             what = "no value" if pd.isna(value) else f"the class {str(value)!r}"
             raise ValueError(
-                f"{file}: column {column.name!r} has {what} in {_row(row)}; the model knows "
-                f"{', '.join(self.class_names)}"
+                f"{file}: column {column.name!r} has {what} in {_row(start + row)}; the model "
+                f"knows {', '.join(self.class_names)}"
             )
-        return np.array(found, np.int64)
+        return found
+
+    def view(self, files: Files, rows: Fifth | None = None) -> Files:
+        """Return files read as the model takes them: its columns, standardised, its classes.
+
+        Args:
+            files: a table of any size, with a target.
+            rows: those that belong; by default all.
+
+        Raises:
+            ValueError: a column is not there.
+        """
+        assert files.target is not None
+        self.check(files.paths[0].name, (*files.names, files.target), files.target)
+
+        def number(file: str, values: Array, start: int) -> Array:
+            return self.targets(file, pd.Series(values, name=files.target), start)
+
+        return files.view(
+            rows=rows,
+            names=self.feature_names,
+            mean=self.mean,
+            scale=self.scale,
+            class_names=self.class_names,
+            number=number if self.class_names else None,
+        )
 
     def check(self, file: str, names: Sequence[str], *more: str) -> None:
         """Check that a file has the features, and columns beside them.
@@ -107,91 +149,6 @@ class Columns:
                     f"{file} has no {kind} {name!r}{nearest(name, names)}; the model was trained "
                     f"on {', '.join(self.feature_names)} (columns here: {', '.join(names)})"
                 )
-
-
-@contextmanager
-def table(path: Path, rows: int, text: str | None = None) -> Iterator[Rows]:
-    """Open a CSV or Parquet file to go through it, so many rows at a time.
-
-    Args:
-        path: of the file; Parquet by its ending.
-        rows: at a time.
-        text: a column whose values stay as they stand in a CSV file.
-
-    Raises:
-        ValueError: it is no such file.
-        ImportError: it is Parquet, and pyarrow is not installed.
-        OSError: it cannot be read.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}; give a CSV or Parquet file")
-    if path.suffix in PARQUET:
-        # Buffered ahead, what was read would stay in memory.
-        with parquet().ParquetFile(path, pre_buffer=False) as file:
-            frames = (batch.to_pandas() for batch in file.iter_batches(batch_size=rows))
-            yield Rows(list(file.schema_arrow.names), file.metadata.num_rows, frames)
-        return
-    with readable(path.name), warnings.catch_warnings():
-        # With more fields in a row than in the header pandas would drop some.
-        warnings.simplefilter("error", pd.errors.ParserWarning)
-        head = pd.read_csv(path, skipinitialspace=True, header=None, nrows=1, dtype=str)
-        names = [str(name) for name in head.iloc[0]]
-        if len(set(names)) < len(names):
-            twice = next(name for name in names if names.count(name) > 1)
-            raise ValueError(f"{path.name} has two columns called {twice!r}; rename or drop one")
-        reader = pd.read_csv(
-            path,
-            skipinitialspace=True,
-            index_col=False,
-            chunksize=rows,
-            converters=None if text is None else {text: str},
-        )
-        with reader:
-            yield Rows(names, None, iter(reader))
-
-
-@dataclass(frozen=True)
-class Rows:
-    """A file that is gone through.
-
-    Attributes:
-        names: of its columns.
-        count: how many rows there are, if the file says.
-        frames: the rows, some at a time.
-    """
-
-    names: list[str]
-    count: int | None
-    frames: Iterator[pd.DataFrame]
-
-
-def parquet() -> Any:
-    """Return ``pyarrow.parquet``.
-
-    Raises:
-        ImportError: it is not installed.
-    """
-    try:
-        import pyarrow.parquet
-    except ImportError:
-        raise ImportError(
-            "Parquet needs pyarrow; pip install 'batchensemble[files]', or use CSV"
-        ) from None
-    return pyarrow.parquet
-
-
-@contextmanager
-def readable(file: str) -> Iterator[None]:
-    """Say in a sentence what is wrong with a CSV file."""
-    try:
-        yield
-    except pd.errors.EmptyDataError:
-        raise ValueError(f"{file} is empty; a header and rows are needed") from None
-    except UnicodeDecodeError:
-        raise ValueError(f"{file} is not text in UTF-8; is it a CSV file?") from None
-    except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
-        reason = str(error).removeprefix("Error tokenizing data. C error: ").strip()
-        raise ValueError(f"{file} is not a regular table: {reason}") from None
 
 
 def numbers(file: str, column: pd.Series[Any], start: int = 0) -> Float[np.ndarray, "rows"]:
@@ -219,7 +176,9 @@ def _row(row: int) -> str:
 
 
 def _key(value: Any) -> float | str:
-    """Return a label so that 1, 1.0 and "1" are one class."""
+    """Return a label so that 1, 1.0 and "1" are one class, and True is "True"."""
+    if isinstance(value, (bool, np.bool_)):
+        return str(value)
     try:
         return float(value)
     except (TypeError, ValueError):

@@ -20,7 +20,8 @@ import torch
 from batchensemble.batches import PREDICTION_BATCH
 from batchensemble.disk import sync, write_whole
 from batchensemble.ensembles import Ensemble
-from batchensemble.model_columns import PARQUET, Columns, parquet, table
+from batchensemble.frames import PARQUET, parquet, table
+from batchensemble.model_columns import Columns
 from batchensemble.prediction import Prediction, predict
 from batchensemble.progress import rows_bar
 from batchensemble.saving import load, read_config
@@ -47,8 +48,8 @@ def predict_file(
 
     Args:
         folder: of the model.
-        source: CSV or Parquet, by its ending, with the columns that the model was trained on;
-            others are passed over.
+        source: a CSV, Parquet or Feather file, by its ending, or a folder of Parquet files, with
+            the columns that the model was trained on; others are passed over.
         out: CSV or Parquet, by its ending. A file that is there stays until all rows are predicted.
         id: a column that is copied; by default ``row``, numbers from 1.
         device: where the model runs.
@@ -71,8 +72,7 @@ def predict_file(
         raise ValueError(f"id {id!r} is also the name of a column of the result; rename it")
     if out.suffix not in (".csv", *PARQUET):
         raise ValueError(f"out must end in .csv or .parquet, got {out.name}")
-    size = MOST_NUMBERS // (model.members * len(columns.class_names))
-    size = min(MOST_ROWS, max(size, 1))
+    size = part_rows(model.members, len(columns.class_names))
     with table(source, size, id) as rows:
         columns.check(source.name, rows.names, *([] if id is None else [id]))
         about = {**_fingerprint(source), "model": config["sha256"], "id": id, "rows": size}
@@ -88,6 +88,16 @@ def predict_file(
                 advance(len(frame))
     parts.join()
     return start
+
+
+def part_rows(members: int, classes: int) -> int:
+    """Return how many rows are predicted at a time.
+
+    Example:
+        >>> part_rows(4, 10), part_rows(4, 1000)
+        (65536, 2097)
+    """
+    return min(MOST_ROWS, max(MOST_NUMBERS // (members * classes), 1))
 
 
 class Parts:

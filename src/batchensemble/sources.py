@@ -31,7 +31,8 @@ from batchensemble.columns import (
     library_of,
     split,
 )
-from batchensemble.files import FORMATS, Files
+from batchensemble.files import Files
+from batchensemble.formats import FORMATS
 from batchensemble.inputs import Inputs, as_inputs, without
 from batchensemble.randomness import DataStream
 from batchensemble.streams import StreamBatches

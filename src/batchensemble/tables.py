@@ -1,8 +1,9 @@
-"""Tables of numbers with a column of labels, read from CSV and checked before anything is done."""
+"""Tables of numbers with a column of targets, read whole and checked before anything is done."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,21 +12,23 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from batchensemble.checks import nearest
+from batchensemble.frames import is_csv, paths_of, table
 
 MIN_ROWS = 10
+ROWS = 1 << 16  # that become a frame at a time
 # More different numbers than this, and more than a tenth of the rows, is no column of classes.
 MAX_NUMERIC_CLASSES = 50
 
 
 @dataclass(frozen=True)
 class Table:
-    """Features and labels of a file, in its order.
+    """Features and targets of a file, in its order.
 
     Attributes:
         features: ``[rows, columns]``, finite.
-        labels: class numbers, or the numbers to predict.
+        labels: class numbers, or numbers (float64).
         feature_names: the columns of ``features``.
-        class_names: what the class numbers stand for in the file; none where it holds numbers.
+        class_names: what the class numbers stand for in the file; empty where there are none.
     """
 
     features: Float[np.ndarray, "rows columns"]
@@ -35,12 +38,12 @@ class Table:
 
 
 def read_table(path: Path, target: str, *, numbers: bool = False) -> Table:
-    """Read a CSV file with a header, numeric features and one column of targets.
+    """Read numeric features and one column of targets.
 
     Args:
-        path: the file.
-        target: the column of labels of any kind.
-        numbers: it holds numbers, not labels.
+        path: a CSV file with a header, a Parquet or Feather file, or a folder of Parquet files.
+        target: the column of targets.
+        numbers: it holds numbers, not labels of any kind.
 
     Raises:
         ValueError: the file is no such table; the sentence says where and what to do.
@@ -59,15 +62,11 @@ def read_table(path: Path, target: str, *, numbers: bool = False) -> Table:
             f"{path.name} has only the column {target!r}; at least one feature is needed beside it "
             "(is the separator a comma?)"
         )
-    if len(frame) < MIN_ROWS:
-        raise ValueError(
-            f"{path.name} must have at least {MIN_ROWS} rows to train on some and hold out others, "
-            f"got {len(frame)}"
-        )
-    labels: np.ndarray
+    check_rows(path.name, len(frame))
     class_names: tuple[str, ...] = ()
+    labels: Int[np.ndarray, "rows"] | Float[np.ndarray, "rows"]
     if numbers:
-        labels = _numbers(path.name, frame[target])
+        labels = _numbers(path.name, frame[target], "fill it or drop the row")
     else:
         labels, class_names = _labels(path.name, frame[target])
     features = frame.drop(columns=target)
@@ -75,9 +74,47 @@ def read_table(path: Path, target: str, *, numbers: bool = False) -> Table:
     return Table(values, labels, tuple(features.columns), class_names)
 
 
+def check_rows(file: str, rows: int) -> None:
+    """Raise ``ValueError`` where there are too few rows to train on some and score others."""
+    if rows < MIN_ROWS:
+        raise ValueError(
+            f"{file} must have at least {MIN_ROWS} rows to train on some and hold out others, "
+            f"got {rows}"
+        )
+
+
+def check_classes(file: str, target: str, values: Sequence[object], rows: int) -> None:
+    """Check that the different values of a column are classes.
+
+    Args:
+        file: what errors call it.
+        target: the column.
+        values: each once.
+        rows: how many there are in all.
+
+    Raises:
+        ValueError: there is only one, one is a fraction, or nearly each row has its own.
+    """
+    if len(values) < 2:
+        raise ValueError(
+            f"{file}: the target column {target!r} must hold at least two classes, got only "
+            f"{values[0]!r}"
+        )
+    real = any(isinstance(value, float) and value % 1 != 0 for value in values)
+    if real or len(values) > max(MAX_NUMERIC_CLASSES, rows // 10):
+        raise ValueError(
+            f"{file}: the target column {target!r} must hold classes, got {len(values)} "
+            f"different values in {rows} rows; choose another column, put it into bins, or "
+            "predict the number itself: compare --task regression, train --loss mse"
+        )
+
+
 def _frame(path: Path) -> pd.DataFrame:
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder; give a CSV file")
+    paths = paths_of(path)
+    if not is_csv(paths[0]):
+        with table(path, ROWS) as rows:
+            frames = list(rows.frames)
+        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=rows.names)
     try:
         with warnings.catch_warnings():
             # Rows longer than the header would lose their last fields.
@@ -111,22 +148,13 @@ def _labels(file: str, column: pd.Series[str]) -> tuple[Int[np.ndarray, "rows"],
             "fill or drop it"
         )
     numbers, classes = pd.factorize(column, sort=True)
-    if len(classes) < 2:
-        raise ValueError(
-            f"{file}: the target column {column.name!r} must hold at least two classes, got only "
-            f"{classes.tolist()[0]!r}"
-        )
-    real = pd.api.types.is_float_dtype(column) and not (column % 1 == 0).all()
-    if real or len(classes) > max(MAX_NUMERIC_CLASSES, len(column) // 10):
-        raise ValueError(
-            f"{file}: the target column {column.name!r} must hold classes, got {len(classes)} "
-            f"different values in {len(column)} rows; choose another column, put it into bins, or "
-            "predict the number itself: --task regression"
-        )
+    check_classes(file, str(column.name), classes.tolist(), len(column))
     return numbers.astype(np.int64), tuple(str(name) for name in classes)
 
 
-def _numbers(file: str, column: pd.Series[float]) -> Float[np.ndarray, "rows"]:
+def _numbers(
+    file: str, column: pd.Series[float], cure: str = "fill it, drop it or leave the column out"
+) -> Float[np.ndarray, "rows"]:
     values = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64)
     bad = ~np.isfinite(values)
     if bad.any():
@@ -135,7 +163,7 @@ def _numbers(file: str, column: pd.Series[float]) -> Float[np.ndarray, "rows"]:
         kind = "a number" if isinstance(value, str) else "a finite number"
         raise ValueError(
             f"{file}: column {column.name!r} must hold {kind} in every row, got {what} in "
-            f"{_row(bad)}; fill it, drop it or leave the column out"
+            f"{_row(bad)}; {cure}"
         )
     return values
 

@@ -11,18 +11,23 @@ from typing import Any
 import torch
 from torch import nn
 
+from batchensemble.admission import place_of
+from batchensemble.batches import PREDICTION_BATCH
 from batchensemble.callbacks import Callback
 from batchensemble.configuration import of_fit, of_method, write
-from batchensemble.data import Data, load
 from batchensemble.disk import write_whole
 from batchensemble.ensembles import METHODS, Ensemble
+from batchensemble.evaluate_file import scores_of
+from batchensemble.held_out import Evaluating
 from batchensemble.history import History
 from batchensemble.inspection import find_network
-from batchensemble.metrics import Scores, evaluate
+from batchensemble.losses import CrossEntropy, EnsembleLoss, NumberLoss, Ordinal, as_loss
 from batchensemble.networks import multilayer_perceptron
 from batchensemble.saving import save
+from batchensemble.sources import MEMORY_LIMIT, open_batches
 from batchensemble.tracking import JsonLines, Tracking
 from batchensemble.training import fit
+from batchensemble.training_data import TrainingData, open_data
 
 CHECKPOINTS = "checkpoints"
 SETTINGS = "run.toml"
@@ -34,7 +39,7 @@ def train(
     *,
     resume: bool = False,
     progress: bool | None = None,
-) -> tuple[Ensemble, History, Scores]:
+) -> tuple[Ensemble, History, Mapping[str, Any]]:
     """Train what the settings say, and leave all of it in a folder.
 
     ``run.toml`` and ``history.jsonl`` are there from the start and ``checkpoints/`` from the first
@@ -47,7 +52,9 @@ def train(
         progress: show a bar; by default only in a terminal.
 
     Returns:
-        The ensemble, its history, and its scores on the held-out examples.
+        The ensemble, its history, and its scores on the held-out examples: those of
+        :func:`batchensemble.evaluate` with the cross-entropy, else the loss of the members
+        together, as ``held_out_loss``.
 
     Raises:
         ValueError: a setting or the data cannot be used, or the folder holds another training.
@@ -60,9 +67,17 @@ def train(
             f"{folder} holds a training already; give --resume to go on with it, or another folder "
             "with --out"
         )
-    data = load(settings["data"], settings.get("target"))
-    model = build(settings, data)
     arguments = of_fit(settings)
+    loss = as_loss(arguments["loss"])
+    limit = settings.get("memory_limit", MEMORY_LIMIT)
+    data = open_data(
+        settings["data"],
+        settings.get("target"),
+        loss=loss,
+        validation=settings.get("validation"),
+        memory_limit=limit,
+    )
+    model = build(settings, data, loss)
     trackers = [Tracking(name, folder) for name in arguments.pop("trackers", ())]
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / SETTINGS, write(settings).encode())
@@ -71,6 +86,7 @@ def train(
         model,
         data.train,
         validation=data.held_out,
+        memory_limit=limit,
         checkpoints=checkpoints,
         resume=resume,
         callbacks=callbacks,
@@ -80,11 +96,42 @@ def train(
     text = json.dumps(history.as_dict(), indent=1)
     write_whole(folder / "history.json", text.encode() + b"\n")
     model.eval()  # a loaded model is mostly asked
-    save(model, folder, network=settings.get("network"), data=data.describe())
-    return model, history, evaluate(model, data.held_out)
+    save(
+        model,
+        folder,
+        network=settings.get("network"),
+        data=data.describe(settings["loss"]),
+    )
+    if isinstance(loss, CrossEntropy):
+        return model, history, scores_of(model, data, limit)
+    return model, history, {"held_out_loss": held_out_loss(model, data.held_out, loss, limit)}
 
 
-def build(settings: Mapping[str, Any], data: Data) -> Ensemble:
+def held_out_loss(model: Ensemble, data: Any, loss: EnsembleLoss, memory_limit: int) -> float:
+    """Return the loss of the members together on held-out data of any size."""
+    batches = open_batches(
+        data, PREDICTION_BATCH, memory_limit=memory_limit, read=loss.read, **place_of(model)
+    )
+    return Evaluating(batches, loss=loss).scores(model)["nll"]
+
+
+def outputs_for(loss: EnsembleLoss, classes: int) -> int:
+    """Return how many outputs a network has for one target.
+
+    Args:
+        loss: that it is trained with.
+        classes: how many there are; 0 where the targets are numbers.
+
+    Example:
+        >>> outputs_for(as_loss("gaussian_nll"), 0), outputs_for(as_loss("ordinal"), 5)
+        (2, 4)
+    """
+    if isinstance(loss, NumberLoss):
+        return loss.outputs_a_target
+    return classes - 1 if isinstance(loss, Ordinal) else classes
+
+
+def build(settings: Mapping[str, Any], data: TrainingData, loss: EnsembleLoss) -> Ensemble:
     """Return the untrained ensemble; the caller's random state stays as it is."""
     seed = settings.get("seed")
     with nullcontext() if seed is None else torch.random.fork_rng([]):
@@ -94,7 +141,9 @@ def build(settings: Mapping[str, Any], data: Data) -> Ensemble:
         if "network" in settings:
             network = find_network(settings["network"])
         else:
-            network = multilayer_perceptron(data.features, settings["hidden"], data.classes)
+            columns = data.columns
+            outputs = outputs_for(loss, len(columns.class_names))
+            network = multilayer_perceptron(len(columns.feature_names), settings["hidden"], outputs)
         kind: Any = METHODS[settings["method"]]
         members = () if settings["method"] == "single" else (settings["members"],)
         return kind(network, *members, **of_method(settings))

@@ -18,11 +18,27 @@ def train(
         typer.Option(
             "--data",
             "-d",
-            help="moons, circles, digits, breast_cancer, or the path of a CSV file with a header. "
-            "A fifth is held out; by default moons.",
+            help="moons, circles, digits, breast_cancer, or the path of a CSV file with a header, "
+            "a Parquet or Feather file or a folder of Parquet files. A fifth is held out; by "
+            "default moons.",
         ),
     ] = None,
-    target: Annotated[str | None, typer.Option(help="For a file: the column of labels.")] = None,
+    target: Annotated[
+        str | None, typer.Option(help="For a file: the column of labels, or of numbers.")
+    ] = None,
+    validation: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="A file to hold out, in place of a fifth of the rows of --data."
+        ),
+    ] = None,
+    memory_limit: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="Larger files are streamed, such as 512MB or 2GiB; by default 512MiB.",
+        ),
+    ] = None,
     method: Annotated[
         str | None, typer.Option(help="single, deep, batch or mimo; by default batch.")
     ] = None,
@@ -52,6 +68,13 @@ def train(
     ] = None,
     lr: Annotated[
         float | None, typer.Option(help="Highest learning rate; by default 0.001.", **NUMBER)
+    ] = None,
+    loss: Annotated[
+        str | None,
+        typer.Option(
+            help="cross_entropy or ordinal for classes; mse, huber, gaussian_nll, quantile for "
+            "numbers; binary_cross_entropy for 0 and 1; by default cross_entropy."
+        ),
     ] = None,
     optimizer: Annotated[
         str | None, typer.Option(help="adam, adamw or sgd; by default adam.")
@@ -122,6 +145,10 @@ def train(
 
       batchensemble train --data patients.csv --target outcome --epochs 50 --resume --out runs/p
 
+      batchensemble train --data visits.parquet --target kind --memory-limit 2GB --out runs/visits
+
+      batchensemble train --data prices.csv --target price --loss gaussian_nll --out runs/prices
+
       batchensemble train --method batch --set mode=additive --set rank=2 --out runs/additive
 
       batchensemble train --data digits --network my_package.networks:make --out runs/mine
@@ -131,12 +158,15 @@ def train(
     flags: dict[str, Any] = {
         "data": data,
         "target": target,
+        "validation": validation,
+        "memory_limit": memory_limit,
         "method": method,
         "members": members,
         "network": network,
         "epochs": epochs,
         "batch_size": batch_size,
         "lr": lr,
+        "loss": loss,
         "optimizer": optimizer,
         "weight_decay": weight_decay,
         "schedule": schedule,

@@ -27,8 +27,9 @@ def evaluate(
         typer.Option(
             "--data",
             "-d",
-            help="A CSV or Parquet file, of which all rows count, or a named data set, of which "
-            "the held-out ones do; by default what was held out from training.",
+            help="A CSV, Parquet or Feather file or a folder of Parquet files, of which all rows "
+            "count, or a named data set, of which the held-out ones do; by default what was held "
+            "out from training.",
         ),
     ] = None,
     target: Annotated[
@@ -41,6 +42,8 @@ def evaluate(
     ] = False,
 ) -> None:
     """Score a model on labelled data: accuracy, NLL, Brier score, ECE, disagreement.
+
+    Memory does not grow with the file.
 
     [bold]Examples[/bold]
 
@@ -65,7 +68,13 @@ def evaluate(
 def predict(
     folder: ModelArgument,
     data: Annotated[
-        Path, typer.Option("--data", "-d", help="A CSV or Parquet file with the model's columns.")
+        Path,
+        typer.Option(
+            "--data",
+            "-d",
+            help="A CSV, Parquet or Feather file or a folder of Parquet files with the model's "
+            "columns.",
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Where to: a path that ends in .csv or .parquet.")],
     id: Annotated[

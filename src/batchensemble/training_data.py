@@ -1,0 +1,176 @@
+"""What ``train`` takes as data, of any size: a named set, or a table that is split and scaled.
+
+A table that takes little memory is read whole and split as in a comparison. A larger one is gone
+through: once for the classes, once for means and deviations, and then as it is trained on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.preprocessing import StandardScaler
+
+from batchensemble.columns import MAX_CLASSES, Names
+from batchensemble.data import NAMED, load, split_table
+from batchensemble.files import Files
+from batchensemble.frames import is_csv, paths_of, table
+from batchensemble.losses import ClassLoss, EnsembleLoss
+from batchensemble.model_columns import Columns
+from batchensemble.row_split import Fifth
+from batchensemble.sources import MEMORY_LIMIT
+from batchensemble.tables import MAX_NUMERIC_CLASSES, check_classes, check_rows
+
+# A table is read whole where it takes this share of the memory limit as float32: as the file says
+# it, in double precision, split and scaled it is there several times.
+WHOLE_SHARE = 8
+FRAME_ROWS = 1 << 16
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """A training part and a held-out part, each in a form that ``fit`` takes.
+
+    Attributes:
+        name: what is printed.
+        train: arrays ``(X, y)``, or files that are streamed where they are too large.
+        held_out: the same for the examples that training never sees.
+        columns: names, scaling and classes.
+    """
+
+    name: str
+    train: Any
+    held_out: Any
+    columns: Columns
+
+    @property
+    def held_out_rows(self) -> int:
+        """How many examples are held out."""
+        return self.held_out.rows if isinstance(self.held_out, Files) else len(self.held_out[0])
+
+    def describe(self, loss: str) -> dict[str, Any]:
+        """Return what a model of the data needs to know of others, as JSON can hold it."""
+        return {"name": self.name, "loss": loss, **asdict(self.columns)}
+
+
+def open_data(
+    source: str,
+    target: str | None = None,
+    *,
+    loss: EnsembleLoss,
+    validation: str | None = None,
+    memory_limit: int = MEMORY_LIMIT,
+    columns: Columns | None = None,
+) -> TrainingData:
+    """Return a named data set, or a table of one's own, in two parts.
+
+    Args:
+        source: one of :data:`~batchensemble.data.NAMED`, or the path of a CSV, Parquet or Feather
+            file or of a folder of Parquet files.
+        target: the column of targets, for a table.
+        loss: says whether the targets are classes or numbers.
+        validation: the path of a table that is held out; by default a fifth of ``source`` is.
+        memory_limit: bytes; see :data:`WHOLE_SHARE`.
+        columns: of a model that was trained on these; by default they are found.
+
+    Raises:
+        ValueError: the data cannot be used; the sentence says why.
+        ImportError: pyarrow is needed and missing.
+        OSError: a file is not there or cannot be read.
+    """
+    classes, path = isinstance(loss, ClassLoss), Path(source)
+    if source in NAMED or target is None or not path.exists():
+        data = load(source, target)  # which says what is wrong with all but a named set
+        if validation is not None:
+            raise ValueError(f"validation is for a file; {source} has its own held-out examples")
+        if classes and not data.class_names:
+            raise ValueError(
+                f"{source} has numbers, and loss={type(loss).__name__} is for classes; give a "
+                "--loss of numbers such as mse"
+            )
+        if data.class_names and not classes:
+            raise ValueError(
+                f"{source} has classes, and loss={type(loss).__name__} is for numbers; give a file "
+                "with a target of numbers, or leave --loss out"
+            )
+        found = Columns(data.feature_names, data.class_names, data.mean, data.scale)
+        return TrainingData(data.name, data.train, data.held_out, found)
+    train: Any
+    held_out: Any
+    files = None if _surely_small(path, memory_limit) else Files(paths_of(path), target)
+    if files is None or files.bytes_as_float32 <= memory_limit // WHOLE_SHARE:
+        data = split_table(path, target, numbers=not classes, all_rows=validation is not None)
+        found = Columns(data.feature_names, data.class_names, data.mean, data.scale, target)
+        train, held_out = data.train, data.held_out
+    else:
+        check_rows(path.name, files.rows)
+        rows = None if validation is not None else Fifth(held_out=False)
+        found = columns or _columns_of(files, rows, classes=classes)
+        train, held_out = found.view(files, rows), found.view(files, Fifth(held_out=True))
+    if validation is not None:
+        held_out = labelled(Path(validation), found, target, memory_limit)
+    return TrainingData(path.name, train, held_out, found)
+
+
+def labelled(path: Path, columns: Columns, target: str, memory_limit: int) -> Any:
+    """Return all rows of a table as a model of these columns takes them: arrays, or files.
+
+    Raises:
+        ValueError: there are none, or they do not fit the model.
+        OSError: there is no such file.
+    """
+    files = None if _surely_small(path, memory_limit) else Files(paths_of(path), target)
+    if files is not None and files.bytes_as_float32 > memory_limit // WHOLE_SHARE:
+        return columns.view(files)
+    features, targets, start = [], [], 0
+    with table(path, FRAME_ROWS) as rows:
+        columns.check(path.name, rows.names, target)
+        for frame in rows.frames:
+            features.append(columns.inputs(path.name, frame, start))
+            targets.append(columns.targets(path.name, frame[target], start))
+            start += len(frame)
+    if not start:
+        raise ValueError(f"{path.name} has no rows; there is nothing to score")
+    return np.concatenate(features), np.concatenate(targets)
+
+
+def _surely_small(path: Path, memory_limit: int) -> bool:
+    """Return whether a file is a small CSV file, which pandas reads, without pyarrow."""
+    paths = paths_of(path)
+    # A number and its comma take at least two bytes, and four as float32.
+    small = 2 * paths[0].stat().st_size <= memory_limit // WHOLE_SHARE
+    return small and is_csv(paths[0])
+
+
+def _columns_of(files: Files, rows: Fifth | None, *, classes: bool) -> Columns:
+    """Go through files for the classes, and for means and deviations of the training part."""
+    assert files.target is not None
+    if not classes and files.class_names:
+        raise ValueError(
+            f"{files.paths[0].name}: the target column {files.target!r} must hold a number in "
+            f"every row, got {files.class_names[0]!r}; leave --loss out if these are classes"
+        )
+    scaler = StandardScaler()
+    for features, _ in files.view(rows=rows).blocks(files.units, np.float64):
+        scaler.partial_fit(features)
+    names = _class_names(files) if classes else ()
+    mean, scale = tuple(scaler.mean_.tolist()), tuple(scaler.scale_.tolist())
+    return Columns(files.names, names, mean, scale, files.target)
+
+
+def _class_names(files: Files) -> Names:
+    """Return the classes of a target, in their order."""
+    file, target = files.paths[0].name, str(files.target)
+    if files.class_names:
+        check_classes(file, target, files.class_names, files.rows)
+        return files.class_names
+    most = min(max(MAX_NUMERIC_CLASSES, files.rows // 10), MAX_CLASSES)
+    found: set[Any] = set()
+    for _, values in files.view(names=()).blocks(files.units, np.float32):
+        found |= set(np.unique(values).tolist())
+        if len(found) > most:
+            break
+    check_classes(file, target, sorted(found), files.rows)
+    return tuple(map(str, sorted(found)))
