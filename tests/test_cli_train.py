@@ -160,6 +160,11 @@ def test_resume_starts_afresh_then_goes_on_then_changes_nothing(tmp_path):
         (["--network", "a:b", "--hidden", "8"], "drop it, or network"),
         (["--config", "nowhere.toml"], "nowhere.toml"),
         (["--lr", "fast"], "fast"),
+        (["--memory-limit", "a lot"], "memory_limit must be bytes, such as 512MB"),
+        (["--memory-limit", "0"], "memory_limit must be at least 1, got 0"),
+        (["--loss", "mes"], "did you mean 'mse'?"),
+        (["--loss", "mse"], "breast_cancer has classes, and loss=MSE is for numbers"),
+        (["--validation", "x.csv"], "breast_cancer has its own held-out examples"),
         (["--trackers", "tensorbord"], "did you mean 'tensorboard'?"),
     ],
 )
@@ -299,3 +304,116 @@ def test_a_killed_training_goes_on_to_the_same_weights(tmp_path):
     for name, value in one.state_dict().items():
         assert value.equal(two.state_dict()[name])
     assert lines_of(tmp_path / "run") == lines_of(tmp_path / "whole")
+
+
+def test_named_sets_are_trained_as_they_always_were(tmp_path):
+    # What the commit before files of any size left; weights vary in the last digits by machine.
+    expected = {"moons": (0.5441871, 0.3636432), "breast_cancer": (0.7199979, 0.6963751)}
+    for name, (loss, nll) in expected.items():
+        options = ["--epochs", 1, "--hidden", 8, "--members", 2]
+        assert run("train", "--data", name, *options, "--out", tmp_path / name).exit_code == 0
+        history = json.loads((tmp_path / name / "history.json").read_text())
+        assert history["losses"] == pytest.approx([loss], rel=1e-4)
+        assert history["validation_nll"] == pytest.approx([nll], rel=1e-4)
+        assert "class_names" not in history
+        settings = (tmp_path / name / "run.toml").read_text()
+        assert not {"memory_limit", "validation", "target"} & {
+            line.split(" = ")[0] for line in settings.splitlines()
+        }
+
+
+def assert_close(found: dict, expected: dict) -> None:
+    assert list(found) == list(expected)
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-6, atol=1e-9)
+
+
+def write_parquet(path: Path, rows: int = 400) -> Path:
+    frame = pd.read_csv(write_csv(path.with_suffix(".csv"), rows)).drop(columns="name")
+    frame["price"] = frame["width"] * 2 - frame["depth"]
+    frame.to_parquet(path, index=False, row_group_size=30)
+    return path
+
+
+STREAMED = ["--memory-limit", "3KB", "--batch-size", 16, "--hidden", 8, "--members", 2]
+
+
+def test_a_killed_training_of_a_streamed_file_goes_on_to_the_same_weights(tmp_path):
+    pytest.importorskip("pyarrow")
+    write_parquet(tmp_path / "rows.parquet")
+    frame = pd.read_parquet(tmp_path / "rows.parquet").drop(columns="price")
+    frame.to_parquet(tmp_path / "rows.parquet", row_group_size=30)
+    # An epoch has 20 steps, so that checkpoints lie within one.
+    options = ["--data", tmp_path / "rows.parquet", "--target", "kind", *STREAMED]
+    options += ["--epochs", 60, "--checkpoint-every", 7]
+    command = [sys.executable, "-m", "batchensemble", "train", *options, "--resume", "--out"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen([*map(str, command), tmp_path / "run"], env=environment)
+    while process.poll() is None and not list((tmp_path / "run").glob("checkpoints/step-*")):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+    assert run("train", *options, "--resume", "--out", tmp_path / "run").exit_code == 0
+    assert run("train", *options, "--out", tmp_path / "whole").exit_code == 0
+    one, two = (tmp_path / name / "model.safetensors" for name in ("run", "whole"))
+    assert one.read_bytes() == two.read_bytes()
+    history = json.loads((tmp_path / "run" / "history.json").read_text())
+    assert history["class_names"] == ["a", "b"]
+    assert len(history["losses"]) == 60
+
+
+@pytest.mark.parametrize("limit", ["3KB", "1GiB"])
+@pytest.mark.parametrize(("loss", "outputs"), [("mse", 1), ("gaussian_nll", 2), ("quantile", 3)])
+def test_numbers_are_trained_on_and_scored_by_the_loss(loss, outputs, limit, tmp_path):
+    pytest.importorskip("pyarrow")
+    write_parquet(tmp_path / "rows.parquet")
+    frame = pd.read_parquet(tmp_path / "rows.parquet").drop(columns="kind")
+    frame.to_parquet(tmp_path / "rows.parquet", row_group_size=30)
+    options = ["--data", tmp_path / "rows.parquet", "--target", "price", "--loss", loss, *STREAMED]
+    options += ["--memory-limit", limit, "--epochs", 4, "--lr", 0.02]
+    done = run("train", *options, "--out", tmp_path / "run")
+    assert done.exit_code == 0, done.output
+    history = json.loads((tmp_path / "run" / "history.json").read_text())
+    assert history["validation_nll"][-1] < history["validation_nll"][0]
+    printed = next(line for line in done.output.splitlines() if "held out loss" in line)
+    assert float(printed.split()[-1]) == pytest.approx(history["validation_nll"][-1], abs=1e-4)
+    assert be.load(tmp_path / "run").network[-1].out_features == outputs
+    for command in (["evaluate"], ["predict", "--data", "x.csv", "--out", tmp_path / "out.csv"]):
+        told = sentence(run(*command, tmp_path / "run"))
+        assert f"trained with loss='{loss}', and only models of loss='cross_entropy'" in told
+
+
+def test_what_a_large_file_left_is_scored_again_alike(tmp_path):
+    pytest.importorskip("pyarrow")
+    write_parquet(tmp_path / "rows.parquet")
+    frame = pd.read_parquet(tmp_path / "rows.parquet").drop(columns="price")
+    frame.to_parquet(tmp_path / "rows.parquet", row_group_size=30)
+    frame[:200].to_feather(tmp_path / "other.feather")
+    data = ["--data", tmp_path / "rows.parquet", "--target", "kind", *STREAMED, "--epochs", 2]
+    held_out = ["--validation", tmp_path / "other.feather"]
+    for name, more, rows in (("fifth", [], "80"), ("own", held_out, "200")):
+        done = run("train", *data, *more, "--out", tmp_path / name)
+        assert done.exit_code == 0, done.output
+        again = run("evaluate", tmp_path / name)
+        assert f"{rows} held-out examples of rows.parquet" in " ".join(again.output.split())
+        cells = [
+            [line.split()[-1] for line in each.output.splitlines() if "nll" in line]
+            for each in (done, again)
+        ]
+        assert cells[0] == cells[1] != []
+    whole = json.loads(run("evaluate", tmp_path / "own", "--json").stdout)
+    of_file = run("evaluate", tmp_path / "own", "--data", tmp_path / "other.feather", "--json")
+    assert_close(json.loads(of_file.stdout), whole)
+
+
+def test_a_file_is_scored_in_blocks_as_in_one_go(trained, tmp_path, monkeypatch):
+    command = ["evaluate", trained / "m", "--data", trained / "plants.csv", "--json"]
+    whole = json.loads(run(*command).stdout)
+    monkeypatch.setattr(predict_file, "MOST_ROWS", 7)
+    assert_close(json.loads(run(*command).stdout), whole)
+    frame = pd.read_csv(trained / "plants.csv")
+    frame.loc[40, "kind"] = "c"
+    frame.to_csv(tmp_path / "in.csv", index=False)
+    told = sentence(run("evaluate", trained / "m", "--data", tmp_path / "in.csv"))
+    assert "has the class 'c' in row 41 (line 42); the model knows a, b" in told

@@ -151,7 +151,8 @@ class Files:
                 for batch in self.format.read(unit, columns, self.target):
                     chosen = self._positions(before + row, len(batch))
                     if skip < len(chosen):
-                        first = int(chosen[skip])
+                        # Rows of the other part are checked as well, once before training.
+                        first = int(chosen[skip]) if skip else 0
                         part = batch.slice(first).select(columns)
                         features, targets = self._numbers(unit.path, part, row + first, dtype)
                         if len(chosen) < len(batch):

@@ -21,7 +21,7 @@ from batchensemble.losses import ClassLoss, EnsembleLoss
 from batchensemble.model_columns import Columns
 from batchensemble.row_split import Fifth
 from batchensemble.sources import MEMORY_LIMIT
-from batchensemble.tables import MAX_NUMERIC_CLASSES, check_classes, check_rows
+from batchensemble.tables import check_classes, check_rows
 
 # A table is read whole where it takes this share of the memory limit as float32: as the file says
 # it, in double precision, split and scaled it is there several times.
@@ -166,11 +166,10 @@ def _class_names(files: Files) -> Names:
     if files.class_names:
         check_classes(file, target, files.class_names, files.rows)
         return files.class_names
-    most = min(max(MAX_NUMERIC_CLASSES, files.rows // 10), MAX_CLASSES)
     found: set[Any] = set()
     for _, values in files.view(names=()).blocks(files.units, np.float32):
         found |= set(np.unique(values).tolist())
-        if len(found) > most:
+        if len(found) > MAX_CLASSES:
             break
     check_classes(file, target, sorted(found), files.rows)
     return tuple(map(str, sorted(found)))
