@@ -147,6 +147,104 @@ def test_a_folder_in_use_is_refused(tmp_path):
         train(build(), tmp_path)
 
 
+def squared(outputs, targets):
+    return outputs.pow(2).mean(-1)
+
+
+class Ours:
+    """A loss whose repr has an address."""
+
+    def __call__(self, outputs, targets):
+        return squared(outputs, targets)
+
+
+OTHERS = [
+    ({}, {"loss": be.losses.CrossEntropy(label_smoothing=0.1)}, "its loss is CrossEntropy"),
+    ({}, {"label_smoothing": 0.1}, r"here it is CrossEntropy\(.*label_smoothing=0.1\)"),
+    ({}, {"class_weight": [1, 2]}, r"its loss .*class_weight=None.* class_weight=\(1.0, 2.0\)"),
+    ({}, {"loss": squared}, "its loss is CrossEntropy.* here it is a function of your own"),
+    ({"loss": Ours()}, {"loss": squared}, "its loss is Ours, and here it is a function of your"),
+    ({}, {"loss_on": "mean_logits"}, "its loss_on is members, and here it is mean_logits"),
+    ({}, {"optimizer": "sgd"}, "its optimizer is adam, and here it is sgd"),
+    ({}, {"optimizer": torch.optim.RMSprop}, "its optimizer is adam, and here it is RMSprop"),
+    ({}, {"lr": 0.02}, "its lr is 0.01, and here it is 0.02"),
+    ({}, {"weight_decay": 0.1}, "its weight_decay is 0.0, and here it is 0.1"),
+    ({}, {"fast_lr_multiplier": 2.0}, "its fast_lr_multiplier is 1.0, and here it is 2.0"),
+    ({}, {"schedule": "cosine"}, "its schedule is constant, and here it is cosine"),
+    ({}, {"cooldown": 0.2}, "its cooldown is 0.1, and here it is 0.2"),
+    ({}, {"warmup": 3}, "its warmup is 0, and here it is 3"),
+    ({"clip": 1.0}, {"clip": None}, "its clip is 1.0, and here it is None"),
+    ({}, {"precision": "bf16"}, "its precision is float32, and here it is bf16"),
+    ({"average": 0.9}, {"average": None}, "its average is 0.9, and here it is None"),
+    ({}, {"shuffle": False}, "its shuffle is True, and here it is False"),
+    ({}, {"batches": "split"}, "its batches is None, and here it is split"),
+    (
+        {"validation": VALIDATION, "patience": 2},
+        {"validation": VALIDATION, "patience": 2, "evaluate_every": 3},
+        "its held-out scoring is nll every epoch, and here it is nll every 3",
+    ),
+]
+
+
+@pytest.mark.parametrize(("before", "now", "sentence"), OTHERS)
+def test_what_makes_other_weights_is_refused(tmp_path, before, now, sentence):
+    train(build(), tmp_path, epochs=1, **before)
+    with pytest.raises(CheckpointError, match=sentence):
+        train(build(), tmp_path, epochs=1, resume=True, **{**before, **now})
+
+
+def test_what_leaves_the_weights_as_they_are_may_change(tmp_path):
+    """Scoring, checkpoints and callbacks may come and go; each state finds its own again."""
+
+    def options(n):
+        loss, optimizer = Ours(), lambda p: torch.optim.RMSprop(p, lr=0.01)
+        return {"loss": loss, "optimizer": optimizer, "lr": 0.01 * n, "average": 0.9}
+
+    unbroken, broken, again = build(), build(), build()
+    expected = train(unbroken, **options(1))
+    with pytest.raises(KeyError):
+        train(broken, tmp_path, checkpoint_every=1, callbacks=[Interrupt(5)], **options(1))
+    found = train(
+        again,
+        tmp_path,
+        resume=True,
+        checkpoint_every=3,
+        keep=1,
+        validation=VALIDATION,
+        evaluate_every=4,
+        stop_on="accuracy",
+        progress=True,
+        callbacks=[Callback(), Interrupt(-1), be.JsonLines(tmp_path / "lines")],
+        **options(2),
+    )
+    assert found.losses == expected.losses
+    for name, value in unbroken.state_dict().items():
+        assert torch.equal(value, again.state_dict()[name]), name
+
+
+@pytest.mark.parametrize(
+    ("options", "step"), [({"schedule": "cosine"}, 3), ({"cooldown": 0.5}, 12)]
+)
+def test_more_epochs_than_were_meant_are_warned_of_where_the_rate_has_fallen(
+    tmp_path, options, step
+):
+    stopping = {"checkpoint_every": 1, "callbacks": [Interrupt(step)]}
+    with pytest.raises(KeyError):
+        train(build(), tmp_path, epochs=2, **stopping, **options)
+    with pytest.warns(UserWarning, match=r"is of a training of 2 epochs, .* here there are 4"):
+        found = train(build(), tmp_path, epochs=4, resume=True, **options)
+    assert found.epochs == 4
+
+
+def test_before_the_rate_falls_more_epochs_are_those_of_the_longer_training(tmp_path):
+    unbroken, again = build(), build()
+    expected = train(unbroken, epochs=4)
+    with pytest.raises(KeyError):
+        train(build(), tmp_path, epochs=2, checkpoint_every=1, callbacks=[Interrupt(9)])
+    found = train(again, tmp_path, epochs=4, resume=True, callbacks=[Interrupt(-1)])
+    assert_same_run([unbroken, again], [expected, found])
+
+
 @pytest.mark.parametrize(
     ("model", "options", "sentence"),
     [

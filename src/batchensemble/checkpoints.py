@@ -23,7 +23,7 @@ from torch import Tensor
 
 from batchensemble.disk import sync, write_file
 
-FORMAT = 2
+FORMAT = 3
 STATE = "state.json"
 Tensors = Mapping[str, Tensor]
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from batchensemble.agreement import warn_of_other_rates
 from batchensemble.callbacks import Callback
 from batchensemble.checkpoints import Checkpoint, CheckpointError, Checkpoints
 from batchensemble.checks import whole_number
@@ -148,6 +149,7 @@ def snapshot(run: Run) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
             tensors[name] = found
     state = {
         "about": about(run),
+        "epochs": run.epochs,
         **{name: getattr(run, name) for name in COUNTS},
         "history": run.history.as_dict(),
         "random": numbers,
@@ -212,6 +214,9 @@ def go_on(run: Run, found: Checkpoint) -> None:
 
     Raises:
         CheckpointError: it is of another training; the sentence says what differs.
+
+    Warns:
+        UserWarning: more epochs follow than were meant to, and the learning rate had begun to fall.
     """
     state, tensors = found.state, found.tensors
     now = about(run)
@@ -234,6 +239,7 @@ def go_on(run: Run, found: Checkpoint) -> None:
         run.epoch_losses = tensors["losses"]["sum"].to(device)
         run.losses = tensors["losses"]["last"].to(device)
     run.restored_random = tensors["random"], state["random"]
+    warn_of_other_rates(run, state["epochs"])
 
 
 def about(run: Run) -> dict[str, Any]:
@@ -281,10 +287,13 @@ def together(value: Any, tensors: Mapping[str, Tensor]) -> Any:
 
 
 def _parts(run: Run) -> dict[str, Any]:
-    return {
-        "optimizer": run.updater,
-        **{f"callback {index}": each for index, each in enumerate(run.callbacks)},
-    }
+    """Return what has a state, by a name that stays when other callbacks come or go."""
+    parts: dict[str, Any] = {"optimizer": run.updater}
+    for each in run.callbacks:
+        kind = type(each).__name__
+        before = sum(name.startswith(f"{kind} ") for name in parts)
+        parts[f"{kind} {before + 1}"] = each
+    return parts
 
 
 def _number(processes: int) -> str:

@@ -19,6 +19,7 @@ from batchensemble.admission import (
     place_of,
     warn_if_members_differ,
 )
+from batchensemble.agreement import agreed_settings
 from batchensemble.averaging import Averaging
 from batchensemble.batches import PREDICTION_BATCH, Batches
 from batchensemble.callbacks import Callback
@@ -344,7 +345,25 @@ def fit(
             stack.enter_context(keeping.listening())
             told.append(keeping)
         updater = stack.enter_context(optimiser(optimizer, groups, rates, scheduler, scaler))
-        settings = {"seed": seed, "loss_on": loss_on, "batches": batches}
+        steers = plateau is not None or patience is not None
+        settings = agreed_settings(
+            loss=chosen,
+            loss_on=loss_on,
+            optimizer=optimizer,
+            lr=lr,
+            weight_decay=weight_decay,
+            fast_lr_multiplier=fast_lr_multiplier,
+            schedule=schedule,
+            cooldown=cooldown,
+            warmup=warmup,
+            clip=clip,
+            precision=precision,
+            average=average,
+            shuffle=shuffle,
+            batches=batches,
+            seed=seed,
+            steering=f"{stop_on} every {evaluate_every or 'epoch'}" if steers else None,
+        )
         sharing.begin(training, seed)
         run = Run(model, objective, updater, training, stream, epochs, history, told, settings)
         run.bar = bar
