@@ -1,5 +1,6 @@
 """A training that is interrupted goes on bit by bit as if nothing had happened."""
 
+import hashlib
 import json
 import os
 import signal
@@ -14,7 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import batchensemble as be
 from batchensemble.callbacks import Callback
-from batchensemble.checkpoints import CheckpointError
+from batchensemble.checkpoints import FORMAT, CheckpointError
 from batchensemble.keeping import apart, together
 from batchensemble.schedules import Plateau
 
@@ -275,6 +276,49 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path):
     with pytest.warns(UserWarning, match=r"model.safetensors was changed; going on from the one"):
         found = train(again, tmp_path, resume=True, callbacks=[Interrupt(-1)])
     assert_same_run([unbroken, again], [expected, found])
+
+
+def longest(folder):
+    return max(folder.iterdir(), key=lambda path: path.stat().st_size)
+
+
+def drop_half(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip_a_bit(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [drop_half, flip_a_bit, lambda path: path.unlink()])
+@pytest.mark.parametrize("file", [longest, lambda folder: folder / "state.json"])
+def test_any_damage_is_noticed_and_no_fresh_start_is_made_of_it(tmp_path, damage, file):
+    train(build(), tmp_path, epochs=2)
+    older, newer = sorted(tmp_path.iterdir())
+    damage(file(newer))
+    with pytest.warns(UserWarning, match=f"{newer.name} is damaged: .*; going on from the one bef"):
+        assert train(build(), tmp_path, epochs=2, resume=True).epochs == 2
+    for folder in tmp_path.iterdir():
+        damage(file(folder))
+    with pytest.raises(CheckpointError, match=f"no checkpoint in .* is whole: .*{newer.name}"):
+        train(build(), tmp_path, epochs=2, resume=True)
+    assert older.exists()
+
+
+def test_a_checkpoint_of_another_version_is_refused_not_passed_over(tmp_path):
+    train(build(), tmp_path, epochs=2)
+    path = max(tmp_path.iterdir()) / "state.json"
+    found = json.loads(path.read_text())
+    sums = found.pop("sha256")
+    found["format"] = FORMAT - 1
+    sums[path.name] = hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
+    path.write_text(json.dumps({**found, "sha256": sums}))
+    sentence = f"is of format {FORMAT - 1}, and this version .* reads format {FORMAT}; go on with"
+    with pytest.raises(CheckpointError, match=sentence):
+        train(build(), tmp_path, epochs=2, resume=True)
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_nan_leaves_the_last_good_checkpoint(tmp_path):

@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from batchensemble.disk import sync, write_file
+from batchensemble.disk import WriteError, sync, write_file
 
 FORMAT = 3
 STATE = "state.json"
@@ -30,6 +30,14 @@ Tensors = Mapping[str, Tensor]
 
 class CheckpointError(RuntimeError):
     """A checkpoint cannot be written, or is not one to go on from."""
+
+
+class LostCheckpointError(CheckpointError, WriteError):
+    """A checkpoint could not be written in the midst of a training; those before it are whole."""
+
+
+class DamagedCheckpointError(CheckpointError):
+    """A checkpoint is not what was written."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +97,8 @@ class Checkpoints:
             wait: return when it is on disk.
 
         Raises:
-            CheckpointError: this one, or the one before, could not be written. Those that are on
-                disk stay.
+            LostCheckpointError: this one, or the one before, could not be written. Those that are
+                on disk stay.
         """
         self.wait()
         # The training goes on in place.
@@ -106,7 +114,7 @@ class Checkpoints:
         """Wait for what is being written.
 
         Raises:
-            CheckpointError: it could not be.
+            LostCheckpointError: it could not be.
         """
         written, self._written = self._written, None
         if written is not None:
@@ -120,16 +128,29 @@ class Checkpoints:
             self._thread.shutdown()
 
     def latest(self) -> Checkpoint | None:
-        """Return the newest checkpoint that is whole, or ``None``.
+        """Return the newest checkpoint that is whole; ``None`` where none was ever written.
+
+        Raises:
+            CheckpointError: the newest one is of another version, or all are damaged.
 
         Warns:
             UserWarning: a newer one is damaged.
         """
+        damage = []
         for folder in reversed(self.folders()):
             try:
-                return read(folder)
-            except CheckpointError as error:
-                warnings.warn(f"{error}; going on from the one before", stacklevel=3)
+                found = read(folder)
+            except DamagedCheckpointError as error:
+                damage.append(str(error))
+                continue
+            for each in damage:
+                warnings.warn(f"{each}; going on from the one before", stacklevel=3)
+            return found
+        if damage:
+            raise CheckpointError(
+                f"no checkpoint in {self.folder} is whole: {damage[0]}; bring one back, or give "
+                "another folder to start afresh"
+            )
         return None
 
     def folders(self) -> list[Path]:
@@ -155,9 +176,9 @@ class Checkpoints:
                 shutil.rmtree(old)
         except OSError as error:
             shutil.rmtree(part, ignore_errors=True)
-            raise CheckpointError(
+            raise LostCheckpointError(
                 f"the checkpoint {target} could not be written: {error.strerror or error}; those "
-                "written before are whole"
+                "written before are whole: make room, and resume=True goes on from the last"
             ) from error
 
 
@@ -165,14 +186,15 @@ def read(folder: str | Path) -> Checkpoint:
     """Read a checkpoint.
 
     Raises:
-        CheckpointError: it is damaged, or of another version.
+        DamagedCheckpointError: it is not what was written.
+        CheckpointError: it is of another version.
     """
     folder = Path(folder)
     try:
         found = json.loads((folder / STATE).read_text(encoding="utf-8"))
         sums = dict(found.pop("sha256"))
         if sums.pop(STATE) != _sum_of(found):
-            raise CheckpointError(f"the checkpoint {folder} is damaged: {STATE} was changed")
+            raise DamagedCheckpointError(f"the checkpoint {folder} is damaged: {STATE} was changed")
         if found["format"] != FORMAT:
             raise CheckpointError(
                 f"the checkpoint {folder} is of format {found['format']}, and this version of "
@@ -180,10 +202,12 @@ def read(folder: str | Path) -> Checkpoint:
             )
         for file, expected in sums.items():
             if hashlib.sha256((folder / file).read_bytes()).hexdigest() != expected:
-                raise CheckpointError(f"the checkpoint {folder} is damaged: {file} was changed")
+                raise DamagedCheckpointError(
+                    f"the checkpoint {folder} is damaged: {file} was changed"
+                )
         tensors = {Path(file).stem: load_file(folder / file) for file in sums}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-        raise CheckpointError(f"the checkpoint {folder} is damaged: {error}") from error
+        raise DamagedCheckpointError(f"the checkpoint {folder} is damaged: {error}") from error
     return Checkpoint(folder, found["state"], tensors)
 
 

@@ -3,11 +3,42 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
+class WriteError(OSError):
+    """A file could not be written in the midst of work: a full disk, or a folder that is gone.
+
+    Its text is a sentence. What was asked was right, unlike with other errors of files.
+    """
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Say in a sentence which file cannot be written.
+
+    Example:
+        >>> with writing(Path("history.jsonl")):
+        ...     raise OSError(28, "No space left on device")
+        Traceback (most recent call last):
+        batchensemble.disk.WriteError: cannot write history.jsonl: No space left on device
+    """
+    try:
+        yield
+    except WriteError:
+        raise
+    except OSError as error:
+        raise WriteError(f"cannot write {path}: {error.strerror or error}") from error
+
+
 def write_file(path: Path, content: bytes) -> None:
-    """Write a file and wait until it is on the disk."""
+    """Write a file and wait until it is on the disk.
+
+    Raises:
+        OSError: it cannot be written; a part of it may stay.
+    """
     with path.open("wb") as file:
         file.write(content)
         file.flush()
@@ -18,15 +49,16 @@ def write_whole(path: Path, content: bytes) -> None:
     """Write a file under another name, and put it in its place when it is on the disk.
 
     Raises:
-        OSError: it cannot be written; what was there before stays.
+        WriteError: it cannot be written; what was there before stays.
     """
     part = path.with_name(f".{path.name}.part")
-    try:
-        write_file(part, content)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-    sync(path.parent)
+    with writing(path):
+        try:
+            write_file(part, content)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+        sync(path.parent)
 
 
 def sync(path: Path) -> None:

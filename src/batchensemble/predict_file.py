@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 
 from batchensemble.batches import PREDICTION_BATCH
-from batchensemble.disk import sync, write_whole
+from batchensemble.disk import sync, write_whole, writing
 from batchensemble.ensembles import Ensemble
 from batchensemble.frames import PARQUET, parquet, table
 from batchensemble.model_columns import Columns
@@ -86,7 +86,8 @@ def predict_file(
                     parts.add(number, _predictions(names, ids, columns, model, X))
                 start += len(frame)
                 advance(len(frame))
-    parts.join()
+    with writing(out):
+        parts.join()
     return start
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from batchensemble.disk import write_whole
+from batchensemble.disk import write_whole, writing
 
 JSON_PART = "run"
 DAMAGED = (ValueError, KeyError, EOFError, zipfile.BadZipFile)
@@ -66,18 +66,16 @@ class RunFiles:
         """Write a run, in place of what was there.
 
         Raises:
-            OSError: it cannot be written; what was there stays.
+            WriteError: it cannot be written; what was there stays.
         """
         described = json.dumps(
             {"fingerprint": self.fingerprint, "values": dict(values), "arrays": list(arrays)}
         )
         path, content = self.path(name), io.BytesIO()
         np.savez(content, allow_pickle=False, **{JSON_PART: np.array(described)}, **arrays)
-        try:
+        with writing(path):
             self.folder.mkdir(parents=True, exist_ok=True)
             write_whole(path, content.getvalue())
-        except OSError as error:
-            raise OSError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def fingerprint_of(values: Mapping[str, Any], arrays: Iterable[np.ndarray]) -> str:

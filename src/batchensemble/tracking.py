@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from batchensemble.callbacks import Callback
 from batchensemble.checks import one_of, whole_number
+from batchensemble.disk import writing
 
 if TYPE_CHECKING:
     from batchensemble.run import Run
@@ -81,7 +82,7 @@ class JsonLines(Callback):
     def _write(self, run: Run, event: str, **values: Any) -> None:
         values = {"event": event, "step": run.step, "epoch": run.epoch, **values}
         line = json.dumps(values).encode() + b"\n"
-        with self.path.open("ab") as file:
+        with writing(self.path), self.path.open("ab") as file:
             file.write(line)
         self._bytes += len(line)
 

@@ -58,7 +58,8 @@ def train(
 
     Raises:
         ValueError: a setting or the data cannot be used, or the folder holds another training.
-        CheckpointError: a checkpoint is of another training, or cannot be written.
+        CheckpointError: a checkpoint is of another training.
+        WriteError: a file cannot be written on the way; the checkpoints before are whole.
         SystemExit: the training was told to end, with 143 or 130; it can be gone on with.
     """
     checkpoints = folder / CHECKPOINTS

@@ -216,6 +216,7 @@ def fit(
             been trained then.
         FloatingPointError: a loss is not finite; the weights are those before that step.
         CheckpointError: a checkpoint cannot be written, or is of another training.
+            ``LostCheckpointError``, which is an ``OSError`` too: on a disk that is full.
         ProcessLostError: another process of the training has ended or does not answer.
 
     Example:

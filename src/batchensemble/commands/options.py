@@ -34,7 +34,12 @@ NUMBER: dict[str, Any] = {"parser": _number, "metavar": "X"}
 
 
 def refuse(error: Exception) -> NoReturn:
-    """Print the sentence of an error and leave with 2."""
+    """Print the sentence of an error and leave with 2; with 1 where a disk failed on the way."""
+    from batchensemble.disk import WriteError
+
+    if isinstance(error, WriteError):
+        errors.print(f"Failed: {error}", markup=False)
+        raise typer.Exit(FAILED)
     errors.print(f"Error: {error}", markup=False)
     raise typer.Exit(BAD_INPUT)
 

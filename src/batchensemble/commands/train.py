@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from batchensemble.commands.options import FAILED, NUMBER, WHOLE, errors, refuse
+from batchensemble.commands.options import FAILED, NUMBER, WHOLE, errors, refuse, writable
 
 
 def train(
@@ -190,7 +190,7 @@ def train(
         given = {} if config is None else read(config)
         settings = resolve(given, flags, parse(assignments or ()))
         _, history, scores = train_in_folder(
-            settings, out, resume=resume, progress=False if quiet else None
+            settings, writable(out), resume=resume, progress=False if quiet else None
         )
     except (ValueError, TypeError, ImportError, OSError, CheckpointError) as error:
         refuse(error)
