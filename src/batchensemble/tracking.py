@@ -93,6 +93,10 @@ class Tracking(Callback):
     Steps give ``loss/member_0`` and so on, ``loss/mean`` and ``lr``; scorings ``held_out/nll`` and
     the others; epochs ``diagnostics/...``.
 
+    A training that goes on from a checkpoint hides from TensorBoard the points written since, so
+    that no step stands there twice. Weights & Biases and MLflow begin another run, unless
+    ``options`` name the one to go on with, where such points stay.
+
     Args:
         name: ``"tensorboard"``, ``"wandb"`` or ``"mlflow"``; its package must be installed.
         folder: where it writes on this machine.
@@ -126,11 +130,20 @@ class Tracking(Callback):
     def on_start(self, run: Run) -> None:
         """Start the tracker."""
         place = {"logging_dir": self.folder} if self._kind.requires_logging_directory else {}
-        self._tracker = self._kind(self.project, **place, **self.options)
+        options = dict(self.options)
+        if self.name == "tensorboard" and run.step:
+            # Within an epoch the scores of its end may have been written after the checkpoint, and
+            # with its very step: so that step's points are hidden too, and written again.
+            options.setdefault("purge_step", run.step + (run.step_of_epoch == 0))
+        self._tracker = self._kind(self.project, **place, **options)
         if hasattr(self._tracker, "start"):
             self._tracker.start()
         if self.config:
             self._tracker.store_init_configuration(self.config)
+        if options.get("purge_step") == run.step:
+            self.on_step(run)
+            if run.history.evaluations and run.history.evaluations[-1]["step"] == run.step:
+                self.on_evaluation(run)
 
     def on_step(self, run: Run) -> None:
         """Hand on the members' losses and the learning rate."""
