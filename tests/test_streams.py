@@ -1,5 +1,8 @@
 """Files larger than memory: the same batches, the same training, whatever is read ahead."""
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -225,6 +228,78 @@ def test_classes_in_words_are_collected_before(path):
     assert batches.class_names == ("no", "yes")
     assert torch.equal(torch.cat([targets for _, targets in batches]), Y)
     assert train(path)[1].class_names == ["no", "yes"]
+
+
+@pytest.mark.parametrize("path", KINDS, indirect=True)
+def test_balanced_weights_are_those_of_the_arrays(path):
+    labels = torch.zeros(480, dtype=torch.int64)
+    labels[100:], labels[300:] = 1, 2
+    rewrite(path, labels.numpy())
+    found, expected = (
+        train_of(data, class_weight="balanced", ignore_index=2, shuffle=False)
+        for data in (path, (X, labels))
+    )
+    assert found == expected
+    counted = opened(path)
+    assert counted.class_counts == {0: 100, 1: 200, 2: 180}
+    plain = train_of(path, ignore_index=2, shuffle=False)
+    assert found != plain
+
+
+def rewrite(path, labels):
+    """Write the file with other targets."""
+    columns = {name: X[:, number].numpy() for number, name in enumerate("abc")}
+    table = pa.table({**columns, "y": labels})
+    if path.suffix == ".csv":
+        table = table.cast(pa.schema([*[(name, pa.float64()) for name in "abc"], table.field("y")]))
+        pyarrow.csv.write_csv(table, path)
+    elif path.suffix == ".parquet":
+        pyarrow.parquet.write_table(table, path, row_group_size=13)
+    else:
+        pyarrow.feather.write_feather(table, path, chunksize=13)
+
+
+def train_of(data, **options):
+    torch.manual_seed(1)
+    model = be.BatchEnsemble(nn.Linear(3, 3), 3)
+    if not isinstance(data, tuple):
+        options = {"target": "y", "memory_limit": LIMIT, **options}
+    return be.fit(model, data, epochs=1, batch_size=16, **options).losses
+
+
+@pytest.mark.parametrize("path", KINDS, indirect=True)
+@pytest.mark.parametrize("words", [False, True])
+def test_a_class_too_many_in_the_last_row_is_told_before_training(path, words):
+    good = Path(shutil.copy(path, path.with_stem("good")))
+    labels = Y.numpy().copy()
+    labels[-1] = 2
+    rewrite(path, np.array(["a", "b", "c"])[labels] if words else labels)
+    steps = []
+
+    class Steps(Callback):
+        def on_step(self, run):
+            steps.append(run.step)
+
+    sentence = "y must hold class numbers from 0 to 1, since the network has 2 outputs, got 2"
+    with pytest.raises(ValueError, match=sentence):
+        train(path, callbacks=[Steps()])
+    if not words:
+        with pytest.raises(ValueError, match=sentence):
+            train(good, validation=path, callbacks=[Steps()])
+    assert steps == []
+
+
+def test_the_targets_are_gone_through_once_and_without_the_features(path, monkeypatch):
+    read = []
+    original = Parquet.read
+
+    def noted(self, unit, columns, target):
+        read.append(tuple(columns))
+        return original(self, unit, columns, target)
+
+    monkeypatch.setattr(Parquet, "read", noted)
+    train_of(path, class_weight="balanced")
+    assert read.count(("y",)) == len(opened(path).files.units) == 37
 
 
 def test_another_file_is_told_apart(path):

@@ -14,6 +14,7 @@ from batchensemble.ensembles import Ensemble
 from batchensemble.inputs import Inputs, describe_example
 from batchensemble.losses import ClassLoss, Custom, EnsembleLoss, Standardised, standardised
 from batchensemble.modes import evaluating
+from batchensemble.streams import StreamBatches
 from batchensemble.targets import Targets, parted
 
 if TYPE_CHECKING:
@@ -115,14 +116,31 @@ def check_targets_fit(
 
 
 def check_data(model: Ensemble, loss: EnsembleLoss, batches: Batches) -> None:
-    """Raise ``ValueError`` where targets in memory do not go with the network's outputs."""
+    """Raise ``ValueError`` where targets of arrays or files do not go with the outputs."""
     if isinstance(batches, ArrayBatches) and not isinstance(loss, Custom):
         shape = check_inputs_fit(model, batches.inputs[:1]).shape
         check_targets_fit(loss, shape, batches.targets, drawn=batches.draw is not None)
+    elif isinstance(batches, StreamBatches) and isinstance(loss, ClassLoss):
+        check_classes(model, loss, batches)
+
+
+def check_classes(model: Ensemble, loss: ClassLoss, batches: StreamBatches) -> None:
+    """Raise ``ValueError`` where a class of a streamed file is beyond the network's outputs.
+
+    Numbers are gone through once, so that a last row does not end a training after an hour; text
+    was when the file was opened.
+    """
+    example = torch.zeros(1, len(batches.files.names), dtype=batches.dtype, device=batches.device)
+    shape = check_inputs_fit(model, example).shape
+    enough = len(shape) > 2 and loss.classes(shape[2]) >= len(batches.class_names)
+    if not batches.class_names or not enough or len(shape) != 3:
+        check_targets_fit(loss, shape, torch.tensor(list(batches.class_counts)), drawn=False)
 
 
 def check_held_out(model: Ensemble, loss: EnsembleLoss, batches: Batches) -> None:
-    """Raise ``ValueError`` where held-out arrays cannot be scored after an epoch."""
+    """Raise ``ValueError`` where held-out arrays or files cannot be scored after an epoch."""
+    if isinstance(batches, StreamBatches) and isinstance(loss, ClassLoss):
+        check_classes(model, loss, batches)
     if not isinstance(batches, ArrayBatches):
         return
     shape = check_inputs_fit(model, batches.inputs[:1]).shape

@@ -161,6 +161,12 @@ class Files:
                         yield features, targets
                     skip, row = max(0, skip - len(chosen)), row + len(batch)
 
+    def targets(self) -> Iterator[Array]:
+        """Yield the targets alone, block by block; no column of features is read for that."""
+        alone = copy.copy(self)
+        alone.names = ()
+        return (labels for _, labels in alone.blocks(self.units, np.float32))
+
     def describe(self) -> str:
         """Return what tells these files from others: names, columns and a checksum of some."""
         about: list[Any] = [self.names, self.target, self.class_names]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -108,6 +110,19 @@ class StreamBatches:
                     following = following or thread.submit(next, windows, None)
                 skip = 0
                 window = (following or thread.submit(next, windows, None)).result()
+
+    @cached_property
+    def class_counts(self) -> dict[int, int]:
+        """How often each class number is among the targets, which are gone through once.
+
+        Raises:
+            TypeError, ValueError: they are no class numbers, or one is missing.
+        """
+        found: Counter[int] = Counter()
+        for labels in self.files.targets():
+            classes, counts = read_targets(labels, self.read, self.dtype).unique(return_counts=True)
+            found.update(dict(zip(classes.tolist(), counts.tolist(), strict=True)))
+        return dict(found)
 
     def describe(self) -> str:
         """Return what tells these data from others."""

@@ -144,8 +144,8 @@ def fit(
         loss_on: ``"members"``, or ``"mean_logits"`` as in the notebook, whose members are then
             free to be wrong one by one; all members then see the same examples.
         class_weight: how much each class counts: a list, a mapping from some classes to theirs, or
-            ``"balanced"``, which counts the classes of arrays. Of the cross-entropy, as the next
-            two; held-out data are scored without.
+            ``"balanced"``, which counts the classes of arrays, tables and files. Of the
+            cross-entropy, as the next two; held-out data are scored without.
         label_smoothing: share of the target that is spread over all classes.
         ignore_index: the number in ``y`` that stands where there is no class.
         standardise_targets: train on the targets of a loss of numbers less their mean, over their
@@ -271,7 +271,7 @@ def fit(
             **tables,
         )
         history.class_names = list(training.class_names)
-        chosen = with_balance(chosen, getattr(training, "targets", None))
+        chosen = with_balance(chosen, training)
         if standardise_targets:
             chosen = in_standard_units(chosen, model, training)
         objective = make_objective(

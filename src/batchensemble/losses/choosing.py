@@ -73,18 +73,26 @@ def as_loss(
     return replace(found, **given)
 
 
-def with_balance(loss: EnsembleLoss, targets: Tensor | None) -> EnsembleLoss:
-    """Return the loss with ``class_weight="balanced"`` worked out from targets.
+def with_balance(loss: EnsembleLoss, batches: Any) -> EnsembleLoss:
+    """Return the loss with ``class_weight="balanced"`` worked out from training data.
+
+    Args:
+        loss: any.
+        batches: of the data, with ``targets`` in memory, or ``class_counts`` of what is streamed.
 
     Raises:
-        ValueError: there are none in memory.
+        ValueError: they have neither.
     """
     if not isinstance(loss, CrossEntropy) or loss.class_weight != "balanced":
         return loss
+    counts = getattr(batches, "class_counts", None)
+    if counts is not None:
+        return loss.balanced(counts)
+    targets: Tensor | None = getattr(batches, "targets", None)
     if targets is None:
         raise ValueError(
-            "class_weight='balanced' counts the classes of arrays (X, y); for other data give the "
-            "weights as a list"
+            "class_weight='balanced' counts the classes of arrays, tables and files; for other "
+            "data give the weights as a list"
         )
     return loss.balanced(targets)
 

@@ -61,8 +61,8 @@ def of_classes(class_weight: Any, classes: int) -> Tensor:
     """
     if class_weight == BALANCED:
         raise ValueError(
-            "class_weight='balanced' counts the classes of arrays (X, y); for other data give the "
-            "weights as a list"
+            "class_weight='balanced' counts the classes of arrays, tables and files; for other "
+            "data give the weights as a list"
         )
     if isinstance(class_weight, Mapping):
         if max(class_weight) >= classes:
@@ -90,13 +90,18 @@ def of_targets(class_weight: Any, targets: Tensor) -> Tensor:
     return each[targets.clamp(max=last)]  # a mapping's last one is of all that it does not name
 
 
-def balanced(targets: Tensor) -> dict[int, float]:
+def balanced(targets: Tensor | Mapping[int, int]) -> dict[int, float]:
     """Return weights with which all classes that there are count the same in total.
+
+    Args:
+        targets: class numbers, or how often there is each.
 
     Example:
         >>> balanced(torch.tensor([0, 0, 0, 1]))
         {0: 0.6666666666666666, 1: 2.0}
     """
-    classes, counts = targets.unique(return_counts=True)
-    each = targets.numel() / (len(classes) * counts.double())
-    return dict(zip(classes.tolist(), each.tolist(), strict=True))
+    if isinstance(targets, Tensor):
+        classes, times = targets.unique(return_counts=True)
+        targets = dict(zip(classes.tolist(), times.tolist(), strict=True))
+    examples = sum(targets.values())
+    return {each: examples / (len(targets) * targets[each]) for each in sorted(targets)}

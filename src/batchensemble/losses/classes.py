@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -169,7 +169,7 @@ class CrossEntropy(ClassLoss):
     Args:
         ignore_index: the number in the targets that stands where there is no class.
         class_weight: how much each class counts: a number for each, or a mapping from some classes
-            to theirs, the others' being 1. ``"balanced"``, which ``fit`` works out from arrays, is
+            to theirs, the others' being 1. ``"balanced"``, which ``fit`` works out of data, is
             ``examples / (classes * examples of the class)``, as scikit-learn has it. The mean of a
             batch is over the weights of its targets, as torch's is; held-out data are scored
             without.
@@ -238,8 +238,15 @@ class CrossEntropy(ClassLoss):
         entries = self._entry_weights(targets)
         return None if entries is None else sum_of_entries(entries, own=own)
 
-    def balanced(self, targets: Tensor) -> CrossEntropy:
-        """Return this loss with ``class_weight="balanced"`` worked out from targets."""
+    def balanced(self, targets: Tensor | Mapping[int, int]) -> CrossEntropy:
+        """Return this loss with ``class_weight="balanced"`` worked out from targets.
+
+        Args:
+            targets: class numbers, or how often there is each.
+        """
+        if isinstance(targets, Mapping):
+            counts = {each: n for each, n in targets.items() if each != self.ignore_index}
+            return replace(self, class_weight=balanced(counts))
         known = self._known(targets)
         return replace(self, class_weight=balanced(targets if known is None else targets[known]))
 
