@@ -72,9 +72,11 @@ class Run:
         self.settings = settings or {}
         self.epoch = self.step = self.step_of_epoch = 0
         device = next(model.parameters()).device
-        self.epoch_losses = torch.zeros(model.members, dtype=torch.float64, device=device)
+        # Of all members, also where this process trains some of them.
+        of_all = (model if objective.sharing is None else objective.sharing.whole).members
+        self.epoch_losses = torch.zeros(of_all, dtype=torch.float64, device=device)
         self.epoch_rows = self.epoch_calls = 0
-        self.losses = torch.empty(0, model.members)
+        self.losses = torch.empty(0, of_all)
         self.last_inputs: Inputs | None = None
         self.last_targets: Targets | None = None
         self.seconds = 0.0
