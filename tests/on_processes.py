@@ -32,6 +32,30 @@ def deep(**options):
     return be.DeepEnsemble(network(**options), members=3)
 
 
+def blocks(**options):
+    """A network of blocks, which fsdp brings together one by one; 3 does not divide by 2."""
+
+    def block():
+        return nn.Sequential(nn.Tanh(), nn.Linear(8, 8))
+
+    layers = [nn.Linear(4, 8), nn.ModuleList([block(), block()]), nn.Linear(8, 3)]
+    return be.BatchEnsemble(Blocks(*layers).double(), members=3, **options)
+
+
+class Blocks(nn.Module):
+    def __init__(self, first, between, last):
+        super().__init__()
+        self.first, self.between, self.last = first, between, last
+
+    def forward(self, x):
+        x = self.first(x)
+        for block in self.between:
+            y = block(x)
+            y += x  # in place, on what a block returns
+            x = y
+        return self.last(x)
+
+
 class OneAfterTheOther(nn.Module):
     """Not torch's own: its members run as copies, with batch norm."""
 
@@ -53,6 +77,7 @@ def squares(outputs, targets):
 
 
 LOADER = DataLoader(TensorDataset(X, Y), 8, shuffle=True)
+FSDP = {"strategy": "fsdp"}
 SGD = {"optimizer": "sgd", "lr": 0.1}
 # Each is an ensemble, data, and options of fit. The last batch has one example.
 CASES = {
@@ -76,6 +101,17 @@ CASES = {
         {"class_weight": [1.0, 2.0, 3.0], "validation": HELD_OUT},
     ),
     "members, weights": (deep, (X, Y, torch.rand(57)), {"strategy": "members"}),
+    "fsdp": (blocks, (X, Y), {**FSDP, "validation": HELD_OUT, "stop_on": "brier", "patience": 1}),
+    "fsdp, again": (blocks, (X, Y), {**FSDP, "gradient_checkpointing": ["between.*"], **SGD}),
+    "fsdp, additive": (
+        lambda: blocks(mode="additive", rank=2),
+        (X, Y, torch.rand(57, dtype=torch.float64)),
+        {**FSDP, "micro_batch": 3, "optimizer": "adamw", "weight_decay": 0.1},
+    ),
+    "fsdp, deep": (deep, LOADER, {**FSDP, "validation": HELD_OUT, "optimizer": torch.optim.NAdam}),
+    "fsdp, copies": (lambda: be.DeepEnsemble(network(), 3, stacked=False), (X, Y), FSDP),
+    "fsdp, mimo": (lambda: be.MIMO(network(), 3), (X, Y), FSDP),
+    "fsdp, single": (lambda: be.Single(network()), (X, Y), {**FSDP, "schedule": "cosine"}),
 }
 
 
@@ -124,9 +160,51 @@ def go_on(make, folder, step, number=None, **options):
         return repr(error)
 
 
+class Holding(be.Callback):
+    """Counts the numbers that this process holds."""
+
+    def on_step(self, run):
+        weights = list(run.model.parameters())
+        moments = [
+            each
+            for state in run.updater.optimizer.state.values()
+            for name, each in state.items()
+            if name != "step"
+        ]
+        self.found = {
+            "of all": sum(each.numel() for each in weights),
+            "weights": _held(weights),
+            "gradients": _held([each.grad for each in weights]),
+            "moments": _held(moments),
+        }
+
+
+def _held(tensors):
+    return sum(each.to_local().numel() for each in tensors)
+
+
+def in_pieces():
+    """Return what a process holds while it trains, and what it has afterwards."""
+    torch.manual_seed(1 + RANK)
+    model, holding = blocks(), Holding()
+    before = list(model.parameters())
+    train(model, (X, Y), callbacks=[holding], **FSDP)
+    after = list(model.parameters())
+    return {
+        **holding.found,
+        "the same parameters": all(a is b for a, b in zip(before, after, strict=True)),
+        "plain": all(type(each) is nn.Parameter for each in after),
+        "probs": torch.from_numpy(be.predict(model, X).probs),
+        "member": model.member(1)(X).detach(),
+        "of members": model(X)[:, 1].detach(),
+    }
+
+
 def broken(out):
     """Go on with what one process wrote, write what one is to go on with, and go on here."""
     found = {"of one": go_on(batch, out / "of one", -1), "mine": go_on(batch, out / "mine", 11)}
+    found["of one, pieces"] = go_on(batch, out / "of one, pieces", -1, **FSDP)
+    found["mine, pieces"] = go_on(batch, out / "mine, pieces", 11, **FSDP)
 
     def dropping():
         return batch(dropout=0.3)
@@ -134,6 +212,7 @@ def broken(out):
     for name, make, options in (
         ("dropout", dropping, {}),
         ("spread", deep, {"strategy": "members", "patience": 1, "average": 0.5}),
+        ("pieces", blocks, {**FSDP, "patience": 1, **SGD}),
     ):
         found[f"{name} whole"] = go_on(make, out / f"{name} whole", -1, **options)
         found[f"{name} ended"] = go_on(make, out / name, 11, signal.SIGTERM, **options)
@@ -144,7 +223,7 @@ def broken(out):
 if __name__ == "__main__":
     what, out = sys.argv[1], Path(sys.argv[2])
     if what == "all":
-        torch.save({**all_cases(), **broken(out)}, out / f"{RANK}.pt")
-    else:  # a training that waits to be killed
+        torch.save({**all_cases(), **broken(out), "held": in_pieces()}, out / f"{RANK}.pt")
+    else:  # a training, by its strategy, that waits to be killed
         (out / f"pid-{RANK}").write_text(str(os.getpid()))
-        train(batch(), (X, Y), out / "killed", epochs=10**6)
+        train(batch(), (X, Y), out / "killed", epochs=10**6, strategy=what)

@@ -1,6 +1,7 @@
 """One training on two processes is the training of one, whatever is done to it."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -11,11 +12,11 @@ import torch
 
 import batchensemble as be
 from batchensemble.processes import Processes, cut
-from batchensemble.sharing import SharedExamples, SharedMembers, share_out
+from batchensemble.sharing import SharedExamples, SharedMembers, SharedWeights, share_out
 from on_processes import CASES, X, Y, all_cases, batch, deep, go_on
 
 SCRIPT = Path(__file__).with_name("on_processes.py")
-BREAKS = ("of one", "mine", "dropout", "spread")
+BREAKS = ("of one", "mine", "of one, pieces", "mine, pieces", "dropout", "spread", "pieces")
 
 
 def launch(what, folder):
@@ -35,6 +36,7 @@ def folder(tmp_path_factory):
     """Where two processes did everything, and one began a training that they went on with."""
     folder = tmp_path_factory.mktemp("processes")
     go_on(batch, folder / "of one", 11)
+    shutil.copytree(folder / "of one", folder / "of one, pieces")
     with launch("all", folder) as process:
         said, errors = process.communicate(timeout=240)
     assert process.returncode == 0, errors
@@ -77,7 +79,7 @@ def test_two_processes_train_what_one_trains(alone, together, name):
 @pytest.mark.parametrize("name", [*CASES, *BREAKS])
 def test_all_processes_return_the_same(together, name):
     one, other = (each[name] for each in together)
-    if name == "mine":
+    if name.startswith("mine"):
         assert one == other == "KeyError('power')"
         return
     assert one["history"] == other["history"]
@@ -89,9 +91,27 @@ def test_one_goes_on_with_what_two_wrote_and_two_with_what_one_wrote(folder, tog
     unbroken = go_on(batch, tmp_path, -1)
     close(go_on(batch, folder / "mine", -1), unbroken)
     close(together[0]["of one"], unbroken)
+    close(go_on(batch, folder / "mine, pieces", -1), unbroken)
+    close(together[0]["of one, pieces"], unbroken)
 
 
-@pytest.mark.parametrize("name", ["dropout", "spread"])
+@pytest.mark.parametrize(("what", "times"), [("weights", 1), ("gradients", 1), ("moments", 2)])
+def test_of_weights_in_pieces_each_process_holds_about_half(together, what, times):
+    held = [each["held"][what] for each in together]
+    of_all = times * together[0]["held"]["of all"]
+    assert sum(held) == of_all
+    assert max(held) < 0.6 * of_all
+
+
+def test_weights_are_whole_and_plain_again_after_the_training(together):
+    for each in together:
+        assert each["held"]["the same parameters"]
+        assert each["held"]["plain"]
+        close(each["held"]["member"], each["held"]["of members"])
+    close(together[1]["held"]["probs"], together[0]["held"]["probs"])
+
+
+@pytest.mark.parametrize("name", ["dropout", "spread", "pieces"])
 def test_a_signal_to_one_ends_all_after_the_same_step_and_they_go_on_bit_by_bit(together, name):
     for each in together:
         assert each[f"{name} ended"] == "SystemExit(143)"
@@ -113,8 +133,9 @@ def test_each_process_has_dropout_of_its_own(together, tmp_path):
     )
 
 
-def test_one_that_dies_ends_the_run_with_its_reason(tmp_path):
-    with launch("wait", tmp_path) as process:
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_one_that_dies_ends_the_run_with_its_reason(tmp_path, strategy):
+    with launch(strategy, tmp_path) as process:
         limit = time.monotonic() + 100
         while not list(tmp_path.glob("killed/step-*")) and time.monotonic() < limit:
             time.sleep(0.1)
@@ -122,7 +143,7 @@ def test_one_that_dies_ends_the_run_with_its_reason(tmp_path):
         _, errors = process.communicate(timeout=60)
     assert process.returncode != 0
     assert "Signal 9 (SIGKILL)" in errors
-    assert "another process of this training has ended" in errors
+    assert "ProcessLostError: another process of this training has ended" in errors
     assert len(list(tmp_path.glob("killed/step-*"))) in (1, 2)
 
 
@@ -154,8 +175,42 @@ def test_each_row_of_a_batch_counts_once():
 
 
 def test_a_wrong_strategy_is_named(as_users_run_it):
-    with pytest.raises(ValueError, match="strategy must be one of ddp, members, got 'fsdb'"):
+    with pytest.raises(ValueError, match="strategy must be one of ddp, fsdp, members, got 'fsdb'"):
         be.fit(batch(), (X, Y), strategy="fsdb")
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"clip": 1.0}, "clip= goes by the norm"),
+        ({"average": 0.9}, "average= keeps a copy"),
+        ({"compile": True}, "compile= traces"),
+        ({"precision": "fp16"}, "take 'bf16', or another strategy"),
+        ({"micro_batch": 1}, "micro_batch must be at least 2"),
+        ({"optimizer": torch.optim.SGD(batch().parameters(), 0.1)}, "give a function that makes"),
+    ],
+)
+def test_what_needs_whole_weights_does_not_go_with_pieces(options, sentence):
+    sharing = SharedWeights.__new__(SharedWeights)
+    names = ("clip", "average", "compile", "precision", "micro_batch", "optimizer")
+    sharing.check(**{**dict.fromkeys(names), "precision": "bf16", "micro_batch": 2})
+    with pytest.raises(ValueError, match=sentence):
+        sharing.check(**{**dict.fromkeys(names), **options})
+
+
+@pytest.mark.parametrize("batch_size", [2, 4, 5, 7, 15])
+def test_all_processes_run_as_many_parts_and_each_row_once(batch_size):
+    """One with more parts would wait for the others to bring the weights together."""
+    found = []
+    for rank in range(2):
+        sharing = SharedWeights.__new__(SharedWeights)
+        sharing.processes = Processes(rank, 2)
+        rows = range(batch_size)[sharing.rows(batch_size)[0]]
+        parts = [rows[each] for each in sharing.parts(len(rows), batch_size, 2)]
+        assert [each for part in parts for each in part] == list(rows)
+        assert all(1 <= len(part) <= 2 for part in parts)
+        found.append(len(parts))
+    assert found[0] == found[1]
 
 
 def test_members_that_share_weights_cannot_be_spread():

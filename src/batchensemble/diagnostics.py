@@ -17,6 +17,7 @@ from batchensemble.inputs import Inputs
 from batchensemble.layers import RankOne
 from batchensemble.losses import cross_entropy
 from batchensemble.modes import evaluating
+from batchensemble.sharding import whole
 from batchensemble.sharing import Sharing
 from batchensemble.targets import parted
 
@@ -77,7 +78,10 @@ def fast_weight_spread(model: Ensemble) -> float | None:
             if isinstance(each, RankOne):
                 for name in each.layouts:
                     fast = each.fast_weights(name)
-                    for vectors in (fast.r.detach().double(), fast.s.detach().double()):
+                    for vectors in (
+                        whole(fast.r.detach()).double(),
+                        whole(fast.s.detach()).double(),
+                    ):
                         spread += (vectors - vectors.mean(0)).square().sum().item()
                         size += vectors.square().sum().item()
     return math.sqrt(spread / size) if size else None

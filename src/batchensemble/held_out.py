@@ -16,6 +16,7 @@ from batchensemble.metrics import score
 from batchensemble.modes import evaluating
 from batchensemble.predictions import Prediction
 from batchensemble.schedules import Plateau
+from batchensemble.sharding import as_held
 from batchensemble.sharing import Sharing
 from batchensemble.targets import parted
 
@@ -83,7 +84,9 @@ class Evaluating(Callback):
     def on_end(self, run: Run) -> None:
         """Bring the best weights back where the training waits for better ones."""
         if self.best_weights is not None:
-            run.model.load_state_dict(self.best_weights)
+            held = run.model.state_dict()  # a checkpoint has whole ones
+            best = {name: as_held(value, held[name]) for name, value in self.best_weights.items()}
+            run.model.load_state_dict(best)
 
     def evaluate(self, run: Run) -> None:
         """Score the data, and see what follows."""

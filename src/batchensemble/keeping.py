@@ -19,6 +19,7 @@ from batchensemble.checkpoints import Checkpoint, CheckpointError, Checkpoints
 from batchensemble.checks import whole_number
 from batchensemble.history import History
 from batchensemble.randomness import random_states
+from batchensemble.sharding import as_held, whole_on_first
 from batchensemble.sharing import Sharing
 
 if TYPE_CHECKING:
@@ -163,6 +164,8 @@ def gathered(
 ) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
     """Return what all processes go on from, each of its own: random states, or everything.
 
+    What is in pieces is brought together, so that any number of processes can go on.
+
     Args:
         tensors: of :func:`snapshot`.
         state: of :func:`snapshot`.
@@ -170,6 +173,10 @@ def gathered(
     """
     if not sharing.shared:
         return tensors, state
+    tensors = {
+        file: {name: whole_on_first(each) for name, each in part.items()}
+        for file, part in tensors.items()
+    }
     own = tensors if sharing.each_its_own else {"random": tensors["random"]}
     numbers = state if sharing.each_its_own else {"random": state["random"]}
     found = sharing.processes.all((own, numbers))
@@ -226,7 +233,10 @@ def go_on(run: Run, found: Checkpoint) -> None:
                 f"the checkpoint {found.folder} is of another training: its {what} is {value}, "
                 f"and here it is {now.get(what)}; give another folder, or what it was trained with"
             )
-    run.model.load_state_dict(tensors["model"])
+    now_held = run.model.state_dict()
+    run.model.load_state_dict(
+        {name: as_held(value, now_held[name]) for name, value in tensors["model"].items()}
+    )
     for name, part in _parts(run).items():
         if name in state["parts"]:  # a callback may be new
             part.load_state_dict(together(state["parts"][name], tensors.get(name, {})))

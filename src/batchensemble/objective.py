@@ -14,6 +14,7 @@ from batchensemble.clipping import MemberClipping
 from batchensemble.ensembles import Ensemble
 from batchensemble.inputs import Inputs
 from batchensemble.losses import CrossEntropy, EnsembleLoss, Loss, LossOn, as_loss, make_loss
+from batchensemble.processes import in_steps
 from batchensemble.sharing import Sharing
 from batchensemble.targets import Targets, parted
 
@@ -107,8 +108,12 @@ class Objective:
         if size is None:
             parts = [(inputs, targets, shares)]
         else:
-            of_each = [None] * self.parts(len(inputs)) if shares is None else shares.split(size)
-            parts = list(zip(inputs.split(size), targets.split(size), of_each, strict=True))
+            own, sharing = len(inputs), self.sharing
+            pieces = in_steps(own, size) if sharing is None else sharing.parts(own, batch, size)
+            parts = [
+                (inputs[each], targets[each], None if shares is None else shares[each])
+                for each in pieces
+            ]
         found = []
         for x, y, share in parts:
             losses = self.losses(x, y)

@@ -18,6 +18,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from batchensemble.checks import one_of
 from batchensemble.schedules import Schedule
+from batchensemble.sharding import as_held, whole_on_first
 
 Group = dict[str, Any]  # "params", "lr" and "weight_decay", as torch's optimisers take them
 OptimizerFactory = Callable[[list[nn.Parameter]], Optimizer]
@@ -92,12 +93,7 @@ def in_buffers(groups: list[Group]) -> Iterator[list[Buffer]]:
     instead of one a parameter. There is a buffer for each group, dtype and device. On leaving, also
     by an error, each parameter owns its memory again and has no gradient.
     """
-    found: dict[Any, list[nn.Parameter]] = defaultdict(list)
-    for group in groups:
-        for parameter in group["params"]:
-            if parameter.requires_grad:
-                key = group["lr"], group["weight_decay"], parameter.dtype, parameter.device
-                found[key].append(parameter)
+    found = _by_buffer(groups)
     try:
         yield [_buffer(parameters, *key[:2]) for key, parameters in found.items()]
     finally:
@@ -105,6 +101,17 @@ def in_buffers(groups: list[Group]) -> Iterator[list[Buffer]]:
             for parameter in parameters:
                 parameter.data = parameter.data.clone()
                 parameter.grad = None
+
+
+def _by_buffer(groups: list[Group]) -> dict[Any, list[nn.Parameter]]:
+    """Return the trainable parameters that belong into one buffer, by what they have in common."""
+    found: dict[Any, list[nn.Parameter]] = defaultdict(list)
+    for group in groups:
+        for parameter in group["params"]:
+            if parameter.requires_grad:
+                key = group["lr"], group["weight_decay"], parameter.dtype, parameter.device
+                found[key].append(parameter)
+    return found
 
 
 def _buffer(parameters: list[nn.Parameter], lr: float, weight_decay: float) -> Buffer:
@@ -248,7 +255,12 @@ class TorchOptimiser(Updater):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there."""
-        self.optimizer.load_state_dict(state["optimizer"])
+        parameters = [each for group in self.optimizer.param_groups for each in group["params"]]
+        of_each = {
+            index: {name: as_held(value, parameters[index]) for name, value in part.items()}
+            for index, part in state["optimizer"]["state"].items()
+        }
+        self.optimizer.load_state_dict({**state["optimizer"], "state": of_each})
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["scheduler"])
         if self.scaler is not None:
@@ -262,6 +274,48 @@ class TorchOptimiser(Updater):
                 group["lr"] = highest * share
 
 
+class AdamInPieces(TorchOptimiser):
+    """Adam of weights that lie in pieces on several processes; a checkpoint has what FlatAdam has.
+
+    Args:
+        groups: of the parameters.
+        schedule: the learning rate of each step.
+        decoupled: weight decay as in AdamW.
+    """
+
+    # What the moments are called here, and in torch.
+    NAMES = (("mean", "exp_avg"), ("square", "exp_avg_sq"))
+
+    def __init__(self, groups: list[Group], schedule: Schedule, *, decoupled: bool) -> None:
+        super().__init__(_named("adamw" if decoupled else "adam", groups), schedule)
+        self.buffers = list(_by_buffer(groups).values())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the whole moments, on the first process, and how many steps were done."""
+        moments: dict[str, Tensor] = {}
+        for index, parameters in enumerate(self.buffers):
+            states = [self.optimizer.state[each] for each in parameters]
+            for name, torchs in self.NAMES:
+                parts = [whole_on_first(state[torchs]).flatten() for state in states]
+                moments[f"{index}.{name}"] = torch.cat(parts)
+            moments[f"{index}.step"] = states[0]["step"]
+        return {**moments, "done": self.done, "scale": self.scale}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        for index, parameters in enumerate(self.buffers):
+            sizes = [each.numel() for each in parameters]
+            for each in parameters:
+                step = state[f"{index}.step"].clone().to(each.device)
+                self.optimizer.state[each] = {"step": step}
+            for name, torchs in self.NAMES:
+                parts = state[f"{index}.{name}"].split(sizes)
+                for each, part in zip(parameters, parts, strict=True):
+                    held = as_held(part.view(each.shape), each)
+                    self.optimizer.state[each][torchs] = held
+        self.done, self.scale = state["done"], state["scale"]
+
+
 @contextmanager
 def optimiser(
     optimizer: str | Optimizer | OptimizerFactory,
@@ -269,6 +323,8 @@ def optimiser(
     schedule: Schedule,
     scheduler: SchedulerFactory | None = None,
     scaler: torch.amp.GradScaler | None = None,
+    *,
+    in_pieces: bool = False,
 ) -> Iterator[Updater]:
     """Yield what makes the steps of a training.
 
@@ -279,6 +335,7 @@ def optimiser(
         schedule: the learning rate of each step.
         scheduler: makes torch's in its place.
         scaler: of losses in half precision.
+        in_pieces: whether the parameters lie in pieces on several processes.
 
     Raises:
         TypeError: ``optimizer`` is none of these.
@@ -291,8 +348,13 @@ def optimiser(
         yield TorchOptimiser(_made(optimizer, parameters), None, scheduler, scaler)
     elif one_of("optimizer", optimizer, OPTIMIZERS) == "sgd" or scheduler or scaler:
         yield TorchOptimiser(
-            _named(optimizer, groups), None if scheduler else schedule, scheduler, scaler
+            _named(optimizer, groups, in_pieces=in_pieces),
+            None if scheduler else schedule,
+            scheduler,
+            scaler,
         )
+    elif in_pieces:
+        yield AdamInPieces(groups, schedule, decoupled=optimizer == "adamw")
     else:
         with in_buffers(groups) as buffers:
             yield FlatAdam(buffers, schedule, decoupled=optimizer == "adamw")
@@ -315,9 +377,9 @@ def _made(make: Any, parameters: list[nn.Parameter]) -> Optimizer:
     return made
 
 
-def _named(name: str, groups: list[Group]) -> Optimizer:
+def _named(name: str, groups: list[Group], *, in_pieces: bool = False) -> Optimizer:
     fused = all(each.device.type in ("cpu", "cuda") for g in groups for each in g["params"])
-    if name == "sgd":
-        return torch.optim.SGD(groups, momentum=0.9, fused=fused)
+    if name == "sgd":  # whose kernel does not take pieces
+        return torch.optim.SGD(groups, momentum=0.9, fused=fused and not in_pieces)
     kind = torch.optim.AdamW if name == "adamw" else torch.optim.Adam
     return kind(groups, fused=fused)

@@ -109,8 +109,8 @@ class Processes:
         if self.count > 1:
             with _heard(), torch.no_grad():
                 for each in tensors:
-                    # Contiguous: that is what is sent.
-                    sent = each.detach().contiguous()
+                    # Contiguous, and where this process computes: that is what is sent.
+                    sent = each.detach().to(self.device).contiguous()
                     torch.distributed.broadcast(sent, source)
                     each.copy_(sent)
 
@@ -153,14 +153,43 @@ def cut(size: int, count: int) -> list[slice]:
     return [slice(start, stop) for start, stop in itertools.pairwise(bounds)]
 
 
+def in_steps(size: int, step: int) -> list[slice]:
+    """Return pieces of ``size`` things, of ``step`` each and maybe a shorter last one.
+
+    Example:
+        >>> in_steps(5, 3)
+        [slice(0, 3, None), slice(3, 5, None)]
+    """
+    return [slice(start, min(start + step, size)) for start in range(0, size, step)]
+
+
 @contextmanager
 def _heard() -> Iterator[None]:
     """Say in a sentence that another process does not answer."""
     try:
         yield
     except (RuntimeError, ValueError) as error:
-        raise ProcessLostError(
-            "another process of this training has ended, or has not answered for "
-            f"{PATIENCE.seconds} s; its own message says why. The last checkpoint goes on with "
-            f"any number of processes ({str(error).splitlines()[0]})"
-        ) from error
+        raise _lost(error) from error
+
+
+@contextmanager
+def overheard() -> Iterator[None]:
+    """Say the same of what torch's own modules tell each other, whatever was made of the error."""
+    try:
+        yield
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, ProcessLostError):
+            kind = isinstance(cause, torch.distributed.DistError)
+            if kind or (isinstance(cause, RuntimeError) and "/gloo/" in str(cause)):
+                raise _lost(cause) from error
+            cause = cause.__cause__ or cause.__context__
+        raise
+
+
+def _lost(error: BaseException) -> ProcessLostError:
+    return ProcessLostError(
+        "another process of this training has ended, or has not answered for "
+        f"{PATIENCE.seconds} s; its own message says why. The last checkpoint goes on with "
+        f"any number of processes ({str(error).splitlines()[0]})"
+    )

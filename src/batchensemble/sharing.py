@@ -1,4 +1,4 @@
-"""How one training is shared out among processes: its examples, or its members."""
+"""How one training is shared out among processes: its examples, its weights, or its members."""
 
 from __future__ import annotations
 
@@ -18,15 +18,22 @@ from batchensemble.convert import twins
 from batchensemble.ensembles import DeepEnsemble, Ensemble
 from batchensemble.inputs import Inputs
 from batchensemble.losses import LossOn
-from batchensemble.processes import Processes, cut, started
+from batchensemble.processes import Processes, cut, in_steps, overheard, started
+from batchensemble.sharding import in_pieces, whole
 
 if TYPE_CHECKING:
     from batchensemble.history import History
 
-Strategy = Literal["ddp", "members"]
+Strategy = Literal["ddp", "fsdp", "members"]
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 # On an accelerator reading what was agreed on waits for the step, so that is done now and then.
 LISTEN_EVERY = 16
+# Options of fit that do not go with weights in pieces, and why.
+NEEDS_WHOLE = {
+    "clip": "goes by the norm of each member's whole gradient",
+    "average": "keeps a copy of the whole weights",
+    "compile": "traces the whole weights",
+}
 
 
 class Sharing:
@@ -39,15 +46,22 @@ class Sharing:
     Attributes:
         model: what this process trains.
         each_its_own: whether the processes train different weights.
+        in_pieces: whether each process holds a piece of every weight.
     """
 
     each_its_own = False
+    in_pieces = False
 
     def __init__(self, model: Ensemble, processes: Processes) -> None:
         self.whole = self.model = model
         self.processes = processes
         self.noted = self.agreed = 0
         self.calls = 0
+
+    @classmethod
+    def place(cls, device: torch.device) -> torch.device:
+        """Return where the processes compute, for an ensemble on ``device``."""
+        return device
 
     @property
     def shared(self) -> bool:
@@ -107,6 +121,9 @@ class Sharing:
         if seed is not None and not self.processes.first:
             torch.manual_seed((seed + 0xD1B54A32D192ED03 * self.processes.rank + step) % 2**63)
 
+    def check(self, **options: Any) -> None:
+        """Raise ``ValueError`` for an option of ``fit`` that does not go with the strategy."""
+
     def draw(self, draw: Draw | None) -> Draw | None:
         """Return what draws the examples of this process's members."""
         return draw
@@ -114,6 +131,10 @@ class Sharing:
     def rows(self, batch: int) -> tuple[slice, float]:
         """Return which rows of a batch this process takes, and how much they count."""
         return slice(0, batch), 1.0
+
+    def parts(self, rows: int, batch: int, size: int) -> list[slice]:
+        """Return the parts, of ``size`` rows at most, in which this process's rows are run."""
+        return in_steps(rows, size)
 
     def reduce(self, losses: Tensor, batch: int) -> Tensor:
         """Return the losses ``[batch, members]`` of all, and make the gradients those of all."""
@@ -169,7 +190,7 @@ class SharedExamples(Sharing):
         rows, counts = self.rows(batch)
         of_all = losses.new_zeros(batch, *losses.shape[1:])
         of_all[rows] = losses * counts
-        parameters = [each for each in self.model.parameters() if each.requires_grad]
+        parameters = self._own_gradients()
         gradients = [_gradient(each) for each in parameters]
         statistics = [each for each in self.model.buffers() if each.is_floating_point()]
         weighed = [each * (counts * len(losses) / batch) for each in statistics]
@@ -179,6 +200,10 @@ class SharedExamples(Sharing):
         for each, mean in zip(statistics, found[len(parameters) :], strict=True):
             each.copy_(mean)
         return of_all.to(losses.dtype)
+
+    def _own_gradients(self) -> list[nn.Parameter]:
+        """Return the parameters of whose gradients each process has its own rows' part."""
+        return [each for each in self.model.parameters() if each.requires_grad]
 
     def outputs(self, model: Ensemble, inputs: Inputs) -> Any:
         """Return the outputs for inputs that all processes have; each computes some rows."""
@@ -192,6 +217,88 @@ class SharedExamples(Sharing):
     def finish(self, history: History) -> None:
         """Bring the first one's history to all; the weights are the same."""
         vars(history).update(vars(self.processes.from_first(lambda: history)))
+
+
+class SharedWeights(SharedExamples):
+    """Fully sharded data parallel (Zhao et al. 2023, arXiv 2304.11277): the weights in pieces.
+
+    As above each process takes some rows of each batch; besides it holds a piece of every weight,
+    of its gradient and of what the optimiser keeps of it. A copy is trained, so that the ensemble
+    has its own weights, whole, before and after.
+
+    Raises:
+        ImportError: torch is too old.
+        ValueError: the weights cannot be cut into pieces.
+    """
+
+    in_pieces = True
+
+    def __init__(self, model: Ensemble, processes: Processes) -> None:
+        super().__init__(model, processes)
+        self.model = in_pieces(model, processes.device)
+
+    @classmethod
+    def place(cls, device: torch.device) -> torch.device:
+        """Return where the processes compute: not where a large network was made."""
+        return torch.device("cuda") if torch.cuda.is_available() else device
+
+    def check(self, **options: Any) -> None:
+        """Raise ``ValueError`` for an option of ``fit`` that needs whole weights."""
+        for name, reason in NEEDS_WHOLE.items():
+            if options[name]:
+                raise ValueError(
+                    f"{name}= {reason}, which strategy='fsdp' leaves in pieces on the processes; "
+                    "leave one of them out"
+                )
+        if options["precision"] == "fp16":
+            raise ValueError(
+                "precision='fp16' scales losses by what all gradients are, which strategy='fsdp' "
+                "leaves in pieces on the processes; take 'bf16', or another strategy"
+            )
+        if isinstance(options["optimizer"], torch.optim.Optimizer):
+            raise ValueError(
+                "optimizer holds whole weights, and strategy='fsdp' trains pieces of them; give a "
+                "function that makes it, such as lambda parameters: torch.optim.SGD(parameters, "
+                "lr=0.1)"
+            )
+        if options["micro_batch"] == 1:
+            raise ValueError(
+                "micro_batch must be at least 2 with strategy='fsdp', since all processes need as "
+                "many parts, got 1"
+            )
+
+    @contextmanager
+    def quiet(self) -> Iterator[None]:
+        """Let only the first process warn; tell of a process that was lost while a module ran."""
+        with super().quiet(), overheard():
+            yield
+
+    def parts(self, rows: int, batch: int, size: int) -> list[slice]:
+        """Return the parts of this process's rows: as many as the others have, or they would wait.
+
+        Each part brings the weights together once more.
+        """
+        most = batch if batch < 2 * self.processes.count else -(-batch // self.processes.count)
+        return cut(rows, -(-most // size))
+
+    def reduce(self, losses: Tensor, batch: int) -> Tensor:
+        """Return the losses of all rows; the gradients are those of all already."""
+        for each in self.model.parameters():
+            if each.requires_grad and each.grad is None:
+                each.grad = torch.zeros_like(each)
+        return super().reduce(losses, batch)
+
+    def finish(self, history: History) -> None:
+        """Bring the whole weights into the ensemble of each process, and the history to all."""
+        super().finish(history)
+        found = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
+        own = {**dict(self.whole.named_parameters()), **dict(self.whole.named_buffers())}
+        with torch.no_grad():
+            for name, value in own.items():
+                value.copy_(whole(found[name]))
+
+    def _own_gradients(self) -> list[nn.Parameter]:
+        return []
 
 
 class SharedMembers(Sharing):
@@ -268,7 +375,7 @@ def share_out(
         ValueError: an unknown name, or members that cannot be trained apart.
     """
     kind = STRATEGIES[one_of("strategy", strategy, STRATEGIES)]
-    processes = started(device)
+    processes = started(kind.place(device))
     if processes.count == 1:
         return Sharing(model, processes)
     if kind.each_its_own and loss_on == "mean_logits":
@@ -276,10 +383,14 @@ def share_out(
             "loss_on='mean_logits' is the loss of all members together, got strategy='members'; "
             "leave one of them out"
         )
-    return kind(model.to(processes.device), processes)
+    return kind(model if kind.in_pieces else model.to(processes.device), processes)
 
 
-STRATEGIES: dict[str, type[Sharing]] = {"ddp": SharedExamples, "members": SharedMembers}
+STRATEGIES: dict[str, type[Sharing]] = {
+    "ddp": SharedExamples,
+    "fsdp": SharedWeights,
+    "members": SharedMembers,
+}
 
 
 def _gradient(parameter: nn.Parameter) -> Tensor:

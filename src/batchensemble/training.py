@@ -204,8 +204,10 @@ def fit(
         label: what the bar calls this training.
         strategy: how processes that ``torchrun`` or ``accelerate launch`` started share the
             training out. ``"ddp"``: each takes some examples of each batch, with the result of one
-            process. ``"members"``, of a deep ensemble: each trains some of the members. Only the
-            first process writes, shows a bar and warns; all return the same.
+            process. ``"fsdp"``: the same, and each holds a piece of every weight, gradient and
+            moment, for networks too large for one device; not with ``clip``, ``average`` and
+            ``compile``. ``"members"``, of a deep ensemble: each trains some of the members. Only
+            the first process writes, shows a bar and warns; all return the same.
 
     Returns:
         The history, one entry an epoch.
@@ -235,6 +237,14 @@ def fit(
     if checkpoints is not None and seed is None:
         raise ValueError("checkpoints need a seed, so that the order of the data can be gone on")
     sharing = share_out(model, strategy, place_of(model)["device"], loss_on)
+    sharing.check(
+        clip=clip,
+        average=average,
+        compile=compile,
+        precision=precision,
+        optimizer=optimizer,
+        micro_batch=micro_batch,
+    )
     model, shared = sharing.model, sharing if sharing.shared else None
     place = place_of(model)
     device = place["device"]
@@ -345,7 +355,9 @@ def fit(
             )
             stack.enter_context(keeping.listening())
             told.append(keeping)
-        updater = stack.enter_context(optimiser(optimizer, groups, rates, scheduler, scaler))
+        updater = stack.enter_context(
+            optimiser(optimizer, groups, rates, scheduler, scaler, in_pieces=sharing.in_pieces)
+        )
         steers = plateau is not None or patience is not None
         settings = agreed_settings(
             loss=chosen,
@@ -381,6 +393,9 @@ def fit(
 def _admit(model: Ensemble, objective: Objective, inputs: Inputs, targets: Targets) -> None:
     """Try the first batch before anything is trained."""
     check_batch(model, objective, inputs, targets)
+    if objective.sharing is not None and objective.sharing.in_pieces:
+        model = objective.sharing.whole  # no member can be taken out of pieces
+        inputs = inputs.to(place_of(model)["device"])
     warn_if_members_differ(model, inputs[:, 0] if objective.own_examples else inputs)
 
 

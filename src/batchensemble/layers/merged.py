@@ -75,6 +75,7 @@ class Mergeable(RankOne):
 
     _kept: Kept | None = None
     _frozen: Frozen | None = None
+    keeps = True  # not where the shared weight comes and goes, see batchensemble.sharding
 
     def merge(self, weight: Tensor, r: Tensor, s: Tensor) -> Tensor:
         """Return the members' weights, stacked."""
@@ -96,7 +97,7 @@ class Mergeable(RankOne):
         Nothing is kept where somebody looks on: autograd, ``torch.func``, compilers and tracers,
         autocast, and subclasses of tensors.
         """
-        if self.training or is_transformed() or type(x) is not Tensor:
+        if self.training or not self.keeps or is_transformed() or type(x) is not Tensor:
             return None
         if torch.is_grad_enabled():
             if self._frozen is not None:
