@@ -38,7 +38,7 @@ def folder(tmp_path_factory):
     go_on(batch, folder / "of one", 11)
     shutil.copytree(folder / "of one", folder / "of one, pieces")
     with launch("all", folder) as process:
-        said, errors = process.communicate(timeout=240)
+        said, errors = process.communicate(timeout=400)
     assert process.returncode == 0, errors
     assert said == ""
     return folder

@@ -45,6 +45,9 @@ class Scaled(nn.Module):
         super().__init__()
         self.linear, self.scale = nn.Linear(2, 2), nn.Parameter(torch.ones(()))
 
+    def reset_parameters(self):
+        nn.init.ones_(self.scale)
+
     def forward(self, x):
         return self.linear(x) * self.scale
 
