@@ -7,7 +7,13 @@ from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.special import entr
+
+from batchensemble.uncertainty import (
+    Decomposition,
+    entropy_decomposition,
+    pairwise_kl,
+    variance_decomposition,
+)
 
 Members = Float[np.ndarray, "examples members classes ..."]
 Probabilities = Float[np.ndarray, "examples classes ..."]
@@ -57,19 +63,37 @@ class Prediction:
         return labels
 
     @cached_property
+    def entropy(self) -> Decomposition:
+        """All three in nats, :func:`batchensemble.uncertainty.entropy_decomposition`."""
+        return entropy_decomposition(self.member_probs)
+
+    @property
     def total(self) -> PerExample:
         """Entropy of the mean probabilities, nats."""
-        entropy: PerExample = entr(self.probs).sum(1)
-        return entropy
+        return self.entropy.total
 
-    @cached_property
+    @property
     def aleatoric(self) -> PerExample:
         """Mean of the members' entropies, nats."""
-        entropy: PerExample = entr(self.member_probs).sum(2).mean(1)
-        return entropy
+        return self.entropy.aleatoric
 
-    @cached_property
+    @property
     def epistemic(self) -> PerExample:
         """Mutual information of class and member, nats; rounding never takes it below 0."""
-        information: PerExample = np.maximum(self.total - self.aleatoric, 0.0)
-        return information
+        return self.entropy.epistemic
+
+    @cached_property
+    def variance(self) -> Decomposition:
+        """The same of each class, ``[examples, classes, ...]``, squared probability, 0 to 1/4.
+
+        See :func:`batchensemble.uncertainty.variance_decomposition`.
+        """
+        return variance_decomposition(self.member_probs)
+
+    @cached_property
+    def pairwise_kl(self) -> PerExample:
+        """How far two members are apart, nats, at least the epistemic uncertainty.
+
+        See :func:`batchensemble.uncertainty.pairwise_kl`.
+        """
+        return pairwise_kl(self.member_probs)

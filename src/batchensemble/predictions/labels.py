@@ -7,7 +7,13 @@ from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.special import entr
+
+from batchensemble.uncertainty import (
+    Decomposition,
+    entropy_decomposition,
+    pairwise_kl,
+    variance_decomposition,
+)
 
 MemberLabels = Float[np.ndarray, "examples members ..."]
 PerLabel = Float[np.ndarray, "examples ..."]
@@ -52,23 +58,37 @@ class MultiLabelPrediction:
         return (self.probs > 0.5).astype(np.int64)
 
     @cached_property
+    def entropy(self) -> Decomposition:
+        """All three in nats, :func:`batchensemble.uncertainty.entropy_decomposition`."""
+        return entropy_decomposition(self.member_probs, labels=True)
+
+    @property
     def total(self) -> PerLabel:
         """Entropy of the mean probability, nats."""
-        return _entropy(self.probs)
+        return self.entropy.total
 
-    @cached_property
+    @property
     def aleatoric(self) -> PerLabel:
         """Mean of the members' entropies, nats."""
-        entropy: PerLabel = _entropy(self.member_probs).mean(1)
-        return entropy
+        return self.entropy.aleatoric
 
-    @cached_property
+    @property
     def epistemic(self) -> PerLabel:
         """Mutual information of label and member, nats; rounding never takes it below 0."""
-        information: PerLabel = np.maximum(self.total - self.aleatoric, 0.0)
-        return information
+        return self.entropy.epistemic
 
+    @cached_property
+    def variance(self) -> Decomposition:
+        """The same of each label, ``[examples, labels, ...]``, squared probability, 0 to 1/4.
 
-def _entropy(probs: np.ndarray) -> np.ndarray:
-    entropy: np.ndarray = entr(probs) + entr(1 - probs)
-    return entropy
+        See :func:`batchensemble.uncertainty.variance_decomposition`.
+        """
+        return variance_decomposition(self.member_probs, labels=True)
+
+    @cached_property
+    def pairwise_kl(self) -> PerLabel:
+        """How far two members are apart, nats, at least the epistemic uncertainty.
+
+        See :func:`batchensemble.uncertainty.pairwise_kl`.
+        """
+        return pairwise_kl(self.member_probs, labels=True)

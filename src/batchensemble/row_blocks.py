@@ -1,0 +1,53 @@
+"""Large arrays in blocks of rows, so that what is computed on the way is never as large as they."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+# float64 numbers of one block: 2 MiB, so that a few temporaries of its size stay in a core's cache.
+BLOCK = 2**18
+
+
+def row_blocks(rows: int, width: int) -> Iterator[slice]:
+    """Yield the slices that cut ``rows`` into blocks.
+
+    Args:
+        rows: how many there are.
+        width: numbers that a row makes at its widest.
+
+    Example:
+        >>> list(row_blocks(5, width=2**17))
+        [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    """
+    step = max(BLOCK // max(width, 1), 1)
+    for start in range(0, rows, step):
+        yield slice(start, min(start + step, rows))
+
+
+def by_row_blocks(
+    function: Callable[[Array], tuple[Array, ...]], array: NDArray[Any]
+) -> list[Array]:
+    """Return what a function that works row by row makes of an array.
+
+    Args:
+        function: from a block ``[rows, ...]``, float64, to arrays ``[rows, ...]``.
+        array: ``[rows, ...]`` of any kind of number, with at least one row.
+
+    Example:
+        >>> by_row_blocks(lambda block: (block.sum(1),), np.ones((3, 2)))
+        [array([2., 2., 2.])]
+    """
+    results: list[Array] = []
+    for block in row_blocks(len(array), array[0].size):
+        parts = function(np.asarray(array[block], dtype=np.float64))
+        if not results:
+            results = [np.empty((len(array), *part.shape[1:])) for part in parts]
+        for result, part in zip(results, parts, strict=True):
+            result[block] = part
+    return results
