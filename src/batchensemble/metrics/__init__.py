@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from batchensemble.metrics.diversity import Diversity, disagreement, diversity
+from batchensemble.metrics.gain import ShareOfGain, share_of_gain
 from batchensemble.metrics.labels import Labels, checked_labels
+from batchensemble.metrics.losses_by_example import losses_by_example
+from batchensemble.metrics.member_curve import MemberCurve, by_members, effective_members
 from batchensemble.metrics.multilabel import score_labels
+from batchensemble.metrics.one_model import OneModel, is_one_model
 from batchensemble.metrics.regression import (
     IntervalCalibration,
     checked_numbers,
@@ -13,26 +18,36 @@ from batchensemble.metrics.regression import (
     score_numbers,
 )
 from batchensemble.metrics.reliability import BINS, Reliability, reliability
-from batchensemble.metrics.scores import disagreement, entries, evaluate, example_losses, score
+from batchensemble.metrics.scores import entries, evaluate, example_losses, score
 from batchensemble.metrics.values import Scores
 
 __all__ = [
     "BINS",
+    "Diversity",
     "IntervalCalibration",
     "Labels",
+    "MemberCurve",
+    "OneModel",
     "Reliability",
     "Scores",
+    "ShareOfGain",
+    "by_members",
     "checked_labels",
     "checked_numbers",
     "crps",
     "disagreement",
+    "diversity",
+    "effective_members",
     "entries",
     "evaluate",
     "example_losses",
     "interval_calibration",
+    "is_one_model",
+    "losses_by_example",
     "pit",
     "reliability",
     "score",
     "score_labels",
     "score_numbers",
+    "share_of_gain",
 ]

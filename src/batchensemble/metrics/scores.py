@@ -10,6 +10,7 @@ from sklearn.metrics import accuracy_score, brier_score_loss, log_loss
 
 from batchensemble.ensembles import Ensemble
 from batchensemble.losses import Loss
+from batchensemble.metrics.diversity import disagreement
 from batchensemble.metrics.labels import Labels, checked_labels
 from batchensemble.metrics.multilabel import score_labels
 from batchensemble.metrics.regression import crps, score_numbers
@@ -171,19 +172,3 @@ def _score_classes(prediction: Prediction, labels: Labels) -> Scores:
             "member_accuracies": [float(accuracy_score(labels, own)) for own in by_member.T],
         }
     )
-
-
-def disagreement(prediction: Prediction) -> float:
-    """Return the share of pairs of members whose most probable classes differ; 0 for one member.
-
-    Example:
-        >>> disagreement(Prediction(np.array([[[1.0, 0], [1, 0], [0, 1]]])))
-        0.6666666666666667
-    """
-    members, classes = prediction.member_probs.shape[1:]
-    if members == 1:
-        return 0.0
-    top = prediction.member_probs.argmax(-1)
-    votes = np.stack([(top == number).sum(1) for number in range(classes)])
-    agreeing = (votes * (votes - 1)).sum(0) / (members * (members - 1))
-    return float(1 - agreeing.mean())

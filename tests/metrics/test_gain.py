@@ -1,0 +1,155 @@
+"""Shares of a gain are right, their intervals hold the truth, and no gain has no share."""
+
+import math
+
+import numpy as np
+import pytest
+
+import batchensemble as be
+from batchensemble.metrics import losses_by_example, score, share_of_gain
+from batchensemble.metrics.resampling import interval, resampled_means
+
+LABELS = np.zeros(200, int)
+
+
+def sure_of(truth):
+    """Predict class 0 of two with these probabilities, by one member."""
+    truth = np.asarray(truth, dtype=np.float64)
+    return be.Prediction(np.stack([truth, 1 - truth], -1)[:, None])
+
+
+def with_losses(losses):
+    """Predict with these NLLs."""
+    return sure_of(np.exp(-np.asarray(losses)))
+
+
+def triple(examples=200, noise=0.05, deep=0.2, ours=0.1, seed=0):
+    """Return predictions whose true gains over one network are these."""
+    rng = np.random.default_rng(seed)
+    base = rng.uniform(0.5, 1.0, examples)
+    return tuple(
+        with_losses(base - gain + noise * rng.normal(size=examples)) for gain in (0, ours, deep)
+    )
+
+
+@pytest.mark.parametrize("name", ["nll", "brier", "error"])
+def test_losses_by_example_are_the_scores_parts(name):
+    rng = np.random.default_rng(0)
+    prediction = be.Prediction(rng.dirichlet(np.ones(4), size=(50, 3)))
+    labels = rng.integers(4, size=50)
+    scores = {**score(prediction, labels)}
+    scores["error"] = 1 - scores["accuracy"]
+    assert losses_by_example(prediction, labels, name).mean() == pytest.approx(scores[name])
+
+
+def test_a_class_that_is_excluded_and_true_costs_what_scikit_learn_says():
+    wrong = sure_of([0.0])
+    assert losses_by_example(wrong, LABELS[:1])[0] == score(wrong, LABELS[:1])["nll"] < 40
+
+
+def test_the_share_is_the_ratio_of_the_gains():
+    single, ours, deep = triple()
+    found = share_of_gain(single, ours, deep, LABELS)
+    nll = [score(each, LABELS)["nll"] for each in (single, ours, deep)]
+    assert found.gain == pytest.approx(nll[0] - nll[1])
+    assert found.deep_gain == pytest.approx(nll[0] - nll[2])
+    assert found.share == pytest.approx(found.gain / found.deep_gain)
+    assert found.low < found.share < found.high
+    assert found.deep_low < found.deep_gain < found.deep_high
+    assert found.reason == ""
+
+
+@pytest.mark.parametrize(("ours", "share"), [(0.0, 0.0), (1.0, 1.0)])
+def test_one_network_is_0_and_the_deep_ensemble_1(ours, share):
+    single, _, deep = triple()
+    found = share_of_gain(single, deep if ours else single, deep, LABELS)
+    assert found.share == found.low == found.high == share
+
+
+def test_the_interval_holds_the_truth_about_as_often_as_it_says():
+    hits = 0
+    for seed in range(200):
+        found = share_of_gain(
+            *triple(noise=0.5, seed=seed), LABELS, level=0.9, resamples=200, seed=seed
+        )
+        hits += found.low <= 0.5 <= found.high
+    assert 165 <= hits <= 194  # of 200; 180 are expected, and it is four standard deviations
+
+
+def test_the_interval_is_paired():
+    # The examples differ far more than the three predictions do on each of them.
+    single, ours, deep = triple(noise=0.001)
+    found = share_of_gain(single, ours, deep, LABELS)
+    assert found.high - found.low < 0.01
+
+
+def test_without_a_gain_there_is_no_share_but_a_reason():
+    single, ours, _ = triple()
+    rng = np.random.default_rng(1)
+    losses = losses_by_example(single, LABELS)
+    noise = with_losses(losses + 0.2 * rng.normal(size=200))
+    found = share_of_gain(single, ours, noise, LABELS)
+    assert math.isnan(found.share)
+    assert math.isnan(found.low)
+    assert "within noise of nothing" in found.reason
+    assert found.gain == pytest.approx(0.1, abs=0.02)
+    worse = share_of_gain(single, ours, with_losses(losses + 0.1), LABELS)
+    assert worse.reason.endswith("it is worse")
+    assert math.isnan(worse.share)
+
+
+def test_several_seeds_widen_the_interval_by_what_they_differ():
+    alike = [triple(seed=seed) for seed in range(4)]
+    apart = [triple(ours=ours, seed=seed) for seed, ours in enumerate((0.0, 0.05, 0.15, 0.2))]
+    widths = []
+    for runs in (alike, apart):
+        single, ours, deep = zip(*runs, strict=True)
+        found = share_of_gain(list(single), list(ours), list(deep), LABELS)
+        assert found.share == pytest.approx(0.5, abs=0.03)
+        widths.append(found.high - found.low)
+    assert widths[1] > 3 * widths[0]
+
+
+def test_a_seed_gives_the_same_interval():
+    found = [share_of_gain(*triple(), LABELS, seed=seed).low for seed in (0, 0, 1)]
+    assert found[0] == found[1] != found[2]
+
+
+def test_groups_of_examples_vary_as_examples_do(monkeypatch):
+    values = np.random.default_rng(0).exponential(size=(1, 1, 4000))
+    one_by_one = resampled_means(values, resamples=2000, seed=0)
+    monkeypatch.setattr("batchensemble.metrics.resampling.GROUPS", 500)
+    grouped = resampled_means(values, resamples=2000, seed=0)
+    expected = values.std() / math.sqrt(4000)
+    for means in (one_by_one, grouped):
+        assert means.mean() == pytest.approx(values.mean(), abs=4 * expected / math.sqrt(2000))
+        assert means.std() == pytest.approx(expected, rel=0.12)
+
+
+def test_groups_of_unequal_size_are_no_bias(monkeypatch):
+    monkeypatch.setattr("batchensemble.metrics.resampling.GROUPS", 30)
+    means = resampled_means(np.ones((1, 1, 40)), resamples=4000, seed=0)
+    assert means.mean() == pytest.approx(1, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"single": be.Prediction(np.full((200, 2, 2), 0.5))}, "one network, got 2 members"),
+        ({"ours": []}, "ours must be at least one prediction, got none"),
+        ({"ours": [sure_of(np.full(200, 0.5))] * 2}, "as many predictions, .* got 1, 2 and 1"),
+        ({"deep": sure_of([0.5])}, r"labels must have the shape \[1\]"),
+        ({"score": "nl"}, "did you mean 'nll'"),
+        ({"level": 1.0}, "level must be above 0 and below 1, got 1"),
+        ({"resamples": 0}, "resamples must be at least 1, got 0"),
+    ],
+)
+def test_bad_arguments_are_refused(change, sentence, as_users_run_it):
+    single, ours, deep = triple()
+    options = {"single": single, "ours": ours, "deep": deep, "labels": LABELS, **change}
+    with pytest.raises(ValueError, match=sentence):
+        share_of_gain(**options)
+
+
+def test_an_interval_is_of_quantiles():
+    assert interval(np.arange(1001.0), 0.9) == pytest.approx((50, 950))
