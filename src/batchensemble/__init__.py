@@ -56,7 +56,11 @@ _HOMES = {
     "Tracking": "tracking",
     "load": "saving",
     "save": "saving",
+    "metrics": "metrics",
+    "uncertainty": "uncertainty",
+    "weight_diversity": "member_weights",
 }
+_MODULES = {"losses", "metrics", "uncertainty"}
 __all__ = [*sorted(_HOMES), "__version__"]
 
 
@@ -64,7 +68,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = importlib.import_module(f"{__name__}.{_HOMES[name]}")
-    return module if name == "losses" else getattr(module, name)
+    return module if name in _MODULES else getattr(module, name)
 
 
 def __dir__() -> list[str]:
