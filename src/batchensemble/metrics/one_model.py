@@ -31,9 +31,13 @@ Ends = tuple[float, float, float]  # a number, and the ends of its interval
 # What averaging gains grows with how far the members are apart (Krogh and Vedelsby 1995): with a
 # tenth of what parts independent networks, at most about a tenth of their gain is to be had.
 ALIKE = 0.1
-# With none of n cases seen, their rate may still be 3 / n (the rule of three, Hanley and
-# Lippman-Hand 1983): to see that it is below ALIKE takes so many cases of independent networks.
-ENOUGH = 3 / ALIKE
+# Errors only bound how often independent networks part, since labels that are wrong by chance part
+# nobody: on two moons with much noise a deep ensemble's members part on 1 example in 7 errors. Ten
+# times fewer than in 10 errors is few on such data, too.
+ALIKE_BY_ERRORS = 0.01
+# Where none of n cases was seen their rate may still be 3 / n (Hanley and Lippman-Hand 1983).
+RULE_OF_THREE = 3
+FEWEST = 10  # cases that an interval is taken seriously with
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,8 @@ class OneModel:
         answer: ``"one model"``, ``"ensemble"``, or ``"undecided"`` where the examples do not tell.
         difference: how often two members name different classes, over how often two independent
             networks do: 0 is one model, 1 independent networks.
-        low, high: the ends of its interval.
+        low, high: the ends of its interval; the upper one is at least 3 / n of the n examples on
+            which independent networks part, so that few examples show nothing.
         compared_with: what stands for independent networks, ``"deep ensemble"`` or ``"error
             rate"``.
         disagreement: how often two members name different classes, 0 to 1.
@@ -84,12 +89,15 @@ def is_one_model(
 ) -> OneModel:
     """Return whether an ensemble is a single model, on the examples at hand.
 
-    It is one if its members part less than a tenth (``ALIKE``) as often as independent networks:
-    the deep ensemble's members if there is one, and else as often as a member is wrong, which is
-    about how often two trainings of one network part (Jiang et al. 2022, arXiv 2106.13799). It is
-    one as well if it brings less than a tenth of the deep ensemble's gain over ``single``. It is an
-    ensemble if its members part more and, where ``single`` is given, it beats that. Each is to hold
-    for the whole interval; else the answer is ``"undecided"``.
+    It is one if its members part less than a tenth (``ALIKE``) as often as a deep ensemble's. It is
+    one as well if it brings less than a tenth of the deep ensemble's gain over ``single``, where
+    there is a gain to bring. It is an ensemble if its members part more and, where ``single`` is
+    given, it beats that. Each is to hold for the whole interval; else it is ``"undecided"``.
+
+    Without a deep ensemble a member's errors stand for it, since two trainings of one network part
+    about as often as one of them is wrong, if the labels are clean (Jiang et al. 2022, arXiv
+    2106.13799). Noisy labels are errors that part nobody, so then it is one model only below a
+    hundredth, and between that and a tenth a deep ensemble must tell.
 
     Args:
         prediction: of the ensemble in question.
@@ -105,8 +113,8 @@ def is_one_model(
         ValueError: the labels do not fit, ``single`` has several members, or ``deep`` has one.
 
     Example:
-        >>> alike = Prediction(np.tile([[[0.6, 0.4]] * 4], (90, 1, 1)))
-        >>> found = is_one_model(alike, np.arange(90) % 2)
+        >>> alike = Prediction(np.tile([[[0.6, 0.4]] * 4], (900, 1, 1)))
+        >>> found = is_one_model(alike, np.arange(900) % 2)
         >>> found.answer, found.difference
         ('one model', 0.0)
         >>> found.verdict.split(", ")[0]
@@ -130,7 +138,9 @@ def is_one_model(
         share = share_of_gain(
             single, prediction, deep, labels, level=level, resamples=resamples, seed=seed
         )
-    answer, but = _answer(prediction.members, float(independent.sum()), difference, gain, share)
+    answer, but = _answer(
+        prediction.members, float(independent.sum()), difference, gain, share, deep is None
+    )
     name = "the deep ensemble's do" if deep is not None else "a member is wrong"
     verdict = (
         f"{answer.capitalize()}: two members name different classes on {ours.mean():.2g} of the "
@@ -151,19 +161,28 @@ def is_one_model(
 
 
 def _answer(
-    members: int, cases: float, difference: Ends, gain: Ends, share: ShareOfGain | None
+    members: int,
+    cases: float,
+    difference: Ends,
+    gain: Ends,
+    share: ShareOfGain | None,
+    by_errors: bool,
 ) -> tuple[Answer, str]:
     """Return the answer, and what is to be said besides."""
     _, low, high = difference
+    limit = ALIKE_BY_ERRORS if by_errors else ALIKE
     if members == 1:
         return "one model", "; it has one member"
-    if cases < ENOUGH:
-        return "undecided", f"; that is {cases:.3g} examples, and it takes {ENOUGH:g} to tell"
-    if high < ALIKE:
+    if cases < FEWEST:
+        return "undecided", f"; that is {cases:.3g} examples, too few to tell"
+    if high < limit:
         beats = f"; it beats one network by {_written(gain)} nats, but not by averaging"
         return "one model", beats if gain[1] > 0 else ""
     if low < ALIKE:
-        return "undecided", f"; the limit is {ALIKE:g}"
+        more = "a deep ensemble" if by_errors else "more examples"
+        return "undecided", f"; below {limit:g} it is one model, from {ALIKE:g} not: give {more}"
+    if share is not None and share.reason:
+        return "ensemble", f"; {share.reason}"
     if share is not None and share.high < ALIKE:
         brought = _written((share.share, share.low, share.high))
         return "one model", f"; yet they bring {brought} of the deep ensemble's gain"
@@ -182,12 +201,11 @@ def _written(ends: Ends) -> str:
 def _ratio(ours: np.ndarray, independent: np.ndarray, drawn: np.ndarray, level: float) -> Ends:
     """Return the ratio of two rates and its interval; NaN where the second is 0."""
     sound = drawn[:, 1] > 0
-    if not sound.any() or independent.sum() == 0:
+    cases = float(independent.sum())
+    if cases == 0 or not sound.any():
         return math.nan, math.nan, math.nan
-    return (
-        float(ours.sum() / independent.sum()),
-        *interval(drawn[sound, 0] / drawn[sound, 1], level),
-    )
+    low, high = interval(drawn[sound, 0] / drawn[sound, 1], level)
+    return float(ours.sum()) / cases, low, max(high, RULE_OF_THREE / cases)
 
 
 def _gain(
