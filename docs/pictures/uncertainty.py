@@ -20,7 +20,7 @@ PICTURE = Path(__file__).parents[1] / "images" / "uncertainty.png"
 PARTS = {
     "total": "Total = aleatoric + epistemic",
     "aleatoric": "Aleatoric: where the moons meet",
-    "epistemic": "Epistemic: where there were no data",
+    "epistemic": "Epistemic: where members part",
 }
 X_RANGE, Y_RANGE, GRID = (-3.5, 4.5), (-3.0, 3.5), 160
 METHODS = {"single": be.Single, "batch": be.BatchEnsemble, "deep": be.DeepEnsemble}

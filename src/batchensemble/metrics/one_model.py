@@ -32,8 +32,8 @@ Ends = tuple[float, float, float]  # a number, and the ends of its interval
 # tenth of what parts independent networks, at most about a tenth of their gain is to be had.
 ALIKE = 0.1
 # Errors only bound how often independent networks part, since labels that are wrong by chance part
-# nobody: on two moons with much noise a deep ensemble's members part on 1 example in 7 errors. Ten
-# times fewer than in 10 errors is few on such data, too.
+# nobody: a deep ensemble's members on noisy moons part 0.13 times as often as they err, says
+# docs/pictures/uncertainty.py. A tenth of that is few on such data, too.
 ALIKE_BY_ERRORS = 0.01
 # Where none of n cases was seen their rate may still be 3 / n (Hanley and Lippman-Hand 1983).
 RULE_OF_THREE = 3
