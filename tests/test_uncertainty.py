@@ -233,6 +233,26 @@ def test_what_is_no_probability_is_refused(function, probs, sentence, as_users_r
         function(probs)
 
 
+def test_one_label_needs_no_axis_of_its_own():
+    probs = drawn_labels(labels=1)
+    for function in FUNCTIONS:
+        flat, whole = function(probs[..., 0], labels=True), function(probs, labels=True)
+        if function is not pairwise_kl:
+            flat, whole = flat.epistemic, whole.epistemic
+        np.testing.assert_array_equal(flat, whole[:, 0])
+
+
+def test_a_prediction_of_labels_has_them_all():
+    probs = drawn_labels()
+    prediction = be.MultiLabelPrediction(probs)
+    expected = entropy_decomposition(probs, labels=True)
+    for part in ("total", "aleatoric", "epistemic"):
+        np.testing.assert_array_equal(getattr(prediction, part), getattr(expected, part))
+    variance = variance_decomposition(probs, labels=True)
+    np.testing.assert_array_equal(prediction.variance.epistemic, variance.epistemic)
+    np.testing.assert_array_equal(prediction.pairwise_kl, pairwise_kl(probs, labels=True))
+
+
 def test_a_prediction_has_them_all():
     probs = drawn()
     prediction = be.Prediction(probs)

@@ -29,7 +29,7 @@ from scipy.special import entr
 
 from batchensemble.row_blocks import Array, by_row_blocks
 
-MemberProbs = Float[np.ndarray, "examples members outcomes *rest"]
+MemberProbs = Float[np.ndarray, "examples members *outcomes"]
 
 # What a softmax of half precision over thousands of classes may miss 1 by.
 TOLERANCE = 1e-2
@@ -74,7 +74,8 @@ def entropy_decomposition(member_probs: MemberProbs, *, labels: bool = False) ->
 
     Args:
         member_probs: ``[examples, members, classes, ...]``; with ``labels=True``
-            ``[examples, members, labels, ...]``, each the probability that a label is there.
+            ``[examples, members, labels, ...]``, each the probability that a label is there, or
+            ``[examples, members]`` of one label.
         labels: each is there or not by itself, so a label has the entropy of a coin.
 
     Returns:
@@ -197,9 +198,10 @@ def _on_probabilities(
     function: Callable[[Array], tuple[Array, ...]], member_probs: Any, labels: bool
 ) -> list[Array]:
     """Return what a function makes of probabilities, which are checked on the way."""
-    if member_probs.ndim < 3:
+    if member_probs.ndim < (2 if labels else 3):
+        outcomes = "..." if labels else "classes, ..."
         raise ValueError(
-            "member_probs must have the shape [examples, members, classes, ...], got "
+            f"member_probs must have the shape [examples, members, {outcomes}], got "
             f"{list(member_probs.shape)}"
         )
     if member_probs.size == 0:

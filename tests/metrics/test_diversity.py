@@ -10,7 +10,7 @@ from sklearn.metrics import matthews_corrcoef
 
 import batchensemble as be
 from batchensemble import row_blocks
-from batchensemble.metrics import disagreement, diversity, score
+from batchensemble.metrics import disagreement, diversity, entries, score
 from batchensemble.metrics.diversity import disagreement_by_example
 
 
@@ -102,6 +102,18 @@ def test_blocks_change_nothing(monkeypatch):
     whole = diversity(prediction, labels)
     monkeypatch.setattr(row_blocks, "BLOCK", 50)
     np.testing.assert_allclose(diversity(prediction, labels).kls, whole.kls, atol=1e-12)
+
+
+def test_pixels_are_compared_as_so_many_examples():
+    prediction, labels = drawn(examples=60)
+    images = be.Prediction(
+        np.moveaxis(prediction.member_probs.reshape(10, 2, 3, 4, 3), (3, 4), (1, 2))
+    )
+    with pytest.raises(ValueError, match=r"one class an example, got .* give what metrics.entries"):
+        diversity(images)
+    found = diversity(*entries(images, labels.reshape(10, 2, 3)))
+    assert found.disagreement == diversity(prediction, labels).disagreement
+    assert found.q_statistic == pytest.approx(diversity(prediction, labels).q_statistic)
 
 
 def test_no_examples_are_refused():

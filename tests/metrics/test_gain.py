@@ -42,9 +42,8 @@ def test_losses_by_example_are_the_scores_parts(name):
     assert losses_by_example(prediction, labels, name).mean() == pytest.approx(scores[name])
 
 
-def test_a_class_that_is_excluded_and_true_costs_what_scikit_learn_says():
-    wrong = sure_of([0.0])
-    assert losses_by_example(wrong, LABELS[:1])[0] == score(wrong, LABELS[:1])["nll"] < 40
+def test_a_class_that_is_excluded_and_true_costs_much_and_no_infinity():
+    assert 700 < losses_by_example(sure_of([0.0]), LABELS[:1])[0] < 710
 
 
 def test_the_share_is_the_ratio_of_the_gains():

@@ -76,6 +76,11 @@ def diversity(prediction: Prediction, labels: Labels | None = None) -> Diversity
         >>> round(found.disagreement, 4), round(found.pairwise_kl, 4)
         (0.6667, 0.6271)
     """
+    if prediction.member_probs.ndim > 3:
+        raise ValueError(
+            "prediction must have one class an example, got the shape "
+            f"{list(prediction.member_probs.shape)}; give what metrics.entries makes of it"
+        )
     if len(prediction) == 0:
         raise ValueError("there must be at least one example to compare members on, got none")
     tops = _tops(prediction)

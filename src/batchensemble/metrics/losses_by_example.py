@@ -9,13 +9,11 @@ from jaxtyping import Float
 
 from batchensemble.checks import one_of
 from batchensemble.metrics.labels import Labels, checked_labels
+from batchensemble.metrics.scores import example_losses
 from batchensemble.predictions import Prediction
 
 Loss = Literal["nll", "brier", "error"]
 UNITS = {"nll": "nats", "brier": "of the Brier score", "error": "of the error rate"}
-
-# Probabilities below it count as it, as in scikit-learn's log_loss.
-SMALLEST = float(np.finfo(np.float64).eps)
 
 
 def losses_by_example(
@@ -38,20 +36,10 @@ def losses_by_example(
     """
     one_of("score", score, UNITS)
     labels = checked_labels(prediction, labels)
+    if score == "nll":
+        return example_losses(prediction, labels)
     if score == "error":
         return (prediction.labels != labels).astype(np.float64)
     of_truth = np.take_along_axis(prediction.probs, labels[:, None], 1)[:, 0]
-    if score == "nll":
-        return negative_log(of_truth)
     squares: Any = np.einsum("ec,ec->e", prediction.probs, prediction.probs)
     return squares - 2 * of_truth + 1
-
-
-def negative_log(of_truth: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
-    """Return the negative log-likelihood of probabilities of what is true, nats.
-
-    Example:
-        >>> negative_log(np.array([1.0, 0.0])).round(2).tolist()
-        [-0.0, 36.04]
-    """
-    return -np.log(np.clip(of_truth, SMALLEST, 1.0))

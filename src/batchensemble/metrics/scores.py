@@ -151,8 +151,17 @@ def example_losses(prediction: AnyPrediction, targets: Any) -> np.ndarray:
     if not isinstance(prediction, Prediction):
         raise TypeError(f"there is no loss of one example of a {type(prediction).__name__}")
     labels = checked_labels(prediction, targets)
-    right = prediction.probs[np.arange(len(labels)), labels]
-    losses: np.ndarray = -np.log(np.maximum(right, np.finfo(np.float64).tiny))
+    return negative_log(prediction.probs[np.arange(len(labels)), labels])
+
+
+def negative_log(of_truth: np.ndarray) -> np.ndarray:
+    """Return the NLL of probabilities of what is true, in nats; of 0 it is large and finite.
+
+    Example:
+        >>> negative_log(np.array([0.5, 0.0])).round(4).tolist()
+        [0.6931, 708.3964]
+    """
+    losses: np.ndarray = -np.log(np.maximum(of_truth, np.finfo(np.float64).tiny))
     return losses
 
 
