@@ -16,17 +16,33 @@ def checked_labels(prediction: Prediction, labels: Any) -> Labels:
     """Return the true classes as an array.
 
     Raises:
+        TypeError: they are no whole numbers.
         ValueError: lengths differ, there are none, or a label is not among the classes.
     """
+    return labels_among(labels, *prediction.probs.shape)
+
+
+def labels_among(labels: Any, examples: int, classes: int) -> Labels:
+    """Return the true classes of so many examples as an array.
+
+    Raises:
+        TypeError: they are no whole numbers.
+        ValueError: lengths differ, there are none, or a label is not among the classes.
+
+    Example:
+        >>> labels_among([0, 3], examples=2, classes=3)
+        Traceback (most recent call last):
+        ValueError: labels must be from 0 to 2, got 0 to 3
+    """
     labels = np.asarray(labels)
-    if labels.shape != (len(prediction),):
+    if labels.shape != (examples,):
         raise ValueError(
-            f"labels must have the shape [{len(prediction)}], one an example, got "
-            f"{list(labels.shape)}"
+            f"labels must have the shape [{examples}], one an example, got {list(labels.shape)}"
         )
-    classes = prediction.probs.shape[1]
     if len(labels) == 0:
         raise ValueError("there must be at least one example to score, got none")
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise TypeError(f"labels must be whole numbers, the classes, got {labels.dtype}")
     if labels.min() < 0 or labels.max() >= classes:
         raise ValueError(
             f"labels must be from 0 to {classes - 1}, got {labels.min()} to {labels.max()}"

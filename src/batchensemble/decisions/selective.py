@@ -1,0 +1,112 @@
+"""Selective prediction: answer where the ensemble is sure, and how often that is wrong."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from batchensemble.checks import fraction
+from batchensemble.decisions.doubt import PerExample, doubt, finite, name_of, rank
+from batchensemble.metrics.labels import checked_labels
+from batchensemble.prediction import Prediction
+
+
+@dataclass(frozen=True)
+class RiskCoverage:
+    """The mean loss of the examples that are answered, against the share of those answered.
+
+    Attributes:
+        by: the uncertainty that says which examples come first.
+        risk: ``[examples]``; ``risk[i]`` is the mean loss of the ``i + 1`` surest examples, the
+            expected one over all orders of examples that tie.
+        best: the same were the examples answered in the order of their losses.
+    """
+
+    by: str
+    risk: PerExample
+    best: PerExample
+
+    @classmethod
+    def of(cls, uncertainty: Any, losses: Any, by: str = "given") -> RiskCoverage:
+        """Return the curve of any loss, such as squared errors, by any uncertainty.
+
+        Args:
+            uncertainty: higher where less sure, ``[examples]``.
+            losses: at least 0, ``[examples]``.
+            by: what to call the uncertainty.
+
+        Raises:
+            ValueError: shapes differ, there are no examples, or a number is not finite.
+
+        Example:
+            >>> RiskCoverage.of([0.1, 0.2, 0.2], [0, 1, 0]).risk.round(2).tolist()
+            [0.0, 0.25, 0.33]
+        """
+        losses = finite("losses", losses, np.size(losses))
+        if not len(losses):
+            raise ValueError("there must be at least one example to rank, got none")
+        found = rank(finite("the uncertainty", uncertainty, len(losses)), losses)
+        answered = np.arange(1, len(losses) + 1)
+        # Between the ends of a tie, the expected sum of losses grows in a straight line.
+        sums = np.interp(answered, np.append(0, found.accepted), np.append(0, found.losses))
+        return cls(by, sums / answered, np.sort(losses).cumsum() / answered)
+
+    @cached_property
+    def coverage(self) -> PerExample:
+        """The share of examples answered, at each point of ``risk``."""
+        return np.arange(1, len(self.risk) + 1) / len(self.risk)
+
+    @property
+    def aurc(self) -> float:
+        """The area under the curve: the mean of ``risk`` (Geifman et al. 2019)."""
+        return float(self.risk.mean())
+
+    @property
+    def excess_aurc(self) -> float:
+        """The area above that of the best order, 0 if all errors come last."""
+        return float((self.risk - self.best).mean())
+
+    def risk_at(self, coverage: float) -> float:
+        """Return the mean loss of the surest examples that are at least this share of all.
+
+        Raises:
+            ValueError: ``coverage`` is outside [0, 1].
+        """
+        share = fraction("coverage", coverage)
+        # Of 10 examples 7 are 70 %, although 0.7 * 10 is above 7 in binary.
+        answered = max(1, math.ceil(share * len(self.risk) - 1e-9))
+        return float(self.risk[answered - 1])
+
+    def accuracy_at(self, coverage: float) -> float:
+        """Return 1 minus :meth:`risk_at`, the accuracy where the loss is 1 for an error."""
+        return 1 - self.risk_at(coverage)
+
+
+def risk_coverage(prediction: Prediction, labels: Any, by: Any = "total") -> RiskCoverage:
+    """Return how often the ensemble is wrong on the examples that it is surest of.
+
+    Geifman and El-Yaniv 2017, arXiv 1705.08500; the area and its excess from Geifman, Uziel and
+    El-Yaniv 2019, arXiv 1805.08206.
+
+    Args:
+        prediction: of any ensemble.
+        labels: the true classes, ``[examples]``.
+        by: see :func:`batchensemble.decisions.doubt.doubt`.
+
+    Raises:
+        ValueError: ``labels`` or ``by`` does not fit, or an uncertainty is NaN.
+
+    Example:
+        >>> probs = np.array([[0.9, 0.1], [0.8, 0.2], [0.6, 0.4], [0.3, 0.7]])
+        >>> curve = risk_coverage(Prediction(probs[:, None]), np.array([0, 0, 1, 1]))
+        >>> curve.accuracy_at(0.75), curve.accuracy_at(1.0), curve.excess_aurc
+        (1.0, 0.75, 0.0)
+    """
+    labels = checked_labels(prediction, labels)
+    wrong: Float[np.ndarray, "examples"] = (prediction.labels != labels).astype(np.float64)
+    return RiskCoverage.of(doubt(prediction, by), wrong, name_of(by))
