@@ -1,4 +1,4 @@
-"""The figures of a comparison, one file a question: calibration, plane, uncertainty, training."""
+"""The figures, one file a question."""
 
 from __future__ import annotations
 
@@ -8,6 +8,12 @@ from matplotlib.figure import Figure
 from batchensemble.compare import Comparison
 from batchensemble.planes import Line
 from batchensemble.plots.calibration import reliability
+from batchensemble.plots.decisions import (
+    detection_roc,
+    risk_coverage,
+    set_sizes,
+    shift_curves,
+)
 from batchensemble.plots.plane import drawable, members, plane
 from batchensemble.plots.regression import coverage, curve, error_by_deviation
 from batchensemble.plots.saving import save_all
@@ -20,6 +26,7 @@ __all__ = [
     "accuracy_time",
     "coverage",
     "curve",
+    "detection_roc",
     "draw_all",
     "epistemic_histogram",
     "error_by_deviation",
@@ -28,7 +35,10 @@ __all__ = [
     "members",
     "plane",
     "reliability",
+    "risk_coverage",
     "save_all",
+    "set_sizes",
+    "shift_curves",
 ]
 
 
