@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import betabinom, binom
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.model_selection import StratifiedShuffleSplit
 
 import batchensemble as be
 from batchensemble.decisions import ConformalSets, PredictionSets
@@ -111,6 +112,32 @@ def test_sets_are_those_of_mapie(method, confidence):
     threshold = theirs._mapie_classifier.conformity_score_function_.quantiles_[0]
     assert conformal.thresholds_ == pytest.approx(np.full(4, threshold), abs=1e-12)
     np.testing.assert_array_equal(conformal(new).contains, expected[..., 0])
+
+
+def test_penalised_thresholds_are_those_of_mapie():
+    """Their random sets count the penalty of the last rank otherwise, so sets are not compared."""
+    from mapie.classification import SplitConformalClassifier
+
+    prediction, labels = draw(np.random.default_rng(3), 203, classes=8)
+    model = Probabilities().fit(prediction.probs, labels)
+    theirs = SplitConformalClassifier(
+        model, 0.8, conformity_score="raps", prefit=True, random_state=5
+    ).conformalize(prediction.probs, labels)
+    theirs.predict_set(prediction.probs)
+    found = theirs._mapie_classifier.conformity_score_function_
+    # They choose penalty and ranks on a part of the held-out examples, which then does not count.
+    split = StratifiedShuffleSplit(1, test_size=found.size_raps, random_state=5)
+    kept, _ = next(split.split(prediction.probs, labels))
+    conformal = ConformalSets(
+        "raps",
+        0.8,
+        penalty=float(found.lambda_star),
+        free=int(found.k_star[0]),
+        seed=Given(1 - np.random.RandomState(5).uniform(size=len(kept))),
+    ).fit(be.Prediction(prediction.member_probs[kept]), labels[kept])
+    assert conformal.penalty > 0
+    assert conformal.free < 7
+    assert conformal.thresholds_ == pytest.approx(np.full(8, found.quantiles_[0]), abs=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -54,8 +54,9 @@ def test_a_shift_is_found_where_members_differ():
     rng = np.random.default_rng(2)
     inside = be.Prediction(rng.dirichlet([50, 1, 1], (200, 4)))
     outside = be.Prediction(rng.dirichlet([0.1] * 3, (100, 4)))
-    found = detect_shift(inside, outside, ["epistemic"])
+    found = detect_shift(inside, outside, by="epistemic")
     assert list(found) == ["epistemic"]
+    assert found == detect_shift(inside, outside, ["epistemic"])
     assert found["epistemic"].auroc > 0.99
     assert (found["epistemic"].found, found["epistemic"].others) == (100, 200)
     assert detect_shift(outside, inside)["epistemic"].auroc < 0.01

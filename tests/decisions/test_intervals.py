@@ -97,6 +97,31 @@ def test_absolute_intervals_are_those_of_mapie(confidence):
     np.testing.assert_allclose(ours.upper, expected[:, 1, 0], rtol=0, atol=1e-12)
 
 
+class Times(Column):
+    """A regressor that predicts so many times its first column."""
+
+    def __init__(self, factor=1):
+        self.factor = factor
+
+    def predict(self, X):
+        return self.factor * X[:, 0]
+
+
+def test_moved_quantiles_are_those_of_mapie():
+    from mapie.regression import ConformalizedQuantileRegressor
+
+    rng = np.random.default_rng(1)
+    (x, y), (new, _) = draw(rng, 201), draw(rng, 50)
+    X, others = np.stack([x, x], 1), np.stack([new, new], 1)
+    lower, upper, median = (Times(factor).fit(X, y) for factor in (1, 3, 2))
+    theirs = ConformalizedQuantileRegressor([lower, upper, median], 0.9, prefit=True)
+    theirs.conformalize(X, y)
+    _, expected = theirs.predict_interval(others, symmetric_correction=True)
+    ours = give(learn("quantiles", x, y), new)
+    np.testing.assert_allclose(ours.lower, expected[:, 0, 0], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(ours.upper, expected[:, 1, 0], rtol=0, atol=1e-12)
+
+
 def test_a_spread_makes_intervals_wide_where_it_is_large():
     x, y = draw(np.random.default_rng(2), 500)
     assert np.ptp(give(learn("absolute", x, y), x).widths) < 1e-12

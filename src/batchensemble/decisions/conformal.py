@@ -156,7 +156,9 @@ class ConformalSets:
     penalty: float = 0.01
     free: int = 5
     seed: int | np.random.Generator = 0
-    thresholds_: Float[np.ndarray, "classes"] | None = field(default=None, init=False, repr=False)
+    thresholds_: Float[np.ndarray, "classes"] | None = field(
+        default=None, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         one_of("method", self.method, METHODS)

@@ -90,14 +90,14 @@ class Detection:
 
 
 def detect_errors(
-    prediction: Prediction, labels: Any, by: Sequence[str] = UNCERTAINTIES
+    prediction: Prediction, labels: Any, by: str | Sequence[str] = UNCERTAINTIES
 ) -> dict[str, Detection]:
     """Return how well each uncertainty finds the examples whose predicted class is wrong.
 
     Args:
         prediction: of any ensemble.
         labels: the true classes, ``[examples]``.
-        by: which uncertainties, see :func:`batchensemble.decisions.doubt.doubt`.
+        by: which uncertainties, one or several, see :func:`batchensemble.decisions.doubt.doubt`.
 
     Raises:
         ValueError: ``labels`` does not fit, ``by`` is unknown, or an uncertainty is NaN.
@@ -111,18 +111,18 @@ def detect_errors(
         'there are 0 examples to be found and 4 others'
     """
     wrong = prediction.labels != checked_labels(prediction, labels)
-    return {name: Detection.of(doubt(prediction, name), wrong, name) for name in by}
+    return {name: Detection.of(doubt(prediction, name), wrong, name) for name in _names(by)}
 
 
 def detect_shift(
-    inside: Prediction, outside: Prediction, by: Sequence[str] = UNCERTAINTIES
+    inside: Prediction, outside: Prediction, by: str | Sequence[str] = UNCERTAINTIES
 ) -> dict[str, Detection]:
     """Return how well each uncertainty finds the examples from outside.
 
     Args:
         inside: predictions of held-out examples of the kind that the model was trained on.
         outside: predictions of others, by the same model.
-        by: which uncertainties, see :func:`batchensemble.decisions.doubt.doubt`.
+        by: which uncertainties, one or several, see :func:`batchensemble.decisions.doubt.doubt`.
 
     Raises:
         ValueError: there are no examples, ``by`` is unknown, or an uncertainty is NaN.
@@ -139,8 +139,12 @@ def detect_shift(
     to_find = np.repeat([False, True], [len(inside), len(outside)])
     return {
         name: Detection.of(np.append(doubt(inside, name), doubt(outside, name)), to_find, name)
-        for name in by
+        for name in _names(by)
     }
+
+
+def _names(by: str | Sequence[str]) -> Sequence[str]:
+    return [by] if isinstance(by, str) else by
 
 
 def _measures(values: PerExample, sought: Bool[np.ndarray, "examples"]) -> dict[str, Any]:
