@@ -11,6 +11,7 @@ from sklearn.model_selection import StratifiedShuffleSplit
 import batchensemble as be
 from batchensemble.decisions import ConformalSets, PredictionSets
 from batchensemble.decisions.quantile import least_examples, rank_of
+from batchensemble.predictions import Points
 
 WAYS = [
     ("lac", True),
@@ -285,11 +286,22 @@ def test_wrong_calls_get_a_sentence():
 
 
 @pytest.mark.usefixtures("as_users_run_it")
+def test_predictions_of_anything_but_a_class_an_example_are_refused():
+    prediction, labels = draw(np.random.default_rng(9), 100)
+    conformal = ConformalSets().fit(prediction, labels)
+    for call in (lambda p: conformal.fit(p, labels), conformal):
+        with pytest.raises(TypeError, match="must be one of classes, got Points"):
+            call(Points(np.zeros((100, 2))))
+        with pytest.raises(ValueError, match="must have one class an example, got the shape"):
+            call(be.Prediction(np.full((100, 2, 4, 7), 0.25)))
+
+
+@pytest.mark.usefixtures("as_users_run_it")
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
         ({"method": "abs"}, "method must be one of lac, aps, raps, got 'abs'; did you mean"),
-        ({"confidence": 1.0}, "confidence must be a number between 0 and 1, such as 0.9, got 1.0"),
+        ({"confidence": 1.0}, "confidence must be a number above 0 and below 1, got 1.0"),
         ({"penalty": -1.0}, "penalty must be a finite number of at least 0, got -1.0"),
         ({"free": -1}, "free must be at least 0, got -1"),
         ({"seed": -1}, "seed must be at least 0, got -1"),

@@ -26,7 +26,7 @@ def learn(kind, x, y, confidence=0.9):
 
 def give(intervals, x):
     if intervals.kind_ == "quantiles":
-        return intervals.between(x, 3 * x)
+        return intervals.moved(x, 3 * x)
     return intervals(2 * x, x if intervals.kind_ == "normalised" else None)
 
 
@@ -133,7 +133,7 @@ def test_quantiles_that_are_too_wide_move_together_and_never_past_each_other():
     y = np.random.default_rng(3).normal(size=1000)
     intervals = ConformalIntervals(0.5).fit_quantiles(np.full(1000, -9.0), np.full(1000, 9.0), y)
     assert intervals.quantile_ < -8
-    found = intervals.between([-9.0, -1.0], [9.0, 3.0])
+    found = intervals.moved([-9.0, -1.0], [9.0, 3.0])
     assert 0 < found.widths[0] < 2
     assert (found.lower[1], found.upper[1]) == (1.0, 1.0)
 
@@ -180,7 +180,7 @@ def test_wrong_calls_get_a_sentence():
     with pytest.raises(ValueError, match="learnt normalised intervals: call it with centre and"):
         intervals(x)
     intervals.fit_quantiles(x, x, y)
-    with pytest.raises(ValueError, match=r"learnt quantiles intervals: call between\(lower, upper"):
+    with pytest.raises(ValueError, match=r"learnt quantiles intervals: call moved\(lower, upper"):
         intervals(x)
 
 

@@ -8,7 +8,6 @@ from scipy.stats import betabinom, binom
 
 from batchensemble.decisions.quantile import (
     conformal_quantile,
-    inner_fraction,
     least_examples,
     rank_of,
 )
@@ -45,15 +44,3 @@ def test_coverage_is_as_the_theory_says():
         value = law.ppf(share)
         low, high = binom(draws, law.cdf(value)).ppf([0.0005, 0.9995])
         assert low <= (covered <= value).sum() <= high
-
-
-@pytest.mark.parametrize("value", [0, 1, 1.0, -0.1, 2.0, math.nan])
-def test_a_share_outside_is_refused(value):
-    with pytest.raises(ValueError, match="risk must be a number between 0 and 1, such as"):
-        inner_fraction("risk", value)
-
-
-@pytest.mark.parametrize("value", ["0.9", None, True])
-def test_what_is_no_number_is_refused(value):
-    with pytest.raises(TypeError, match="risk must be a number between 0 and 1"):
-        inner_fraction("risk", value)

@@ -57,7 +57,7 @@ def test_the_best_order_has_no_excess_and_no_other_has_less():
 
 
 def test_the_excess_is_that_of_the_paper_for_many_examples():
-    """Geifman et al. 2019, equation 5: the best area is r + (1 - r) log(1 - r)."""
+    """Geifman et al. 2019: the best area is r + (1 - r) log(1 - r)."""
     losses = np.random.default_rng(2).random(20_000) < 0.2
     curve = RiskCoverage.of(np.zeros(20_000), losses)
     share = losses.mean()

@@ -94,6 +94,14 @@ def test_images_and_a_corruption_of_ones_own():
     assert len(under_shift(model, torch.from_numpy(X), y, "blur", (0.0, 1.0))) == 2
 
 
+def test_an_ensemble_of_numbers_is_refused(trained):
+    _, X, y = trained
+    model = be.BatchEnsemble(torch.nn.Linear(4, 1), members=2)
+    be.fit(model, (X, X[:, :1]), loss="mse", epochs=1, progress=False)
+    with pytest.raises(TypeError, match="takes ensembles that predict classes, got one of Points"):
+        under_shift(model, X, y)
+
+
 def test_wrong_calls_get_a_sentence(trained):
     model, X, y = trained
     with pytest.raises(

@@ -131,9 +131,9 @@ def test_numbers_of_ones_own_are_needed_again_to_accept():
 
 def test_wrong_arguments_get_a_sentence():
     prediction, labels = two_classes(np.ones(10))
-    with pytest.raises(ValueError, match="risk must be a number between 0 and 1"):
+    with pytest.raises(ValueError, match="risk must be a number above 0 and below 1"):
         threshold_for(prediction, labels, risk=0.0)
-    with pytest.raises(ValueError, match="confidence must be a number between 0 and 1"):
+    with pytest.raises(ValueError, match="confidence must be a number above 0 and below 1"):
         threshold_for(prediction, labels, confidence=1.0)
     with pytest.raises(ValueError, match="levels must be at least 1, got 0"):
         threshold_for(prediction, labels, levels=0)

@@ -11,15 +11,14 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from batchensemble.checks import one_of, whole_number
+from batchensemble.checks import between, one_of, whole_number
 from batchensemble.decisions.quantile import (
     conformal_quantile,
-    inner_fraction,
     least_examples,
     rank_of,
 )
-from batchensemble.metrics.labels import Labels, checked_labels, labels_among
-from batchensemble.prediction import Prediction
+from batchensemble.metrics.labels import Labels, checked_labels, class_probs, labels_among
+from batchensemble.predictions import Prediction
 
 Method = Literal["lac", "aps", "raps"]
 METHODS = ("lac", "aps", "raps")
@@ -162,7 +161,7 @@ class ConformalSets:
 
     def __post_init__(self) -> None:
         one_of("method", self.method, METHODS)
-        self.confidence = inner_fraction("confidence", self.confidence)
+        self.confidence = between("confidence", self.confidence, 0, 1)
         whole_number("free", self.free, at_least=0)
         if not (math.isfinite(self.penalty) and self.penalty >= 0):
             raise ValueError(f"penalty must be a finite number of at least 0, got {self.penalty}")
@@ -206,12 +205,13 @@ class ConformalSets:
         """
         if self.thresholds_ is None:
             raise RuntimeError("the thresholds are not known yet: call fit on held-out examples")
-        if prediction.probs.shape[1] != len(self.thresholds_):
+        probs = class_probs(prediction)
+        if probs.shape[1] != len(self.thresholds_):
             raise ValueError(
                 f"the prediction must have the {len(self.thresholds_)} classes that fit saw, got "
-                f"{prediction.probs.shape[1]}"
+                f"{probs.shape[1]}"
             )
-        contains = np.empty(prediction.probs.shape, dtype=bool)
+        contains = np.empty(probs.shape, dtype=bool)
         for rows, scores in self._scores(prediction, NEW):
             np.less_equal(scores, self.thresholds_, out=contains[rows])
         if not self.allow_empty:

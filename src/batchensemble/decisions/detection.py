@@ -13,7 +13,7 @@ from sklearn.metrics import auc
 
 from batchensemble.decisions.doubt import UNCERTAINTIES, PerExample, doubt, finite, rank
 from batchensemble.metrics.labels import checked_labels
-from batchensemble.prediction import Prediction
+from batchensemble.predictions import Prediction
 
 TRUE_POSITIVES = 0.95
 

@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from batchensemble.checks import one_of
-from batchensemble.prediction import Prediction
+from batchensemble.metrics.labels import class_probs
+from batchensemble.predictions import Prediction
 
 PerExample = Float[np.ndarray, "examples"]
 UNCERTAINTIES = ("total", "aleatoric", "epistemic", "confidence")
@@ -31,10 +32,11 @@ def doubt(prediction: Prediction, by: Any = "total") -> PerExample:
         >>> doubt(sure, "confidence").tolist()
         [0.25, 0.0]
     """
+    probs = class_probs(prediction)
     if isinstance(by, str):
         one_of("by", by, UNCERTAINTIES)
         name = by
-        found = 1 - prediction.probs.max(1) if by == "confidence" else getattr(prediction, by)
+        found = 1 - probs.max(1) if by == "confidence" else getattr(prediction, by)
     else:
         name = "the uncertainty"
         found = np.asarray(by, dtype=np.float64)

@@ -10,7 +10,8 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Bool, Float
 
-from batchensemble.decisions.quantile import conformal_quantile, inner_fraction, least_examples
+from batchensemble.checks import between
+from batchensemble.decisions.quantile import conformal_quantile, least_examples
 
 PerExample = Float[np.ndarray, "examples"]
 Kind = Literal["absolute", "normalised", "quantiles"]
@@ -107,7 +108,7 @@ class ConformalIntervals:
     kind_: Kind | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self.confidence = inner_fraction("confidence", self.confidence)
+        self.confidence = between("confidence", self.confidence, 0, 1)
 
     def fit(self, centre: Any, targets: Any, spread: Any = None) -> ConformalIntervals:
         """Learn the width from held-out examples that the model was not trained on.
@@ -163,7 +164,7 @@ class ConformalIntervals:
         half = self.quantile_ * (1.0 if spread is None else _spreads(spread, len(centre)))
         return Intervals(centre - half, centre + half, self.confidence)
 
-    def between(self, lower: Any, upper: Any) -> Intervals:
+    def moved(self, lower: Any, upper: Any) -> Intervals:
         """Return the intervals between two quantiles, moved as ``fit_quantiles`` learnt.
 
         Where that would take the ends past each other, both are their middle.
@@ -202,7 +203,7 @@ class ConformalIntervals:
             way = {
                 "absolute": "call it with centre alone",
                 "normalised": "call it with centre and spread",
-                "quantiles": "call between(lower, upper)",
+                "quantiles": "call moved(lower, upper)",
             }
             raise ValueError(f"fit learnt {self.kind_} intervals: {way[self.kind_]}")
 

@@ -4,30 +4,9 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
-from numbers import Real
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-
-
-def inner_fraction(name: str, value: Any) -> float:
-    """Return ``value`` as a ``float`` between 0 and 1, without either end.
-
-    Raises:
-        TypeError: ``value`` is not a number.
-        ValueError: it is 0 or less, 1 or more, or NaN.
-
-    Example:
-        >>> inner_fraction("confidence", 1)
-        Traceback (most recent call last):
-        ValueError: confidence must be a number between 0 and 1, such as 0.9, got 1
-    """
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name} must be a number between 0 and 1, such as 0.9, got {value!r}")
-    if not 0 < float(value) < 1:
-        raise ValueError(f"{name} must be a number between 0 and 1, such as 0.9, got {value}")
-    return float(value)
 
 
 def rank_of(examples: int, confidence: float) -> int:

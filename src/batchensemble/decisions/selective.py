@@ -13,7 +13,7 @@ from jaxtyping import Float
 from batchensemble.checks import fraction
 from batchensemble.decisions.doubt import PerExample, doubt, finite, name_of, rank
 from batchensemble.metrics.labels import checked_labels
-from batchensemble.prediction import Prediction
+from batchensemble.predictions import Prediction
 
 
 @dataclass(frozen=True)

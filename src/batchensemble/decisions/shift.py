@@ -15,6 +15,7 @@ from batchensemble.ensembles import Ensemble
 from batchensemble.metrics import score
 from batchensemble.metrics.labels import checked_labels
 from batchensemble.prediction import predict
+from batchensemble.predictions import Prediction
 
 Inputs = Float[np.ndarray, "examples ..."]
 Corruption = Callable[[Inputs, float, np.random.Generator], Inputs]
@@ -109,6 +110,7 @@ def under_shift(
         One row a strength; ``pandas.DataFrame(rows)`` makes them a table.
 
     Raises:
+        TypeError: the ensemble predicts no classes.
         ValueError: the inputs are not finite numbers, do not fit the network or the corruption, or
             a strength is below 0.
 
@@ -148,6 +150,11 @@ def _inputs(X: Any) -> Inputs:
 
 def _row(model: Ensemble, X: Inputs, y: Any, name: str, strength: float) -> Shifted:
     prediction = predict(model, X)
+    if not isinstance(prediction, Prediction):
+        raise TypeError(
+            "under_shift takes ensembles that predict classes, got one of "
+            f"{type(prediction).__name__}; take noise, dropout or blur and evaluate"
+        )
     scores = score(prediction, checked_labels(prediction, y))
     means = {
         kind: float(getattr(prediction, kind).mean())

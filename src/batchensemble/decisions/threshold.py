@@ -11,11 +11,10 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.stats import beta
 
-from batchensemble.checks import whole_number
+from batchensemble.checks import between, whole_number
 from batchensemble.decisions.doubt import doubt, name_of, rank
-from batchensemble.decisions.quantile import inner_fraction
 from batchensemble.metrics.labels import checked_labels
-from batchensemble.prediction import Prediction
+from batchensemble.predictions import Prediction
 
 LEVELS = 50
 
@@ -140,7 +139,7 @@ def threshold_for(
         True
     """
     labels = checked_labels(prediction, labels)
-    target, sure = inner_fraction("risk", risk), inner_fraction("confidence", confidence)
+    target, sure = between("risk", risk, 0, 1), between("confidence", confidence, 0, 1)
     level = (1 - sure) / whole_number("levels", levels)
     values, accepted, wrong = _candidates(
         doubt(prediction, by), prediction.labels != labels, target, level, levels

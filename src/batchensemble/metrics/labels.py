@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from batchensemble.predictions import Prediction
 
@@ -19,7 +19,25 @@ def checked_labels(prediction: Prediction, labels: Any) -> Labels:
         TypeError: they are no whole numbers.
         ValueError: lengths differ, there are none, or a label is not among the classes.
     """
-    return labels_among(labels, *prediction.probs.shape)
+    return labels_among(labels, *class_probs(prediction).shape)
+
+
+def class_probs(prediction: Prediction) -> Float[np.ndarray, "examples classes"]:
+    """Return the probabilities of a prediction that has one class an example.
+
+    Raises:
+        TypeError: it is one of numbers, or of labels that are there or not.
+        ValueError: it has a class for each token or pixel.
+    """
+    if not isinstance(prediction, Prediction):
+        raise TypeError(f"the prediction must be one of classes, got {type(prediction).__name__}")
+    if prediction.member_probs.ndim != 3:
+        raise ValueError(
+            "the prediction must have one class an example, got the shape "
+            f"{list(prediction.member_probs.shape)}; batchensemble.metrics.scores.entries takes "
+            "tokens and pixels as examples"
+        )
+    return prediction.probs
 
 
 def labels_among(labels: Any, examples: int, classes: int) -> Labels:
