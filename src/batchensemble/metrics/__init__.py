@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from batchensemble.metrics.bootstrap import Interval, ece_interval
+from batchensemble.metrics.brier import BrierParts, brier_parts
+from batchensemble.metrics.classwise import Classwise, classwise, top_label_by_class
 from batchensemble.metrics.diversity import Diversity, disagreement, diversity
 from batchensemble.metrics.gain import ShareOfGain, share_of_gain
 from batchensemble.metrics.labels import Labels, checked_labels
@@ -17,13 +20,18 @@ from batchensemble.metrics.regression import (
     pit,
     score_numbers,
 )
-from batchensemble.metrics.reliability import BINS, Reliability, reliability
+from batchensemble.metrics.reliability import BINS, Binning, Reliability, reliability
 from batchensemble.metrics.scores import entries, evaluate, example_losses, score
+from batchensemble.metrics.smooth import Smooth, smooth_ece
 from batchensemble.metrics.values import Scores
 
 __all__ = [
     "BINS",
+    "Binning",
+    "BrierParts",
+    "Classwise",
     "Diversity",
+    "Interval",
     "IntervalCalibration",
     "Labels",
     "MemberCurve",
@@ -31,12 +39,16 @@ __all__ = [
     "Reliability",
     "Scores",
     "ShareOfGain",
+    "Smooth",
+    "brier_parts",
     "by_members",
     "checked_labels",
     "checked_numbers",
+    "classwise",
     "crps",
     "disagreement",
     "diversity",
+    "ece_interval",
     "effective_members",
     "entries",
     "evaluate",
@@ -50,4 +62,6 @@ __all__ = [
     "score_labels",
     "score_numbers",
     "share_of_gain",
+    "smooth_ece",
+    "top_label_by_class",
 ]
