@@ -37,6 +37,15 @@ def check_ensemble(model: Any) -> None:
         )
 
 
+def check_trainable(model: Ensemble) -> None:
+    """Raise ``ValueError`` for a model whose calibration training would make untrue."""
+    if model.calibrator is not None:
+        raise ValueError(
+            "the model is calibrated, which training makes untrue; train model.uncalibrated(), and "
+            "calibrate that again"
+        )
+
+
 def check_batch(model: Ensemble, objective: Objective, inputs: Inputs, targets: Targets) -> None:
     """Try one batch without training.
 

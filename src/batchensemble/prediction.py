@@ -115,6 +115,9 @@ def loss_of(model: Ensemble, loss: str | Loss | None = None) -> EnsembleLoss:
 
 def _prediction(model: Ensemble, loss: EnsembleLoss, batches: Iterable[Inputs]) -> AnyPrediction:
     way = reading(loss)
+    after = model.calibrator if way.make is Prediction else None
+    if after is not None and after.pooling == "before":
+        after = None  # the outputs are calibrated already
     parts: list[Arrays] = []
     with evaluating(model), torch.no_grad():
         for inputs in batches:
@@ -123,7 +126,8 @@ def _prediction(model: Ensemble, loss: EnsembleLoss, batches: Iterable[Inputs]) 
             else:
                 outputs = check_inputs_fit(model, inputs)
                 way.check(outputs.shape)
-            parts.append(way.of(outputs))
+            arrays = way.of(outputs)
+            parts.append(arrays if after is None else (*arrays, after.of_mean(arrays[0])))
     if not parts:
         raise ValueError("there must be at least one example to predict, got none")
     return way.make(*(np.concatenate(each) for each in zip(*parts, strict=True)))

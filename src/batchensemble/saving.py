@@ -18,6 +18,7 @@ from safetensors.torch import save as bytes_of
 from torch import Tensor, nn
 
 from batchensemble.admission import check_ensemble
+from batchensemble.calibration.calibrators import empty
 from batchensemble.disk import write_whole
 from batchensemble.ensembles import METHODS, Ensemble
 from batchensemble.inspection import find_network
@@ -77,6 +78,7 @@ def save(
         "options": _options(model),
         "network": _source(model, network),
         "training": model.training,
+        "calibration": None if model.calibrator is None else model.calibrator.settings(),
         "loss": None if model.loss is None else as_dict(model.loss),
         "tied": tied,
         "data": None if data is None else dict(data),
@@ -118,6 +120,8 @@ def load(
     config = read_config(folder)
     tensors = _read_weights(folder, config)
     model = _untrained(folder, config, network)
+    if config.get("calibration") is not None:
+        model.attach(empty(config["calibration"]))
     for name, other in config["tied"].items():
         tensors[name] = tensors[other]
     _fill(folder, model, tensors)

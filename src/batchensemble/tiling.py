@@ -8,7 +8,7 @@ output with an axis of rows becomes ``[batch, members, ...]``.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,7 +44,7 @@ class Arguments:
             raise TypeError(f"the argument {name!r} is given twice, by position and by name")
         return cls({**dict(zip(names, args, strict=True)), **kwargs}, len(args))
 
-    def call(self, network: nn.Module) -> Any:
+    def call(self, network: Callable[..., Any]) -> Any:
         """Call the network with these arguments."""
         args, kwargs = self.split()
         return network(*args, **kwargs)

@@ -15,6 +15,7 @@ from batchensemble.admission import (
     check_data,
     check_ensemble,
     check_held_out,
+    check_trainable,
     in_standard_units,
     place_of,
     warn_if_members_differ,
@@ -230,6 +231,7 @@ def fit(
         2
     """
     check_ensemble(model)
+    check_trainable(model)
     epochs, lr = whole_number("epochs", epochs), positive_number("lr", lr)
     batch_size = whole_number("batch_size", batch_size)
     if micro_batch is not None:

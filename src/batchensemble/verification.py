@@ -99,7 +99,8 @@ def _learn_axes(model: Ensemble, tiling: Tiling, arguments: Arguments) -> dict[P
 def _outputs(model: Ensemble, arguments: Arguments, size: int) -> Any:
     """Run the ensemble; where it fails and a member does not, say where they part."""
     try:
-        return arguments.call(model)
+        # What members have no part in, a calibrator, is not in forward.
+        return arguments.call(model.forward)
     except Exception as error:
         member = model.member(0).eval()
         arguments.call(member)  # if that fails too, its error is the one to read

@@ -15,6 +15,7 @@ from batchensemble.axes import learn_axes
 from batchensemble.branching import Branch
 from batchensemble.checks import positive_number, whole_number
 from batchensemble.convert import extract, takes_any_leading_axes, twins
+from batchensemble.ensembles.calibrating import Calibrating
 from batchensemble.ensembles.freezing import Freezing
 from batchensemble.ensembles.state import check_members
 from batchensemble.entrances import BranchError, repeat_outputs, without_entrances
@@ -35,7 +36,7 @@ class ForwardError(RuntimeError):
     """A converted network did not take the rows of all members."""
 
 
-class Ensemble(Freezing):
+class Ensemble(Freezing, Calibrating):
     """One module that is ``members`` models: ``[batch, ...]`` to ``[batch, members, ...]``.
 
     Inside, the members ride in the batch axis, member-major: row ``m * batch + b`` is example
@@ -241,6 +242,7 @@ class Ensemble(Freezing):
         result = copy.deepcopy(self)
         for _, twin in twins(result.network):
             twin.keep(indices)  # type: ignore[operator]
+        result._keep_calibration(indices)
         result._set_members(len(indices))
         return result
 

@@ -125,11 +125,17 @@ def entries(
                 f"labels must have the shape {list(expected)}, one for each class that is "
                 f"predicted, got {list(labels.shape)}"
             )
-        prediction = Prediction(np.moveaxis(probs, (1, 2), (-2, -1)).reshape(-1, *probs.shape[1:3]))
+        together = prediction.together
+        prediction = Prediction(
+            np.moveaxis(probs, (1, 2), (-2, -1)).reshape(-1, *probs.shape[1:3]),
+            None if together is None else np.moveaxis(together, 1, -1).reshape(-1, probs.shape[2]),
+        )
         labels = labels.reshape(-1)
     if ignore_index is not None and (labels == ignore_index).any():
         known = labels != ignore_index
-        prediction, labels = Prediction(prediction.member_probs[known]), labels[known]
+        together = None if prediction.together is None else prediction.together[known]
+        prediction = Prediction(prediction.member_probs[known], together)
+        labels = labels[known]
     return prediction, checked_labels(prediction, labels)
 
 

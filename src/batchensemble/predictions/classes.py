@@ -31,8 +31,14 @@ class Prediction:
 
     Where there is a class for each token or pixel, these are further axes, the last ones.
 
+    What a model predicts that is calibrated after averaging its members is ``together``. ``total``
+    is then the entropy of that, while ``aleatoric`` and ``epistemic`` stay those of the members,
+    which are not calibrated, and no longer add up to ``total``.
+
     Attributes:
         member_probs: ``[examples, members, classes, ...]``, float64.
+        together: the ensemble's probabilities where they are not the members' mean,
+            ``[examples, classes, ...]``.
 
     Example:
         >>> one = Prediction(np.array([[[1.0, 0.0], [0.0, 1.0]]]))
@@ -41,6 +47,7 @@ class Prediction:
     """
 
     member_probs: Members
+    together: Probabilities | None = None
 
     def __len__(self) -> int:
         return len(self.member_probs)
@@ -52,6 +59,11 @@ class Prediction:
 
     @cached_property
     def probs(self) -> Probabilities:
+        """The ensemble's probabilities, ``[examples, classes, ...]``: ``together`` or the mean."""
+        return self.mean if self.together is None else self.together
+
+    @property
+    def mean(self) -> Probabilities:
         """The members' mean probabilities, ``[examples, classes, ...]``."""
         mean: Probabilities = self.member_probs.mean(1)
         return mean
@@ -69,8 +81,11 @@ class Prediction:
 
     @property
     def total(self) -> PerExample:
-        """Entropy of the mean probabilities, nats."""
-        return self.entropy.total
+        """Entropy of the ensemble's probabilities, nats."""
+        if self.together is None:
+            return self.entropy.total
+        entropy: PerExample = entr(self.probs).sum(1)
+        return entropy
 
     @property
     def aleatoric(self) -> PerExample:

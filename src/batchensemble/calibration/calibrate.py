@@ -1,0 +1,150 @@
+"""``calibrate``: from a trained ensemble and data it has not seen to one that is calibrated."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from batchensemble.admission import check_ensemble, check_inputs_fit, place_of
+from batchensemble.batches import PREDICTION_BATCH
+from batchensemble.calibration.calibrators import Calibrator, Pooling
+from batchensemble.calibration.fitting import FITS, nll
+from batchensemble.checks import one_of
+from batchensemble.ensembles import Ensemble
+from batchensemble.losses import CrossEntropy
+from batchensemble.modes import evaluating
+from batchensemble.sources import MEMORY_LIMIT, open_batches
+from batchensemble.targets import parted
+
+Model = TypeVar("Model", bound=Ensemble)
+
+LEAST_FOR_ISOTONIC = 100  # below it has a step for every few examples, and follows their noise
+
+
+def calibrate(
+    model: Model,
+    data: Any,
+    *,
+    method: str = "temperature",
+    pooling: Pooling = "before",
+    per_member: bool = False,
+    target: str | None = None,
+    class_names: Sequence[str] = (),
+    memory_limit: int = MEMORY_LIMIT,
+) -> Model:
+    """Return a calibrated copy of a model, see :meth:`batchensemble.Ensemble.calibrate`."""
+    check_ensemble(model)
+    one_of("method", method, FITS)
+    one_of("pooling", pooling, ("before", "after"))
+    if per_member and pooling == "after":
+        raise ValueError(
+            "per_member=True gives each member numbers of its own, which only pooling='before' "
+            "can: after the members' mean there are no members"
+        )
+    logits, labels = _outputs(model, data, target, class_names, memory_limit)
+    _check(logits, labels, method)
+    fitted = FITS[method](logits, labels, pooling, per_member=per_member)
+    scaling = method in ("temperature", "vector")
+    if scaling and nll(fitted, logits, labels) > nll(None, logits, labels):
+        # What the search found is no better than float32 can tell.
+        fitted = _identity(fitted)
+    result = model.uncalibrated()
+    result.attach(fitted.to(place_of(model)["device"]))
+    return result
+
+
+def _identity(fitted: Calibrator) -> Calibrator:
+    """Return a temperature, or weights, of 1."""
+    same = copy.deepcopy(fitted)
+    for name, value in same.named_buffers():
+        value.fill_(0.0 if name == "bias" else 1.0)
+    return same
+
+
+def _outputs(
+    model: Ensemble, data: Any, target: str | None, class_names: Sequence[str], memory_limit: int
+) -> tuple[Tensor, Tensor]:
+    """Return the members' logits ``[entries, members, classes]``, float64, and the classes.
+
+    Entries are examples, or their tokens or pixels that have a class.
+    """
+    loss = CrossEntropy() if model.loss is None else model.loss
+    if not isinstance(loss, CrossEntropy):
+        raise ValueError(
+            f"calibrate takes logits of classes, trained with the cross-entropy, and this model "
+            f"was trained with {loss}"
+        )
+    batches = open_batches(
+        data,
+        PREDICTION_BATCH,
+        target=target,
+        class_names=class_names,
+        memory_limit=memory_limit,
+        read=None if loss == CrossEntropy() else loss.read,
+        **place_of(model),
+    )
+    plain = model.uncalibrated()
+    logits: list[Tensor] = []
+    labels: list[Tensor] = []
+    with evaluating(plain), torch.no_grad():
+        for inputs, targets in batches:
+            outputs = plain(inputs) if logits else check_inputs_fit(plain, inputs)
+            if not isinstance(outputs, Tensor) or outputs.dim() < 3 or outputs.shape[2] < 2:
+                got = list(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+                raise ValueError(
+                    "calibrate takes outputs of shape [batch, members, classes] with at least 2 "
+                    f"classes, the network gives {got}"
+                )
+            classes = parted(targets)[0].cpu()
+            if classes.shape != (len(outputs), *outputs.shape[3:]):
+                raise ValueError(
+                    f"labels must have the shape {[len(outputs), *outputs.shape[3:]]}, one for "
+                    f"each class that is predicted, got {list(classes.shape)}"
+                )
+            entries = outputs.movedim((1, 2), (-2, -1)).flatten(0, -3).cpu().double()
+            classes = classes.flatten()
+            if loss.ignore_index is not None:
+                known = classes != loss.ignore_index
+                entries, classes = entries[known], classes[known]
+            logits.append(entries)
+            labels.append(classes)
+    if not sum(map(len, logits)):
+        raise ValueError("there must be at least one example to calibrate on, got none")
+    return torch.cat(logits), torch.cat(labels)
+
+
+def _check(logits: Tensor, labels: Tensor, method: str) -> None:
+    """Raise ``ValueError`` where nothing can be fitted to outputs and labels."""
+    finite = logits.isfinite().flatten(1).all(1)
+    if not finite.all():
+        row = int((~finite).nonzero()[0])
+        value = logits[row][~logits[row].isfinite()][0].item()
+        raise ValueError(
+            f"the network's outputs must be finite to be calibrated, got {value} for example {row}"
+        )
+    classes = logits.shape[2]
+    if labels.min() < 0 or labels.max() >= classes:
+        raise ValueError(
+            f"labels must be from 0 to {classes - 1}, got {labels.min()} to {labels.max()}"
+        )
+    counts = labels.bincount(minlength=classes)
+    if (counts > 0).sum() == 1:
+        raise ValueError(
+            f"the calibration data must hold more than one class, got {len(labels)} examples of "
+            f"class {int(counts.argmax())} alone"
+        )
+    if method != "temperature" and not counts.all():
+        missing = int((counts == 0).nonzero()[0])
+        raise ValueError(
+            f"method={method!r} needs examples of every class, and there is none of class "
+            f"{missing}; give more data, or use method='temperature'"
+        )
+    if method == "isotonic" and len(labels) < LEAST_FOR_ISOTONIC:
+        raise ValueError(
+            f"method='isotonic' needs at least {LEAST_FOR_ISOTONIC} examples, got {len(labels)}: "
+            "with fewer it follows their noise; give more data, or use method='temperature'"
+        )

@@ -1,0 +1,250 @@
+"""Calibrators: modules that turn a trained ensemble's logits into calibrated ones.
+
+Each maps logits to logits. One that pools *before* is given those of the members and each of them
+is scaled before their probabilities are averaged; one that pools *after* is given the log of the
+members' mean probabilities.
+"""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Pooling = Literal["before", "after"]
+TINY = torch.finfo(torch.float64).tiny
+
+
+class Calibrator(nn.Module, ABC):
+    """What all calibrators are: numbers that were fitted, as buffers, and plain tensor operations.
+
+    The buffers stay float32 whatever the model is cast to, since thresholds in bfloat16 are none.
+
+    Args:
+        pooling: ``"before"`` or ``"after"`` the members' mean.
+        buffers: what was fitted, by name; the first axis of each is of the members that have their
+            own numbers, or of length 1.
+    """
+
+    method: str  # its name for users
+
+    def __init__(self, pooling: Pooling, **buffers: Tensor) -> None:
+        super().__init__()
+        self.pooling = pooling
+        for name, value in buffers.items():
+            self.register_buffer(name, value.detach().to(torch.float32))
+
+    @property
+    def per_member(self) -> bool:
+        """Whether each member has numbers of its own."""
+        return len(next(self.buffers())) > 1
+
+    def forward(self, logits: Tensor) -> Tensor:
+        """Return calibrated logits of the same shape and type.
+
+        Args:
+            logits: ``[batch, members, classes, ...]`` before the mean, ``[batch, classes, ...]``
+                after it.
+        """
+        after = self.pooling == "after"
+        scaled = self.scaled(logits.unsqueeze(1) if after else logits).to(logits.dtype)
+        return scaled.squeeze(1) if after else scaled
+
+    @abstractmethod
+    def scaled(self, logits: Tensor) -> Tensor:
+        """Return calibrated logits ``[batch, members, classes, ...]``."""
+
+    def of_mean(self, member_probs: np.ndarray) -> np.ndarray:
+        """Return the calibrated probabilities of the ensemble, for one that pools after the mean.
+
+        Args:
+            member_probs: ``[examples, members, classes, ...]``, float64.
+        """
+        mean = torch.from_numpy(np.ascontiguousarray(member_probs.mean(1)))
+        with torch.no_grad():
+            probs: np.ndarray = self.on_cpu()(log_of(mean)).softmax(1).numpy()
+        return probs
+
+    def on_cpu(self) -> Calibrator:
+        """Return the calibrator where float64 is known, which not all devices do."""
+        first = next(self.buffers())
+        return self if first.device.type == "cpu" else copy.deepcopy(self).cpu()
+
+    def keep(self, indices: Sequence[int]) -> None:
+        """Keep the numbers of these members alone, where each has its own."""
+        if self.per_member:
+            for name, value in list(self.named_buffers()):
+                self.register_buffer(name, value[list(indices)].clone())
+
+    def settings(self) -> dict[str, Any]:
+        """Return what :func:`empty` makes such a calibrator of, as JSON can hold it."""
+        shapes = {name: list(value.shape) for name, value in self.named_buffers()}
+        return {"method": self.method, "pooling": self.pooling, "shapes": shapes}
+
+    def extra_repr(self) -> str:
+        """Say when it is applied."""
+        return f"pooling={self.pooling!r}, per_member={self.per_member}"
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        def moved(value: Tensor) -> Tensor:
+            there = fn(value)
+            return there if value.is_meta else value.to(there.device)
+
+        return super()._apply(moved, recurse)  # type: ignore[no-untyped-call]
+
+
+class Temperature(Calibrator):
+    """Logits over a temperature (Guo et al. 2017, arXiv 1706.04599).
+
+    Args:
+        pooling: when.
+        temperature: above 0, ``[1]``, or ``[members]``; above 1 the probabilities grow less sure.
+
+    Example:
+        >>> half = Temperature("before", temperature=torch.tensor([2.0]))
+        >>> half(torch.tensor([[[4.0, 0.0]]]))
+        tensor([[[2., 0.]]])
+    """
+
+    method = "temperature"
+    temperature: Tensor
+
+    def __init__(self, pooling: Pooling, temperature: Tensor) -> None:
+        super().__init__(pooling, temperature=temperature)
+
+    def scaled(self, logits: Tensor) -> Tensor:
+        """Return the logits over the temperature."""
+        return logits / _along(self.temperature, logits)
+
+
+class Vector(Calibrator):
+    """A weight and a bias for each class's log-probability (vector scaling, Guo et al. 2017).
+
+    Of log-probabilities and not of logits, whose common shift would else change the result.
+
+    Args:
+        pooling: when.
+        weight: above 0, ``[1 or members, classes]``.
+        bias: of the same shape.
+    """
+
+    method = "vector"
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, pooling: Pooling, weight: Tensor, bias: Tensor) -> None:
+        super().__init__(pooling, weight=weight, bias=bias)
+
+    def scaled(self, logits: Tensor) -> Tensor:
+        """Return the weighted log-probabilities."""
+        log_probs = logits.log_softmax(2)
+        return log_probs * _along(self.weight, logits) + _along(self.bias, logits)
+
+
+class Platt(Calibrator):
+    """A sigmoid of each class's log-odds against all others (Platt 1999), normalised.
+
+    Args:
+        pooling: when.
+        slope: ``[1 or members, classes]``.
+        bias: of the same shape.
+    """
+
+    method = "platt"
+    slope: Tensor
+    bias: Tensor
+
+    def __init__(self, pooling: Pooling, slope: Tensor, bias: Tensor) -> None:
+        super().__init__(pooling, slope=slope, bias=bias)
+
+    def scaled(self, logits: Tensor) -> Tensor:
+        """Return the log of the normalised probabilities."""
+        odds = log_odds(logits, 2)
+        found = F.logsigmoid(odds * _along(self.slope, logits) + _along(self.bias, logits))
+        return found.log_softmax(2)
+
+
+class Isotonic(Calibrator):
+    """A rising function of each class's probability (Zadrozny and Elkan 2002), normalised.
+
+    It is linear between thresholds, as scikit-learn's is, and constant beyond the outer ones.
+
+    Args:
+        pooling: when.
+        thresholds: rising probabilities, ``[1 or members, classes, thresholds]``; infinite where
+            there are fewer.
+        values: the calibrated probability at each; above 0.
+    """
+
+    method = "isotonic"
+    thresholds: Tensor
+    values: Tensor
+
+    def __init__(self, pooling: Pooling, thresholds: Tensor, values: Tensor) -> None:
+        super().__init__(pooling, thresholds=thresholds, values=values)
+
+    def scaled(self, logits: Tensor) -> Tensor:
+        """Return the log of the normalised probabilities."""
+        probs = logits.softmax(2).movedim((1, 2), (0, 1))  # [members, classes, batch, ...]
+        given = probs.flatten(2).float().contiguous()
+        members, classes, _ = given.shape
+        thresholds = self.thresholds.expand(members, classes, -1).contiguous()
+        values = self.values.expand(members, classes, -1)
+        above = torch.searchsorted(thresholds, given).clamp(1, thresholds.shape[-1] - 1)
+        low, high = thresholds.gather(-1, above - 1), thresholds.gather(-1, above)
+        # Thresholds that float32 cannot tell apart are 0 / 0.
+        share = ((given - low) / (high - low)).clamp(0, 1).nan_to_num(0)
+        found = torch.lerp(values.gather(-1, above - 1), values.gather(-1, above), share)
+        return found.log().view(probs.shape).movedim((0, 1), (1, 2)).log_softmax(2)
+
+
+METHODS: dict[str, type[Calibrator]] = {
+    each.method: each for each in (Temperature, Vector, Platt, Isotonic)
+}
+
+
+def empty(settings: Mapping[str, Any]) -> Calibrator:
+    """Return a calibrator whose buffers are still to be filled.
+
+    Args:
+        settings: from :meth:`Calibrator.settings`.
+
+    Example:
+        >>> one = Temperature("after", temperature=torch.tensor([2.0]))
+        >>> empty(one.settings())
+        Temperature(pooling='after', per_member=False)
+    """
+    buffers = {name: torch.ones(shape) for name, shape in settings["shapes"].items()}
+    return METHODS[settings["method"]](settings["pooling"], **buffers)
+
+
+def log_of(probs: Tensor) -> Tensor:
+    """Return the log of probabilities; what is 0 is taken for the least number above it."""
+    return probs.clamp(min=TINY).log()
+
+
+def log_odds(logits: Tensor, axis: int) -> Tensor:
+    """Return the log of the odds of each class against all others, precise near 0 and 1.
+
+    Example:
+        >>> log_odds(torch.tensor([0.0, 3.0]), 0)
+        tensor([-3.,  3.])
+    """
+    top = logits.argmax(axis, keepdim=True)
+    others = logits.scatter(axis, top, float("-inf")).logsumexp(axis, keepdim=True)
+    # Only the most probable class can have more than a half, where 1 - p would lose its digits.
+    log_probs = logits.log_softmax(axis)
+    below = log_probs - torch.log1p(-log_probs.exp().clamp(max=0.5))
+    return below.scatter(axis, top, logits.gather(axis, top) - others)
+
+
+def _along(values: Tensor, logits: Tensor) -> Tensor:
+    """Return numbers ``[members]`` or ``[members, classes]`` with the axes and type of logits."""
+    values = values.to(logits.dtype)
+    return values.view(1, *values.shape, *[1] * (logits.dim() - 1 - values.dim()))
