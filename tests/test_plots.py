@@ -10,9 +10,11 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from batchensemble import Prediction
 from batchensemble.compare import Settings, compare
 from batchensemble.data import Data
 from batchensemble.history import History
+from batchensemble.metrics import reliability as bins_of
 from batchensemble.plots import (
     METHOD_STYLES,
     accuracy_time,
@@ -22,6 +24,7 @@ from batchensemble.plots import (
     members,
     plane,
     reliability,
+    reliability_diagram,
     save_all,
 )
 from batchensemble.plots.calibration import wilson
@@ -247,3 +250,17 @@ def test_long_names_are_cut_and_points_are_spread():
     assert len(subsample(6000, 1500)) == 1500
     assert subsample(6000, 1500)[-1] == 5999
     assert list(subsample(3, 1500)) == [0, 1, 2]
+
+
+def test_a_reliability_diagram_is_drawn_into_the_axes_given():
+    found = bins_of(
+        Prediction(np.array([[[0.75, 0.25]], [[0.25, 0.75]], [[0.9, 0.1]]])), np.array([0, 0, 0])
+    )
+    ax = Figure().subplots()
+    assert reliability_diagram(found, ax, title="after") is ax
+    assert ax.get_title() == "after"
+    assert f"ECE {found.ece:.4f}" in [text.get_text() for text in ax.texts]
+    bars = sorted(round(bar.get_height(), 6) for bar in ax.patches)
+    assert bars == [0.5, 1.0]
+    with pytest.raises(ValueError, match=r"method must be one of single, .*, got 'bach'"):
+        reliability_diagram(found, method="bach")

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from batchensemble.compare import Comparison
 from batchensemble.planes import Line
-from batchensemble.plots.calibration import reliability
+from batchensemble.plots.calibration import reliability, reliability_diagram
 from batchensemble.plots.decisions import (
     detection_roc,
     risk_coverage,
@@ -35,6 +35,7 @@ __all__ = [
     "members",
     "plane",
     "reliability",
+    "reliability_diagram",
     "risk_coverage",
     "save_all",
     "set_sizes",

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import norm
 
+from batchensemble.checks import one_of
 from batchensemble.compare import Comparison
 from batchensemble.metrics import Reliability
 from batchensemble.metrics import reliability as bins_of
 from batchensemble.plots.style import (
     METHOD_STYLES,
+    PANEL,
     SOFT,
     MethodStyle,
     drawing,
     pale,
     row_of_panels,
+    single_panel,
 )
 
 LEVEL = 0.95  # of the intervals of a bin's accuracy
@@ -43,6 +48,39 @@ def reliability(comparison: Comparison) -> Figure:
     histograms[0].set(ylabel="examples", yscale="log", ylim=(0.5, 2 * most))
     figure.supxlabel("confidence (probability of the predicted class)", fontsize=9.5)
     return figure
+
+
+@drawing()
+def reliability_diagram(
+    found: Reliability, ax: Axes | None = None, *, method: str = "batch", title: str | None = None
+) -> Axes:
+    """Draw accuracy against confidence of one prediction, such as before and after calibration.
+
+    Args:
+        found: from :func:`batchensemble.metrics.reliability`.
+        ax: where; by default a new figure's.
+        method: whose colour and marker, a name of :data:`batchensemble.plots.METHOD_STYLES`.
+        title: by default the method's long name.
+
+    Returns:
+        The axes drawn into.
+
+    Raises:
+        ValueError: there is no such method.
+
+    Example:
+        >>> from batchensemble import Prediction
+        >>> sure = Prediction(np.array([[[0.75, 0.25]], [[0.25, 0.75]]]))
+        >>> reliability_diagram(bins_of(sure, np.array([0, 0])), title="before").get_title()
+        'before'
+    """
+    style = METHOD_STYLES[one_of("method", method, METHOD_STYLES)]
+    ax = single_panel(ax, PANEL + 0.9, PANEL + 0.9)
+    _diagram(ax, found, style if title is None else replace(style, name=title))
+    low = _lowest([found])
+    ax.set(xlim=(low, 1 + 0.03 * (1 - low)), ylim=(0, 1.03))
+    ax.set(xlabel="confidence", ylabel="accuracy")
+    return ax
 
 
 def _lowest(all_bins: list[Reliability]) -> float:

@@ -7,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy.special import entr
 
 from batchensemble.uncertainty import (
     Decomposition,
