@@ -49,8 +49,8 @@ class Calibrating(nn.Module):
         and the uncertainties are of scaled members. The temperature and the weights of ``"vector"``
         are those with which the members' *mean* is most likely; calibrating each member alone would
         make the mean too unsure. After averaging, the members stay as they are, and ``predict``
-        puts the ensemble's probabilities through the calibrator. ``docs/calibrate.md`` measures
-        which is better.
+        puts the ensemble's probabilities through the calibrator. ``benchmarks/calibration.py``
+        compares the two.
 
         :meth:`member` gives a member without calibrator. :meth:`select` keeps one that pools before
         averaging; one that pools after belongs to the mean of all and cannot be kept. To train on,
