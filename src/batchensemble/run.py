@@ -43,8 +43,9 @@ class Run:
         epoch: epochs done.
         step: steps done, in all epochs.
         step_of_epoch: steps done in this one.
-        epoch_losses: the sum of this one's losses, ``[members]``. Even a small tensor kept of each
-            step would hold the memory around it: gigabytes after some thousand steps.
+        epoch_losses: the sum of this one's losses, ``[members]``, or ``[1]`` of all together. Even
+            a small tensor kept of each step would hold the memory around it: gigabytes after some
+            thousand steps.
         epoch_rows: rows of its batches.
         epoch_calls: forward calls of one network.
         losses: of the last batch, ``[batch, members]``.
@@ -71,12 +72,8 @@ class Run:
         self.history, self.callbacks = history, callbacks
         self.settings = settings or {}
         self.epoch = self.step = self.step_of_epoch = 0
-        device = next(model.parameters()).device
-        # Of all members, also where this process trains some of them.
-        of_all = (model if objective.sharing is None else objective.sharing.whole).members
-        self.epoch_losses = torch.zeros(of_all, dtype=torch.float64, device=device)
+        self.epoch_losses = self.losses = torch.empty(0, 0)
         self.epoch_rows = self.epoch_calls = 0
-        self.losses = torch.empty(0, of_all)
         self.last_inputs: Inputs | None = None
         self.last_targets: Targets | None = None
         self.seconds = 0.0
@@ -143,7 +140,10 @@ class Run:
 
     def step_done(self, inputs: Inputs, targets: Targets) -> None:
         """Count a step that was checked, and tell."""
-        self.epoch_losses += self._sums
+        if self.epoch_rows:
+            self.epoch_losses += self._sums
+        else:
+            self.epoch_losses = self._sums.double()
         self.epoch_rows += len(self.losses)
         self.epoch_calls += self.objective.parts(len(self.losses)) * self.model.calls_per_forward
         self.last_inputs, self.last_targets = inputs, targets
@@ -176,7 +176,6 @@ class Run:
             self._diverged(self.epoch_losses[None], self.last_inputs)
         self.epoch += 1
         self.step_of_epoch, self.seconds = 0, 0.0
-        self.epoch_losses.zero_()
         self.epoch_rows = self.epoch_calls = 0
         self.tell("on_epoch")
 
