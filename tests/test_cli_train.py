@@ -376,12 +376,37 @@ def test_numbers_are_trained_on_and_scored_by_the_loss(loss, outputs, limit, tmp
     assert done.exit_code == 0, done.output
     history = json.loads((tmp_path / "run" / "history.json").read_text())
     assert history["validation_nll"][-1] < history["validation_nll"][0]
-    printed = next(line for line in done.output.splitlines() if "held out loss" in line)
-    assert float(printed.split()[-1]) == pytest.approx(history["validation_nll"][-1], abs=1e-4)
-    assert be.load(tmp_path / "run").network[-1].out_features == outputs
-    for command in (["evaluate"], ["predict", "--data", "x.csv", "--out", tmp_path / "out.csv"]):
-        told = sentence(run(*command, tmp_path / "run"))
-        assert f"trained with loss='{loss}', and only models of loss='cross_entropy'" in told
+    model = be.load(tmp_path / "run")
+    assert model.network[-1].out_features == outputs
+    assert model.loss.deviation[0] == pytest.approx(frame["price"].std(), rel=0.2)
+    evaluated = run("evaluate", tmp_path / "run", "--json")
+    assert evaluated.exit_code == 0, evaluated.output
+    scores = json.loads(evaluated.output)
+    assert f"{scores['rmse']:.4f}" in done.output
+    options = ["--data", tmp_path / "rows.parquet", "--out", tmp_path / "out.csv"]
+    assert run("predict", tmp_path / "run", *options).exit_code == 0
+    said = pd.read_csv(tmp_path / "out.csv")
+    assert list(said)[:4] == ["row", "mean", "lower", "upper"]
+    assert (said["lower"] <= said["upper"]).all()
+    options = ["--data", tmp_path / "rows.parquet", "--target", "price", "--json"]
+    scores = json.loads(run("evaluate", tmp_path / "run", *options).output)
+    errors = said["mean"] - frame["price"]
+    assert scores["rmse"] == pytest.approx(np.sqrt((errors**2).mean()), rel=1e-4)
+    assert scores["r2"] == pytest.approx(1 - (errors**2).mean() / frame["price"].var(ddof=0))
+
+
+def test_the_task_says_what_is_trained(tmp_path):
+    asked = ["train", "--data", "cubic", "--epochs", 2, "--hidden", "8", "--out", tmp_path / "run"]
+    assert "give --task regression" in sentence(run(*asked))
+    other = ["--task", "regression", "--loss", "ordinal"]
+    assert "not for regression" in sentence(run(*asked, *other))
+    done = run(*asked, "--task", "regression")
+    assert done.exit_code == 0, done.output
+    assert "crps" in done.output
+    settings = (tmp_path / "run" / "run.toml").read_text()
+    assert 'loss = "gaussian_nll"' in settings
+    assert "standardise_targets = true" in settings
+    assert run("evaluate", tmp_path / "run").exit_code == 0
 
 
 def test_what_a_large_file_left_is_scored_again_alike(tmp_path):

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from batchensemble.checks import nearest, one_of, whole_number
+from batchensemble.compare import LOSSES_OF
+from batchensemble.data import TASKS
 from batchensemble.ensembles import METHODS
 from batchensemble.training import fit
 
@@ -26,6 +28,7 @@ else:
 OWN: dict[str, Any] = {
     "data": "moons",
     "target": None,
+    "task": None,
     "validation": None,
     "memory_limit": None,
     "method": "batch",
@@ -64,7 +67,7 @@ def resolve(*given: Mapping[str, Any]) -> dict[str, Any]:
     """
     asked = {key: value for each in given for key, value in each.items() if value is not None}
     method = one_of("method", asked.get("method", OWN["method"]), METHODS)
-    known = {**method_defaults(method), **fit_defaults(), **OWN}
+    known = {**method_defaults(method), **fit_defaults(), **OWN, **_of_task(asked)}
     for key in asked:
         if key not in known:
             raise ValueError(
@@ -82,6 +85,23 @@ def resolve(*given: Mapping[str, Any]) -> dict[str, Any]:
     if settings["memory_limit"] is not None:
         settings["memory_limit"] = size_in_bytes(settings["memory_limit"])
     return {key: value for key, value in settings.items() if value is not None}
+
+
+def _of_task(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the defaults that follow from what is predicted: numbers have a scale to be taken off.
+
+    Raises:
+        ValueError: there is no such task, or the loss is not one of it.
+    """
+    task, loss = asked.get("task"), asked.get("loss")
+    if task is not None:
+        one_of("task", task, TASKS)
+    if loss is None:
+        loss = "gaussian_nll" if task == "regression" else "cross_entropy"
+    numbers = loss in LOSSES_OF["regression"]
+    if task is not None and numbers != (task == "regression"):
+        raise ValueError(f"loss {loss!r} is not for {task}; leave one of the two out")
+    return {"loss": loss, "standardise_targets": numbers}
 
 
 def size_in_bytes(size: int | str) -> int:

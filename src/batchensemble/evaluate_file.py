@@ -14,10 +14,10 @@ from batchensemble.data import NAMED
 from batchensemble.ensembles import Ensemble
 from batchensemble.files import Files
 from batchensemble.frames import table
-from batchensemble.losses import as_loss
 from batchensemble.metrics import Scores, evaluate
 from batchensemble.model_columns import Columns
 from batchensemble.predict_file import part_rows
+from batchensemble.prediction import loss_of
 from batchensemble.saving import load as load_model
 from batchensemble.saving import read_config
 from batchensemble.sources import MEMORY_LIMIT, open_batches
@@ -41,7 +41,7 @@ def evaluate_folder(
         source: a file, or a folder of Parquet files, of which all rows count; a named data set, of
             which the held-out examples do; by default what was held out from the training, which
             the folder's ``run.toml`` tells.
-        target: the column of labels; by default that of the training.
+        target: the column of targets; by default that of the training.
         device: where the model runs.
 
     Raises:
@@ -58,7 +58,7 @@ def evaluate_folder(
         data = open_data(
             settings["data"],
             settings.get("target"),
-            loss=as_loss("cross_entropy"),
+            loss=loss_of(model),
             validation=settings.get("validation"),
             memory_limit=limit,
             columns=columns,
@@ -68,7 +68,7 @@ def evaluate_folder(
         return title, scores_of(model, data, limit)
     path, target = Path(source), target or columns.target
     if target is None:
-        raise ValueError(f"target is missing: name the column of {path} that holds the labels")
+        raise ValueError(f"target is missing: name the column of {path} that holds them")
     blocks = Blocks(path, columns, target, part_rows(model.members, len(columns.class_names)))
     scores = score_blocks(model, blocks)
     return f"{blocks.rows:,} rows of {path.name}", scores
@@ -92,7 +92,7 @@ class Blocks:
         self.rows = 0
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
-        """Yield features and class numbers.
+        """Yield features and class numbers, or the numbers that are predicted.
 
         Raises:
             ValueError: there are none, or they do not fit the model.
@@ -112,10 +112,9 @@ def scores_of(model: Ensemble, data: TrainingData, memory_limit: int) -> Scores:
     """Return the scores on the held-out part, in bounded memory where it is in files."""
     if not isinstance(data.held_out, Files):
         return evaluate(model, data.held_out)
-    size = part_rows(model.members, len(data.columns.class_names))
-    return score_blocks(
-        model, open_batches(data.held_out, size, memory_limit=memory_limit, **place_of(model))
-    )
+    size, read = part_rows(model.members, len(data.columns.class_names)), loss_of(model).read
+    options: dict[str, Any] = {"memory_limit": memory_limit, "read": read, **place_of(model)}
+    return score_blocks(model, open_batches(data.held_out, size, **options))
 
 
 def _settings(folder: Path) -> dict[str, Any]:

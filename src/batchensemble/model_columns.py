@@ -15,6 +15,8 @@ from batchensemble.columns import Array
 from batchensemble.files import Files
 from batchensemble.row_split import Fifth
 
+CLASSES = ("cross_entropy", "ordinal")  # losses whose targets are classes
+
 
 @dataclass(frozen=True)
 class Columns:
@@ -36,27 +38,21 @@ class Columns:
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Columns:
-        """Return the columns that a saved configuration of a model of classes tells of.
+        """Return the columns that a saved configuration tells of.
 
         Raises:
-            ValueError: it tells of none, or the model gives no probabilities of classes.
+            ValueError: it tells of none.
         """
         data = config.get("data") or {}
-        loss = data.get("loss", "cross_entropy")
-        if loss != "cross_entropy":
-            raise ValueError(
-                f"the model was trained with loss={loss!r}, and only models of "
-                "loss='cross_entropy', which give probabilities of classes, can be evaluated and "
-                "predicted with here; be.load gives the model, and model(X) its outputs"
-            )
-        if not data.get("feature_names") or not data.get("class_names"):
+        classes = (config.get("loss") or {}).get("name", "cross_entropy") in CLASSES
+        if not data.get("feature_names") or (classes and not data.get("class_names")):
             raise ValueError(
                 "the model does not say which columns it takes; save it with "
-                'data={"feature_names": [...], "class_names": [...]}'
+                'data={"feature_names": [...], "class_names": [...]}, the latter for classes'
             )
         return cls(
             tuple(data["feature_names"]),
-            tuple(data["class_names"]),
+            tuple(data.get("class_names", ())),
             tuple(data.get("mean", ())),
             tuple(data.get("scale", ())),
             data.get("target"),

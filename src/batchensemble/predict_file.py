@@ -21,8 +21,11 @@ from batchensemble.batches import PREDICTION_BATCH
 from batchensemble.disk import sync, write_whole, writing
 from batchensemble.ensembles import Ensemble
 from batchensemble.frames import PARQUET, parquet, table
+from batchensemble.losses import BinaryCrossEntropy, EnsembleLoss
+from batchensemble.metrics import widest_interval
 from batchensemble.model_columns import Columns
-from batchensemble.prediction import Prediction, predict
+from batchensemble.prediction import loss_of, predict
+from batchensemble.predictions import AnyPrediction, MultiLabelPrediction, RegressionPrediction
 from batchensemble.progress import rows_bar
 from batchensemble.saving import load, read_config
 
@@ -43,8 +46,11 @@ def predict_file(
 ) -> int:
     """Write what a saved model says of each row of a file.
 
-    The columns are the id, ``label``, ``prob_CLASS`` for each class (the members' mean) and the
-    uncertainties ``total``, ``aleatoric`` and ``epistemic`` in nats.
+    The columns are the id, then of classes ``label`` and ``prob_CLASS`` for each class (the
+    members' mean), of numbers ``mean`` and the ends ``lower`` and ``upper`` of the interval of 90%,
+    or as much as quantiles reach, of labels that are there or not ``label`` and ``prob``; and the
+    uncertainties ``total``, ``aleatoric`` and ``epistemic``, entropies in nats, of numbers
+    variances.
 
     Args:
         folder: of the model.
@@ -67,7 +73,7 @@ def predict_file(
     columns = Columns.of(config)
     # Frozen for one size, layers choose how to compute by nothing that was before.
     model = load(folder, device=device).freeze(PREDICTION_BATCH)
-    names = [id or ROW, "label", *(f"prob_{name}" for name in columns.class_names), *UNCERTAINTIES]
+    names = [id or ROW, *_names(columns, loss_of(model)), *UNCERTAINTIES]
     if len(set(names)) < len(names):
         raise ValueError(f"id {id!r} is also the name of a column of the result; rename it")
     if out.suffix not in (".csv", *PARQUET):
@@ -98,7 +104,7 @@ def part_rows(members: int, classes: int) -> int:
         >>> part_rows(4, 10), part_rows(4, 1000)
         (65536, 2097)
     """
-    return min(MOST_ROWS, max(MOST_NUMBERS // (members * classes), 1))
+    return min(MOST_ROWS, max(MOST_NUMBERS // (members * max(classes, 1)), 1))
 
 
 class Parts:
@@ -169,11 +175,24 @@ def _predictions(
     names: list[str], ids: Any, columns: Columns, model: Ensemble, X: Any
 ) -> pd.DataFrame:
     said = predict(model, X)
-    assert isinstance(said, Prediction)
-    labels = np.array(columns.class_names, dtype=object)[said.labels]
     uncertainties = (getattr(said, name) for name in UNCERTAINTIES)
-    values = [np.asarray(ids), labels, *said.probs.T, *uncertainties]
+    values = [np.asarray(ids), *_values(columns, said), *uncertainties]
     return pd.DataFrame(dict(zip(names, values, strict=True)))
+
+
+def _names(columns: Columns, loss: EnsembleLoss) -> list[str]:
+    """Return the columns between the id and the uncertainties."""
+    if columns.class_names:
+        return ["label", *(f"prob_{name}" for name in columns.class_names)]
+    return ["label", "prob"] if isinstance(loss, BinaryCrossEntropy) else ["mean", "lower", "upper"]
+
+
+def _values(columns: Columns, said: AnyPrediction) -> list[Any]:
+    if isinstance(said, RegressionPrediction):
+        return [said.mean, *widest_interval(said)[:2]]
+    if isinstance(said, MultiLabelPrediction):
+        return [said.labels, said.probs]
+    return [np.array(columns.class_names, dtype=object)[said.labels], *said.probs.T]
 
 
 def _fingerprint(source: Path) -> dict[str, Any]:

@@ -11,20 +11,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from batchensemble.admission import place_of
-from batchensemble.batches import PREDICTION_BATCH
 from batchensemble.callbacks import Callback
 from batchensemble.configuration import of_fit, of_method, write
 from batchensemble.disk import write_whole
 from batchensemble.ensembles import METHODS, Ensemble
 from batchensemble.evaluate_file import scores_of
-from batchensemble.held_out import Evaluating
 from batchensemble.history import History
 from batchensemble.inspection import find_network
-from batchensemble.losses import CrossEntropy, EnsembleLoss, NumberLoss, Ordinal, as_loss
+from batchensemble.losses import EnsembleLoss, NumberLoss, Ordinal, as_loss
 from batchensemble.networks import multilayer_perceptron
 from batchensemble.saving import save
-from batchensemble.sources import MEMORY_LIMIT, open_batches
+from batchensemble.sources import MEMORY_LIMIT
 from batchensemble.tracking import JsonLines, Tracking
 from batchensemble.training import fit
 from batchensemble.training_data import TrainingData, open_data
@@ -52,9 +49,8 @@ def train(
         progress: show a bar; by default only in a terminal.
 
     Returns:
-        The ensemble, its history, and its scores on the held-out examples: those of
-        :func:`batchensemble.evaluate` with the cross-entropy, else the loss of the members
-        together, as ``held_out_loss``.
+        The ensemble, its history, and its scores on the held-out examples, those of
+        :func:`batchensemble.evaluate`.
 
     Raises:
         ValueError: a setting or the data cannot be used, or the folder holds another training.
@@ -103,17 +99,7 @@ def train(
         network=settings.get("network"),
         data=data.describe(settings["loss"]),
     )
-    if isinstance(loss, CrossEntropy):
-        return model, history, scores_of(model, data, limit)
-    return model, history, {"held_out_loss": held_out_loss(model, data.held_out, loss, limit)}
-
-
-def held_out_loss(model: Ensemble, data: Any, loss: EnsembleLoss, memory_limit: int) -> float:
-    """Return the loss of the members together on held-out data of any size."""
-    batches = open_batches(
-        data, PREDICTION_BATCH, memory_limit=memory_limit, read=loss.read, **place_of(model)
-    )
-    return Evaluating(batches, loss=loss).scores(model)["nll"]
+    return model, history, scores_of(model, data, limit)
 
 
 def outputs_for(loss: EnsembleLoss, classes: int) -> int:

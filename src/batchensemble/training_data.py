@@ -87,8 +87,8 @@ def open_data(
             raise ValueError(f"validation is for a file; {source} has its own held-out examples")
         if classes and not data.class_names:
             raise ValueError(
-                f"{source} has numbers, and loss={type(loss).__name__} is for classes; give a "
-                "--loss of numbers such as mse"
+                f"{source} has numbers, and loss={type(loss).__name__} is for classes; give "
+                "--task regression"
             )
         if data.class_names and not classes:
             raise ValueError(

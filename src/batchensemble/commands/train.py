@@ -69,6 +69,12 @@ def train(
     lr: Annotated[
         float | None, typer.Option(help="Highest learning rate; by default 0.001.", **NUMBER)
     ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            help="regression, to predict numbers by --loss gaussian_nll; by default classification."
+        ),
+    ] = None,
     loss: Annotated[
         str | None,
         typer.Option(
@@ -147,7 +153,7 @@ def train(
 
       batchensemble train --data visits.parquet --target kind --memory-limit 2GB --out runs/visits
 
-      batchensemble train --data prices.csv --target price --loss gaussian_nll --out runs/prices
+      batchensemble train --data prices.csv --target price --task regression --out runs/prices
 
       batchensemble train --method batch --set mode=additive --set rank=2 --out runs/additive
 
@@ -166,6 +172,7 @@ def train(
         "epochs": epochs,
         "batch_size": batch_size,
         "lr": lr,
+        "task": task,
         "loss": loss,
         "optimizer": optimizer,
         "weight_decay": weight_decay,

@@ -34,14 +34,15 @@ def evaluate(
     ] = None,
     target: Annotated[
         str | None,
-        typer.Option(help="The column of labels; by default as in training."),
+        typer.Option(help="The column of labels or numbers; by default as in training."),
     ] = None,
     device: DeviceOption = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the scores as JSON instead of a table.")
     ] = False,
 ) -> None:
-    """Score a model on labelled data: accuracy, NLL, Brier score, ECE, disagreement.
+    """Score a model on data with targets: accuracy, NLL, Brier score, ECE, disagreement; of numbers
+    RMSE, NLL, CRPS, coverage of the interval of 90%.
 
     Memory does not grow with the file.
 
@@ -84,7 +85,8 @@ def predict(
     device: DeviceOption = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Predict each row of a file of any size: label, probabilities and three uncertainties.
+    """Predict each row of a file of any size: label and probabilities, or mean and interval of 90%,
+    and three uncertainties.
 
     Memory does not grow with the file. An interrupted prediction goes on where it was when the same
     command is given again, and the result is the same as of one that was not.

@@ -19,6 +19,7 @@ from batchensemble.metrics.regression import (
     interval_calibration,
     pit,
     score_numbers,
+    widest_interval,
 )
 from batchensemble.metrics.reliability import BINS, Binning, Reliability, reliability
 from batchensemble.metrics.scores import entries, evaluate, example_losses, score
@@ -64,4 +65,5 @@ __all__ = [
     "share_of_gain",
     "smooth_ece",
     "top_label_by_class",
+    "widest_interval",
 ]

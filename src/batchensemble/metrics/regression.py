@@ -53,7 +53,7 @@ def score_numbers(prediction: RegressionPrediction, targets: Any) -> Scores:
     targets = checked_numbers(prediction, targets)
     known = ~np.isnan(targets)
     y, mean = targets[known], prediction.mean[known]
-    low, high, meant = _interval(prediction)
+    low, high, meant = widest_interval(prediction)
     inside = (low[known] <= y) & (y <= high[known])
     values: dict[str, Any] = {
         "rmse": float(np.sqrt(mean_squared_error(y, mean))),
@@ -197,8 +197,11 @@ def checked_numbers(prediction: RegressionPrediction, targets: Any) -> np.ndarra
     return targets
 
 
-def _interval(prediction: RegressionPrediction) -> tuple[np.ndarray, np.ndarray, float]:
-    """Return the bounds of the interval that is scored, and its coverage."""
+def widest_interval(prediction: RegressionPrediction) -> tuple[np.ndarray, np.ndarray, float]:
+    """Return the bounds of the interval of 90%, or as much as quantiles reach, and its coverage.
+
+    One quantile has none: both bounds are its mean, of coverage 0.
+    """
     if isinstance(prediction, Quantiles):
         meant = min(COVERAGE, round(prediction.widest, 12))
         if meant <= 0:
