@@ -9,36 +9,38 @@ from batchensemble.compare import Comparison, Run, Settings
 from batchensemble.cost import Cost
 from batchensemble.data import Data
 from batchensemble.history import History
-from batchensemble.metrics import Scores
+from batchensemble.metrics import Scores, score
 from batchensemble.prediction import Prediction
 from batchensemble.summary import CLASSIFICATION, COST, METHOD_NAMES, shown, summarise
 
+EXAMPLES = 400
+LABELS = np.arange(EXAMPLES) % 2
 DATA = Data(
     "by hand",
     (np.zeros((1, 1), np.float32), np.zeros(1, np.int64)),
-    (np.zeros((1, 1), np.float32), np.zeros(1, np.int64)),
+    (np.zeros((EXAMPLES, 1), np.float32), LABELS),
     ("x",),
     ("no", "yes"),
     False,
 )
 
 
-def run(method, seed=0, *, accuracy=0.5, nll=0.7, ece=0.1, information=0.0, parameters=100):
-    scores = Scores(
-        {
-            "accuracy": accuracy,
-            "nll": nll,
-            "brier": 0.5,
-            "ece": ece,
-            "mutual_information": information,
-            "disagreement": information,
-            "member_accuracies": [accuracy],
-        }
-    )
+def says(wrong=0.1, sure=0.8, noise=0.0, seed=0):
+    """Return what a network says that is wrong in that share of the examples, and how sure."""
+    rng = np.random.default_rng(seed)
+    right = np.clip(sure + noise * rng.uniform(-1, 1, EXAMPLES), 0.5001, 1)
+    right[: round(wrong * EXAMPLES)] = 1 - sure
+    probs = np.where(np.arange(2)[:, None] == LABELS, right, 1 - right).T
+    return Prediction(probs[:, None])
+
+
+def run(method, seed=0, *, said=None, information=0.0, parameters=100, seconds=1.5, **scores):
+    said = said or says()
+    found = {**score(said, LABELS), "mutual_information": information, **scores}
     cost = Cost(
-        parameters, 10, parameters / 100, 1880, 3.0 * parameters, 1.0 * parameters, 1.5, 0.25
+        parameters, 10, parameters / 100, 1880, 3.0 * parameters, 1.0 * parameters, seconds, 0.25
     )
-    return Run(method, seed, scores, cost, History(), Prediction(np.full((1, 1, 2), 0.5)), None)
+    return Run(method, seed, Scores(found), cost, History(), said, None)
 
 
 def summary(*runs):
@@ -50,10 +52,14 @@ def best(rows, key):
     return [row.method for row in rows if row.cells[key].best]
 
 
+def level(rows, key):
+    return [row.method for row in rows if row.cells[key].level]
+
+
 def test_best_goes_up_for_accuracy_and_down_for_losses_and_costs():
     rows = summary(
-        run("single", accuracy=0.97, nll=0.08, ece=0.006, parameters=100),
-        run("deep", accuracy=0.98, nll=0.07, ece=0.009, parameters=300),
+        run("single", said=says(wrong=0.2, sure=0.8), parameters=100),
+        run("deep", said=says(wrong=0.1, sure=0.7), parameters=300),
     )
     assert best(rows, "accuracy") == ["deep"]
     assert best(rows, "nll") == ["deep"]
@@ -61,6 +67,39 @@ def test_best_goes_up_for_accuracy_and_down_for_losses_and_costs():
     assert best(rows, "parameters") == ["single"]
     assert best(rows, "parameter_ratio") == ["single"]
     assert best(rows, "training_multiply_adds") == ["single"]
+    assert not any(cell.level for row in rows for cell in row.cells.values())
+
+
+def test_a_difference_within_the_noise_makes_nobody_best():
+    rows = summary(
+        run("single", said=says(noise=0.2, seed=1)),
+        run("deep", said=says(noise=0.2, seed=2)),
+        run("mimo", said=says(wrong=0.3)),
+    )
+    texts = [row.cells["nll"].text for row in rows]
+    assert len(set(texts)) == 3
+    assert best(rows, "nll") == []
+    assert level(rows, "nll") == ["single", "deep"]
+
+
+def test_one_measured_time_has_no_best_and_several_can():
+    once = summary(run("single", seconds=1.0), run("deep", seconds=3.0))
+    assert best(once, "training_seconds") == level(once, "training_seconds") == []
+    slow = [run("mimo", seed, seconds=3 + 0.1 * seed) for seed in range(5)]
+    fast = [run("single", seed, seconds=1 + 0.1 * seed) for seed in range(5)]
+    assert best(summary(*slow, *fast), "training_seconds") == ["single"]
+
+
+def test_what_differs_from_seed_to_seed_counts_as_noise():
+    one = [run("single", seed, said=says(sure=0.8)) for seed in range(4)]
+    other = [run("deep", seed, said=says(sure=0.8 + 0.02 * (-1) ** seed)) for seed in range(4)]
+    assert level(summary(*one, *other), "nll") == ["single", "deep"]
+    assert best(summary(one[0], other[0]), "nll") == ["deep"]
+
+
+def test_methods_without_a_common_seed_are_not_told_apart():
+    rows = summary(run("single", 0, said=says(wrong=0.4)), run("deep", 1))
+    assert best(rows, "nll") == level(rows, "nll") == []
 
 
 @pytest.mark.parametrize("key", ["mutual_information", "disagreement", "forward_calls"])
@@ -69,14 +108,16 @@ def test_some_numbers_have_no_best(key):
     assert best(rows, key) == []
 
 
-def test_numbers_that_print_alike_share_the_mark():
-    rows = summary(run("single", nll=0.07721), run("batch", nll=0.07724), run("mimo", nll=0.08))
-    assert [row.cells["nll"].text for row in rows] == ["0.0772", "0.0772", "0.0800"]
-    assert best(rows, "nll") == ["single", "batch"]
+def test_counts_that_print_alike_share_the_mark():
+    small = [run(method, parameters=10) for method in ("single", "batch")]
+    rows = summary(*small, run("deep", parameters=20))
+    assert level(rows, "parameters") == ["single", "batch"]
+    assert best(rows, "parameters") == []
 
 
 def test_nothing_is_best_where_all_are_equal_or_there_is_one_method():
-    assert best(summary(run("single"), run("deep")), "brier") == []
+    rows = summary(run("single"), run("deep"))
+    assert best(rows, "brier") == level(rows, "brier") == []
     assert not any(cell.best for row in summary(run("deep")) for cell in row.cells.values())
 
 
@@ -101,8 +142,11 @@ def test_one_seed_has_no_deviation():
 
 
 def test_a_number_that_is_not_finite_is_a_dash_and_never_best():
-    rows = summary(run("single", nll=math.inf), run("deep", nll=0.5), run("batch", nll=0.6))
-    assert [row.cells["nll"].text for row in rows] == ["-", "0.5000", "0.6000"]
+    sure = says(wrong=0.3)
+    rows = summary(
+        run("single", nll=math.inf), run("deep", said=says(wrong=0.1)), run("batch", said=sure)
+    )
+    assert rows[0].cells["nll"].text == "-"
     assert best(rows, "nll") == ["deep"]
     twice = summary(run("single", 0, nll=math.inf), run("single", 1, nll=0.5))
     assert twice[0].cells["nll"].text == "-"

@@ -1,17 +1,17 @@
-"""The numbers of a comparison as one table: mean and deviation over the seeds, the best marked."""
+"""The numbers of a comparison as one table: mean and deviation over the seeds, the best marked.
+
+No mark tells apart what chance could have made different.
+"""
 
 from __future__ import annotations
 
 import math
-import statistics
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
 from batchensemble.compare import Comparison, Run
-from batchensemble.metrics import example_losses
+from batchensemble.significance import spread
+from batchensemble.standing import Standing
 
 # The long names are for prose and figures; the short ones are what users type.
 METHOD_NAMES = {
@@ -33,6 +33,8 @@ class Column:
         unit: of the numbers; empty for shares and counts.
         better: which direction is good; ``None`` where neither is.
         format: how Python formats one number, as in ``format(0.5, ".4f")``.
+        noise: what chance is in it: ``"examples"``, those it was scored on, and the seeds;
+            ``"runs"``, when it was measured; ``"none"``, a count.
     """
 
     key: str
@@ -40,6 +42,7 @@ class Column:
     unit: str
     better: Literal["higher", "lower"] | None
     format: str
+    noise: Literal["examples", "runs", "none"] = "examples"
 
 
 CLASSIFICATION = (
@@ -64,14 +67,23 @@ REGRESSION = (
 QUALITY = {"classification": CLASSIFICATION, "regression": REGRESSION}
 # Calls have no best: running all members in one call saves calls, not arithmetic.
 COST = (
-    Column("parameters", "Parameters", "", "lower", ",.0f"),
-    Column("parameters_per_member", "Own parameters of a member", "", None, ",.0f"),
-    Column("parameter_ratio", "Ratio to one network", "", "lower", ".2f"),
-    Column("forward_calls", "Forward calls", "", None, ",.0f"),
-    Column("training_multiply_adds", "Multiply-adds, training", "per example", "lower", ",.0f"),
-    Column("prediction_multiply_adds", "Multiply-adds, prediction", "per example", "lower", ",.0f"),
-    Column("training_seconds", "Training time", "s", "lower", ".2f"),
-    Column("milliseconds_per_1000", "1,000 predictions", "ms", "lower", ".2f"),
+    Column("parameters", "Parameters", "", "lower", ",.0f", "none"),
+    Column("parameters_per_member", "Own parameters of a member", "", None, ",.0f", "none"),
+    Column("parameter_ratio", "Ratio to one network", "", "lower", ".2f", "none"),
+    Column("forward_calls", "Forward calls", "", None, ",.0f", "none"),
+    Column(
+        "training_multiply_adds", "Multiply-adds, training", "per example", "lower", ",.0f", "none"
+    ),
+    Column(
+        "prediction_multiply_adds",
+        "Multiply-adds, prediction",
+        "per example",
+        "lower",
+        ",.0f",
+        "none",
+    ),
+    Column("training_seconds", "Training time", "s", "lower", ".2f", "runs"),
+    Column("milliseconds_per_1000", "1,000 predictions", "ms", "lower", ".2f", "runs"),
 )
 
 
@@ -82,13 +94,16 @@ class Cell:
     Attributes:
         mean: over the seeds; NaN if a run has no finite value.
         std: sample deviation over the seeds; ``None`` with one seed.
-        best: whether no other method's number, as printed, is better.
+        best: whether it is better than every other method's by more than chance.
+        level: whether no method is that much better: it is the best, or not told apart from it.
+            Where one is ``best``, none is ``level``.
         text: the mean, with `` ± `` and the deviation where the seeds differ.
     """
 
     mean: float
     std: float | None
     best: bool
+    level: bool
     text: str
 
 
@@ -107,11 +122,12 @@ class Row:
     cells: dict[str, Cell]
 
 
-def summarise(comparison: Comparison) -> list[Row]:
+def summarise(comparison: Comparison, standing: Standing | None = None) -> list[Row]:
     """Return one row a method, in the order asked for; no rows if no run is finished.
 
     Args:
         comparison: from :func:`batchensemble.compare.compare`.
+        standing: what is told apart in it; drawn here by default, which takes a second or two.
 
     Example:
         >>> from batchensemble.compare import Settings, compare
@@ -122,8 +138,13 @@ def summarise(comparison: Comparison) -> list[Row]:
         ('Deep ensemble', '3.00')
     """
     methods, columns = comparison.methods, (*quality(comparison), *COST)
+    standing = standing or stand(comparison)
     cells = [
-        _cells(column, [[value(run, column) for run in comparison.of(m)] for m in methods])
+        _cells(
+            column,
+            {method: [value(run, column) for run in comparison.of(method)] for method in methods},
+            standing,
+        )
         for column in columns
     ]
     return [
@@ -152,11 +173,15 @@ def headline(comparison: Comparison) -> Column:
     return found.get("nll") or found["crps"]
 
 
-def losses_of(comparison: Comparison, method: str) -> np.ndarray:
-    """Return the :func:`headline` of each held-out example, averaged over the seeds."""
-    targets, runs = comparison.data.held_out[1], comparison.of(method)
-    each: np.ndarray = np.mean([example_losses(run.prediction, targets) for run in runs], 0)
-    return each
+def stand(comparison: Comparison) -> Standing:
+    """Return what is told apart in the columns of a comparison that have a best."""
+    columns = (*quality(comparison), *COST)
+    compared = [column for column in columns if column.better is not None]
+    return Standing(
+        comparison,
+        scores=[column.key for column in compared if column.noise == "examples"],
+        costs=[column.key for column in compared if column.noise == "runs"],
+    )
 
 
 def value(run: Run, column: Column) -> float:
@@ -176,27 +201,38 @@ def shown(number: float, column: Column) -> str:
     return format(number, column.format) if math.isfinite(number) else "-"
 
 
-def _cells(column: Column, values: Sequence[Sequence[float]]) -> list[Cell]:
+def _cells(column: Column, values: dict[str, list[float]], standing: Standing) -> list[Cell]:
     """Return the cells of one column from the values of each method's runs."""
-    means = [statistics.fmean(own) for own in values]
-    best = _best(column, means)
+    spreads = {method: spread(own) for method, own in values.items()}
+    best = _best(column, {method: mean for method, (mean, _) in spreads.items()}, standing)
     cells = []
-    for own, mean, mark in zip(values, means, best, strict=True):
+    for method, (mean, std) in spreads.items():
         text = shown(mean, column)
-        std = None
-        if len(own) > 1:
-            std = statistics.stdev(own) if math.isfinite(mean) else math.nan
-            if std > 0:
-                text += f" ± {shown(std, column)}"
-        cells.append(Cell(mean, std, mark, text))
+        if std is not None and std > 0:
+            text += f" ± {shown(std, column)}"
+        marked = method in best
+        cells.append(Cell(mean, std, marked and len(best) == 1, marked and len(best) > 1, text))
     return cells
 
 
-def _best(column: Column, means: Sequence[float]) -> list[bool]:
-    """Mark the best as printed, so that equal texts are never told apart; none if all are equal."""
-    texts = [shown(mean, column) for mean in means]
-    finite = [mean for mean in means if math.isfinite(mean)]
-    if column.better is None or not finite or len(set(texts)) == 1:
-        return [False] * len(means)
-    winner = shown(max(finite) if column.better == "higher" else min(finite), column)
-    return [text == winner for text in texts]
+def _best(column: Column, means: dict[str, float], standing: Standing) -> set[str]:
+    """Return the best method and those that are not told apart from it.
+
+    Counts that print alike are alike. Where all are alike, or nobody can tell, there is none.
+    """
+    finite = {method: mean for method, mean in means.items() if math.isfinite(mean)}
+    texts = {method: shown(mean, column) for method, mean in means.items()}
+    if column.better is None or not finite or len(set(texts.values())) == 1:
+        return set()
+    winner = (max if column.better == "higher" else min)(finite, key=lambda each: finite[each])
+    if column.noise == "none":
+        return {method for method, text in texts.items() if text == texts[winner]}
+    differences = {
+        method: standing.difference(column.key, method, winner)
+        for method in finite
+        if method != winner
+    }
+    if None in differences.values():
+        return set()
+    level = {method for method, each in differences.items() if each and not each.beyond_noise}
+    return {winner, *level}

@@ -11,16 +11,17 @@ from rich.table import Table
 from batchensemble.compare import Comparison
 from batchensemble.ensembles import Ensemble
 from batchensemble.inspection import Report
-from batchensemble.summary import COST, quality, summarise
+from batchensemble.summary import COST, Cell, quality, summarise
 
 
 def comparison_table(comparison: Comparison) -> Table:
-    """Return a column for each method and a row for each score, its best value in bold.
+    """Return a column for each method and a row for each score.
 
-    Methods side by side fit a narrow terminal.
+    What is better than all others by more than chance is bold. Where no method is, those that are
+    not told apart from the best have a ≈. Methods side by side fit a narrow terminal.
     """
     rows = summarise(comparison)
-    table = _table(f"{_facts(comparison)}\n[not bold]best value of each row in bold[/not bold]")
+    table = _table(f"{_facts(comparison)}\n[not bold]{_legend(comparison)}[/not bold]")
     table.add_column("")
     for row in rows:
         table.add_column(row.name, justify="right", no_wrap=True)
@@ -30,13 +31,24 @@ def comparison_table(comparison: Comparison) -> Table:
             cells = [row.cells[column.key] for row in rows]
             # The deviation has a line of its own, so that four methods fit a narrow terminal.
             texts = [cell.text.replace(" ± ", "\n± ") for cell in cells]
-            marked = [
-                f"[bold]{text}[/bold]" if cell.best else text
-                for cell, text in zip(cells, texts, strict=True)
-            ]
+            marked = [_marked(cell, text) for cell, text in zip(cells, texts, strict=True)]
             table.add_row(f"{column.title}{unit}", *marked)
         table.add_section()
     return table
+
+
+def _legend(comparison: Comparison) -> str:
+    chance = "seeds and examples" if _seeds(comparison) > 1 else "examples; times of one run: none"
+    return f"bold: best beyond chance, ≈: not told apart from the best (95%, over {chance})"
+
+
+def _marked(cell: Cell, text: str) -> str:
+    if cell.best:
+        return f"[bold]{text}[/bold]"
+    if cell.level:
+        number, line, deviation = text.partition("\n")
+        return f"≈ {number}{line}{deviation}"
+    return text
 
 
 def printed_losses_table(comparison: Comparison) -> Table:
@@ -93,7 +105,7 @@ def _table(title: str) -> Table:
 
 def _facts(comparison: Comparison) -> str:
     data, settings = comparison.data, comparison.settings
-    seeds = len({run.seed for run in comparison.runs})
+    seeds = _seeds(comparison)
     facts = (
         f"{len(data.held_out[0]):,} held-out examples of {data.name}",
         f"{settings.members} members",
@@ -101,6 +113,10 @@ def _facts(comparison: Comparison) -> str:
         f"{seeds} seed{'s' if seeds > 1 else ''}",
     )
     return ", ".join(facts)
+
+
+def _seeds(comparison: Comparison) -> int:
+    return len({run.seed for run in comparison.runs})
 
 
 def scores_table(title: str, scores: Mapping[str, Any]) -> Table:
