@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from batchensemble.jobs import Failure, prepare, run_many
 from batchensemble.losses import EnsembleLoss, NumberLoss, Quantile, as_loss
 from batchensemble.metrics import Scores, score
 from batchensemble.networks import multilayer_perceptron
+from batchensemble.notebook import table
 from batchensemble.planes import Line, Plane, make_plane
 from batchensemble.prediction import predict
 from batchensemble.predictions import AnyPrediction, Prediction, as_arrays, from_arrays
@@ -192,6 +194,17 @@ class Comparison:
         """Return the runs of one method, one a seed."""
         return [run for run in self.runs if run.method == method]
 
+    def _repr_html_(self) -> str:
+        scores = self.runs[0].scores if self.runs else {}
+        names = [name for name, each in scores.items() if isinstance(each, float)]
+        rows = [
+            [method, len(own), *(fmean(run.scores[name] for run in own) for name in names)]
+            for method in self.methods
+            if (own := self.of(method))
+        ]
+        caption = f"{self.data.name}: means over the seeds"
+        return table(caption, ["method", "seeds", *(n.replace("_", " ") for n in names)], rows)
+
     def as_dict(self) -> dict[str, Any]:
         """Return the comparison as JSON can hold it."""
         return {
@@ -263,12 +276,12 @@ def compare(
     loss_of(settings, data)
     comparison = Comparison(settings, data, make_plane(data))
     jobs = prepare(jobs, backend, address)
-    files = None if folder is None else RunFiles(folder, _fingerprint(settings, data))
+    files = None if folder is None else RunFiles(folder, run_fingerprint(settings, data))
     order = [(method, seed) for seed in range(settings.seeds) for method in settings.methods]
     left = list(order)
     try:
         for each in order:
-            run = None if files is None else _read(files, *each)
+            run = None if files is None else read_run(files, *each)
             if run is not None:
                 left.remove(each)
                 comparison.read += 1
@@ -314,7 +327,7 @@ def _add(comparison: Comparison, run: Run, on_run: Callable[[Run], None] | None)
         on_run(run)
 
 
-def _fingerprint(settings: Settings, data: Data) -> str:
+def run_fingerprint(settings: Settings, data: Data) -> str:
     """Return a checksum of what a run depends on beside its method and seed."""
     asked = asdict(settings)
     del asked["methods"], asked["seeds"]
@@ -325,7 +338,8 @@ def _fingerprint(settings: Settings, data: Data) -> str:
     )
 
 
-def _read(files: RunFiles, method: str, seed: int) -> Run | None:
+def read_run(files: RunFiles, method: str, seed: int) -> Run | None:
+    """Return a finished run that a file keeps, if it is of the same data and settings."""
     found = files.read(f"{method}-seed-{seed}")
     return None if found is None else Run.from_parts(*found)
 

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from batchensemble.compilation import Compilation
+from batchensemble.notebook import MOST_ROWS, table
 
 
 @dataclass
@@ -84,6 +85,21 @@ class History:
         if found is not None:
             del found["gain"]
         return cls(**values, compilation=None if found is None else Compilation(**found))
+
+    def _repr_html_(self) -> str:
+        first = max(0, self.epochs - MOST_ROWS)
+        columns = {
+            "loss": self.losses,
+            "held-out NLL": self.validation_nll,
+            "seconds": self.seconds,
+        }
+        known = {name: values for name, values in columns.items() if len(values) == self.epochs}
+        rows = (
+            [epoch + 1, *(values[epoch] for values in known.values())]
+            for epoch in range(first, self.epochs)
+        )
+        caption = f"Training, {self.epochs} epochs" + ("; the last ones" if first else "")
+        return table(caption, ["epoch", *known], rows)
 
     def to_pandas(self) -> Any:
         """Return a table with a row an epoch, as a ``pandas.DataFrame``.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from batchensemble.notebook import table
+
 
 class Scores(Mapping[str, Any]):
     """Scores by name; which, the functions say that return them.
@@ -29,3 +31,7 @@ class Scores(Mapping[str, Any]):
 
     def __repr__(self) -> str:
         return f"Scores({self._values})"
+
+    def _repr_html_(self) -> str:
+        rows = [(name.replace("_", " "), value) for name, value in self.items()]
+        return table("Scores", ["score", "value"], rows)

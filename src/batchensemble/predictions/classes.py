@@ -16,6 +16,8 @@ from batchensemble.uncertainty import (
     variance_decomposition,
 )
 
+from batchensemble.notebook import first_examples
+
 Members = Float[np.ndarray, "examples members classes ..."]
 Probabilities = Float[np.ndarray, "examples classes ..."]
 PerExample = Float[np.ndarray, "examples ..."]
@@ -57,6 +59,19 @@ class Prediction:
     def members(self) -> int:
         """How many members."""
         return int(self.member_probs.shape[1])
+
+    def _repr_html_(self) -> str:
+        examples, members, classes = self.member_probs.shape[:3]
+        caption = f"Prediction: {examples:,} examples, {members} members, {classes} classes"
+        top = {"class": self.labels} if self.labels.ndim == 1 else {}
+        columns = {
+            **top,
+            "probability": self.probs.max(1),
+            "total": self.total,
+            "aleatoric": self.aleatoric,
+            "epistemic": self.epistemic,
+        }
+        return first_examples(caption, columns)
 
     @cached_property
     def probs(self) -> Probabilities:

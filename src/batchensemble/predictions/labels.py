@@ -15,6 +15,8 @@ from batchensemble.uncertainty import (
     variance_decomposition,
 )
 
+from batchensemble.notebook import first_examples
+
 MemberLabels = Float[np.ndarray, "examples members ..."]
 PerLabel = Float[np.ndarray, "examples ..."]
 
@@ -45,6 +47,11 @@ class MultiLabelPrediction:
     def members(self) -> int:
         """How many members."""
         return int(self.member_probs.shape[1])
+
+    def _repr_html_(self) -> str:
+        caption = f"{type(self).__name__}: {len(self):,} examples, {self.members} members"
+        names = ("probs", "total", "aleatoric", "epistemic")
+        return first_examples(caption, {name: getattr(self, name) for name in names})
 
     @cached_property
     def probs(self) -> PerLabel:

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from batchensemble.checks import between, whole_number
+from batchensemble.notebook import first_examples
 
 Numbers = Float[np.ndarray, "examples ..."]
 MemberNumbers = Float[np.ndarray, "examples members ..."]
@@ -73,6 +74,11 @@ class RegressionPrediction(ABC):
     def members(self) -> int:
         """How many members."""
         return int(self.member_means.shape[1])
+
+    def _repr_html_(self) -> str:
+        caption = f"{type(self).__name__}: {len(self):,} examples, {self.members} members"
+        names = ("mean", "deviation", "aleatoric", "epistemic")
+        return first_examples(caption, {name: getattr(self, name) for name in names})
 
     @cached_property
     def mean(self) -> Numbers:

@@ -1,0 +1,68 @@
+"""Small tables for notebooks: HTML in which every text is escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from typing import Any
+
+import numpy as np
+
+MOST_ROWS = 5
+
+
+def table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Return a table as HTML; the first cell of a row is its head.
+
+    Args:
+        caption: what it shows.
+        heads: of all columns.
+        rows: texts, and numbers, which get four digits.
+
+    Example:
+        >>> table("a < b", ["x", "y"], [["one", 0.12345]])
+        '<table><caption>a &lt; b</caption><thead><tr><th scope="col">x</th>...0.1235</td></tr>...'
+    """
+    top = "".join(f'<th scope="col">{escape(head)}</th>' for head in heads)
+    lines = []
+    for head, *cells in rows:
+        row = "".join(f"<td>{escape(text(cell))}</td>" for cell in cells)
+        lines.append(f'<tr><th scope="row">{escape(text(head))}</th>{row}</tr>')
+    return (
+        f"<table><caption>{escape(caption)}</caption><thead><tr>{top}</tr></thead>"
+        f"<tbody>{''.join(lines)}</tbody></table>"
+    )
+
+
+def text(value: Any) -> str:
+    """Return what a cell shows.
+
+    Example:
+        >>> text(3), text([0.5, 1 / 3]), text(None)
+        ('3', '0.5, 0.3333', '-')
+    """
+    if value is None:
+        return "-"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(text(each) for each in value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def first_examples(caption: str, columns: Mapping[str, np.ndarray]) -> str:
+    """Return the first examples as a table, or the means where an example has several numbers.
+
+    Args:
+        caption: what it shows.
+        columns: ``[examples, ...]``, by name.
+
+    Example:
+        >>> "first 2 of 2" in first_examples("two", {"mean": np.array([0.5, 1.0])})
+        True
+    """
+    if any(values.ndim > 1 for values in columns.values()):
+        means = [float(values.mean()) for values in columns.values()]
+        return table(f"{caption}; means", ["", *columns], [["mean", *means]])
+    count = len(next(iter(columns.values())))
+    shown = min(MOST_ROWS, count)
+    rows = ([row, *(values[row].item() for values in columns.values())] for row in range(shown))
+    return table(f"{caption}; first {shown} of {count:,}", ["example", *columns], rows)
