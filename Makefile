@@ -3,12 +3,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow lint format benchmark clean
+.PHONY: browser demo test test-slow lint format benchmark clean
 
 demo: $(READY)  ## compare all methods on two moons and write the report
 	$(BIN)/batchensemble compare --out runs/moons
 
-test: lint  ## everything that CI runs
+test: lint browser  ## everything that CI runs
 	$(BIN)/python -m pytest -q -n auto --dist loadfile -m "not slow"
 
 test-slow: $(READY)  ## the tests that take longer than a minute
@@ -22,6 +22,9 @@ lint: $(READY)
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+browser:  ## Chromium for the tests of the report, where it can be installed
+	scripts/install-browser.sh
 
 benchmark: $(READY)  ## every number of the README
 	$(BIN)/python benchmarks/two_moons.py

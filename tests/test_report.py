@@ -1,6 +1,7 @@
 """The report: nothing is missing, nothing from the data runs, nothing is fetched."""
 
 import base64
+import hashlib
 import json
 import math
 import re
@@ -17,8 +18,19 @@ from batchensemble.data import Data
 from batchensemble.metrics import Scores, score
 from batchensemble.plots import draw_all
 from batchensemble.prediction import Prediction
-from batchensemble.report import command, finite, render, verdict, write_report
-from batchensemble.summary import CLASSIFICATION, COST, shown, summarise, value
+from batchensemble.report import (
+    command,
+    finite,
+    markdown,
+    of_comparison,
+    render,
+    write_report,
+)
+from batchensemble.report.abstaining import abstaining
+from batchensemble.report.calibrated import error_by_chance
+from batchensemble.report.embedded import json_block
+from batchensemble.report.verdict import verdict
+from batchensemble.summary import CLASSIFICATION, COST, shown, stand, summarise, value
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -53,26 +65,36 @@ class Page(HTMLParser):
     def __init__(self, text):
         super().__init__()
         self.tags, self.text, self.open, self.attributes = [], "", [], []
+        self.scripts, self.styles = [], []
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
         self.tags.append(tag)
         self.attributes.append((tag, dict(attributes)))
-        if tag not in {"meta", "img", "br"}:
+        if tag not in {"meta", "img", "br", "input"}:
             self.open.append(tag)
+        if tag in {"script", "style"}:
+            (self.scripts if tag == "script" else self.styles).append("")
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append(tag)
+        self.attributes.append((tag, dict(attributes)))
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
         self.text += " " if tag in {"td", "th"} else ""
 
     def handle_data(self, text):
-        if not self.open or self.open[-1] != "style":
+        inside = self.open[-1] if self.open else ""
+        if inside in {"script", "style"}:
+            (self.scripts if inside == "script" else self.styles)[-1] += text
+        else:
             self.text += text
 
 
 def page_of(comparison):
     """Return the page without its figures, which take the time."""
-    return Page(render(comparison, {}, {}))
+    return Page(render(of_comparison(comparison), {}, {}))
 
 
 def words(page):
@@ -97,22 +119,42 @@ def test_the_page_is_whole_and_asks_for_nothing(written):
     assert page.open == []
     assert text.startswith("<!doctype html>")
     assert "://" not in text
-    assert "script" not in page.tags
     assert "link" not in page.tags
     assert not re.search(r"url\(|@import", text)
     for tag, attributes in page.attributes:
         assert tag == "img" or "src" not in attributes
+        assert "style" not in attributes
         assert not any(name.startswith("on") for name in attributes)
         if "href" in attributes:
-            assert attributes["href"].startswith("#")
-    assert "default-src 'none'" in text
+            assert attributes["href"].startswith("#") or attributes["href"] == "results.json"
+
+
+def test_the_policy_lets_only_this_style_and_script_be(written):
+    page = Page(written.read_text())
+    kinds = [each.get("type") for tag, each in page.attributes if tag == "script"]
+    assert kinds == ["application/json", "application/json", None]
+    [policy] = [each["content"] for _, each in page.attributes if "http-equiv" in each]
+    allowed = dict(rule.split(" ", 1) for rule in policy.split("; "))
+    assert allowed["default-src"] == "'none'"
+    assert "unsafe" not in policy
+    for rule, [text] in (("style-src", page.styles), ("script-src", page.scripts[-1:])):
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert allowed[rule] == f"'sha256-{digest}'"
+
+
+def test_the_results_are_inside_the_page_and_no_text_ends_them(written, comparison):
+    page = Page(written.read_text())
+    assert json.loads(page.scripts[1]) == json.loads(json.dumps(comparison.as_dict()))
+    odd = {"a": "</script><!--<script>&", "b": "\u2028\udcff"}
+    assert not re.search("[<>&\u2028]", json_block(odd))
+    assert json.loads(json_block(odd)) == odd
 
 
 def test_links_lead_to_a_place_and_labels_to_a_text(written):
     attributes = [each for _, each in Page(written.read_text()).attributes]
     identifiers = [each["id"] for each in attributes if "id" in each]
     assert len(identifiers) == len(set(identifiers))
-    wanted = {each["href"][1:] for each in attributes if "href" in each}
+    wanted = {each["href"][1:] for each in attributes if each.get("href", "").startswith("#")}
     wanted |= {each["aria-labelledby"] for each in attributes if "aria-labelledby" in each}
     assert wanted <= set(identifiers)
 
@@ -147,7 +189,7 @@ def test_every_score_and_cost_is_on_the_page(written, comparison):
     for row in summarise(comparison):
         assert row.name in said
         for column in (*CLASSIFICATION, *COST):
-            assert row.cells[column.key].text in said
+            assert row.cells[column.key].text in said.replace("≈ ", "")
     for run in comparison.runs:
         for accuracy in run.scores["member_accuracies"]:
             assert f"{accuracy:.4f}" in said
@@ -155,11 +197,13 @@ def test_every_score_and_cost_is_on_the_page(written, comparison):
             assert shown(value(run, column), column) in said
 
 
-def test_the_best_is_marked_in_words_too(comparison):
-    best = sum(cell.best for row in summarise(comparison) for cell in row.cells.values())
-    assert words(page_of(comparison)).count("(best)") == best > 0
-    alone = replace(comparison, runs=comparison.of("deep"))
-    assert "(best)" not in words(page_of(alone))
+def test_marks_are_said_in_words_too(comparison):
+    cells = [cell for row in summarise(comparison) for cell in row.cells.values()]
+    said = words(page_of(comparison))
+    assert said.count("(best)") == sum(cell.best for cell in cells) > 0
+    level = sum(cell.level for cell in cells)
+    assert said.count("(not told apart from the best)") == level > 0
+    assert "(best)" not in words(page_of(replace(comparison, runs=comparison.of("deep"))))
 
 
 def test_the_page_says_that_calls_flatter(comparison):
@@ -175,8 +219,8 @@ def test_names_from_the_data_never_run(tmp_path):
     hostile.printed[HOSTILE] = ([0.5], [0.25])
     text = write_report(hostile, tmp_path).read_text()
     page = Page(text)
-    assert "script" not in page.tags
-    assert "<script" not in text
+    assert text.count("<script") == 3
+    assert not any("alert(1)" in script for script in page.scripts[-1:])
     assert page.text.count(HOSTILE) >= 6
     assert not any("onerror" in attributes for _, attributes in page.attributes)
     results = json.loads((tmp_path / "results.json").read_text())
@@ -269,22 +313,83 @@ def predicted(comparison, method, right):
     return replace(run, prediction=prediction, scores=score(prediction, labels), plane=None)
 
 
-def test_the_verdict_names_the_best_and_says_when_it_is_too_close():
-    base = compared(toy(), methods=("single", "deep"))
-    noise = np.random.default_rng(0).uniform(0.4, 0.8, 60)
+def judged(comparison, **right):
+    runs: list[Run] = [predicted(comparison, method, each) for method, each in right.items()]
+    both = replace(comparison, runs=runs)
+    standing = stand(both)
+    return verdict(both, summarise(both, standing), standing)
 
-    def said(single, deep) -> str:
-        runs: list[Run] = [predicted(base, "single", single), predicted(base, "deep", deep)]
-        both = replace(base, runs=runs)
-        return verdict(both, summarise(both))
 
-    clear = said(np.full(60, 0.5), np.full(60, 0.9))
-    assert clear.startswith("Deep ensemble has the lowest NLL, 0.1054 nats on 60 held-out examples")
-    assert "0.5878 below the single network; it takes 2.00 times the parameters" in clear
-    assert "too little to tell apart" in said(noise[::-1], noise + 0.001)
-    assert said(np.full(60, 0.9), np.full(60, 0.5)).startswith(
-        "No ensemble has a lower NLL than the single network, 0.1054 nats"
+@pytest.fixture(scope="module")
+def binary():
+    return compared(toy(), methods=("single", "deep"))
+
+
+def test_the_verdict_names_what_is_best_beyond_chance(binary):
+    rng = np.random.default_rng(0)
+    clear = judged(binary, single=rng.uniform(0.4, 0.6, 60), deep=np.full(60, 0.9))
+    assert clear.headline == (
+        "Deep ensemble is best beyond chance: an NLL of 0.1054 nats on 60 held-out examples."
     )
+    better, cost, *_ = clear.answers
+    assert better.question == "How much better than the single network?"
+    assert re.match(r"NLL .0\.\d{4} nats, 95% interval .0\.\d{4} to .0\.\d{4}\.", better.text)
+    assert better.text.endswith("Beyond chance.")
+    assert "2.00 times the parameters" in cost.text
+
+
+def test_of_methods_that_are_not_told_apart_the_cheapest_is_named(binary):
+    noise = np.random.default_rng(0).uniform(0.4, 0.8, 60)
+    close = judged(binary, single=noise[::-1], deep=noise + 0.001)
+    assert "are not told apart" in close.headline
+    assert close.headline.endswith("Single network predicts with the least arithmetic of them.")
+    assert close.method == "single"
+    assert close.answers[0].short == "Within chance"
+
+
+def test_a_calibration_error_is_held_against_that_of_chance(binary):
+    honest = np.repeat([0.7, 0.3], [42, 18])  # at 70% it is right in 70% of the examples
+    [answer] = [each for each in judged(binary, deep=honest).answers if "calib" in each.question]
+    assert answer.short.startswith("Yes")
+    [answer] = [
+        each for each in judged(binary, deep=np.full(60, 0.7)).answers if "calib" in each.question
+    ]
+    assert answer.short == "No"
+
+
+def test_chance_makes_the_calibration_error_that_counting_makes():
+    sure = Prediction(np.full((400, 1, 2), 0.5))
+    rights = np.random.default_rng(1).random((2000, 400)) < 0.5
+    expected = np.quantile(np.abs(rights.mean(1) - 0.5), 0.95)
+    assert error_by_chance(sure) == pytest.approx(expected, rel=0.1)
+
+
+def test_coverage_and_risk_are_what_counting_gives():
+    rng = np.random.default_rng(0)
+    one, other = (Prediction(rng.dirichlet(np.ones(3), size=(50, 2))) for _ in range(2))
+    labels = rng.integers(3, size=50)
+    found = abstaining([one, other], labels)
+    for threshold, coverage, risk in zip(found.thresholds, found.coverage, found.risk, strict=True):
+        wrong = [
+            top != label
+            for each in (one, other)
+            for probs, top, label in zip(each.probs, each.labels, labels, strict=True)
+            if probs.max() >= threshold
+        ]
+        assert coverage == len(wrong) / 100
+        np.testing.assert_allclose(risk, np.mean(wrong) if wrong else np.nan)
+
+
+def test_markdown_holds_verdict_and_table_and_nothing_of_it_is_html(binary):
+    text = markdown(of_comparison(replace(binary, data=replace(binary.data, name=HOSTILE + "|*"))))
+    said, _, code = text.partition("```sh")
+    assert "<script" not in said
+    assert "batchensemble compare" in code
+    assert "| --- | ---: |" in said
+    found = verdict(binary, summarise(binary), stand(binary))
+    assert f"**{found.headline}**" in text
+    for row in summarise(binary):
+        assert row.cells["nll"].text in text
 
 
 def test_members_that_are_worse_alone_are_pointed_out(comparison):

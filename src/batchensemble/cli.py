@@ -24,6 +24,7 @@ from batchensemble.commands.options import (
     refuse,
     writable,
 )
+from batchensemble.commands.report import report
 from batchensemble.commands.train import train
 from batchensemble.commands.use import evaluate, predict
 
@@ -78,7 +79,8 @@ def root() -> None:
 
     Start with [bold]batchensemble compare[/bold]: it trains a single network, a deep ensemble,
     BatchEnsemble and MIMO on the same data and writes a report that you can open in a browser. Then
-    [bold]train[/bold] one of them, [bold]evaluate[/bold] it and [bold]predict[/bold] with it.
+    [bold]train[/bold] one of them, [bold]evaluate[/bold] it and [bold]predict[/bold] with it;
+    [bold]report[/bold] writes the page of either again.
     """
 
 
@@ -349,7 +351,7 @@ def _finish(comparison: Comparison, folder: Path, *, as_json: bool, quiet: bool)
     if not comparison.runs:
         errors.print("No training came to its end; nothing was written.")
         raise typer.Exit(INTERRUPTED if comparison.interrupted else FAILED)
-    report = write_report(comparison, folder)
+    page = write_report(comparison, folder)
     console = Console()
     if as_json:
         print(json.dumps(finite(comparison.as_dict())))
@@ -359,7 +361,7 @@ def _finish(comparison: Comparison, folder: Path, *, as_json: bool, quiet: bool)
         console.print(comparison_table(comparison))
         if comparison.explanation:
             console.print(comparison.explanation)
-        console.print(f"report: {report}", soft_wrap=True)
+        console.print(f"report: {page}", soft_wrap=True)
     if comparison.read and not quiet:
         errors.print(f"{comparison.read} of the runs were read from {folder / 'runs'}")
     if comparison.interrupted:
@@ -372,3 +374,4 @@ def _finish(comparison: Comparison, folder: Path, *, as_json: bool, quiet: bool)
 app.command()(train)
 app.command()(evaluate)
 app.command()(predict)
+app.command()(report)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from batchensemble.metrics import BINS, crps
+from batchensemble.metrics import BINS, crps, example_losses
 from batchensemble.predictions import Prediction, RegressionPrediction
 from batchensemble.significance import Contributions
 
@@ -67,12 +67,6 @@ def accuracy(prediction: Prediction, labels: np.ndarray) -> Parts:
     return (prediction.labels == labels).astype(np.float64)
 
 
-def nll(prediction: Prediction, labels: np.ndarray) -> Parts:
-    """Return the negative log-likelihood of each true class, nats, ``[examples]``."""
-    right = prediction.probs[np.arange(len(labels)), labels]
-    return -np.log(np.maximum(right, TINY))
-
-
 def brier(prediction: Prediction, labels: np.ndarray) -> Parts:
     """Return the squared distance of the probabilities to each true class, ``[examples]``."""
     truth = np.eye(prediction.probs.shape[1])[labels]
@@ -116,7 +110,7 @@ def _sum_of_gaps(means: np.ndarray) -> np.ndarray:
 
 CLASSES: dict[str, Way] = {
     "accuracy": accuracy,
-    "nll": nll,
+    "nll": example_losses,
     "brier": brier,
     "ece": ece,
 }
@@ -124,8 +118,12 @@ NUMBERS: dict[str, Way] = {
     "rmse": lambda prediction, y: _mean_of_targets((prediction.mean - y) ** 2),
     "mae": lambda prediction, y: _mean_of_targets(np.abs(prediction.mean - y)),
     "r2": lambda prediction, y: _squares(prediction, y),
-    "nll": lambda prediction, y: _mean_of_targets(-prediction.log_density(y)),
+    "nll": lambda prediction, y: _mean_of_targets(example_losses(prediction, y)),
     "crps": lambda prediction, y: _mean_of_targets(crps(prediction, y)),
 }
 # How a mean over the examples becomes the score, where it is not the score already.
-FINISH: dict[str, Callable[[np.ndarray], np.ndarray]] = {"ece": _sum_of_gaps, "rmse": _root, "r2": _explained}
+FINISH: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "ece": _sum_of_gaps,
+    "rmse": _root,
+    "r2": _explained,
+}

@@ -1,0 +1,19 @@
+"""A comparison, or one trained model, as a page that needs no network, or as Markdown."""
+
+from __future__ import annotations
+
+from batchensemble.report.embedded import finite
+from batchensemble.report.markdown import markdown
+from batchensemble.report.page import render, write_page, write_report
+from batchensemble.report.subject import Subject, command, of_comparison
+
+__all__ = [
+    "Subject",
+    "command",
+    "finite",
+    "markdown",
+    "of_comparison",
+    "render",
+    "write_page",
+    "write_report",
+]

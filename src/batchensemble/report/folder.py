@@ -1,0 +1,222 @@
+"""What a folder holds, as the subject of a page: a comparison, or one trained model."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from batchensemble.compare import Comparison, Run, Settings, read_run, run_fingerprint
+from batchensemble.configuration import read
+from batchensemble.cost import measure_cost
+from batchensemble.data import NAMED, Data, load
+from batchensemble.ensembles import Ensemble
+from batchensemble.history import History
+from batchensemble.metrics import score
+from batchensemble.model_columns import Columns
+from batchensemble.planes import make_plane
+from batchensemble.prediction import predict
+from batchensemble.predictions import Prediction
+from batchensemble.report.subject import Subject, counted, of_comparison, predicted, text_of
+from batchensemble.run_files import RunFiles
+from batchensemble.saving import CONFIG, read_config
+from batchensemble.saving import load as load_model
+from batchensemble.summary import METHOD_NAMES
+from batchensemble.training_data import labelled
+
+RESULTS = "results.json"
+
+
+def of_folder(folder: Path, source: str | None = None, target: str | None = None) -> Subject:
+    """Return what a folder holds, as the subject of a page.
+
+    Args:
+        folder: that ``compare`` or ``train`` wrote.
+        source: of a comparison the data that it ran on, where the file is elsewhere now; of a model
+            a file or a named data set to score it on, by default what was held out from its
+            training.
+        target: the column of labels; by default as in the training.
+
+    Raises:
+        ValueError: the folder holds neither, or the data are not those that it needs.
+        OSError: something cannot be read.
+    """
+    if (folder / RESULTS).is_file():
+        return of_comparison(_comparison(folder, source, target))
+    if (folder / CONFIG).is_file():
+        return _of_model(folder, source, target)
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"there is no folder {folder}; give one that compare or train wrote"
+        )
+    raise ValueError(
+        f"{folder} holds neither {RESULTS} of a comparison nor {CONFIG} of a model; give a folder "
+        "that batchensemble compare or train wrote"
+    )
+
+
+def _comparison(folder: Path, source: str | None, target: str | None) -> Comparison:
+    path = folder / RESULTS
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+        asked, described = dict(results["settings"]), results["data"]
+        recipe, name = results["recipe"], described["name"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is not of a comparison: {error!r}; run it again") from None
+    if recipe is not None:
+        raise ValueError(
+            f"the recipe in {folder} keeps no files of its runs; make its page again with "
+            f"batchensemble compare --recipe {recipe}"
+        )
+    values: dict[str, Any] = {
+        key: tuple(each) if isinstance(each, list) else each for key, each in asked.items()
+    }
+    settings = Settings(**values)
+    target = target or described["target"]
+    if source is None and target is not None and not Path(name).exists():
+        raise FileNotFoundError(
+            f"the comparison in {folder} ran on {name}, which is not here; give --data PATH"
+        )
+    task = described.get("task") if target is not None else None
+    data = load(source or name, target, task)
+    found = _runs(data, settings, folder / "runs")
+    if not found.runs:
+        raise ValueError(
+            f"none of the runs in {folder / 'runs'} is of {data.name} with these settings and "
+            "versions; run the comparison again"
+        )
+    # What failed then says why; what is only missing says so itself.
+    missing = [each for each in found.failures if not _told(each, results["failures"])]
+    return replace(
+        found,
+        failures=[*results["failures"], *missing],
+        interrupted=results["interrupted"],
+        explanation=results["explanation"],
+    )
+
+
+def _runs(data: Data, settings: Settings, folder: Path) -> Comparison:
+    """Return the comparison of the runs that a folder has files of; ``failures`` says what not."""
+    comparison = Comparison(settings, data, make_plane(data))
+    files = RunFiles(folder, run_fingerprint(settings, data))
+    for seed in range(settings.seeds):
+        for method in settings.methods:
+            run = read_run(files, method, seed)
+            if run is None:
+                reason = f"no file of it in {folder}, or one of other data, settings or versions"
+                comparison.failures.append(f"{method}, seed {seed}: {reason}")
+            else:
+                comparison.read += 1
+                comparison.runs.append(run)
+    return comparison
+
+
+def _told(missing: str, failures: list[str]) -> bool:
+    run = missing.partition(":")[0]
+    return any(failure.startswith(f"{run}:") for failure in failures)
+
+
+def _of_model(folder: Path, source: str | None, target: str | None) -> Subject:
+    config = read_config(folder)
+    settings = read(folder / "run.toml") if (folder / "run.toml").is_file() else {}
+    data = _data(folder, Columns.of(config), settings, source, target)
+    model = load_model(folder)
+    run = _run(folder, config["method"], model, settings, data)
+    comparison = Comparison(
+        Settings((run.method,), model.members, max(1, run.history.epochs)), data, None, [run]
+    )
+    if run.plane is not None:
+        comparison.plane = make_plane(_with_training_part(data))
+    return Subject(
+        comparison,
+        "Trained model",
+        f"{METHOD_NAMES[run.method]}, {counted(model.members, 'member')}, "
+        f"{counted(run.history.epochs, 'epoch')}; "
+        f"scored on {counted(len(data.held_out[0]), 'example')}, "
+        f"{counted(data.features, 'feature')}, {predicted(data)}",
+        _commands(folder, bool(settings), source, target),
+        tuple((name.replace("_", " "), text_of(each)) for name, each in settings.items()),
+        {**comparison.as_dict(), "settings": settings, "model": config},
+    )
+
+
+def _data(
+    folder: Path,
+    columns: Columns,
+    settings: dict[str, Any],
+    source: str | None,
+    target: str | None,
+) -> Data:
+    """Return what the model is scored on; a file of new rows has no training part."""
+    if source is not None and source not in NAMED:
+        pair = _rows(Path(source), columns, target or columns.target)
+        nothing = np.zeros((0, len(columns.feature_names)), np.float32), np.zeros(0, np.int64)
+        return Data(
+            Path(source).name, nothing, pair, columns.feature_names, columns.class_names,
+            bool(columns.mean), target or columns.target,
+        )  # fmt: skip
+    if source is None and "data" not in settings:
+        raise ValueError(
+            f"{folder} does not say what it was trained on; give --data FILE --target COLUMN"
+        )
+    if source is None and "validation" in settings:
+        return _data(folder, columns, settings, settings["validation"], settings.get("target"))
+    data = load(source or settings["data"], target or (None if source else settings.get("target")))
+    columns.check(data.name, data.feature_names)
+    return data
+
+
+def _rows(path: Path, columns: Columns, target: str | None) -> Any:
+    """Return all rows of a file, which a page must have in memory."""
+    if target is None:
+        raise ValueError(f"target is missing: name the column of {path} that holds the labels")
+    return labelled(path, columns, target, sys.maxsize)
+
+
+def _run(folder: Path, method: str, model: Ensemble, settings: dict[str, Any], data: Data) -> Run:
+    path = folder / "history.json"
+    history = History.from_dict(json.loads(path.read_text())) if path.is_file() else History()
+    prediction = _classes(model, data.held_out[0])
+    plane = make_plane(_with_training_part(data))
+    examples = settings.get("batch_size", 128)
+    inputs, labels = (torch.from_numpy(part[:examples]) for part in data.held_out)
+    return Run(
+        method,
+        settings.get("seed", 0),
+        score(prediction, data.held_out[1]),
+        measure_cost(model, inputs, labels, history),
+        history,
+        prediction,
+        None if plane is None else _classes(model, plane.points),
+    )
+
+
+def _classes(model: Ensemble, X: np.ndarray) -> Prediction:
+    prediction = predict(model, X)
+    if not isinstance(prediction, Prediction) or prediction.member_probs.ndim != 3:
+        raise ValueError(
+            "a report is of a model that predicts a class for each example, got one that predicts "
+            f"{type(prediction).__name__}; batchensemble evaluate scores it"
+        )
+    return prediction
+
+
+def _with_training_part(data: Data) -> Data:
+    """Return data whose principal components can be found, of what there is."""
+    return data if len(data.train[0]) else replace(data, train=data.held_out)
+
+
+def _commands(folder: Path, trained_here: bool, source: str | None, target: str | None) -> str:
+    again = ["batchensemble", "report", str(folder)]
+    again += ["--data", source] if source else []
+    again += ["--target", target] if target else []
+    if not trained_here:
+        return shlex.join(again)
+    train = ["batchensemble", "train", "--config", str(folder / "run.toml")]
+    return f"{shlex.join([*train, '--out', f'{folder}-again'])}\n{shlex.join(again)}"

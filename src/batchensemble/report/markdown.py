@@ -1,0 +1,72 @@
+"""A comparison in a few lines of Markdown, for pull requests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from batchensemble.report import tables
+from batchensemble.report.subject import Subject
+from batchensemble.report.verdict import verdict
+from batchensemble.summary import COST, Column, Row, quality, stand, summarise
+
+LEFT_OUT = {"parameters_per_member", "forward_calls", "training_multiply_adds"}
+
+
+def markdown(subject: Subject) -> str:
+    """Return the verdict and the table of a comparison or a model.
+
+    Args:
+        subject: what it tells of.
+
+    Example:
+        >>> from batchensemble.compare import Settings, compare
+        >>> from batchensemble.data import load
+        >>> from batchensemble.report.subject import of_comparison
+        >>> quick = Settings(methods=("single",), epochs=1)
+        >>> text = markdown(of_comparison(compare(load("breast_cancer"), quick)))
+        >>> text.splitlines()[0]
+        '### breast\\\\_cancer'
+    """
+    comparison = subject.comparison
+    standing = stand(comparison)
+    rows = summarise(comparison, standing)
+    said = verdict(comparison, rows, standing)
+    lines = [f"### {_plain(comparison.data.name)}", "", _plain(subject.facts), ""]
+    lines += [f"**{_plain(said.headline)}**", ""]
+    lines += [f"- {each.question} **{each.short}.** {each.text}" for each in said.answers]
+    lines += ["", *_table(quality(comparison), rows), ""] if rows else []
+    note = f"{tables.means(comparison)}{tables.marks(comparison, rows)}"
+    lines += [f"<sub>{note}</sub>", ""] if rows else []
+    lines += [f"- Failed: {_plain(failure)}" for failure in comparison.failures]
+    lines += _code(subject.command)
+    return "\n".join(lines) + "\n"
+
+
+def _table(scores: Sequence[Column], rows: list[Row]) -> list[str]:
+    columns = [column for column in (*scores, *COST) if column.key not in LEFT_OUT]
+    heads = [f"{each.title}{f' ({each.unit})' if each.unit else ''}" for each in columns]
+    lines = [f"| Method | {' | '.join(heads)} |", f"| --- |{' ---: |' * len(heads)}"]
+    for row in rows:
+        cells = [row.cells[column.key] for column in columns]
+        texts = [
+            f"**{cell.text}**" if cell.best else f"≈ {cell.text}" if cell.level else cell.text
+            for cell in cells
+        ]
+        lines.append(f"| {row.name} | {' | '.join(texts)} |")
+    return lines
+
+
+def _plain(text: str) -> str:
+    """Return text that Markdown and HTML in it leave as it is, on one line."""
+    text = " ".join(text.split())
+    for letter in "\\`*_{}[]()#+!|~":
+        text = text.replace(letter, f"\\{letter}")
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _code(text: str) -> list[str]:
+    """Return a block of code, fenced by more backticks than stand in it."""
+    fence = "```"
+    while fence in text:
+        fence += "`"
+    return [f"{fence}sh", *text.splitlines(), fence]

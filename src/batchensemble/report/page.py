@@ -1,0 +1,140 @@
+"""``write_report``: results.json, figures, and one page that needs no network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from batchensemble.compare import Comparison, versions
+from batchensemble.plots import draw_all, save_all
+from batchensemble.plots.saving import replace_file
+from batchensemble.report import charts, tables
+from batchensemble.report.embedded import finite, json_block, policy
+from batchensemble.report.figures import figures_of
+from batchensemble.report.printed import notebook_errors, printed_losses
+from batchensemble.report.subject import Subject, of_comparison
+from batchensemble.report.verdict import member_check, members_of, verdict
+from batchensemble.summary import headline, stand, summarise
+
+SYMBOLS = {"single": "●", "deep": "■", "batch": "▲", "mimo": "◆"}
+
+
+def write_report(comparison: Comparison, folder: str | Path) -> Path:
+    """Write ``results.json``, ``figures/`` and ``report.html``, and return the page's path.
+
+    Args:
+        comparison: from :func:`batchensemble.compare.compare`.
+        folder: is made if it is missing; files of these names in it are replaced.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    results = json.dumps(finite(comparison.as_dict()), indent=2, allow_nan=False)
+    replace_file(folder / "results.json", f"{results}\n".encode())
+    return write_page(of_comparison(comparison), folder)
+
+
+def write_page(subject: Subject, folder: Path) -> Path:
+    """Write ``figures/`` and ``report.html`` of anything that a page can be of.
+
+    Args:
+        subject: what it is of.
+        folder: is made if it is missing.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    figures = draw_all(subject.comparison)
+    save_all(figures, folder / "figures")
+    images = {name: (folder / "figures" / f"{name}.svg").read_bytes() for name in figures}
+    # A file name that is no valid text may be part of the page.
+    page = render(subject, figures, images).encode(errors="replace")
+    replace_file(folder / "report.html", page)
+    return folder / "report.html"
+
+
+def render(subject: Subject, figures: Mapping[str, Figure], images: Mapping[str, bytes]) -> str:
+    """Return the page as HTML; everything that comes from the data is escaped.
+
+    Args:
+        subject: what it tells of.
+        figures: from :func:`batchensemble.plots.draw_all`.
+        images: the same as SVG, which the page holds.
+    """
+    environment = _environment()
+    style, script = (_text(environment, f"page.{kind}") for kind in ("css", "js"))
+    return environment.get_template("page.html.j2").render(
+        subject=subject,
+        comparison=subject.comparison,
+        data=subject.comparison.data,
+        symbols=SYMBOLS,
+        style=Markup(style),
+        script=Markup(script),
+        policy=policy(style, script),
+        results=json_block(subject.results),
+        versions=versions(),
+        shown=figures_of(subject.comparison, figures, images),
+        **_sections(subject.comparison),
+    )
+
+
+def _sections(comparison: Comparison) -> dict[str, Any]:
+    """Return what the sections of the page say; a comparison without a run has none of them."""
+    standing = stand(comparison)
+    rows = summarise(comparison, standing)
+    said = verdict(comparison, rows, standing)
+    printed = {
+        "printed": printed_losses(comparison),
+        "notebook_errors": notebook_errors(comparison),
+    }
+    if not rows:
+        return {"rows": rows, "verdict": said, **printed}
+    reference = "single" if "single" in comparison.methods else said.method or ""
+    risks = charts.risks(comparison)
+    return {
+        "rows": rows,
+        "verdict": said,
+        "several_seeds": len({run.seed for run in comparison.runs}) > 1,
+        "quality": tables.scores(comparison, rows),
+        "differences": tables.differences(comparison, rows, standing, reference),
+        "reference": reference,
+        "ranked_by": headline(comparison),
+        "forest": charts.forest(headline(comparison), rows, standing, reference),
+        "doubt": tables.doubt(comparison),
+        "risks": risks,
+        "risk_numbers": json_block(risks.numbers),
+        "thresholds": tables.thresholds(comparison),
+        "members": tables.members(comparison),
+        "checks": [
+            (row, member_check(comparison, row)) for row in rows if members_of(comparison, row) > 1
+        ],
+        "costs": tables.costs(comparison, rows),
+        "runs": tables.runs(comparison),
+        **printed,
+    }
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("batchensemble", "templates/report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _text(environment: Environment, name: str) -> str:
+    assert environment.loader is not None
+    return environment.loader.get_source(environment, name)[0]

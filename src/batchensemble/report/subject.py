@@ -1,0 +1,131 @@
+"""What a page is of, and how to make it again."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from batchensemble.compare import Comparison, Settings, loss_of
+from batchensemble.data import Data
+
+SETTINGS = {
+    "members": "Members of an ensemble",
+    "epochs": "Epochs",
+    "batch_size": "Batch size",
+    "lr": "Learning rate (Adam)",
+    "cooldown": "Share of the steps in which the rate falls to 0",
+    "hidden": "Widths of the hidden layers",
+    "seeds": "Seeds",
+    "loss": "Loss",
+}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A comparison, or one trained model as a comparison of one.
+
+    Attributes:
+        comparison: its runs, data and plane.
+        kind: what the page calls it.
+        facts: in a line under the title.
+        command: makes it again, in a POSIX shell.
+        settings: by title.
+        results: all numbers, as ``results.json`` holds them.
+        notes: beside the command.
+    """
+
+    comparison: Comparison
+    kind: str
+    facts: str
+    command: str
+    settings: tuple[tuple[str, str], ...]
+    results: dict[str, Any]
+    notes: tuple[str, ...] = ()
+
+
+def of_comparison(comparison: Comparison) -> Subject:
+    """Return a comparison as the subject of a page."""
+    notes = []
+    if comparison.data.target is not None:
+        notes.append("The file is looked for where the command runs.")
+    if comparison.recipe is not None:
+        notes.append(
+            "A recipe has networks and ways of training of its own; the settings below are those "
+            "that it shares with other comparisons."
+        )
+    return Subject(
+        comparison,
+        "Comparison of ensembles",
+        _facts(comparison),
+        command(comparison),
+        (("Methods", ", ".join(comparison.settings.methods)), *_settings(comparison)),
+        comparison.as_dict(),
+        tuple(notes),
+    )
+
+
+def command(comparison: Comparison) -> str:
+    """Return the command line that makes this comparison again, for a POSIX shell."""
+    parts = ["batchensemble", "compare"]
+    settings, data = comparison.settings, comparison.data
+    if comparison.recipe is not None:
+        return shlex.join([*parts, "--recipe", comparison.recipe])
+    parts += ["--data", data.name]
+    if data.target is not None:
+        parts += ["--target", data.target]
+    if data.task == "regression" and data.target is not None:
+        parts += ["--task", "regression"]
+    if settings.loss is not None:
+        parts += ["--loss", settings.loss]
+    parts += ["--methods", ",".join(settings.methods), "--members", str(settings.members)]
+    parts += ["--epochs", str(settings.epochs), "--batch-size", str(settings.batch_size)]
+    parts += ["--lr", str(settings.lr)]
+    if settings.cooldown != Settings.cooldown:
+        parts += ["--cooldown", str(settings.cooldown)]
+    parts += ["--hidden", ",".join(map(str, settings.hidden)), "--seeds", str(settings.seeds)]
+    return shlex.join(parts)
+
+
+def counted(number: int, thing: str) -> str:
+    """Return a number and its thing, in the plural where it is not one.
+
+    Example:
+        >>> counted(1, "seed"), counted(2000, "example")
+        ('1 seed', '2,000 examples')
+    """
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
+def _facts(comparison: Comparison) -> str:
+    data, settings = comparison.data, comparison.settings
+    seeds = len({run.seed for run in comparison.runs})
+    examples = f"{len(data.train[0]):,} training and {len(data.held_out[0]):,} held-out examples"
+    return (
+        f"{examples}, {counted(data.features, 'feature')}, {predicted(data)}; "
+        f"{counted(settings.members, 'member')}, {counted(settings.epochs, 'epoch')}, "
+        f"{counted(seeds, 'seed')}"
+    )
+
+
+def predicted(data: Data) -> str:
+    """Say what is predicted."""
+    return f"{data.classes} classes" if data.classes else "a number to predict"
+
+
+def _settings(comparison: Comparison) -> list[tuple[str, str]]:
+    settings = comparison.settings
+    values = {**asdict(settings), "loss": loss_of(settings, comparison.data)}
+    return [(title, text_of(values[name])) for name, title in SETTINGS.items()]
+
+
+def text_of(setting: Any) -> str:
+    """Return a setting as the page shows it.
+
+    Example:
+        >>> text_of((128, 64)), text_of(()), text_of(0.5)
+        ('128, 64', 'none', '0.5')
+    """
+    if isinstance(setting, (tuple, list)):
+        return ", ".join(map(str, setting)) or "none"
+    return str(setting)

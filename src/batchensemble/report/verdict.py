@@ -1,0 +1,249 @@
+"""The verdict: which method, how much better, at what cost, is it calibrated, are members real."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from scipy.stats import binom
+
+from batchensemble.compare import Comparison
+from batchensemble.report.calibrated import error_by_chance
+from batchensemble.report.tables import signed
+from batchensemble.significance import LEVEL
+from batchensemble.standing import Standing
+from batchensemble.summary import Column, Row, headline, quality, shown
+
+# Members that are this much worse alone than together were not trained to answer alone.
+MEMBERS_FAR_BELOW = 0.05
+# Members that differ by less than this share of the errors are nearly one network.
+HARDLY = 0.1
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer of the verdict.
+
+    Attributes:
+        question: in a few words.
+        short: the answer in a word or two.
+        text: a sentence with its numbers.
+    """
+
+    question: str
+    short: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a comparison says.
+
+    Attributes:
+        headline: in a sentence or two.
+        method: the one to take; ``None`` without a finished run. Of methods that are not told apart
+            it is the one that predicts with the least arithmetic.
+        answers: to the questions after it.
+    """
+
+    headline: str
+    method: str | None
+    answers: tuple[Answer, ...]
+
+
+def verdict(comparison: Comparison, rows: Sequence[Row], standing: Standing) -> Verdict:
+    """Return what a comparison says by the :func:`~batchensemble.summary.headline` of its methods.
+
+    Args:
+        comparison: with any number of finished runs.
+        rows: from :func:`batchensemble.summary.summarise`.
+        standing: what is told apart.
+    """
+    if not rows:
+        sentence = "No training came to its end, so there is nothing to compare."
+        return Verdict(sentence, None, ())
+    by = headline(comparison)
+    chosen = min(_leading(by, rows), key=lambda row: row.cells["prediction_multiply_adds"].mean)
+    answers = []
+    if len(rows) > 1:
+        other = _reference(by, rows, chosen)
+        answers += [_better(by, standing, chosen, other), _cost(chosen, other)]
+    answers += [_calibrated(comparison, chosen), *_members(comparison, rows, chosen)]
+    return Verdict(_headline(by, comparison, rows, chosen), chosen.method, tuple(answers))
+
+
+def _leading(by: Column, rows: Sequence[Row]) -> list[Row]:
+    """Return the best method, or all that are not told apart from it."""
+    ranked = sorted(rows, key=lambda row: row.cells[by.key].mean)
+    marked = [row for row in ranked if row.cells[by.key].best or row.cells[by.key].level]
+    # Without a mark all print alike, or nobody can tell.
+    return marked or ranked
+
+
+def _reference(by: Column, rows: Sequence[Row], chosen: Row) -> Row:
+    """Return what a method is measured by: the single network, or the next best of the others."""
+    others = sorted(
+        (row for row in rows if row is not chosen), key=lambda row: row.cells[by.key].mean
+    )
+    return next((row for row in others if row.method == "single"), others[0])
+
+
+def _headline(by: Column, comparison: Comparison, rows: Sequence[Row], chosen: Row) -> str:
+    examples = f"{len(comparison.data.held_out[0]):,} held-out examples"
+    unit = f" {by.unit}" if by.unit else ""
+    reached = f"{by.title} of {shown(chosen.cells[by.key].mean, by)}{unit}"
+    an = "a" if by.title.startswith("C") else "an"
+    if len(rows) == 1:
+        first = quality(comparison)[0]
+        title = first.title if first.key == "rmse" else first.title.lower()
+        other = f"{title} of {shown(chosen.cells[first.key].mean, first)}"
+        return f"{chosen.name} reaches {an} {reached} and an {other} on {examples}."
+    leading = _leading(by, rows)
+    if len(leading) == 1:
+        return f"{chosen.name} is best beyond chance: {an} {reached} on {examples}."
+    names = listed([row.name for row in leading])
+    low, high = (shown(leading[end].cells[by.key].mean, by) for end in (0, -1))
+    span = f"both {low}" if low == high else f"from {low} to {high}"
+    return (
+        f"{names} are not told apart: their {by.title}, {span}{unit} on {examples}, differs by no "
+        f"more than chance. {chosen.name} predicts with the least arithmetic of them."
+    )
+
+
+def _better(by: Column, standing: Standing, row: Row, other: Row) -> Answer:
+    question = f"How much better than {_the(other)}?"
+    found = standing.difference(by.key, row.method, other.method)
+    if found is None:
+        return Answer(question, "Unknown", "They have no seed in common to be compared by.")
+    unit = f" {by.unit}" if by.unit else ""
+    text = (
+        f"{by.title} {signed(found.estimate, by)}{unit}, 95% interval {signed(found.low, by)} to "
+        f"{signed(found.high, by)}."
+    )
+    if not found.beyond_noise:
+        return Answer(question, "Within chance", text)
+    more = "less" if found.estimate < 0 else "more"
+    short = f"{shown(abs(found.estimate), by)}{unit} {more}"
+    return Answer(question, short, f"{text} Beyond chance.")
+
+
+def _cost(row: Row, other: Row) -> Answer:
+    def ratio(key: str) -> str:
+        base = other.cells[key].mean
+        return f"{row.cells[key].mean / base:.2f}" if base else "-"
+
+    return Answer(
+        "At what cost?",
+        f"{ratio('parameters')} × the weights",  # noqa: RUF001
+        f"Beside {_the(other)} it takes {ratio('parameters')} times the parameters, "
+        f"{ratio('prediction_multiply_adds')} times the multiply-adds of a prediction and "
+        f"{ratio('training_seconds')} times the training time.",
+    )
+
+
+def _calibrated(comparison: Comparison, row: Row) -> Answer:
+    question = "Is it calibrated?"
+    if comparison.data.task == "regression":
+        return _covers(question, comparison, row)
+    error = row.cells["ece"].mean
+    chance = error_by_chance(comparison.of(row.method)[0].classes)
+    text = (
+        f"{row.name} has an ECE of {error:.4f}; on so many examples a calibrated network stays "
+        f"below {chance:.4f} in 95% of the cases."
+    )
+    return Answer(question, "Yes, as far as it shows" if error <= chance else "No", text)
+
+
+def _covers(question: str, comparison: Comparison, row: Row) -> Answer:
+    """Return whether intervals hold what they should, by the binomial of so many examples."""
+    examples = len(comparison.data.held_out[1])
+    meant = float(comparison.runs[0].scores.get("coverage_meant", 0.9))
+    found = row.cells["coverage"].mean
+    low, high = binom.interval(LEVEL, examples, meant)
+    text = (
+        f"Intervals of {row.name} that should hold {meant:.0%} of the targets hold {found:.1%}; on "
+        f"so many examples chance makes it {low / examples:.1%} to {high / examples:.1%}."
+    )
+    short = (
+        "Yes, as far as it shows"
+        if low <= found * examples <= high
+        else ("Too sure" if found < meant else "Too modest")
+    )
+    return Answer(question, short, text)
+
+
+def _members(comparison: Comparison, rows: Sequence[Row], chosen: Row) -> list[Answer]:
+    """Return whether the members of the chosen ensemble are real, or of all if it is none."""
+    ensembles = [row for row in rows if members_of(comparison, row) > 1]
+    if chosen in ensembles:
+        ensembles = [chosen]
+    if not ensembles:
+        return []
+    real = [row for row in ensembles if differ(row)]
+    if len(real) == len(ensembles):
+        short = "They differ"
+    elif real:
+        short = f"Only those of {listed([row.name for row in real])}"
+    else:
+        short = "They hardly differ"
+    return [Answer("Are the members real?", short, _how_much(ensembles))]
+
+
+def _how_much(ensembles: Sequence[Row]) -> str:
+    if "disagreement" in ensembles[0].cells:
+        each = ", ".join(f"{row.name} {row.cells['disagreement'].mean:.2%}" for row in ensembles)
+        return f"Pairs of members name different classes in so many of the examples: {each}."
+    each = ", ".join(
+        f"{row.name} {row.cells['epistemic'].mean / (row.cells['rmse'].mean or 1):.1%}"
+        for row in ensembles
+    )
+    return f"What members differ in, as a share of the RMSE: {each}."
+
+
+def differ(row: Row) -> bool:
+    """Say whether members differ at least by a tenth of the errors that the ensemble makes."""
+    if "disagreement" in row.cells:
+        return row.cells["disagreement"].mean > HARDLY * (1 - row.cells["accuracy"].mean)
+    return row.cells["epistemic"].mean > HARDLY * row.cells["rmse"].mean
+
+
+def member_check(comparison: Comparison, row: Row) -> str:
+    """Say whether an ensemble's members are good alone, and whether they differ."""
+    runs = comparison.of(row.method)
+    if comparison.data.task == "regression":
+        errors = [error for run in runs for error in run.scores["member_rmses"]]
+        return (
+            f"its members have an RMSE of {min(errors):.4g} to {max(errors):.4g} one by one and of "
+            f"{row.cells['rmse'].mean:.4g} together; their means differ by a deviation of "
+            f"{row.cells['epistemic'].mean:.2g}."
+        )
+    alone = [accuracy for run in runs for accuracy in run.scores["member_accuracies"]]
+    together, information = row.cells["accuracy"].mean, row.cells["mutual_information"].mean
+    text = (
+        f"its members are right in {min(alone):.2%} to {max(alone):.2%} of the examples one by "
+        f"one and in {together:.2%} together; mutual information {information:.5f} nats."
+    )
+    if min(alone) < together - MEMBERS_FAR_BELOW:
+        text += " Members this much worse alone differ because they are wrong, not unsure."
+    elif not differ(row):
+        text += " They are close to one network several times over."
+    return text
+
+
+def members_of(comparison: Comparison, row: Row) -> int:
+    """Return how many members an ensemble has."""
+    return comparison.of(row.method)[0].prediction.members
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names with commas and an "and".
+
+    Example:
+        >>> listed(["a"]), listed(["a", "b"]), listed(["a", "b", "c"])
+        ('a', 'a and b', 'a, b and c')
+    """
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _the(row: Row) -> str:
+    return "the single network" if row.method == "single" else row.name
