@@ -19,7 +19,7 @@ WIDTH = 640
 LEFT, RIGHT, TOP, BOTTOM = 72, 28, 14, 46  # around the axes of the curves
 HEIGHT = 330
 ROW = 36  # of the intervals
-NAMES = 150
+NAMES = 185
 POINTS_WITH_TEXT = 10  # every so many thresholds a point says its numbers
 
 

@@ -61,6 +61,7 @@ class Entry:
 
     Attributes:
         text: what it shows; a deviation after `` ± ``.
+        detail: in a line of its own below.
         value: what it is sorted by; ``None`` comes last.
         mark: ``"best"``, ``"level"`` with the best, or empty.
     """
@@ -68,6 +69,7 @@ class Entry:
     text: str
     value: float | int | None = None
     mark: str = ""
+    detail: str = ""
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,7 @@ def differences(
         return None
     name = METHOD_NAMES.get(reference, reference)
     caption = (
-        f"Difference of each method to {name}, with its 95% interval in brackets. An interval "
+        f"Difference of each method to {name}, with its 95% interval below. An interval "
         "that holds 0 is within chance; one that does not is bold."
     )
     heads = tuple(Head(column.title, column.unit) for column in compared)
@@ -166,9 +168,9 @@ def differences(
 def _difference(found: Difference | None, column: Column) -> Entry:
     if found is None:
         return Entry("-")
-    text = signed(found.estimate, column)
-    ends = f"[{signed(found.low, column)}, {signed(found.high, column)}]"
-    return Entry(f"{text} {ends}", found.estimate, "apart" if found.beyond_noise else "")
+    ends = f"{signed(found.low, column)} to {signed(found.high, column)}"
+    mark = "apart" if found.beyond_noise else ""
+    return Entry(signed(found.estimate, column), found.estimate, mark, ends)
 
 
 def signed(number: float, column: Column) -> str:
