@@ -9,14 +9,13 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.special import entr
 
+from batchensemble.notebook import first_examples
 from batchensemble.uncertainty import (
     Decomposition,
     entropy_decomposition,
     pairwise_kl,
     variance_decomposition,
 )
-
-from batchensemble.notebook import first_examples
 
 Members = Float[np.ndarray, "examples members classes ..."]
 Probabilities = Float[np.ndarray, "examples classes ..."]

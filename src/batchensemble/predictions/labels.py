@@ -8,14 +8,13 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float, Int
 
+from batchensemble.notebook import first_examples
 from batchensemble.uncertainty import (
     Decomposition,
     entropy_decomposition,
     pairwise_kl,
     variance_decomposition,
 )
-
-from batchensemble.notebook import first_examples
 
 MemberLabels = Float[np.ndarray, "examples members ..."]
 PerLabel = Float[np.ndarray, "examples ..."]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from batchensemble.decisions import RiskCoverage
 from batchensemble.predictions import Prediction, RegressionPrediction
 
 THRESHOLDS = np.linspace(0, 1, 101)
@@ -15,7 +16,7 @@ THRESHOLDS = np.linspace(0, 1, 101)
 
 @dataclass(frozen=True)
 class Abstaining:
-    """Coverage and risk at each threshold (El-Yaniv and Wiener 2010, JMLR 11).
+    """Coverage and risk at each threshold, see :class:`batchensemble.decisions.RiskCoverage`.
 
     Attributes:
         thresholds: the least confidence that is answered; of numbers the share that is.
@@ -42,18 +43,15 @@ def abstaining(
 
     Example:
         >>> one = Prediction(np.array([[[0.9, 0.1]], [[0.4, 0.6]]]))
-        >>> found = abstaining([one], np.array([0, 0]), np.array([0.5, 0.7]))
+        >>> found = abstaining([one], np.array([0, 0]), np.array([0.5, 0.7, 0.95]))
         >>> found.coverage.tolist(), found.risk.tolist()
-        ([1.0, 0.5], [0.5, 0.0])
+        ([1.0, 0.5, 0.0], [0.5, 0.0, nan])
     """
     confidence = np.concatenate([each.probs.max(1) for each in predictions])
     wrong = np.concatenate([each.labels != labels for each in predictions])
-    order = np.argsort(confidence)
-    first = np.searchsorted(confidence[order], thresholds, side="left")
-    errors = np.append(np.cumsum(wrong[order][::-1])[::-1], 0)[first]
-    answered = len(confidence) - first
-    with np.errstate(invalid="ignore"):
-        return Abstaining(thresholds, answered / len(confidence), errors / answered)
+    risk = RiskCoverage.of(-confidence, wrong).risk
+    answered = len(risk) - np.searchsorted(np.sort(confidence), thresholds, side="left")
+    return Abstaining(thresholds, answered / len(risk), np.append(np.nan, risk)[answered])
 
 
 def abstaining_from_numbers(
@@ -77,6 +75,6 @@ def abstaining_from_numbers(
     """
     deviation = np.concatenate([each.deviation for each in predictions])
     squares = np.concatenate([(each.mean - targets) ** 2 for each in predictions])
-    running = np.cumsum(squares[np.argsort(deviation, kind="stable")])
-    answered = np.maximum(np.round(shares * len(running)).astype(np.int64), 1)
-    return Abstaining(shares, answered / len(running), np.sqrt(running[answered - 1] / answered))
+    curve = RiskCoverage.of(deviation, squares)
+    risk = np.sqrt([curve.risk_at(float(share)) for share in shares])
+    return Abstaining(shares, shares, risk)

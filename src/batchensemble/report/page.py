@@ -114,6 +114,7 @@ def _sections(comparison: Comparison) -> dict[str, Any]:
         "risks": risks,
         "risk_numbers": json_block(risks.numbers),
         "thresholds": tables.thresholds(comparison),
+        "promises": tables.promises(comparison),
         "members": tables.members(comparison),
         "checks": [
             (row, member_check(comparison, row)) for row in rows if members_of(comparison, row) > 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
 from batchensemble.compare import Comparison, Run
+from batchensemble.decisions import Threshold, threshold_for
 from batchensemble.predictions import Prediction, RegressionPrediction
 from batchensemble.report.abstaining import Abstaining, abstaining, abstaining_from_numbers
 from batchensemble.significance import Difference
@@ -19,6 +21,7 @@ from batchensemble.standing import Standing
 from batchensemble.summary import COST, METHOD_NAMES, Column, Row, quality, shown, value
 
 ENOUGH_SEEDS = 5  # for an interval over them
+PROMISED = (0.1, 0.05, 0.02, 0.01, 0.005)  # shares of errors
 SHOWN_SHARES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.25)
 SHOWN_THRESHOLDS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 
@@ -245,6 +248,38 @@ def thresholds(comparison: Comparison) -> Table:
         return Table("thresholds", caption, "Share answered", heads, tuple(lines))
     caption = "What is answered if a prediction must have at least this confidence."
     return Table("thresholds", caption, "Confidence", heads, tuple(lines))
+
+
+def promises(comparison: Comparison) -> Table | None:
+    """Return the thresholds that keep errors as rare as asked; ``None`` of numbers."""
+    if comparison.data.task == "regression":
+        return None
+    labels = comparison.data.held_out[1]
+    lines = []
+    for risk in PROMISED:
+        entries = []
+        for method in comparison.methods:
+            with warnings.catch_warnings():
+                # That no threshold reaches the risk stands in the table.
+                warnings.filterwarnings("ignore", message="errors of .*: no threshold")
+                found = threshold_for(
+                    comparison.of(method)[0].classes, labels, risk, by="confidence"
+                )
+            entries.append(_promise(found))
+        lines.append(Line(f"{risk:.1%}", "", tuple(entries)))
+    caption = (
+        "Share that can be answered, and the confidence it takes, so that at most so many answers "
+        "are wrong among all new examples like these, with a confidence of 95%. First seed."
+    )
+    heads = tuple(Head(METHOD_NAMES[method]) for method in comparison.methods)
+    return Table("promises", caption, "Errors at most", heads, tuple(lines))
+
+
+def _promise(found: Threshold) -> Entry:
+    if not found.found:
+        return Entry("none", 0.0)
+    from_here = f"above {1 - found.value:.3f}" if math.isfinite(found.value) else "any confidence"
+    return Entry(f"{found.coverage:.1%}", found.coverage, "", from_here)
 
 
 def risk_of(comparison: Comparison, method: str, at: np.ndarray | None = None) -> Abstaining:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from scipy.stats import binom
 
 from batchensemble.compare import Comparison
+from batchensemble.metrics.one_model import OneModel, is_one_model
+from batchensemble.predictions import Prediction
 from batchensemble.report.calibrated import error_by_chance
 from batchensemble.report.tables import signed
 from batchensemble.significance import LEVEL
@@ -16,8 +18,9 @@ from batchensemble.summary import Column, Row, headline, quality, shown
 
 # Members that are this much worse alone than together were not trained to answer alone.
 MEMBERS_FAR_BELOW = 0.05
-# Members that differ by less than this share of the errors are nearly one network.
+# Numbers of members that differ by less than this share of the RMSE are nearly one network's.
 HARDLY = 0.1
+ANSWERS = {"one model": "One model", "ensemble": "An ensemble", "undecided": "Undecided"}
 
 
 @dataclass(frozen=True)
@@ -179,32 +182,58 @@ def _members(comparison: Comparison, rows: Sequence[Row], chosen: Row) -> list[A
         ensembles = [chosen]
     if not ensembles:
         return []
-    real = [row for row in ensembles if differ(row)]
-    if len(real) == len(ensembles):
-        short = "They differ"
-    elif real:
-        short = f"Only those of {listed([row.name for row in real])}"
-    else:
-        short = "They hardly differ"
-    return [Answer("Are the members real?", short, _how_much(ensembles))]
-
-
-def _how_much(ensembles: Sequence[Row]) -> str:
-    if "disagreement" in ensembles[0].cells:
-        each = ", ".join(f"{row.name} {row.cells['disagreement'].mean:.2%}" for row in ensembles)
-        return f"Pairs of members name different classes in so many of the examples: {each}."
-    each = ", ".join(
-        f"{row.name} {row.cells['epistemic'].mean / (row.cells['rmse'].mean or 1):.1%}"
-        for row in ensembles
+    question = "Are the members real?"
+    if comparison.data.task == "regression":
+        each = ", ".join(f"{row.name} {_apart(row):.1%}" for row in ensembles)
+        text = f"What members differ in, as a share of the RMSE: {each}."
+        return [Answer(question, _short({row.name: differ(row) for row in ensembles}), text)]
+    found = {row.name: one_model(comparison, row.method) for row in ensembles}
+    if len(found) == 1:
+        [judged] = found.values()
+        return [Answer(question, ANSWERS[judged.answer], judged.verdict)]
+    each = "; ".join(
+        f"{name} {ANSWERS[judged.answer].lower()}, they part {judged.difference:.2g} times as often"
+        for name, judged in found.items()
     )
-    return f"What members differ in, as a share of the RMSE: {each}."
+    like = next(iter(found.values())).compared_with
+    text = f"Beside independent networks (by the {like}): {each}."
+    short = _short({name: judged.answer == "ensemble" for name, judged in found.items()})
+    return [Answer(question, short, text)]
+
+
+def _short(real: dict[str, bool]) -> str:
+    names = [name for name, found in real.items() if found]
+    if len(names) == len(real):
+        return "Yes"
+    return f"Only those of {listed(names)}" if names else "Not shown"
+
+
+def one_model(comparison: Comparison, method: str) -> OneModel:
+    """Return whether an ensemble is a single model, by the first seeds of a comparison.
+
+    The single network and the deep ensemble of the comparison are what it is held against.
+    """
+
+    def of(other: str) -> Prediction | None:
+        known = other != method and other in comparison.methods
+        return comparison.of(other)[0].classes if known else None
+
+    deep = of("deep")
+    return is_one_model(
+        comparison.of(method)[0].classes,
+        comparison.data.held_out[1],
+        single=of("single"),
+        deep=deep if deep is not None and deep.members > 1 else None,
+    )
+
+
+def _apart(row: Row) -> float:
+    return row.cells["epistemic"].mean / (row.cells["rmse"].mean or 1.0)
 
 
 def differ(row: Row) -> bool:
-    """Say whether members differ at least by a tenth of the errors that the ensemble makes."""
-    if "disagreement" in row.cells:
-        return row.cells["disagreement"].mean > HARDLY * (1 - row.cells["accuracy"].mean)
-    return row.cells["epistemic"].mean > HARDLY * row.cells["rmse"].mean
+    """Say whether numbers of members differ by a tenth of the RMSE at least."""
+    return _apart(row) > HARDLY
 
 
 def member_check(comparison: Comparison, row: Row) -> str:
@@ -225,9 +254,7 @@ def member_check(comparison: Comparison, row: Row) -> str:
     )
     if min(alone) < together - MEMBERS_FAR_BELOW:
         text += " Members this much worse alone differ because they are wrong, not unsure."
-    elif not differ(row):
-        text += " They are close to one network several times over."
-    return text
+    return f"{text} {one_model(comparison, row.method).verdict}"
 
 
 def members_of(comparison: Comparison, row: Row) -> int:
