@@ -114,8 +114,8 @@ def test_an_interrupted_comparison_shows_what_is_finished(many_classes):
 
 def test_a_training_without_held_out_scores_has_one_panel_of_losses(binary):
     runs = [replace(run, history=History(losses=[0.5, 0.4, 0.3])) for run in binary.runs[:2]]
-    assert len(loss_curves(replace(binary, runs=runs)).axes) == 1
-    assert len(loss_curves(binary).axes) == 2
+    assert len(loss_curves(replace(binary, runs=runs))) == 1
+    assert len(loss_curves(binary)) == 2
 
 
 def test_hostile_names_are_drawn_as_they_are():
@@ -147,19 +147,19 @@ def test_a_method_has_one_colour_and_marker_in_every_legend(binary):
 
 
 def test_panels_use_the_colour_of_the_method_they_name(binary):
-    for method, ax in zip(binary.methods, reliability(binary).axes, strict=False):
+    for method, ax in zip(binary.methods, reliability(binary), strict=False):
         style = METHOD_STYLES[method]
         assert ax.get_title() == style.name
         points = ax.containers[-1].lines[0]
         assert to_hex(points.get_color()) == style.colour.lower()
         assert points.get_marker() == style.marker
-    for method, ax in zip(binary.methods, members(binary).axes, strict=True):
+    for method, ax in zip(binary.methods, members(binary), strict=True):
         lines = ax.collections[-1].get_edgecolor()
         assert {to_hex(colour) for colour in lines} == {METHOD_STYLES[method].colour.lower()}
 
 
 def test_curves_hold_the_numbers_of_the_history(binary):
-    training, held_out = loss_curves(binary).axes
+    training, held_out = loss_curves(binary)
     for run, solid, dashed in zip(binary.runs, training.lines, held_out.lines, strict=True):
         np.testing.assert_array_equal(solid.get_ydata(), run.history.losses)
         np.testing.assert_array_equal(dashed.get_ydata(), run.history.validation_nll)
@@ -168,8 +168,9 @@ def test_curves_hold_the_numbers_of_the_history(binary):
 
 
 def test_reliability_counts_every_example_and_says_the_error(binary):
-    figure = reliability(binary)
-    heights = [bar.get_height() for bar in figure.axes[4].patches]
+    axes = reliability(binary)
+    figure = axes[0].figure
+    heights = [bar.get_height() for bar in axes[4].patches]
     assert sum(heights) == len(binary.data.held_out[0])
     assert f"ECE {binary.runs[0].scores['ece']:.4f}" in texts(figure)
 
@@ -183,7 +184,7 @@ def test_histogram_leaves_out_one_member_and_shows_every_example(binary):
 
 
 def test_the_scale_of_the_doubt_is_one_for_all_methods(binary):
-    lower = plane(binary).axes[4:8]
+    lower = plane(binary)[4:8]
     limits = {mesh.get_clim() for ax in lower for mesh in ax.collections[:1]}
     assert len(limits) == 1
 
@@ -193,6 +194,19 @@ def test_a_single_panel_is_drawn_into_the_axes_given(binary):
     assert accuracy_time(binary, ax) is ax
     assert ax.get_xlabel() == "training time (seconds)"
     assert ax.get_xlim()[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("draw", "rows", "columns"),
+    [(reliability, 2, 4), (plane, 2, 4), (members, 1, 4), (loss_curves, 1, 2)],
+)
+def test_panels_are_drawn_into_the_axes_given(binary, draw, rows, columns):
+    axes = Figure(layout="constrained").subplots(rows, columns, squeeze=False)
+    drawn = draw(binary, axes)
+    assert [id(ax) for ax in drawn] == [id(ax) for ax in axes.flat]
+    assert all(ax.has_data() for ax in axes[0])
+    with pytest.raises(ValueError, match=f"axes must be {rows * columns}, .* got 1"):
+        draw(binary, axes[:1, :1])
 
 
 def test_several_seeds_show_their_mean(many_classes):
@@ -212,7 +226,7 @@ def test_one_seed_shows_what_chance_does_to_an_accuracy(binary):
 
 
 def test_saved_files_are_valid_and_the_same_each_time(binary, tmp_path):
-    figures = {"losses": loss_curves(binary)}
+    figures = {"losses": loss_curves(binary)[0].figure}
     save_all(figures, tmp_path / "new" / "folder")
     made = tmp_path / "new" / "folder"
     assert sorted(path.name for path in made.iterdir()) == ["losses.png", "losses.svg"]
@@ -222,7 +236,7 @@ def test_saved_files_are_valid_and_the_same_each_time(binary, tmp_path):
     width, height = struct.unpack(">II", content[16:24])
     assert width > height > 300
     assert b"date" not in (made / "losses.svg").read_bytes().lower()
-    again = loss_curves(binary)
+    again = loss_curves(binary)[0].figure
     assert svg(again) == (made / "losses.svg").read_bytes()
     assert png(again) == content
 
@@ -230,7 +244,7 @@ def test_saved_files_are_valid_and_the_same_each_time(binary, tmp_path):
 def test_a_file_that_cannot_be_written_is_an_os_error_and_leaves_nothing(binary, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OSError, match="file"):
-        save_all({"losses": loss_curves(binary)}, tmp_path / "file" / "figures")
+        save_all({"losses": loss_curves(binary)[0].figure}, tmp_path / "file" / "figures")
     (tmp_path / "taken").mkdir()
     with pytest.raises(OSError, match="taken"):
         replace_file(tmp_path / "taken", b"new")

@@ -27,8 +27,9 @@ from batchensemble.report import (
     write_report,
 )
 from batchensemble.report.abstaining import abstaining
-from batchensemble.report.calibrated import error_by_chance
+from batchensemble.report.calibrated import calibration, error_by_chance
 from batchensemble.report.embedded import json_block
+from batchensemble.report.tables import promises
 from batchensemble.report.verdict import verdict
 from batchensemble.summary import CLASSIFICATION, COST, shown, stand, summarise, value
 
@@ -362,6 +363,22 @@ def test_chance_makes_the_calibration_error_that_counting_makes():
     rights = np.random.default_rng(1).random((2000, 400)) < 0.5
     expected = np.quantile(np.abs(rights.mean(1) - 0.5), 0.95)
     assert error_by_chance(sure) == pytest.approx(expected, rel=0.1)
+
+
+def test_the_table_of_calibration_has_the_errors_of_the_scores(comparison):
+    table = calibration(comparison)
+    for line in table.lines:
+        errors = [run.scores["ece"] for run in comparison.of(line.method)]
+        assert line.entries[0].value == pytest.approx(np.mean(errors))
+        assert line.entries[2].value <= line.entries[0].value <= line.entries[3].value
+
+
+def test_thresholds_that_hold_answer_the_more_the_more_errors_are_allowed(binary):
+    sure = np.concatenate([np.full(50, 0.99), np.full(10, 0.4)])
+    runs = [predicted(binary, "single", sure)]
+    shares = [line.entries[0].value for line in promises(replace(binary, runs=runs)).lines]
+    assert shares == sorted(shares, reverse=True)
+    assert shares[-1] == 0.0  # 60 examples cannot promise errors of half a percent
 
 
 def test_coverage_and_risk_are_what_counting_gives():

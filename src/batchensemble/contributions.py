@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from batchensemble.metrics import BINS, crps, example_losses
+from batchensemble.metrics.reliability import bins_of, edges_of
 from batchensemble.predictions import Prediction, RegressionPrediction
 from batchensemble.significance import Contributions
 
@@ -79,8 +80,7 @@ def ece(prediction: Prediction, labels: np.ndarray) -> Parts:
     The bins are those of :func:`batchensemble.metrics.reliability`.
     """
     confidence = prediction.probs.max(1)
-    edges = np.linspace(0, 1, BINS + 1)
-    bins = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, BINS - 1)
+    bins = bins_of(confidence, edges_of(confidence, BINS, "width"))
     gaps = np.zeros((len(labels), BINS))
     gaps[np.arange(len(labels)), bins] = confidence - (prediction.labels == labels)
     return gaps

@@ -1,8 +1,7 @@
-"""The figures, one file a question."""
+"""The figures, one file a question; each function takes matplotlib axes and returns them."""
 
 from __future__ import annotations
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from batchensemble.compare import Comparison
@@ -17,7 +16,7 @@ from batchensemble.plots.decisions import (
 from batchensemble.plots.plane import drawable, members, plane
 from batchensemble.plots.regression import coverage, curve, error_by_deviation
 from batchensemble.plots.saving import save_all
-from batchensemble.plots.style import METHOD_STYLES
+from batchensemble.plots.style import METHOD_STYLES, figure_of
 from batchensemble.plots.training import accuracy_time, error_time, loss_curves
 from batchensemble.plots.uncertainty import epistemic_histogram
 
@@ -62,30 +61,25 @@ def draw_all(comparison: Comparison) -> dict[str, Figure]:
         return {}
     if comparison.data.task == "regression":
         return _of_numbers(comparison)
-    figures = {"reliability": reliability(comparison)}
+    figures = {"reliability": figure_of(reliability(comparison)[0])}
     if drawable(comparison.plane):
-        figures["plane"] = plane(comparison)
-        figures["members"] = members(comparison)
+        figures["plane"] = figure_of(plane(comparison)[0])
+        figures["members"] = figure_of(members(comparison)[0])
     if any(run.prediction.members > 1 for run in comparison.runs):
-        figures["epistemic_histogram"] = _figure(epistemic_histogram(comparison))
-    figures["loss_curves"] = loss_curves(comparison)
-    figures["accuracy_time"] = _figure(accuracy_time(comparison))
+        figures["epistemic_histogram"] = figure_of(epistemic_histogram(comparison))
+    figures["loss_curves"] = figure_of(loss_curves(comparison)[0])
+    figures["accuracy_time"] = figure_of(accuracy_time(comparison))
     return figures
 
 
 def _of_numbers(comparison: Comparison) -> dict[str, Figure]:
     figures = {}
     if isinstance(comparison.plane, Line):
-        figures["curve"] = curve(comparison)
+        figures["curve"] = figure_of(curve(comparison)[0])
     return {
         **figures,
-        "coverage": _figure(coverage(comparison)),
-        "error_by_deviation": _figure(error_by_deviation(comparison)),
-        "loss_curves": loss_curves(comparison),
-        "error_time": _figure(error_time(comparison)),
+        "coverage": figure_of(coverage(comparison)),
+        "error_by_deviation": figure_of(error_by_deviation(comparison)),
+        "loss_curves": figure_of(loss_curves(comparison)[0]),
+        "error_time": figure_of(error_time(comparison)),
     }
-
-
-def _figure(ax: Axes) -> Figure:
-    assert isinstance(ax.figure, Figure)
-    return ax.figure

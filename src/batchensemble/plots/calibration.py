@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from scipy.stats import norm
 
 from batchensemble.checks import one_of
@@ -19,8 +19,9 @@ from batchensemble.plots.style import (
     SOFT,
     MethodStyle,
     drawing,
+    figure_of,
     pale,
-    row_of_panels,
+    panels_of,
     single_panel,
 )
 
@@ -28,17 +29,24 @@ LEVEL = 0.95  # of the intervals of a bin's accuracy
 
 
 @drawing()
-def reliability(comparison: Comparison) -> Figure:
+def reliability(comparison: Comparison, axes: Any = None) -> list[Axes]:
     """Draw accuracy against confidence for each method, and how many examples are in each bin.
 
     The bins are those of the expected calibration error. Whiskers are 95 % Wilson intervals, since
     a bin of three examples says little.
+
+    Args:
+        comparison: with at least one finished run.
+        axes: where to draw, two rows of one a method; those of a new figure by default.
+
+    Returns:
+        The axes drawn into, row by row.
     """
     labels = comparison.data.held_out[1]
     bins = {m: bins_of(comparison.of(m)[0].classes, labels) for m in comparison.methods}
     low = _lowest(list(bins.values()))
-    figure, (diagrams, histograms) = row_of_panels(
-        len(bins), 4.4, rows=2, sharex=True, sharey="row", height_ratios=[2.6, 1]
+    diagrams, histograms = panels_of(
+        axes, len(bins), 4.4, rows=2, sharex=True, sharey="row", height_ratios=[2.6, 1]
     )
     for diagram, histogram, (method, found) in zip(diagrams, histograms, bins.items(), strict=True):
         _diagram(diagram, found, METHOD_STYLES[method])
@@ -46,8 +54,9 @@ def reliability(comparison: Comparison) -> Figure:
     diagrams[0].set(ylabel="accuracy", xlim=(low, 1 + 0.03 * (1 - low)), ylim=(0, 1.03))
     most = max(found.counts.max() for found in bins.values())
     histograms[0].set(ylabel="examples", yscale="log", ylim=(0.5, 2 * most))
-    figure.supxlabel("confidence (probability of the predicted class)", fontsize=9.5)
-    return figure
+    name = "confidence (probability of the predicted class)"
+    figure_of(diagrams[0]).supxlabel(name, fontsize=9.5)
+    return [*diagrams, *histograms]
 
 
 @drawing()

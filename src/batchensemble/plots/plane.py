@@ -27,9 +27,10 @@ from batchensemble.plots.style import (
     INK,
     METHOD_STYLES,
     drawing,
+    figure_of,
     pale,
+    panels_of,
     plain,
-    row_of_panels,
     subsample,
 )
 from batchensemble.predictions import Prediction
@@ -63,18 +64,26 @@ def drawable(plane: Plane | Line | None) -> bool:
 
 
 @drawing()
-def plane(comparison: Comparison) -> Figure:
+def plane(comparison: Comparison, axes: Any = None) -> list[Axes]:
     """Draw each method's mean probabilities over the plane, and below the doubt of its members.
 
     Two classes: the probability of the second. More: the colour and name of the predicted class,
     paler where it is less probable. Below: the epistemic part in nats, one scale for all methods.
+
+    Args:
+        comparison: with at least one finished run.
+        axes: where to draw, two rows of one a method; those of a new figure by default.
+
+    Returns:
+        The axes drawn into, row by row.
 
     Raises:
         ValueError: the data have no plane, see :func:`drawable`.
     """
     grid = _plane(comparison)
     runs = [comparison.of(method)[0] for method in comparison.methods]
-    figure, (upper, lower) = row_of_panels(len(runs), 5.6, rows=2, sharex=True, sharey=True)
+    upper, lower = panels_of(axes, len(runs), 5.6, rows=2, sharex=True, sharey=True)
+    figure = figure_of(upper[0])
     highest = max(float(run.plane.epistemic.max()) for run in runs if run.plane)
     doubt = LogNorm(LOWEST, max(highest, 10 * LOWEST))
     binary = comparison.data.classes == 2
@@ -92,22 +101,29 @@ def plane(comparison: Comparison) -> Figure:
         _colour_bar(figure, upper, greys, Normalize(0, 1), "probability of the top class")
     _colour_bar(figure, lower, EPISTEMIC, doubt, "mutual information (nats)")
     _class_legend(figure, comparison)
-    return figure
+    return [*upper, *lower]
 
 
 @drawing()
-def members(comparison: Comparison) -> Figure:
+def members(comparison: Comparison, axes: Any = None) -> list[Axes]:
     """Draw where each member changes its most probable class, one panel a method.
 
     The thick pale line is that of the members' mean probabilities.
+
+    Args:
+        comparison: with at least one finished run.
+        axes: where to draw, one a method; those of a new figure by default.
+
+    Returns:
+        The axes drawn into, row by row.
 
     Raises:
         ValueError: the data have no plane, see :func:`drawable`.
     """
     grid = _plane(comparison)
     runs = [comparison.of(method)[0] for method in comparison.methods]
-    figure, [axes] = row_of_panels(len(runs), 3.4, sharex=True, sharey=True)
-    for ax, run in zip(axes, runs, strict=True):
+    [panels] = panels_of(axes, len(runs), 3.4, sharex=True, sharey=True)
+    for ax, run in zip(panels, runs, strict=True):
         style, said = METHOD_STYLES[run.method], _on_plane(run)
         _held_out(ax, grid, comparison, faint=True)
         _boundary(ax, grid, said.probs, colors=[pale(style.colour, 0.3)], linewidths=5)
@@ -116,8 +132,8 @@ def members(comparison: Comparison) -> Figure:
         count = "1 member" if said.members == 1 else f"{said.members} members"
         ax.set_title(f"{style.name}, {count}" if said.members > 1 else style.name)
         ax.set(xlim=(grid.x[0], grid.x[-1]), ylim=(grid.y[0], grid.y[-1]))
-    _label_axes(figure, grid, axes[:1])
-    return figure
+    _label_axes(figure_of(panels[0]), grid, panels[:1])
+    return panels
 
 
 def _plane(comparison: Comparison) -> Plane:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from scipy.stats import norm
 
 from batchensemble.compare import Comparison, Run
@@ -15,10 +16,11 @@ from batchensemble.plots.style import (
     METHOD_STYLES,
     SOFT,
     drawing,
+    figure_of,
     method_legend,
     pale,
+    panels_of,
     plain,
-    row_of_panels,
     single_panel,
     subsample,
 )
@@ -36,8 +38,15 @@ def of_numbers(run: Run) -> RegressionPrediction:
 
 
 @drawing()
-def curve(comparison: Comparison) -> Figure:
+def curve(comparison: Comparison, axes: Any = None) -> list[Axes]:
     """Draw each method's mean over the only feature and its 90 % interval, below the deviations.
+
+    Args:
+        comparison: with at least one finished run.
+        axes: where to draw, two rows of one a method; those of a new figure by default.
+
+    Returns:
+        The axes drawn into, row by row.
 
     Raises:
         ValueError: the data have more features than one.
@@ -49,12 +58,12 @@ def curve(comparison: Comparison) -> Figure:
             f"{comparison.data.features} features"
         )
     runs = [comparison.of(method)[0] for method in comparison.methods]
-    figure, (axes, lower) = row_of_panels(
-        len(runs), 5.2, rows=2, sharex=True, sharey="row", height_ratios=[2, 1]
+    upper, lower = panels_of(
+        axes, len(runs), 5.2, rows=2, sharex=True, sharey="row", height_ratios=[2, 1]
     )
     some = subsample(len(line.examples), MOST_POINTS)
     y = comparison.data.train[1]
-    for ax, below, run in zip(axes, lower, runs, strict=True):
+    for ax, below, run in zip(upper, lower, runs, strict=True):
         _bands(ax, run, line)
         ax.plot(line.examples[some], y[some], ".", color="#9a9a9a", markersize=2, zorder=1)
         _deviations(below, run, line)
@@ -62,11 +71,11 @@ def curve(comparison: Comparison) -> Figure:
             for edge in (line.examples.min(), line.examples.max()):
                 panel.axvline(edge, color=SOFT, linewidth=0.8, linestyle=(0, (4, 3)))
         ax.set_title(METHOD_STYLES[run.method].name)
-    axes[0].set(ylabel=plain(comparison.data.target or "y"), xlim=(line.x[0], line.x[-1]))
+    upper[0].set(ylabel=plain(comparison.data.target or "y"), xlim=(line.x[0], line.x[-1]))
     lower[0].set(ylabel="deviation")
     lower[0].set_ylim(bottom=0)
-    figure.supxlabel(plain(comparison.data.feature_names[0]), fontsize=9.5)
-    return figure
+    figure_of(upper[0]).supxlabel(plain(comparison.data.feature_names[0]), fontsize=9.5)
+    return [*upper, *lower]
 
 
 def _bands(ax: Axes, run: Run, line: Line) -> None:

@@ -112,6 +112,39 @@ def row_of_panels(
     return figure, [list(panels) for panels in grid]
 
 
+def panels_of(
+    axes: Any, columns: int, height: float, rows: int = 1, **options: Any
+) -> list[list[Axes]]:
+    """Return the axes given, row by row, or those of a new figure, see :func:`row_of_panels`.
+
+    Args:
+        axes: matplotlib axes in any array or list, or ``None``.
+        columns: panels in a row.
+        height: of a new figure, inches.
+        rows: rows of panels.
+        options: for a new figure.
+
+    Raises:
+        ValueError: there are more or fewer axes than panels.
+    """
+    if axes is None:
+        return row_of_panels(columns, height, rows, **options)[1]
+    given = list(np.asarray(axes, dtype=object).flat)
+    if len(given) != rows * columns:
+        raise ValueError(
+            f"axes must be {rows * columns}, {rows} row{'s' if rows > 1 else ''} of {columns}, "
+            f"got {len(given)}"
+        )
+    return [given[row * columns : (row + 1) * columns] for row in range(rows)]
+
+
+def figure_of(ax: Axes) -> Figure:
+    """Return the figure that axes are in."""
+    figure = ax.get_figure(root=True)
+    assert isinstance(figure, Figure)
+    return figure
+
+
 def single_panel(ax: Axes | None, width: float = 6.4, height: float = 3.9) -> Axes:
     """Return the axes given, or those of a new figure."""
     if ax is not None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import statistics
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from batchensemble.compare import Comparison, Run, loss_of
@@ -15,9 +15,10 @@ from batchensemble.plots.regression import of_numbers
 from batchensemble.plots.style import (
     METHOD_STYLES,
     drawing,
+    figure_of,
     method_legend,
     pale,
-    row_of_panels,
+    panels_of,
     single_panel,
 )
 
@@ -25,11 +26,19 @@ MARKERS_A_LINE = 8
 
 
 @drawing()
-def loss_curves(comparison: Comparison) -> Figure:
+def loss_curves(comparison: Comparison, axes: Any = None) -> list[Axes]:
     """Draw the training loss (solid) and the held-out one (dashed) after each epoch.
 
     Of classes in nats, on a log scale; of numbers in the loss's own unit of standardised targets,
     which may be below 0. Methods without held-out scores in their history have no dashed line.
+
+    Args:
+        comparison: with at least one finished run.
+        axes: where to draw, one for the training and one for held-out scores, if there are any;
+            those of a new figure by default.
+
+    Returns:
+        The axes drawn into.
     """
     numbers = comparison.data.task == "regression"
     runs = [comparison.of(method)[0] for method in comparison.methods]
@@ -37,9 +46,11 @@ def loss_curves(comparison: Comparison) -> Figure:
     if any(run.history.validation_nll for run in runs):
         held_out = "Held-out loss" if numbers else "Held-out NLL"
         panels.append((f"{held_out} of the ensemble", "validation_nll", "dashed"))
-    figure, [axes] = row_of_panels(len(panels), 3.5, sharey=True)
-    figure.set_figwidth(4.1 * len(panels) + 0.6)
-    for ax, (title, key, line) in zip(axes, panels, strict=True):
+    [drawn] = panels_of(axes, len(panels), 3.5, sharey=True)
+    figure = figure_of(drawn[0])
+    if axes is None:
+        figure.set_figwidth(4.1 * len(panels) + 0.6)
+    for ax, (title, key, line) in zip(drawn, panels, strict=True):
         for number, run in enumerate(runs):
             _curve(ax, run, getattr(run.history, key), line, len(runs) - number)
         ax.set(title=title, xlabel="epoch", yscale="linear" if numbers else "log")
@@ -48,16 +59,16 @@ def loss_curves(comparison: Comparison) -> Figure:
     method_legend(figure, comparison.methods, markersize=6)
     if numbers:
         loss = loss_of(comparison.settings, comparison.data)
-        axes[0].set_ylabel(f"{loss} of standardised targets")
-        return figure
-    axes[0].set_ylabel("cross-entropy (nats)")
-    low, high = axes[0].get_ylim()
-    axes[0].yaxis.set_major_locator(
+        drawn[0].set_ylabel(f"{loss} of standardised targets")
+        return drawn
+    drawn[0].set_ylabel("cross-entropy (nats)")
+    low, high = drawn[0].get_ylim()
+    drawn[0].yaxis.set_major_locator(
         LogLocator(subs=(1, 2, 5) if high > 8 * low else (1, 2, 3, 4, 6, 8))
     )
-    axes[0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes[0].yaxis.set_minor_formatter(NullFormatter())
-    return figure
+    drawn[0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    drawn[0].yaxis.set_minor_formatter(NullFormatter())
+    return drawn
 
 
 def _curve(ax: Axes, run: Run, values: list[float], line: str, above: int) -> None:

@@ -1,14 +1,67 @@
-"""Is a calibration error more than that of a calibrated network on so few examples."""
+"""Calibration: is an error more than that of a calibrated network on so few examples."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
-from batchensemble.metrics import BINS
-from batchensemble.predictions import Prediction
+from batchensemble.compare import Comparison, Run
+from batchensemble.metrics import BINS, interval_calibration, reliability
+from batchensemble.metrics.reliability import bins_of, edges_of
+from batchensemble.predictions import Prediction, Quantiles
+from batchensemble.report.tables import Entry, Head, Line, Table
 from batchensemble.significance import LEVEL
+from batchensemble.summary import METHOD_NAMES
 
 DRAWS = 500
+LEVELS = (0.5, 0.8, 0.9, 0.95)  # of intervals
+
+
+def calibration(comparison: Comparison) -> Table:
+    """Return the calibration errors of each method or what its intervals hold, over its seeds."""
+    numbers = comparison.data.task == "regression"
+    targets = comparison.data.held_out[1]
+    lines = []
+    for method in comparison.methods:
+        runs = comparison.of(method)
+        found = [(_holds if numbers else _errors)(run, targets) for run in runs]
+        entries = tuple(_mean(values, numbers) for values in zip(*found, strict=True))
+        lines.append(Line(METHOD_NAMES[method], method, entries))
+    if numbers:
+        caption = "Share of the held-out targets in intervals that should hold so many."
+        heads = tuple(Head(f"Of {level:.0%}") for level in LEVELS)
+        return Table("calibration", caption, "Method", heads, tuple(lines))
+    caption = (
+        "Calibration errors. By chance: what the ECE of a calibrated network of this confidence "
+        "stays below in 95% of the cases, on so many examples."
+    )
+    heads = tuple(map(Head, ("ECE", "By chance", "ECE without its bias", "Largest error of a bin")))
+    return Table("calibration", caption, "Method", heads, tuple(lines))
+
+
+def _errors(run: Run, labels: np.ndarray) -> list[float]:
+    found = reliability(run.classes, labels)
+    return [found.ece, error_by_chance(run.classes), found.debiased_ece, found.mce]
+
+
+def _holds(run: Run, targets: np.ndarray) -> list[float]:
+    prediction: Any = run.prediction
+    widest = prediction.widest if isinstance(prediction, Quantiles) else 1.0
+    return [
+        float(interval_calibration(prediction, targets, [level]).coverage[0])
+        if level <= widest + 1e-9
+        else np.nan
+        for level in LEVELS
+    ]
+
+
+def _mean(values: Sequence[float], numbers: bool) -> Entry:
+    mean = sum(values) / len(values)
+    if np.isnan(mean):
+        return Entry("-")
+    return Entry(f"{mean:.1%}" if numbers else f"{mean:.4f}", mean)
 
 
 def error_by_chance(prediction: Prediction, *, level: float = LEVEL, seed: int = 0) -> float:
@@ -28,13 +81,11 @@ def error_by_chance(prediction: Prediction, *, level: float = LEVEL, seed: int =
         True
     """
     confidence = np.minimum(prediction.probs.max(1), 1.0)
-    edges = np.linspace(0, 1, BINS + 1)
-    bins = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, BINS - 1)
-    member = np.zeros((len(confidence), BINS))
-    member[np.arange(len(confidence)), bins] = 1
+    bins = bins_of(confidence, edges_of(confidence, BINS, "width"))
     rng = np.random.default_rng(seed)
+    expected = np.bincount(bins, confidence, BINS)
     errors = []
     for _ in range(DRAWS):
-        right = rng.random(len(confidence)) < confidence
-        errors.append(np.abs((confidence - right) @ member).sum() / len(confidence))
+        right = np.bincount(bins, rng.random(len(confidence)) < confidence, BINS)
+        errors.append(np.abs(expected - right).sum() / len(confidence))
     return float(np.quantile(errors, level))

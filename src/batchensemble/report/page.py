@@ -16,6 +16,7 @@ from batchensemble.compare import Comparison, versions
 from batchensemble.plots import draw_all, save_all
 from batchensemble.plots.saving import replace_file
 from batchensemble.report import charts, tables
+from batchensemble.report.calibrated import calibration
 from batchensemble.report.embedded import finite, json_block, policy
 from batchensemble.report.figures import figures_of
 from batchensemble.report.printed import notebook_errors, printed_losses
@@ -110,6 +111,7 @@ def _sections(comparison: Comparison) -> dict[str, Any]:
         "reference": reference,
         "ranked_by": headline(comparison),
         "forest": charts.forest(headline(comparison), rows, standing, reference),
+        "calibration": calibration(comparison),
         "doubt": tables.doubt(comparison),
         "risks": risks,
         "risk_numbers": json_block(risks.numbers),
