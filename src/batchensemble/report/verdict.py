@@ -187,16 +187,17 @@ def _members(comparison: Comparison, rows: Sequence[Row], chosen: Row) -> list[A
         each = ", ".join(f"{row.name} {_apart(row):.1%}" for row in ensembles)
         text = f"What members differ in, as a share of the RMSE: {each}."
         return [Answer(question, _short({row.name: differ(row) for row in ensembles}), text)]
+    # Members of a deep ensemble are independent, and what others are held against.
+    ensembles = [row for row in ensembles if row.method != "deep"] or ensembles
     found = {row.name: one_model(comparison, row.method) for row in ensembles}
     if len(found) == 1:
-        [judged] = found.values()
-        return [Answer(question, ANSWERS[judged.answer], judged.verdict)]
+        [(name, judged)] = found.items()
+        return [Answer(question, ANSWERS[judged.answer], f"{name}: {judged.verdict}")]
     each = "; ".join(
-        f"{name} {ANSWERS[judged.answer].lower()}, they part {judged.difference:.2g} times as often"
+        f"{name} {judged.difference:.2g} times as often ({ANSWERS[judged.answer].lower()})"
         for name, judged in found.items()
     )
-    like = next(iter(found.values())).compared_with
-    text = f"Beside independent networks (by the {like}): {each}."
+    text = f"How often members name different classes, beside independent networks: {each}."
     short = _short({name: judged.answer == "ensemble" for name, judged in found.items()})
     return [Answer(question, short, text)]
 
