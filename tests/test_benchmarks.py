@@ -1,7 +1,6 @@
 """The benchmarks: they answer for help, and what they write finds its place on the page."""
 
 import argparse
-import importlib
 import json
 import subprocess
 import sys
@@ -15,7 +14,10 @@ from batchensemble.layers.linear import RankOneLinear
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "benchmarks"
-NOT_RUN_BY_HAND = {"contenders", "interleaved", "page", "peers_measure", "six_networks"}
+NOT_RUN_BY_HAND = {
+    *("contenders", "interleaved", "page", "peers_measure", "six_networks"),
+    *("worth_data", "worth_page", "worth_runs", "worth_statistics"),
+}
 SCRIPTS = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in NOT_RUN_BY_HAND)
 
 # All in one process, which imports torch once.
@@ -34,17 +36,6 @@ for name in sys.argv[2:]:
     found[name] = printed.getvalue()
 print(json.dumps(found))
 """
-
-
-@pytest.fixture
-def benchmark(monkeypatch):
-    """Import a benchmark by name, and forget it after the test: some share names with tests."""
-    before = set(sys.modules)
-    monkeypatch.syspath_prepend(str(FOLDER))
-    yield importlib.import_module
-    for name in set(sys.modules) - before:
-        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(FOLDER)):
-            del sys.modules[name]
 
 
 @pytest.fixture
