@@ -145,7 +145,7 @@ SOURCES = {
         Source("moons", 20),
         Source("segment", 80, ("6", "7")),
         Source("texture", 80, ("12", "13", "14")),
-        Source("penbased", 80, ("7", "8", "9")),
+        Source("penbased", 40, ("7", "8", "9")),
         Source("phoneme", 80),
     )
 }
