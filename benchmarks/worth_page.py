@@ -139,7 +139,7 @@ def write(found: list[Found], measured: str) -> None:
     texts = {name: as_markdown(lines) for name, lines in tables(found).items()}
     texts["worth scores"] += f"\n\n*{measured}*"
     texts["worth in words"] = "\n".join(sentences(found))
-    texts["worth verdicts"] += f"\n\n**{conclusion(found)}**"
+    texts["worth conclusion"] = f"**{conclusion(found)}**"
     for name, text in texts.items():
         page = between(page, name, text)
     PAGE.write_text(page, encoding="utf-8")
@@ -196,9 +196,10 @@ def _interval(ax: Axes, share: Difference, height: float, colour: str, marker: s
     """Draw one share; arrows where its interval goes on, and no point where that is outside."""
     low, high = (min(max(each, VIEW[0]), VIEW[1]) for each in (share.low, share.high))
     ax.plot([low, high], [height, height], color=colour, linewidth=1.3)
-    for end, inside, arrow in ((share.low, low, "<"), (share.high, high, ">")):
-        if end != inside:
-            ax.plot([inside], [height], arrow, color=colour, markersize=3.5)
+    if share.low < VIEW[0]:
+        ax.plot([low], [height], "<", color=colour, markersize=3.5)
+    if share.high > VIEW[1]:
+        ax.plot([high], [height], ">", color=colour, markersize=3.5)
     if VIEW[0] <= share.value <= VIEW[1]:
         ax.plot([share.value], [height], marker, color=colour, markersize=5, markeredgecolor="w")
 

@@ -2,7 +2,8 @@
 
 Every seed has a split of its own, so examples are drawn anew within each seed, the same ones for
 all methods, and then the seeds. The noise of the examples is thus in an interval by its own draws
-and by those of the seeds: the intervals are wide rather than narrow.
+and by those of the seeds: the intervals are wide rather than narrow. That is why this is not
+:func:`batchensemble.metrics.share_of_gain`, whose held-out examples are one part for all seeds.
 """
 
 from __future__ import annotations
@@ -13,15 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import rankdata, studentized_range
 
+from batchensemble.metrics.resampling import LEVEL, RESAMPLES, interval
 from batchensemble.predictions import Prediction
 
-RESAMPLES = 1000
-LEVEL = 0.95
 PARTS = ("held_out", "left_out")  # of a run with classes left out
 SMALLEST = float(np.finfo(np.float32).tiny)  # of a probability whose logarithm is taken
 
 Runs = Mapping[str, Mapping[str, np.ndarray]]  # by method: what a run keeps
-Ends = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ class Scored:
         sign = -1 if self.lower else 1
         drawn = sign * (self.draws[:, one] - self.draws[:, other])
         value = sign * (self.mean(method) - self.mean(over))
-        return Difference(value, *_ends(drawn))
+        return Difference(value, *interval(drawn, LEVEL))
 
     def share(self, method: str, single: str, deep: str) -> Difference | None:
         """Return the share of the deep ensemble's gain over one network that a method brings.
@@ -84,7 +83,7 @@ class Scored:
         one, ours, best = self.draws[:, place].T
         sound = (best < one) if self.lower else (best > one)  # nearly all, by the line above
         drawn = (one - ours)[sound] / (one - best)[sound]
-        return Difference(self.gain(method, single).value / whole.value, *_ends(drawn))
+        return Difference(self.gain(method, single).value / whole.value, *interval(drawn, LEVEL))
 
 
 def scored(by_seed: Sequence[Runs], *, resamples: int = RESAMPLES) -> dict[str, Scored]:
@@ -219,8 +218,3 @@ def _counts(examples: int, resamples: int, rng: np.random.Generator) -> np.ndarr
     for row in counts[1:]:
         row[:] = np.bincount(rng.integers(examples, size=examples), minlength=examples)
     return counts.T
-
-
-def _ends(drawn: np.ndarray) -> Ends:
-    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high)

@@ -271,9 +271,13 @@ def test_a_run_that_fails_is_named_and_the_others_are_kept(
         yield todo[0], "it was killed"
 
     monkeypatch.setattr(worth, "run_all", run_all)
-    monkeypatch.setattr(worth, "evaluated", lambda *_: [])
+    score = made(benchmark("worth_statistics"), [0.5, 0.4, 0.45, 0.45, 0.48, 0.42])
+    found = benchmark("worth_page").Found("digits", 4, {"nll": score})
+    monkeypatch.setattr(worth, "evaluated", lambda *_: [found])
     command = ["worth.py", "--data", "digits", "--folder", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", command)
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit, match="failed: digits-0-single"):
         worth.main()
-    assert "digits-0-single: it was killed" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "digits-0-single: it was killed" in printed
+    assert "digits, NLL" in printed
