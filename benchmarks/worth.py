@@ -1,6 +1,6 @@
 """What a BatchEnsemble keeps of a deep ensemble's gain, and which rule of sharing is best.
 
-    python benchmarks/worth.py            # SIZE, one thread; finished runs are kept
+    python benchmarks/worth.py            # about half an hour on one core; finished runs are kept
     python benchmarks/worth.py --write    # and the tables into docs/worth.md
     python benchmarks/worth.py --epochs   # one network after other numbers of epochs
 
