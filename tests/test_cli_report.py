@@ -4,6 +4,7 @@ import json
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
@@ -144,3 +145,20 @@ def test_help_teaches_with_examples():
     done = run("report", "--help")
     assert done.exit_code == 0
     assert "batchensemble report runs/moons --format md" in " ".join(done.output.split())
+
+
+def test_a_model_of_numbers_has_a_page_too(tmp_path):
+    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(80, 2)), columns=["a", "b"])
+    frame["price"] = 1000 * frame["a"] + 50
+    frame.to_csv(tmp_path / "houses.csv", index=False)
+    asked = ["--data", tmp_path / "houses.csv", "--target", "price", "--task", "regression"]
+    asked += ["--epochs", "2", "--hidden", "8", "--out", tmp_path / "model", "--quiet"]
+    done = run("train", *asked)
+    assert done.exit_code == 0, done.output
+    assert run("report", tmp_path / "model").exit_code == 0
+    page = words(tmp_path / "model" / "report.html")
+    assert "RMSE" in page
+    assert "16 examples, 2 features, a number to predict" in page
+    told = run("report", tmp_path / "model", "--data", tmp_path / "houses.csv", "--format", "md")
+    assert "scored on 80 examples" in told.output
+    assert "CRPS" in told.output

@@ -22,7 +22,7 @@ from batchensemble.metrics import score
 from batchensemble.model_columns import Columns
 from batchensemble.planes import make_plane
 from batchensemble.prediction import predict
-from batchensemble.predictions import Prediction
+from batchensemble.predictions import MultiLabelPrediction, Prediction, RegressionPrediction
 from batchensemble.report.subject import Subject, counted, of_comparison, predicted, text_of
 from batchensemble.run_files import RunFiles
 from batchensemble.saving import CONFIG, read_config
@@ -128,8 +128,12 @@ def _of_model(folder: Path, source: str | None, target: str | None) -> Subject:
     data = _data(folder, Columns.of(config), settings, source, target)
     model = load_model(folder)
     run = _run(folder, config["method"], model, settings, data)
+    loss = settings.get("loss") if data.task == "regression" else None
     comparison = Comparison(
-        Settings((run.method,), model.members, max(1, run.history.epochs)), data, None, [run]
+        Settings((run.method,), model.members, max(1, run.history.epochs), loss=loss),
+        data,
+        None,
+        [run],
     )
     if run.plane is not None:
         comparison.plane = make_plane(_with_training_part(data))
@@ -159,7 +163,7 @@ def _data(
         nothing = np.zeros((0, len(columns.feature_names)), np.float32), np.zeros(0, np.int64)
         return Data(
             Path(source).name, nothing, pair, columns.feature_names, columns.class_names,
-            bool(columns.mean), target or columns.target,
+            bool(columns.mean), target or columns.target, columns.mean, columns.scale,
         )  # fmt: skip
     if source is None and "data" not in settings:
         raise ValueError(
@@ -167,7 +171,11 @@ def _data(
         )
     if source is None and "validation" in settings:
         return _data(folder, columns, settings, settings["validation"], settings.get("target"))
-    data = load(source or settings["data"], target or (None if source else settings.get("target")))
+    data = load(
+        source or settings["data"],
+        target or (None if source else settings.get("target")),
+        None if columns.class_names else "regression",
+    )
     columns.check(data.name, data.feature_names)
     return data
 
@@ -182,27 +190,30 @@ def _rows(path: Path, columns: Columns, target: str | None) -> Any:
 def _run(folder: Path, method: str, model: Ensemble, settings: dict[str, Any], data: Data) -> Run:
     path = folder / "history.json"
     history = History.from_dict(json.loads(path.read_text())) if path.is_file() else History()
-    prediction = _classes(model, data.held_out[0])
+    prediction = _one_an_example(model, data.held_out[0])
     plane = make_plane(_with_training_part(data))
     examples = settings.get("batch_size", 128)
-    inputs, labels = (torch.from_numpy(part[:examples]) for part in data.held_out)
+    inputs, targets = (torch.from_numpy(part[:examples]) for part in data.held_out)
     return Run(
         method,
         settings.get("seed", 0),
         score(prediction, data.held_out[1]),
-        measure_cost(model, inputs, labels, history),
+        measure_cost(
+            model, inputs, targets.float() if data.task == "regression" else targets, history
+        ),
         history,
         prediction,
-        None if plane is None else _classes(model, plane.points),
+        None if plane is None else _one_an_example(model, plane.points),
     )
 
 
-def _classes(model: Ensemble, X: np.ndarray) -> Prediction:
+def _one_an_example(model: Ensemble, X: np.ndarray) -> Prediction | RegressionPrediction:
     prediction = predict(model, X)
-    if not isinstance(prediction, Prediction) or prediction.member_probs.ndim != 3:
+    if isinstance(prediction, MultiLabelPrediction) or prediction.total.ndim != 1:
         raise ValueError(
-            "a report is of a model that predicts a class for each example, got one that predicts "
-            f"{type(prediction).__name__}; batchensemble evaluate scores it"
+            "a report is of a model that predicts a class or a number for each example, got a "
+            f"{type(prediction).__name__} of the shape {list(prediction.total.shape)}; "
+            "batchensemble evaluate scores it"
         )
     return prediction
 
