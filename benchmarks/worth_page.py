@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 
 from batchensemble.plots.saving import png, replace_file
 from batchensemble.plots.style import FAINT, SOFT, drawing
+from batchensemble.significance import Ranks
 from page import ROOT, Lines, as_markdown, between
 from worth_runs import DEEP, DEFAULT, METHODS, RULES, SINGLE
-from worth_statistics import Difference, Ranks, Scored, ranks
+from worth_statistics import Difference, Scored, ranks
 
 PAGE = ROOT / "docs" / "worth.md"
 FIGURE = ROOT / "docs" / "images" / "worth.png"
@@ -96,9 +97,10 @@ def rank_lines(found: list[Found]) -> Lines:
     lines = [[*heading, "critical difference"]]
     for name, title in SCORES.items():
         if (ranked := _ranks(found, name)) is not None:
-            means = [f"{ranked.mean[rule]:.2f}" for rule in RULES]
+            means = [f"{mean:.2f}" for mean in ranked.mean]
             critical = f"{ranked.critical_difference:.2f}"
-            lines.append([title, str(ranked.datasets), *means, critical])
+            sets = sum(name in each.scores for each in found)
+            lines.append([title, str(sets), *means, critical])
     return lines
 
 

@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import rankdata, studentized_range
 
 from batchensemble.metrics.resampling import LEVEL, RESAMPLES, interval
 from batchensemble.predictions import Prediction
+from batchensemble.significance import Ranks, rank
 
 PARTS = ("held_out", "left_out")  # of a run with classes left out
 SMALLEST = float(np.finfo(np.float32).tiny)  # of a probability whose logarithm is taken
@@ -111,44 +111,10 @@ def scored(by_seed: Sequence[Runs], *, resamples: int = RESAMPLES) -> dict[str, 
     return result
 
 
-@dataclass(frozen=True)
-class Ranks:
-    """How methods rank over data sets.
-
-    Attributes:
-        mean: rank of each, 1 for the best, mean over the data sets; ties share theirs.
-        critical_difference: mean ranks that are less apart are not told apart (Nemenyi).
-        datasets: how many.
-    """
-
-    mean: dict[str, float]
-    critical_difference: float
-    datasets: int
-
-
 def ranks(by_set: Sequence[Scored], methods: Sequence[str]) -> Ranks:
-    """Return the mean ranks and their critical difference (Demšar 2006, JMLR 7, section 3.2.2)."""
-    lines = []
-    for each in by_set:
-        means = np.array([each.mean(method) for method in methods])
-        lines.append(rankdata(means if each.lower else -means))
-    mean = np.mean(lines, 0).tolist()
-    return Ranks(
-        dict(zip(methods, mean, strict=True)),
-        critical_difference(len(methods), len(by_set)),
-        len(by_set),
-    )
-
-
-def critical_difference(methods: int, datasets: int) -> float:
-    """Return how far apart two mean ranks must be.
-
-    Example:
-        >>> round(critical_difference(4, 14), 2)
-        1.25
-    """
-    q = studentized_range.ppf(LEVEL, methods, np.inf) / np.sqrt(2)
-    return float(q * np.sqrt(methods * (methods + 1) / (6 * datasets)))
+    """Return the methods' mean ranks over data sets and their critical difference."""
+    means = np.array([[each.mean(method) for method in methods] for each in by_set])
+    return rank(means, better="lower" if by_set[0].lower else "higher")
 
 
 def _of_seed(runs: Runs, resamples: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
