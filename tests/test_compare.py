@@ -103,6 +103,7 @@ def test_the_dictionary_is_json_and_holds_what_was_done(finished):
     assert described["settings"]["members"] == 2
     assert described["data"] == {
         "name": "small",
+        "task": "classification",
         "training_examples": 60,
         "held_out_examples": 15,
         "feature_names": ["f0", "f1", "f2"],
