@@ -130,8 +130,9 @@ def conclusion(found: list[Found]) -> str:
             for rule, name, sides in _sides(found)
             if sides.count(side) > len(sides) / 2
         ]
-        named = f": {', '.join(rules)}" if rules else " is no rule"
-        parts.append(f"{what.capitalize()} than the default on most data sets{named}.")
+        than = "than the default on most data sets"
+        named = f"{what.capitalize()} {than}: {', '.join(rules)}."
+        parts.append(named if rules else f"No rule is {what} {than}.")
     return " ".join(parts)
 
 

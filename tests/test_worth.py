@@ -209,7 +209,7 @@ def test_the_page_says_what_the_numbers_say(benchmark, statistics, tmp_path, mon
         "Worse than the default on most data sets: rank-one, batch split (NLL: 3 of 3)."
     )
     assert page.conclusion(found[:1] + 2 * found[2:]).startswith(
-        "Better than the default on most data sets is no rule. Worse"
+        "No rule is better than the default on most data sets. Worse"
     )
     first, _, last = page.sentences(found)
     assert "the default keeps 50 % of the gain [" in first
