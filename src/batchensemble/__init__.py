@@ -64,10 +64,11 @@ _HOMES = {
     "load": "saving",
     "save": "saving",
     "metrics": "metrics",
+    "predictions": "predictions",
     "uncertainty": "uncertainty",
     "weight_diversity": "member_weights",
 }
-_MODULES = {"losses", "metrics", "uncertainty"}
+_MODULES = {"losses", "metrics", "predictions", "uncertainty"}
 __all__ = [*sorted(_HOMES), "__version__"]
 
 

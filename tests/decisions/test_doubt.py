@@ -31,7 +31,7 @@ def test_wrong_names_and_numbers_get_a_sentence():
         doubt(PREDICTION, np.append(np.zeros(49), np.nan))
     broken = PREDICTION.member_probs.copy()
     broken[:2] = np.nan
-    with pytest.raises(ValueError, match="total must be finite, got 2 of 50 that are not"):
+    with pytest.raises(ValueError, match="member_probs must be from 0 to 1, got nan"):
         doubt(be.Prediction(broken))
 
 

@@ -1,0 +1,29 @@
+"""Draw what three methods say of the cubic toy: means, intervals and standard deviations.
+
+python docs/pictures/cubic.py   # about half a minute; writes docs/images/numbers.png
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from batchensemble.compare import Settings, compare
+from batchensemble.data import load
+from batchensemble.plots import curve
+from batchensemble.plots.saving import png, replace_file
+from batchensemble.plots.style import drawing
+
+PICTURE = Path(__file__).parents[1] / "images" / "numbers.png"
+
+
+def main() -> None:
+    """Train, draw and write."""
+    settings = Settings(("single", "deep", "batch"), members=4, epochs=60, hidden=(64, 64), lr=3e-3)
+    comparison = compare(load("cubic"), settings)
+    drawn = curve(comparison)
+    with drawing():
+        replace_file(PICTURE, png(drawn[0].figure))
+
+
+if __name__ == "__main__":
+    main()
