@@ -1,6 +1,6 @@
 """Calibrate an ensemble's members before their mean, or the mean after it: which is better?
 
-    python benchmarks/calibration.py            # some minutes on two cores
+    python benchmarks/calibration.py            # four minutes on two cores
     python benchmarks/calibration.py --write    # and puts the tables into docs/calibrate.md
 
 Networks trained too long on half of a data set, four members each. The other half is cut in two:
