@@ -19,7 +19,7 @@ from batchensemble.data import Data
 from batchensemble.ensembles import METHODS, Ensemble, Single
 from batchensemble.history import History
 from batchensemble.jobs import Failure, prepare, run_many
-from batchensemble.losses import EnsembleLoss, NumberLoss, Quantile, as_loss
+from batchensemble.losses import EnsembleLoss, Quantile, as_loss, outputs_for
 from batchensemble.metrics import Scores, score
 from batchensemble.networks import multilayer_perceptron
 from batchensemble.notebook import table
@@ -424,7 +424,8 @@ def build(method: str, settings: Settings, data: Data, seed: int) -> Ensemble:
     """
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
-        network = multilayer_perceptron(data.features, settings.hidden, _outputs(settings, data))
+        outputs = outputs_for(compared_loss(settings, data), data.classes)
+        network = multilayer_perceptron(data.features, settings.hidden, outputs)
         if method == "single":
             return Single(network)
         return METHODS[method](network, settings.members)  # type: ignore[call-arg]
@@ -434,12 +435,6 @@ def compared_loss(settings: Settings, data: Data) -> EnsembleLoss:
     """Return the loss that a comparison trains with; quantiles are enough for 90% and a CRPS."""
     name = loss_of(settings, data)
     return Quantile(LEVELS) if name == "quantile" else as_loss(name)
-
-
-def _outputs(settings: Settings, data: Data) -> int:
-    """Return how many outputs the network has: one a class, or what the loss takes of a number."""
-    loss = compared_loss(settings, data)
-    return loss.outputs_a_target if isinstance(loss, NumberLoss) else data.classes
 
 
 def versions() -> dict[str, str]:

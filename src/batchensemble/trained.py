@@ -18,7 +18,7 @@ from batchensemble.ensembles import METHODS, Ensemble
 from batchensemble.evaluate_file import scores_of
 from batchensemble.history import History
 from batchensemble.inspection import find_network
-from batchensemble.losses import EnsembleLoss, NumberLoss, Ordinal, as_loss
+from batchensemble.losses import EnsembleLoss, as_loss, outputs_for
 from batchensemble.networks import multilayer_perceptron
 from batchensemble.saving import save
 from batchensemble.sources import MEMORY_LIMIT
@@ -100,22 +100,6 @@ def train(
         data=data.describe(settings["loss"]),
     )
     return model, history, scores_of(model, data, limit)
-
-
-def outputs_for(loss: EnsembleLoss, classes: int) -> int:
-    """Return how many outputs a network has for one target.
-
-    Args:
-        loss: that it is trained with.
-        classes: how many there are; 0 where the targets are numbers.
-
-    Example:
-        >>> outputs_for(as_loss("gaussian_nll"), 0), outputs_for(as_loss("ordinal"), 5)
-        (2, 4)
-    """
-    if isinstance(loss, NumberLoss):
-        return loss.outputs_a_target
-    return classes - 1 if isinstance(loss, Ordinal) else classes
 
 
 def build(settings: Mapping[str, Any], data: TrainingData, loss: EnsembleLoss) -> Ensemble:

@@ -9,7 +9,15 @@ Huber(delta=2.0)
 """
 
 from batchensemble.losses.base import Custom, EnsembleLoss
-from batchensemble.losses.choosing import LOSSES, Loss, LossOn, as_loss, make_loss, with_balance
+from batchensemble.losses.choosing import (
+    LOSSES,
+    Loss,
+    LossOn,
+    as_loss,
+    make_loss,
+    outputs_for,
+    with_balance,
+)
 from batchensemble.losses.classes import (
     ClassLoss,
     CrossEntropy,
@@ -50,6 +58,7 @@ __all__ = [
     "ensemble_nll",
     "from_dict",
     "make_loss",
+    "outputs_for",
     "standardised",
     "with_balance",
 ]

@@ -11,7 +11,14 @@ from torch import Tensor
 from batchensemble.checks import one_of
 from batchensemble.losses.base import Custom, EnsembleLoss
 from batchensemble.losses.classes import ClassLoss, CrossEntropy, Ordinal
-from batchensemble.losses.numbers import MSE, BinaryCrossEntropy, GaussianNLL, Huber, Quantile
+from batchensemble.losses.numbers import (
+    MSE,
+    BinaryCrossEntropy,
+    GaussianNLL,
+    Huber,
+    NumberLoss,
+    Quantile,
+)
 
 LossOn = Literal["members", "mean_logits"]
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -71,6 +78,22 @@ def as_loss(
         name = next(iter(foreign or given))
         raise ValueError(f"{name}= is of loss='cross_entropy', got {loss!r}; leave it out")
     return replace(found, **given)
+
+
+def outputs_for(loss: EnsembleLoss, classes: int) -> int:
+    """Return how many outputs a network has for one target.
+
+    Args:
+        loss: that it is trained with.
+        classes: how many there are; 0 where the targets are numbers.
+
+    Example:
+        >>> outputs_for(as_loss("gaussian_nll"), 0), outputs_for(as_loss("ordinal"), 5)
+        (2, 4)
+    """
+    if isinstance(loss, NumberLoss):
+        return loss.outputs_a_target
+    return classes - 1 if isinstance(loss, Ordinal) else classes
 
 
 def with_balance(loss: EnsembleLoss, batches: Any) -> EnsembleLoss:

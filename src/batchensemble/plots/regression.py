@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from scipy.stats import norm
 
 from batchensemble.compare import Comparison, Run
-from batchensemble.metrics import interval_calibration
+from batchensemble.metrics import interval_calibration, widest_interval
+from batchensemble.metrics.regression import COVERAGE
 from batchensemble.planes import Line
 from batchensemble.plots.style import (
     FAINT,
@@ -27,7 +28,6 @@ from batchensemble.plots.style import (
 from batchensemble.predictions import Quantiles, RegressionPrediction
 
 MOST_POINTS = 800
-BAND = 0.9
 GROUPS = 10  # of equally many examples, by their predicted deviation
 
 
@@ -82,10 +82,9 @@ def _bands(ax: Axes, run: Run, line: Line) -> None:
     """Draw the interval, in it 90 % of what the members differ in, and the mean."""
     prediction, colour = run.plane, METHOD_STYLES[run.method].colour
     assert isinstance(prediction, RegressionPrediction)
-    share = min(BAND, prediction.widest) if isinstance(prediction, Quantiles) else BAND
-    low, high = prediction.interval(share) if share > 0 else (prediction.mean, prediction.mean)
+    low, high, _ = widest_interval(prediction)
     ax.fill_between(line.x, low, high, color=pale(colour, 0.2), linewidth=0)
-    apart = norm.ppf((1 + BAND) / 2) * np.sqrt(prediction.epistemic)
+    apart = norm.ppf((1 + COVERAGE) / 2) * np.sqrt(prediction.epistemic)
     mean = prediction.mean
     ax.fill_between(line.x, mean - apart, mean + apart, color=pale(colour, 0.5), linewidth=0)
     ax.plot(line.x, mean, color=colour)
