@@ -92,12 +92,13 @@ def entropy_decomposition(member_probs: MemberProbs, *, labels: bool = False) ->
     """
 
     def entropies(probs: Array) -> tuple[Array, Array, Array]:
-        mean = probs.mean(1)
+        mean = mean_of_members(probs)
         if labels:
             total = entr(mean) + entr(1 - mean)
-            aleatoric = (entr(probs) + entr(1 - probs)).mean(1)
+            aleatoric = mean_of_members(entr(probs) + entr(1 - probs))
         else:
-            total, aleatoric = entr(mean).sum(1), entr(probs).sum(2).mean(1)
+            total = -np.einsum("ec...,ec...->e...", mean, _log(mean))
+            aleatoric = -np.einsum("emc...,emc...->e...", probs, _log(probs)) / probs.shape[1]
         # Rounding takes neither the difference nor the entropy of a sure member below 0.
         return (
             np.maximum(total, 0.0),
@@ -138,8 +139,9 @@ def variance_decomposition(member_probs: MemberProbs, *, labels: bool = False) -
     """
 
     def variances(probs: Array) -> tuple[Array, Array, Array]:
-        mean = probs.mean(1)
-        return mean * (1 - mean), (probs * (1 - probs)).mean(1), probs.var(1)
+        mean = mean_of_members(probs)
+        apart = probs - mean[:, None]
+        return mean * (1 - mean), _mean_product(probs, 1 - probs), _mean_product(apart, apart)
 
     return Decomposition(*_on_probabilities(variances, member_probs, labels))
 
@@ -182,16 +184,42 @@ def pairwise_kl(member_probs: MemberProbs, *, labels: bool = False) -> Float[np.
     return _on_probabilities(divergences, member_probs, labels)[0]
 
 
+def mean_of_members(values: Array) -> Array:
+    """Return the mean over the members of ``[examples, members, ...]``, in float64.
+
+    NumPy adds along an axis that is neither first nor last at a fraction of this speed.
+
+    Example:
+        >>> mean_of_members(np.array([[[1.0, 0.0], [0.0, 0.0]]])).tolist()
+        [[0.5, 0.0]]
+    """
+    mean: Array = np.einsum("em...->e...", values, dtype=np.float64) / values.shape[1]
+    return mean
+
+
 def _covariance_with_log(probs: Array) -> Array:
     """Return cov_m(p_m, ln p_m); of centred values, so that members alike give 0 and not noise."""
     nothing = probs == 0
     logs = np.log(np.where(nothing, 1.0, probs))
-    logs -= logs.mean(1, keepdims=True)
-    covariance: Array = (logs * (probs - probs.mean(1, keepdims=True))).mean(1)
+    logs -= mean_of_members(logs)[:, None]
+    covariance = _mean_product(logs, probs - mean_of_members(probs)[:, None])
     np.maximum(covariance, 0.0, out=covariance)
     # Some have ln 0 and others weight it: infinite. All have it: 0 ln 0 = 0, as it stands.
-    covariance[nothing.any(1) & ~nothing.all(1)] = np.inf
+    if nothing.any():
+        covariance[nothing.any(1) & ~nothing.all(1)] = np.inf
     return covariance
+
+
+def _log(probs: Array) -> Array:
+    """Return logarithms that are finite where the probability is 0, so that 0 ln 0 is 0."""
+    logs = np.maximum(probs, np.finfo(np.float64).tiny)
+    return np.log(logs, out=logs)
+
+
+def _mean_product(one: Array, other: Array) -> Array:
+    """Return the mean over the members of the product of two ``[examples, members, ...]``."""
+    mean: Array = np.einsum("em...,em...->e...", one, other) / one.shape[1]
+    return mean
 
 
 def _on_probabilities(
@@ -218,7 +246,7 @@ def _on_probabilities(
                 f"member_probs must be from 0 to 1, got {worst:.6g}; give probabilities, not logits"
             )
         if not labels:
-            sums = probs.sum(2)
+            sums = np.einsum("emc...->em...", probs)
             off = sums.flat[np.abs(sums - 1).argmax()]
             if abs(off - 1) > TOLERANCE:
                 raise ValueError(

@@ -117,7 +117,7 @@ def disagreement_by_example(prediction: Prediction) -> Float[np.ndarray, "exampl
 
 def _tops(prediction: Prediction) -> Int[np.ndarray, "members examples"]:
     """Return the most probable class of each member, each member's in one piece of memory."""
-    return np.ascontiguousarray(prediction.member_probs.argmax(-1).T)
+    return np.ascontiguousarray(prediction.member_labels.T)
 
 
 def _differing(tops: Int[np.ndarray, "members examples"]) -> Pairs:

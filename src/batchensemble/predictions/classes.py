@@ -13,6 +13,7 @@ from batchensemble.notebook import first_examples
 from batchensemble.uncertainty import (
     Decomposition,
     entropy_decomposition,
+    mean_of_members,
     pairwise_kl,
     variance_decomposition,
 )
@@ -80,13 +81,18 @@ class Prediction:
     @property
     def mean(self) -> Probabilities:
         """The members' mean probabilities, ``[examples, classes, ...]``."""
-        mean: Probabilities = self.member_probs.mean(1)
-        return mean
+        return mean_of_members(self.member_probs)
 
     @cached_property
     def labels(self) -> Int[np.ndarray, "examples ..."]:
         """The most probable class of each example, or of each of its entries."""
         labels: Int[np.ndarray, "examples ..."] = self.probs.argmax(1)
+        return labels
+
+    @cached_property
+    def member_labels(self) -> Int[np.ndarray, "examples members ..."]:
+        """The most probable class by each member, ``[examples, members, ...]``."""
+        labels: Int[np.ndarray, "examples members ..."] = self.member_probs.argmax(2)
         return labels
 
     @cached_property
