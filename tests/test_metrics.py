@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -58,7 +59,9 @@ def test_scores_are_those_of_scikit_learn_and_torchmetrics(classes, sharpness):
     calibration = MulticlassCalibrationError(classes, n_bins=15, norm="l1")
     assert scores["accuracy"] == pytest.approx(accuracy(probs, truth).item())
     assert scores["ece"] == pytest.approx(calibration(probs, truth).item(), abs=1e-6)
-    assert scores["nll"] == pytest.approx(log_loss(labels, prediction.probs))
+    assert scores["nll"] == pytest.approx(torch.nn.functional.nll_loss(probs.log(), truth).item())
+    if prediction.probs.min() > np.finfo(np.float64).eps:  # scikit-learn takes less for that
+        assert scores["nll"] == pytest.approx(log_loss(labels, prediction.probs))
     assert scores["brier"] == pytest.approx(
         brier_score_loss(labels, prediction.probs, scale_by_half=False)
     )
@@ -104,6 +107,35 @@ def test_a_certain_prediction_has_finite_scores(label, accuracy, brier, ece):
     scores = score(single(1.0), np.array([label]))
     assert (scores["accuracy"], scores["brier"], scores["ece"]) == (accuracy, brier, ece)
     assert (scores["nll"] < 1e-9) if label == 0 else (30 < scores["nll"] < 1000)
+
+
+def test_the_nll_of_a_network_that_is_sure_and_wrong_is_not_cut_off():
+    # scikit-learn takes every probability below 2e-16 for that, which is a loss of 36 nats.
+    logits = torch.tensor([[[0.0, 110.0]]], dtype=torch.float64)
+    prediction = be.Prediction(logits.softmax(-1).numpy())
+    assert score(prediction, np.array([0]))["nll"] == pytest.approx(110)
+
+
+def test_a_probability_that_is_no_number_is_refused():
+    prediction, labels = random_prediction()
+    prediction.member_probs[7, 1, 2] = np.nan
+    with pytest.raises(ValueError, match="must be from 0 to 1, got nan"):
+        score(prediction, labels)
+
+
+def test_scoring_takes_less_memory_than_two_more_copies_of_the_members_probabilities():
+    prediction, labels = random_prediction(examples=100_000, classes=10)
+    tracemalloc.start()
+    score(prediction, labels)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2 * prediction.member_probs.nbytes
+
+
+def test_members_predict_classes_of_their_own():
+    assert BY_HAND.member_labels.tolist() == [[0, 0], [1, 0]]
+    pixels = np.moveaxis(random_prediction(examples=6)[0].member_probs.reshape(2, 3, 4, 5), 1, -1)
+    assert be.Prediction(pixels).member_labels.tolist() == pixels.argmax(2).tolist()
 
 
 def test_labels_of_one_class_only_can_be_scored():

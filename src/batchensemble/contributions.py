@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from batchensemble.metrics import BINS, crps, example_losses
+from batchensemble.metrics import BINS, crps, example_losses, losses_by_example
 from batchensemble.metrics.reliability import bins_of, edges_of
 from batchensemble.predictions import Prediction, RegressionPrediction
 from batchensemble.significance import Contributions
@@ -68,12 +68,6 @@ def accuracy(prediction: Prediction, labels: np.ndarray) -> Parts:
     return (prediction.labels == labels).astype(np.float64)
 
 
-def brier(prediction: Prediction, labels: np.ndarray) -> Parts:
-    """Return the squared distance of the probabilities to each true class, ``[examples]``."""
-    truth = np.eye(prediction.probs.shape[1])[labels]
-    return ((prediction.probs - truth) ** 2).sum(1)
-
-
 def ece(prediction: Prediction, labels: np.ndarray) -> Parts:
     """Return the gap of confidence and rightness, in the column of its bin, ``[examples, bins]``.
 
@@ -111,7 +105,7 @@ def _sum_of_gaps(means: np.ndarray) -> np.ndarray:
 CLASSES: dict[str, Way] = {
     "accuracy": accuracy,
     "nll": example_losses,
-    "brier": brier,
+    "brier": lambda prediction, labels: losses_by_example(prediction, labels, "brier"),
     "ece": ece,
 }
 NUMBERS: dict[str, Way] = {

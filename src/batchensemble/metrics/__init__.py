@@ -8,7 +8,7 @@ from batchensemble.metrics.classwise import Classwise, classwise, top_label_by_c
 from batchensemble.metrics.diversity import Diversity, disagreement, diversity
 from batchensemble.metrics.gain import ShareOfGain, share_of_gain
 from batchensemble.metrics.labels import Labels, checked_labels
-from batchensemble.metrics.losses_by_example import losses_by_example
+from batchensemble.metrics.losses_by_example import example_losses, losses_by_example
 from batchensemble.metrics.member_curve import MemberCurve, by_members, effective_members
 from batchensemble.metrics.multilabel import score_labels
 from batchensemble.metrics.one_model import OneModel, is_one_model
@@ -22,7 +22,7 @@ from batchensemble.metrics.regression import (
     widest_interval,
 )
 from batchensemble.metrics.reliability import BINS, Binning, Reliability, reliability
-from batchensemble.metrics.scores import entries, evaluate, example_losses, score
+from batchensemble.metrics.scores import entries, evaluate, score
 from batchensemble.metrics.smooth import Smooth, smooth_ece
 from batchensemble.metrics.values import Scores
 

@@ -9,8 +9,8 @@ from jaxtyping import Float
 
 from batchensemble.checks import one_of
 from batchensemble.metrics.labels import Labels, checked_labels
-from batchensemble.metrics.scores import example_losses
-from batchensemble.predictions import Prediction
+from batchensemble.metrics.regression import crps
+from batchensemble.predictions import AnyPrediction, Prediction, RegressionPrediction
 
 Loss = Literal["nll", "brier", "error"]
 UNITS = {"nll": "nats", "brier": "of the Brier score", "error": "of the error rate"}
@@ -27,6 +27,7 @@ def losses_by_example(
         score: ``"nll"``, nats; ``"brier"``, 0 to 2; ``"error"``, 1 where the class is wrong.
 
     Raises:
+        TypeError: the labels are no whole numbers.
         ValueError: the labels do not fit, or there is no such score.
 
     Example:
@@ -36,10 +37,42 @@ def losses_by_example(
     """
     one_of("score", score, UNITS)
     labels = checked_labels(prediction, labels)
-    if score == "nll":
-        return example_losses(prediction, labels)
     if score == "error":
         return (prediction.labels != labels).astype(np.float64)
-    of_truth = np.take_along_axis(prediction.probs, labels[:, None], 1)[:, 0]
+    of_truth = prediction.probs[np.arange(len(labels)), labels]
+    if score == "nll":
+        return negative_log(of_truth)
     squares: Any = np.einsum("ec,ec->e", prediction.probs, prediction.probs)
-    return squares - 2 * of_truth + 1
+    # Σ_c (p_c - y_c)²; rounding takes that of a sure and right prediction below 0.
+    return np.maximum(squares - 2 * of_truth + 1, 0.0)
+
+
+def example_losses(prediction: AnyPrediction, targets: Any) -> np.ndarray:
+    """Return the NLL of each example in nats, or its CRPS where numbers have no density.
+
+    Args:
+        prediction: of one class an example, or of one number.
+        targets: the true ones, ``[examples]``.
+
+    Example:
+        >>> example_losses(Prediction(np.array([[[0.5, 0.5]]])), [0]).round(4)
+        array([0.6931])
+    """
+    if isinstance(prediction, RegressionPrediction):
+        if prediction.has_density:
+            return -prediction.log_density(targets)
+        return crps(prediction, targets)
+    if not isinstance(prediction, Prediction):
+        raise TypeError(f"there is no loss of one example of a {type(prediction).__name__}")
+    return losses_by_example(prediction, checked_labels(prediction, targets))
+
+
+def negative_log(of_truth: np.ndarray) -> np.ndarray:
+    """Return the NLL of probabilities of what is true, in nats; of 0 it is large and finite.
+
+    Example:
+        >>> negative_log(np.array([0.5, 0.0])).round(4).tolist()
+        [0.6931, 708.3964]
+    """
+    losses: np.ndarray = -np.log(np.maximum(of_truth, np.finfo(np.float64).tiny))
+    return losses

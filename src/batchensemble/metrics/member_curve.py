@@ -12,8 +12,7 @@ from jaxtyping import Bool, Float, Int
 from batchensemble.checks import whole_number
 from batchensemble.metrics.gain import check_several_members
 from batchensemble.metrics.labels import Labels, checked_labels
-from batchensemble.metrics.losses_by_example import losses_by_example
-from batchensemble.metrics.scores import negative_log
+from batchensemble.metrics.losses_by_example import losses_by_example, negative_log
 from batchensemble.predictions import Prediction
 from batchensemble.row_blocks import row_blocks
 

@@ -21,9 +21,8 @@ from batchensemble.metrics.gain import (
     share_of_gain,
 )
 from batchensemble.metrics.labels import Labels, checked_labels
-from batchensemble.metrics.losses_by_example import losses_by_example
+from batchensemble.metrics.losses_by_example import losses_by_example, negative_log
 from batchensemble.metrics.resampling import LEVEL, RESAMPLES, interval, resampled_means
-from batchensemble.metrics.scores import negative_log
 from batchensemble.predictions import Prediction
 
 Answer = Literal["one model", "ensemble", "undecided"]

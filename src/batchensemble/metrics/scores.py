@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import accuracy_score, brier_score_loss, log_loss
 
 from batchensemble.ensembles import Ensemble
 from batchensemble.losses import Loss
 from batchensemble.metrics.diversity import disagreement
 from batchensemble.metrics.labels import Labels, checked_labels
+from batchensemble.metrics.losses_by_example import losses_by_example
 from batchensemble.metrics.multilabel import score_labels
-from batchensemble.metrics.regression import crps, score_numbers
+from batchensemble.metrics.regression import score_numbers
 from batchensemble.metrics.reliability import reliability
 from batchensemble.metrics.values import Scores
 from batchensemble.prediction import loss_of, predict_pairs
@@ -139,51 +139,15 @@ def entries(
     return prediction, checked_labels(prediction, labels)
 
 
-def example_losses(prediction: AnyPrediction, targets: Any) -> np.ndarray:
-    """Return the NLL of each example in nats, or its CRPS where numbers have no density.
-
-    Args:
-        prediction: of one class an example, or of one number.
-        targets: the true ones, ``[examples]``.
-
-    Example:
-        >>> example_losses(Prediction(np.array([[[0.5, 0.5]]])), [0]).round(4)
-        array([0.6931])
-    """
-    if isinstance(prediction, RegressionPrediction):
-        if prediction.has_density:
-            return -prediction.log_density(targets)
-        return crps(prediction, targets)
-    if not isinstance(prediction, Prediction):
-        raise TypeError(f"there is no loss of one example of a {type(prediction).__name__}")
-    labels = checked_labels(prediction, targets)
-    return negative_log(prediction.probs[np.arange(len(labels)), labels])
-
-
-def negative_log(of_truth: np.ndarray) -> np.ndarray:
-    """Return the NLL of probabilities of what is true, in nats; of 0 it is large and finite.
-
-    Example:
-        >>> negative_log(np.array([0.5, 0.0])).round(4).tolist()
-        [0.6931, 708.3964]
-    """
-    losses: np.ndarray = -np.log(np.maximum(of_truth, np.finfo(np.float64).tiny))
-    return losses
-
-
 def _score_classes(prediction: Prediction, labels: Labels) -> Scores:
-    classes = np.arange(prediction.probs.shape[1])
-    by_member = prediction.member_probs.argmax(-1)
     return Scores(
         {
-            "accuracy": float(accuracy_score(labels, prediction.labels)),
-            "nll": float(log_loss(labels, prediction.probs, labels=classes)),
-            "brier": float(
-                brier_score_loss(labels, prediction.probs, labels=classes, scale_by_half=False)
-            ),
+            "accuracy": float((prediction.labels == labels).mean()),
+            "nll": float(losses_by_example(prediction, labels, "nll").mean()),
+            "brier": float(losses_by_example(prediction, labels, "brier").mean()),
             "ece": reliability(prediction, labels).ece,
             "mutual_information": float(prediction.epistemic.mean()),
             "disagreement": disagreement(prediction),
-            "member_accuracies": [float(accuracy_score(labels, own)) for own in by_member.T],
+            "member_accuracies": (prediction.member_labels == labels[:, None]).mean(0).tolist(),
         }
     )
