@@ -28,6 +28,7 @@ import networks
 import overhead
 import predicting
 import processes
+import scores
 import streaming
 from page import PAGE, ROOT, arguments_of, write_page
 
@@ -46,6 +47,7 @@ PARTS = {
         overhead.PART,
         streaming.PART,
         predicting.PART,
+        scores.PART,
     )
 }
 
