@@ -29,7 +29,7 @@ from batchensemble.commands.train import train
 from batchensemble.commands.use import evaluate, predict
 
 if TYPE_CHECKING:
-    from batchensemble.compare import Comparison, Run, Settings
+    from batchensemble.comparison import Comparison, Run, Settings
     from batchensemble.data import Data
 
 app = typer.Typer(
@@ -268,7 +268,7 @@ def main() -> None:
 
 
 def _settings(*, methods: str, hidden: str, **numbers: Any) -> Settings:
-    from batchensemble.compare import Settings
+    from batchensemble.comparison import Settings
 
     names = tuple(name.strip() for name in methods.split(",") if name.strip())
     try:
@@ -290,7 +290,7 @@ def _comparison(
     data: Data, settings: Settings, folder: Path, jobs: int, backend: str, address: str | None
 ) -> Any:
     from batchensemble.compare import compare as compare_methods
-    from batchensemble.compare import loss_of
+    from batchensemble.comparison import loss_of
     from batchensemble.jobs import prepare
 
     prepare(jobs, backend, address)

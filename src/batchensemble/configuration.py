@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from batchensemble.checks import nearest, one_of, whole_number
-from batchensemble.compare import LOSSES_OF
+from batchensemble.comparison import LOSSES_OF
 from batchensemble.data import TASKS
 from batchensemble.ensembles import METHODS
 from batchensemble.training import fit

@@ -15,12 +15,8 @@ from sklearn.datasets import make_moons
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from batchensemble.compare import (
-    Comparison,
-    Run,
-    Settings,
-    make_run,
-)
+from batchensemble.compare import make_run
+from batchensemble.comparison import Comparison, Run, Settings
 from batchensemble.data import Data, load, plane_data
 from batchensemble.ensembles import MIMO, BatchEnsemble, DeepEnsemble, Single
 from batchensemble.history import History

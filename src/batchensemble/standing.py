@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from batchensemble.compare import Comparison
+from batchensemble.comparison import Comparison
 from batchensemble.contributions import contributions
 from batchensemble.significance import LEVEL, Contributions, Difference, bootstrap, interval
 

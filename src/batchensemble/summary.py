@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from batchensemble.compare import Comparison, Run
+from batchensemble.comparison import Comparison, Run
 from batchensemble.significance import spread
 from batchensemble.standing import Standing
 

@@ -8,7 +8,7 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from batchensemble.compare import Comparison
+from batchensemble.comparison import Comparison
 from batchensemble.ensembles import Ensemble
 from batchensemble.inspection import Report
 from batchensemble.summary import COST, Cell, quality, summarise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from batchensemble.compare import Comparison
+from batchensemble.comparison import Comparison
 from batchensemble.planes import Line
 from batchensemble.plots.calibration import reliability, reliability_diagram
 from batchensemble.plots.decisions import (

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from scipy.stats import norm
 
 from batchensemble.checks import one_of
-from batchensemble.compare import Comparison
+from batchensemble.comparison import Comparison
 from batchensemble.metrics import Reliability
 from batchensemble.metrics import reliability as bins_of
 from batchensemble.plots.style import (

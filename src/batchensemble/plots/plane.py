@@ -20,7 +20,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import Normal, Stroke
 from scipy.ndimage import distance_transform_edt, zoom
 
-from batchensemble.compare import Comparison, Run
+from batchensemble.comparison import Comparison, Run
 from batchensemble.planes import Line, Plane
 from batchensemble.plots.style import (
     FAINT,

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from scipy.stats import norm
 
-from batchensemble.compare import Comparison, Run
+from batchensemble.comparison import Comparison, Run
 from batchensemble.metrics import interval_calibration, widest_interval
 from batchensemble.metrics.regression import COVERAGE
 from batchensemble.planes import Line

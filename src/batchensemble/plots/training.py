@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from batchensemble.compare import Comparison, Run, loss_of
+from batchensemble.comparison import Comparison, Run, loss_of
 from batchensemble.plots.regression import of_numbers
 from batchensemble.plots.style import (
     METHOD_STYLES,

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from matplotlib.axes import Axes
 
-from batchensemble.compare import Comparison, Run
+from batchensemble.comparison import Comparison, Run
 from batchensemble.plots.style import METHOD_STYLES, drawing, method_legend, single_panel
 
 LOWEST = 1e-8  # nats; below it differences are rounding

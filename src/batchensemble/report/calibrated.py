@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from batchensemble.compare import Comparison, Run
+from batchensemble.comparison import Comparison, Run
 from batchensemble.metrics import BINS, interval_calibration, reliability
 from batchensemble.metrics.reliability import bins_of, edges_of
 from batchensemble.predictions import Prediction, Quantiles

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from batchensemble.compare import Comparison
+from batchensemble.comparison import Comparison
 from batchensemble.report.abstaining import Abstaining
 from batchensemble.report.tables import risk_of, signed
 from batchensemble.standing import Standing

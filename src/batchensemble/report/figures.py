@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
-from batchensemble.compare import Comparison, Run
+from batchensemble.comparison import Comparison, Run
 from batchensemble.predictions import Prediction
 from batchensemble.summary import CLASSIFICATION, COST, METHOD_NAMES, REGRESSION, shown, value
 

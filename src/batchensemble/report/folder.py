@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from batchensemble.compare import Comparison, Run, Settings, read_run, run_fingerprint
+from batchensemble.comparison import Comparison, Run, Settings, read_run, run_fingerprint
 from batchensemble.configuration import read
 from batchensemble.cost import measure_cost
 from batchensemble.data import NAMED, Data, load

@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from batchensemble.compare import Comparison, versions
+from batchensemble.comparison import Comparison, versions
 from batchensemble.plots import draw_all, save_all
 from batchensemble.plots.saving import replace_file
 from batchensemble.report import charts, tables

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import zip_longest
 
-from batchensemble.compare import Comparison
+from batchensemble.comparison import Comparison
 from batchensemble.summary import METHOD_NAMES
 
 

@@ -6,7 +6,7 @@ import shlex
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from batchensemble.compare import Comparison, Settings, loss_of
+from batchensemble.comparison import Comparison, Settings, loss_of
 from batchensemble.data import Data
 
 SETTINGS = {

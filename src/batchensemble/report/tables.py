@@ -12,7 +12,7 @@ import numpy as np
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
-from batchensemble.compare import Comparison, Run
+from batchensemble.comparison import Comparison, Run
 from batchensemble.decisions import Threshold, threshold_for
 from batchensemble.predictions import Prediction, RegressionPrediction
 from batchensemble.report.abstaining import Abstaining, abstaining, abstaining_from_numbers

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from scipy.stats import binom
 
-from batchensemble.compare import Comparison
+from batchensemble.comparison import Comparison
 from batchensemble.metrics.one_model import OneModel, is_one_model
 from batchensemble.predictions import Prediction
 from batchensemble.report.calibrated import error_by_chance
