@@ -10,21 +10,15 @@ from jaxtyping import Float, Int
 from scipy.special import entr
 
 from batchensemble.notebook import first_examples
-from batchensemble.uncertainty import (
-    Decomposition,
-    entropy_decomposition,
-    mean_of_members,
-    pairwise_kl,
-    variance_decomposition,
-)
+from batchensemble.predictions.decomposed import Decomposed, PerExample
+from batchensemble.uncertainty import mean_of_members
 
 Members = Float[np.ndarray, "examples members classes ..."]
 Probabilities = Float[np.ndarray, "examples classes ..."]
-PerExample = Float[np.ndarray, "examples ..."]
 
 
 @dataclass
-class Prediction:
+class Prediction(Decomposed):
     """The class probabilities of every member on every example.
 
     The uncertainties are entropies in nats (Depeweg et al. 2018, arXiv 1710.07283): ``total`` is
@@ -51,14 +45,6 @@ class Prediction:
 
     member_probs: Members
     together: Probabilities | None = None
-
-    def __len__(self) -> int:
-        return len(self.member_probs)
-
-    @property
-    def members(self) -> int:
-        """How many members."""
-        return int(self.member_probs.shape[1])
 
     def _repr_html_(self) -> str:
         examples, members, classes = self.member_probs.shape[:3]
@@ -95,41 +81,10 @@ class Prediction:
         labels: Int[np.ndarray, "examples members ..."] = self.member_probs.argmax(2)
         return labels
 
-    @cached_property
-    def entropy(self) -> Decomposition:
-        """All three in nats, :func:`batchensemble.uncertainty.entropy_decomposition`."""
-        return entropy_decomposition(self.member_probs)
-
     @property
     def total(self) -> PerExample:
         """Entropy of the ensemble's probabilities, nats."""
         if self.together is None:
-            return self.entropy.total
+            return super().total
         entropy: PerExample = entr(self.probs).sum(1)
         return entropy
-
-    @property
-    def aleatoric(self) -> PerExample:
-        """Mean of the members' entropies, nats."""
-        return self.entropy.aleatoric
-
-    @property
-    def epistemic(self) -> PerExample:
-        """Mutual information of class and member, nats; rounding never takes it below 0."""
-        return self.entropy.epistemic
-
-    @cached_property
-    def variance(self) -> Decomposition:
-        """The same of each class, ``[examples, classes, ...]``, squared probability, 0 to 1/4.
-
-        See :func:`batchensemble.uncertainty.variance_decomposition`.
-        """
-        return variance_decomposition(self.member_probs)
-
-    @cached_property
-    def pairwise_kl(self) -> PerExample:
-        """How far two members are apart, nats, at least the epistemic uncertainty.
-
-        See :func:`batchensemble.uncertainty.pairwise_kl`.
-        """
-        return pairwise_kl(self.member_probs)

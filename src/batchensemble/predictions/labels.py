@@ -9,19 +9,14 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from batchensemble.notebook import first_examples
-from batchensemble.uncertainty import (
-    Decomposition,
-    entropy_decomposition,
-    pairwise_kl,
-    variance_decomposition,
-)
+from batchensemble.predictions.decomposed import Decomposed
 
 MemberLabels = Float[np.ndarray, "examples members ..."]
 PerLabel = Float[np.ndarray, "examples ..."]
 
 
 @dataclass
-class MultiLabelPrediction:
+class MultiLabelPrediction(Decomposed):
     """How probable each label is, by each member.
 
     The uncertainties are entropies in nats, of each label on its own and from 0 to ``log 2``;
@@ -38,14 +33,7 @@ class MultiLabelPrediction:
     """
 
     member_probs: MemberLabels
-
-    def __len__(self) -> int:
-        return len(self.member_probs)
-
-    @property
-    def members(self) -> int:
-        """How many members."""
-        return int(self.member_probs.shape[1])
+    label_by_label = True
 
     def _repr_html_(self) -> str:
         caption = f"{type(self).__name__}: {len(self):,} examples, {self.members} members"
@@ -62,39 +50,3 @@ class MultiLabelPrediction:
     def labels(self) -> Int[np.ndarray, "examples ..."]:
         """1 where a label is more probable than not, else 0."""
         return (self.probs > 0.5).astype(np.int64)
-
-    @cached_property
-    def entropy(self) -> Decomposition:
-        """All three in nats, :func:`batchensemble.uncertainty.entropy_decomposition`."""
-        return entropy_decomposition(self.member_probs, labels=True)
-
-    @property
-    def total(self) -> PerLabel:
-        """Entropy of the mean probability, nats."""
-        return self.entropy.total
-
-    @property
-    def aleatoric(self) -> PerLabel:
-        """Mean of the members' entropies, nats."""
-        return self.entropy.aleatoric
-
-    @property
-    def epistemic(self) -> PerLabel:
-        """Mutual information of label and member, nats; rounding never takes it below 0."""
-        return self.entropy.epistemic
-
-    @cached_property
-    def variance(self) -> Decomposition:
-        """The same of each label, ``[examples, labels, ...]``, squared probability, 0 to 1/4.
-
-        See :func:`batchensemble.uncertainty.variance_decomposition`.
-        """
-        return variance_decomposition(self.member_probs, labels=True)
-
-    @cached_property
-    def pairwise_kl(self) -> PerLabel:
-        """How far two members are apart, nats, at least the epistemic uncertainty.
-
-        See :func:`batchensemble.uncertainty.pairwise_kl`.
-        """
-        return pairwise_kl(self.member_probs, labels=True)
