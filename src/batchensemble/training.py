@@ -5,40 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch.optim import Optimizer
 
-from batchensemble.admission import (
-    check_batch,
-    check_data,
-    check_ensemble,
-    check_held_out,
-    check_trainable,
-    in_standard_units,
-    place_of,
-    warn_if_members_differ,
-)
+from batchensemble.admission import check_ensemble, check_trainable, place_of
 from batchensemble.agreement import agreed_settings
 from batchensemble.averaging import Averaging
-from batchensemble.batches import PREDICTION_BATCH, Batches
 from batchensemble.callbacks import Callback
 from batchensemble.checkpointing import checkpointed
 from batchensemble.checks import positive_number, whole_number
-from batchensemble.clipping import MemberClipping
 from batchensemble.compilation import Compiling
-from batchensemble.diagnostics import Watching
 from batchensemble.ensembles import Ensemble
-from batchensemble.held_out import Evaluating
 from batchensemble.history import History
-from batchensemble.inputs import Inputs
 from batchensemble.keeping import Keeping
-from batchensemble.losses import Custom, Loss, LossOn, as_loss, with_balance
+from batchensemble.losses import Custom, Loss, LossOn, as_loss
 from batchensemble.modes import modes_kept
-from batchensemble.objective import Objective, make_objective
 from batchensemble.optimisation import OptimizerFactory, SchedulerFactory, optimiser
-from batchensemble.precision import in_precision, loss_scaler
+from batchensemble.precision import loss_scaler
+from batchensemble.preparation import admit, prepare_data, prepare_objective, watchers
 from batchensemble.progress import TrainingBar
 from batchensemble.randomness import DataStream, seeded
 from batchensemble.rules import Selectors
@@ -46,8 +33,7 @@ from batchensemble.run import Run
 from batchensemble.sampling import Sampling, make_draw
 from batchensemble.schedules import Plateau, Schedule, Shape
 from batchensemble.sharing import Strategy, share_out
-from batchensemble.sources import MEMORY_LIMIT, open_batches
-from batchensemble.targets import Targets
+from batchensemble.sources import MEMORY_LIMIT
 from batchensemble.tracking import make_trackers
 
 
@@ -247,9 +233,8 @@ def fit(
         optimizer=optimizer,
         micro_batch=micro_batch,
     )
-    model, shared = sharing.model, sharing if sharing.shared else None
-    place = place_of(model)
-    device = place["device"]
+    model = sharing.model
+    device = place_of(model)["device"]
     draw = sharing.draw(make_draw(sharing.whole, batches, loss_on))
     chosen = as_loss(
         loss, class_weight=class_weight, label_smoothing=label_smoothing, ignore_index=ignore_index
@@ -258,7 +243,7 @@ def fit(
     groups = model.parameter_groups(
         lr=lr, weight_decay=weight_decay, fast_lr_multiplier=fast_lr_multiplier
     )
-    history = History()
+    plateau = schedule if isinstance(schedule, Plateau) else None
     with ExitStack() as stack:
         stack.enter_context(sharing.quiet())
         seed = sharing.seed(seed)
@@ -266,63 +251,41 @@ def fit(
         stack.enter_context(modes_kept(model))
         stack.enter_context(checkpointed(model.network, gradient_checkpointing))
         stream = DataStream(seed)
-        tables: dict[str, Any] = {
-            "memory_limit": memory_limit,
-            "read": chosen.read,
-            "weighted": True,
-            **place,
-        }
-        training = open_batches(
+        material = prepare_data(
+            model,
             data,
+            validation,
+            chosen,
             batch_size,
             target=target,
             class_names=class_names,
+            memory_limit=memory_limit,
             shuffle=shuffle,
             draw=draw,
             stream=stream,
-            **tables,
+            standardise_targets=standardise_targets,
         )
-        history.class_names = list(training.class_names)
-        chosen = with_balance(chosen, training)
-        if standardise_targets:
-            chosen = in_standard_units(chosen, model, training)
-        objective = make_objective(
+        objective = prepare_objective(
             model,
-            chosen,
+            material,
             loss_on,
-            own=draw is not None,
+            sharing,
+            split=batches == "split",
             micro_batch=micro_batch,
-            sharing=shared,
-        )
-        training.arrange = objective.arrange
-        objective = replace(
-            objective,
-            losses=in_precision(objective.losses, precision, device),
-            examples_a_row=sharing.whole.members if batches == "split" and draw is not None else 1,
-            clipping=None if clip is None else MemberClipping(model.network, model.members, clip),
+            clip=clip,
+            precision=precision,
             scaler=scaler,
         )
-        held_out = None
-        if validation is not None:
-            held_out = open_batches(
-                validation,
-                PREDICTION_BATCH,
-                target=None if isinstance(validation, (tuple, list)) else target,
-                class_names=training.class_names,
-                **tables,
-            )
-            check_held_out(model, chosen, held_out)
-        check_data(model, chosen, training)
-        scheduler = schedule if callable(schedule) else None
-        plateau = schedule if isinstance(schedule, Plateau) else None
         rates = Schedule(
-            _steps(epochs, training),
+            None if material.steps is None else epochs * material.steps,
             schedule if isinstance(schedule, str) else "constant",
             cooldown,
             warmup,
         )
-        shown = progress if sharing.processes.first else False
-        bar = stack.enter_context(TrainingBar(label, rates.steps, show=shown))
+        first = sharing.processes.first
+        bar = stack.enter_context(
+            TrainingBar(label, rates.steps, show=progress if first else False)
+        )
         told: list[Callback] = [bar]
         if compile:
             compiling = Compiling(objective.losses, compile, device)
@@ -330,25 +293,16 @@ def fit(
             told.append(compiling)
         if average is not None:
             told.append(Averaging(average))
-        if held_out is not None:
-            told.append(
-                Evaluating(
-                    held_out,
-                    every=evaluate_every,
-                    stop_on=stop_on,
-                    patience=patience,
-                    plateau=plateau,
-                    loss=chosen,
-                    sharing=shared,
-                )
-            )
-        elif plateau or patience or evaluate_every:
-            raise ValueError(
-                "validation is missing: schedule=Plateau(), patience= and evaluate_every= go by "
-                "the scores of held-out data"
-            )
-        told += [Watching(held_out, shared), *callbacks]
-        if sharing.processes.first:
+        told += watchers(
+            material,
+            sharing,
+            every=evaluate_every,
+            stop_on=stop_on,
+            patience=patience,
+            plateau=plateau,
+        )
+        told += callbacks
+        if first:
             told += make_trackers(trackers, label)
         keeping = None
         if checkpoints is not None:
@@ -357,12 +311,13 @@ def fit(
             )
             stack.enter_context(keeping.listening())
             told.append(keeping)
+        scheduler = schedule if callable(schedule) else None
         updater = stack.enter_context(
             optimiser(optimizer, groups, rates, scheduler, scaler, in_pieces=sharing.in_pieces)
         )
         steers = plateau is not None or patience is not None
         settings = agreed_settings(
-            loss=chosen,
+            loss=material.loss,
             loss_on=loss_on,
             optimizer=optimizer,
             lr=lr,
@@ -379,29 +334,18 @@ def fit(
             seed=seed,
             steering=f"{stop_on} every {evaluate_every or 'epoch'}" if steers else None,
         )
-        sharing.begin(training, seed)
-        run = Run(model, objective, updater, training, stream, epochs, history, told, settings)
+        sharing.begin(material.training, seed)
+        history = History(class_names=list(material.training.class_names))
+        run = Run(
+            model, objective, updater, material.training, stream, epochs, history, told, settings
+        )
         run.bar = bar
-        run.admit = lambda inputs, targets: _admit(model, objective, inputs, targets)
+        run.admit = partial(admit, model, objective)
         if keeping is not None:
             keeping.restore(run)
         # What the outputs are from now on; of a function of the user's own that is not known.
-        sharing.whole.loss = model.loss = None if isinstance(chosen, Custom) else chosen
+        known = None if isinstance(material.loss, Custom) else material.loss
+        sharing.whole.loss = model.loss = known
         with sharing.joining(history):
             train(run)
     return history
-
-
-def _admit(model: Ensemble, objective: Objective, inputs: Inputs, targets: Targets) -> None:
-    """Try the first batch before anything is trained."""
-    check_batch(model, objective, inputs, targets)
-    if objective.sharing is not None and objective.sharing.in_pieces:
-        model = objective.sharing.whole  # no member can be taken out of pieces
-        inputs = inputs.to(place_of(model)["device"])
-    warn_if_members_differ(model, inputs[:, 0] if objective.own_examples else inputs)
-
-
-def _steps(epochs: int, batches: Batches) -> int | None:
-    """Return how many steps there will be, or ``None`` where the data do not know."""
-    length = len(batches) if batches.has_length else None
-    return None if length is None else epochs * length

@@ -1,0 +1,198 @@
+"""What ``fit`` prepares of its arguments: the data, what a step minimises, and who is told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch.amp import GradScaler
+
+from batchensemble.admission import (
+    check_batch,
+    check_data,
+    check_held_out,
+    in_standard_units,
+    place_of,
+    warn_if_members_differ,
+)
+from batchensemble.batches import PREDICTION_BATCH, Batches, Draw
+from batchensemble.callbacks import Callback
+from batchensemble.clipping import MemberClipping
+from batchensemble.diagnostics import Watching
+from batchensemble.ensembles import Ensemble
+from batchensemble.held_out import Evaluating
+from batchensemble.inputs import Inputs
+from batchensemble.losses import EnsembleLoss, LossOn, with_balance
+from batchensemble.objective import Objective, make_objective
+from batchensemble.precision import in_precision
+from batchensemble.randomness import DataStream
+from batchensemble.schedules import Plateau
+from batchensemble.sharing import Sharing
+from batchensemble.sources import open_batches
+from batchensemble.targets import Targets
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a training goes by.
+
+    Attributes:
+        training: its batches.
+        held_out: those that are scored, if any.
+        loss: with what the data had to say for it: the weights of classes, the units of numbers.
+    """
+
+    training: Batches
+    held_out: Batches | None
+    loss: EnsembleLoss
+
+    @property
+    def steps(self) -> int | None:
+        """Steps an epoch, or ``None`` where the data do not know."""
+        return len(self.training) if self.training.has_length else None
+
+
+def prepare_data(
+    model: Ensemble,
+    data: Any,
+    validation: Any,
+    loss: EnsembleLoss,
+    batch_size: int,
+    *,
+    target: str | None,
+    class_names: Sequence[str],
+    memory_limit: int,
+    shuffle: bool,
+    draw: Draw | None,
+    stream: DataStream,
+    standardise_targets: bool,
+) -> Material:
+    """Open the data of a training, and see that they go with the network and the loss.
+
+    Args:
+        model: that is trained.
+        data: the training's, see :func:`batchensemble.fit`, as all that is not said here.
+        validation: held-out data, or ``None``.
+        loss: as it was asked for.
+        batch_size: examples a step.
+        target: the column or key of the targets.
+        class_names: the order of classes that are text.
+        memory_limit: bytes.
+        shuffle: whether each epoch has a new order.
+        draw: what the members see of a batch, where that differs.
+        stream: the random state that the order is drawn from.
+        standardise_targets: whether the loss is in standard units of the training's targets.
+
+    Raises:
+        TypeError, ValueError: they do not go together.
+    """
+    tables: dict[str, Any] = {
+        "memory_limit": memory_limit,
+        "read": loss.read,
+        "weighted": True,
+        **place_of(model),
+    }
+    order: dict[str, Any] = {"shuffle": shuffle, "draw": draw, "stream": stream}
+    names: dict[str, Any] = {"target": target, "class_names": class_names}
+    training = open_batches(data, batch_size, **names, **order, **tables)
+    loss = with_balance(loss, training)
+    if standardise_targets:
+        loss = in_standard_units(loss, model, training)
+    held_out = None
+    if validation is not None:
+        named = None if isinstance(validation, (tuple, list)) else target
+        names = {"target": named, "class_names": training.class_names}
+        held_out = open_batches(validation, PREDICTION_BATCH, **names, **tables)
+        check_held_out(model, loss, held_out)
+    check_data(model, loss, training)
+    return Material(training, held_out, loss)
+
+
+def prepare_objective(
+    model: Ensemble,
+    data: Material,
+    loss_on: LossOn,
+    sharing: Sharing,
+    *,
+    split: bool,
+    micro_batch: int | None,
+    clip: float | None,
+    precision: str,
+    scaler: GradScaler | None,
+) -> Objective:
+    """Return what a step minimises; the training's batches are arranged for it from now on.
+
+    Args:
+        model: that is trained.
+        data: what it goes by.
+        loss_on: what the loss is of.
+        sharing: among processes.
+        split: whether the members share a batch out among them.
+        micro_batch: examples that go through the network at a time.
+        clip: the largest norm of a member's gradient.
+        precision: what the network computes in.
+        scaler: of losses in half precision.
+    """
+    own = data.training.draw is not None
+    shared = sharing if sharing.shared else None
+    objective = make_objective(
+        model, data.loss, loss_on, own=own, micro_batch=micro_batch, sharing=shared
+    )
+    data.training.arrange = objective.arrange
+    return replace(
+        objective,
+        losses=in_precision(objective.losses, precision, place_of(model)["device"]),
+        examples_a_row=sharing.whole.members if split and own else 1,
+        clipping=None if clip is None else MemberClipping(model.network, model.members, clip),
+        scaler=scaler,
+    )
+
+
+def watchers(
+    data: Material,
+    sharing: Sharing,
+    *,
+    every: int | None,
+    stop_on: str,
+    patience: int | None,
+    plateau: Plateau | None,
+) -> list[Callback]:
+    """Return the callbacks that look at the training, and at the held-out data if there are any.
+
+    Args:
+        data: what it goes by.
+        sharing: among processes.
+        every: steps between two scorings.
+        stop_on: the score that says which weights are best.
+        patience: scorings without a better one after which the training ends.
+        plateau: lets the learning rate fall by them.
+
+    Raises:
+        ValueError: there are no held-out data to go by.
+    """
+    shared = sharing if sharing.shared else None
+    watching = Watching(data.held_out, shared)
+    if data.held_out is not None:
+        steering: dict[str, Any] = {"stop_on": stop_on, "patience": patience, "plateau": plateau}
+        kept: dict[str, Any] = {"loss": data.loss, "sharing": shared}
+        return [Evaluating(data.held_out, every=every, **steering, **kept), watching]
+    if plateau or patience or every:
+        raise ValueError(
+            "validation is missing: schedule=Plateau(), patience= and evaluate_every= go by "
+            "the scores of held-out data"
+        )
+    return [watching]
+
+
+def admit(model: Ensemble, objective: Objective, inputs: Inputs, targets: Targets) -> None:
+    """Try the first batch before anything is trained.
+
+    Raises:
+        ValueError: the network does not take the inputs, or the loss not the outputs.
+    """
+    check_batch(model, objective, inputs, targets)
+    if objective.sharing is not None and objective.sharing.in_pieces:
+        model = objective.sharing.whole  # no member can be taken out of pieces
+        inputs = inputs.to(place_of(model)["device"])
+    warn_if_members_differ(model, inputs[:, 0] if objective.own_examples else inputs)
