@@ -3,7 +3,7 @@
 Every seed has a split of its own, so examples are drawn anew within each seed, the same ones for
 all methods, and then the seeds. The noise of the examples is thus in an interval by its own draws
 and by those of the seeds: the intervals are wide rather than narrow. That is why this is not
-:func:`batchensemble.metrics.share_of_gain`, whose held-out examples are one part for all seeds.
+:func:`batchensemble.significance.bootstrap`, whose held-out examples are one part for all seeds.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from batchensemble.metrics.resampling import LEVEL, RESAMPLES, interval
 from batchensemble.predictions import Prediction
-from batchensemble.significance import Ranks, rank
+from batchensemble.significance import LEVEL, RESAMPLES, Ranks, middle, rank
 
 PARTS = ("held_out", "left_out")  # of a run with classes left out
 SMALLEST = float(np.finfo(np.float32).tiny)  # of a probability whose logarithm is taken
@@ -68,7 +67,7 @@ class Scored:
         sign = -1 if self.lower else 1
         drawn = sign * (self.draws[:, one] - self.draws[:, other])
         value = sign * (self.mean(method) - self.mean(over))
-        return Difference(value, *interval(drawn, LEVEL))
+        return Difference(value, *middle(drawn, LEVEL))
 
     def share(self, method: str, single: str, deep: str) -> Difference | None:
         """Return the share of the deep ensemble's gain over one network that a method brings.
@@ -83,7 +82,7 @@ class Scored:
         one, ours, best = self.draws[:, place].T
         sound = (best < one) if self.lower else (best > one)  # nearly all, by the line above
         drawn = (one - ours)[sound] / (one - best)[sound]
-        return Difference(self.gain(method, single).value / whole.value, *interval(drawn, LEVEL))
+        return Difference(self.gain(method, single).value / whole.value, *middle(drawn, LEVEL))
 
 
 def scored(by_seed: Sequence[Runs], *, resamples: int = RESAMPLES) -> dict[str, Scored]:

@@ -9,6 +9,7 @@ from batchensemble.significance import (
     bootstrap,
     critical_difference,
     difference,
+    middle,
     rank,
     spread,
 )
@@ -134,6 +135,34 @@ def test_blocks_and_groups_change_nothing_but_the_draws(monkeypatch):
         assert found.estimate == whole.estimate
         assert found != whole
         assert found.high - found.low == pytest.approx(whole.high - whole.low, rel=0.1)
+
+
+def test_groups_of_examples_vary_as_examples_do(monkeypatch):
+    values = np.random.default_rng(0).exponential(size=(1, 4000, 1))
+    one_by_one = bootstrap([Contributions(values)], resamples=2000)
+    monkeypatch.setattr("batchensemble.significance.MOST_GROUPS", 500)
+    grouped = bootstrap([Contributions(values)], resamples=2000)
+    expected = values.std() / np.sqrt(4000)
+    for means in (one_by_one, grouped):
+        assert means.mean() == pytest.approx(values.mean(), abs=4 * expected / np.sqrt(2000))
+        assert means.std() == pytest.approx(expected, rel=0.12)
+
+
+def test_groups_of_unequal_size_are_no_bias(monkeypatch):
+    monkeypatch.setattr("batchensemble.significance.MOST_GROUPS", 30)
+    assert set(bootstrap([Contributions(np.ones((1, 40, 1)))], resamples=100)[0]) == {1}
+
+
+@pytest.mark.parametrize("seeds", [3, 10])
+def test_the_draws_of_seeds_vary_as_a_mean_of_so_many_does(seeds):
+    level = np.random.default_rng(0).normal(size=(seeds, 1, 1))
+    drawn = bootstrap([Contributions(level)], resamples=20_000)[0]
+    # Drawn as many as there are, they would vary less by sqrt(1 - 1 / seeds).
+    assert drawn.std() == pytest.approx(level.std(ddof=1) / np.sqrt(seeds), rel=0.03)
+
+
+def test_an_interval_is_of_quantiles():
+    assert middle(np.arange(1001.0), 0.9) == pytest.approx((50, 950))
 
 
 def test_a_score_that_is_no_mean_is_finished_after_the_draw():

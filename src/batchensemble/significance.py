@@ -103,6 +103,7 @@ def bootstrap(
         seed: of the draws.
 
     Raises:
+        TypeError, ValueError: ``resamples`` or ``seed`` is no whole number, or too small.
         ValueError: the scores are of different numbers of examples, or of none.
 
     Example:
@@ -117,7 +118,7 @@ def bootstrap(
             "scores must be of the same examples, at least one, got "
             f"{', '.join(str(count) for count in sorted(counts)) or 'no score'} examples"
         )
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(whole_number("seed", seed, at_least=0))
     grouped, sizes = _grouped(scores, rng)
     result = np.empty((len(scores), resamples))
     paired = len({each.shape[0] for each in grouped}) == 1
@@ -157,15 +158,29 @@ def difference(
         >>> difference(Contributions(noise + 0.1), Contributions(noise)).beyond_noise
         True
     """
-    between("level", level, 0, 1)
+    between("level", level, 0, 1)  # before the draws, which take a while
     drawn = bootstrap([one, other], resamples=resamples, seed=seed)
     return interval(one.score - other.score, drawn[0] - drawn[1], level)
 
 
 def interval(estimate: float, drawn: Float[np.ndarray, "resamples"], level: float) -> Difference:
     """Return a difference with the middle part of its bootstrap draws as the interval."""
+    return Difference(estimate, *middle(drawn, level))
+
+
+def middle(drawn: Float[np.ndarray, "resamples"], level: float) -> tuple[float, float]:
+    """Return between which two numbers the middle ``level`` of the draws lie.
+
+    Raises:
+        TypeError, ValueError: ``level`` is not a number above 0 and below 1.
+
+    Example:
+        >>> middle(np.arange(101.0), level=0.5)
+        (25.0, 75.0)
+    """
+    level = between("level", level, 0, 1)
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    return Difference(estimate, float(low), float(high))
+    return float(low), float(high)
 
 
 @dataclass(frozen=True)

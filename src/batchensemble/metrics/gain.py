@@ -11,8 +11,8 @@ from jaxtyping import Float
 
 from batchensemble.metrics.labels import Labels
 from batchensemble.metrics.losses_by_example import UNITS, Loss, losses_by_example
-from batchensemble.metrics.resampling import LEVEL, RESAMPLES, interval, resampled_means
 from batchensemble.predictions import Prediction
+from batchensemble.significance import LEVEL, RESAMPLES, Contributions, bootstrap, middle
 
 Several = Prediction | Sequence[Prediction]
 
@@ -60,8 +60,9 @@ def share_of_gain(
     """Return (single − ours) / (single − deep) of a score, with a paired bootstrap interval.
 
     The examples are drawn anew, the same ones for all three, and so are the seeds where there are
-    several. The ends are quantiles of the draws. Where the deep ensemble's own gain is within noise
-    of 0, or below, there is nothing to have a share of: the share is NaN, and ``reason`` says so.
+    several, see :func:`batchensemble.significance.bootstrap`. The ends are quantiles of the draws.
+    Where the deep ensemble's own gain is within noise of 0, or below, there is nothing to have a
+    share of: the share is NaN, and ``reason`` says so.
 
     Args:
         single: one network's prediction, or one a seed.
@@ -96,17 +97,17 @@ def share_of_gain(
             "single, ours and deep must have as many predictions, one a seed, got "
             f"{len(of_single)}, {len(of_ours)} and {len(of_deep)}"
         )
-    gains = np.stack([of_single - of_ours, of_single - of_deep])
-    drawn = resampled_means(gains, resamples=resamples, seed=seed)
-    gain, deep_gain = gains.mean((1, 2)).tolist()
-    gain_ends, deep_ends = interval(drawn[:, 0], level), interval(drawn[:, 1], level)
+    gains = [Contributions((of_single - each)[..., None]) for each in (of_ours, of_deep)]
+    drawn = bootstrap(gains, resamples=resamples, seed=seed)
+    gain, deep_gain = (each.score for each in gains)
+    gain_ends, deep_ends = (middle(each, level) for each in drawn)
     share = low = high = math.nan
     reason = ""
     if deep_ends[0] > 0:
         share = gain / deep_gain
         # A draw in which the deep ensemble gains nothing has no share; there are few of them.
-        sound = drawn[:, 1] > 0
-        low, high = interval(drawn[sound, 0] / drawn[sound, 1], level)
+        sound = drawn[1] > 0
+        low, high = middle(drawn[0, sound] / drawn[1, sound], level)
     else:
         verdict = "within noise of nothing" if deep_ends[1] >= 0 else "it is worse"
         reason = (

@@ -22,8 +22,8 @@ from batchensemble.metrics.gain import (
 )
 from batchensemble.metrics.labels import Labels, checked_labels
 from batchensemble.metrics.losses_by_example import losses_by_example, negative_log
-from batchensemble.metrics.resampling import LEVEL, RESAMPLES, interval, resampled_means
 from batchensemble.predictions import Prediction
+from batchensemble.significance import LEVEL, RESAMPLES, Contributions, bootstrap, middle
 
 Answer = Literal["one model", "ensemble", "undecided"]
 Ends = tuple[float, float, float]  # a number, and the ends of its interval
@@ -129,8 +129,8 @@ def is_one_model(
     wrong = (prediction.member_probs.argmax(-1) != labels[:, None]).mean(1)
     ours = disagreement_by_example(prediction)
     independent = wrong if deep is None else disagreement_by_example(deep)
-    rates = np.stack([ours, independent])[:, None]
-    drawn = resampled_means(rates, resamples=resamples, seed=seed)
+    rates = [Contributions(each[None, :, None]) for each in (ours, independent)]
+    drawn = bootstrap(rates, resamples=resamples, seed=seed)
     difference = _ratio(ours, independent, drawn, level)
     gain = _gain(prediction, labels, single, level, resamples, seed)
     share = None
@@ -200,11 +200,11 @@ def _written(ends: Ends) -> str:
 
 def _ratio(ours: np.ndarray, independent: np.ndarray, drawn: np.ndarray, level: float) -> Ends:
     """Return the ratio of two rates and its interval; NaN where the second is 0."""
-    sound = drawn[:, 1] > 0
+    sound = drawn[1] > 0
     cases = float(independent.sum())
     if cases == 0 or not sound.any():
         return math.nan, math.nan, math.nan
-    low, high = interval(drawn[sound, 0] / drawn[sound, 1], level)
+    low, high = middle(drawn[0, sound] / drawn[1, sound], level)
     return float(ours.sum()) / cases, low, max(high, RULE_OF_THREE / cases)
 
 
@@ -219,8 +219,8 @@ def _gain(
     if single is None:
         return math.nan, math.nan, math.nan
     gains = losses_by_example(single, labels) - losses_by_example(prediction, labels)
-    drawn = resampled_means(gains[None, None], resamples=resamples, seed=seed)
-    return float(gains.mean()), *interval(drawn[:, 0], level)
+    drawn = bootstrap([Contributions(gains[None, :, None])], resamples=resamples, seed=seed)
+    return float(gains.mean()), *middle(drawn[0], level)
 
 
 def _averaging_gain(prediction: Prediction, labels: Labels) -> float:
