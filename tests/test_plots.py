@@ -84,6 +84,21 @@ def test_many_classes_features_and_seeds_give_every_figure(many_classes):
     assert any("principal components" in text for text in texts(figures["members"]))
 
 
+def test_one_panel_holds_its_legend_and_what_is_said_of_its_axes():
+    comparison = compared(
+        blobs(features=5, class_names=("malignant", "benign")), methods=("batch",)
+    )
+    figure = draw_all(comparison)["plane"]
+    figure.draw_without_rendering()
+    within = figure.bbox.padded(1)
+    said = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text()]
+    assert any("held at their mean" in " ".join(text.get_text().split()) for text in said)
+    for text in said:
+        box = text.get_window_extent()
+        assert within.xmin <= box.xmin, text.get_text()
+        assert box.xmax <= within.xmax, text.get_text()
+
+
 def test_one_feature_has_no_plane():
     comparison = compared(blobs(features=1), methods=("deep",), epochs=1)
     assert not {"plane", "members"} & set(draw_all(comparison))

@@ -47,6 +47,21 @@ def test_it_fits_says_nothing_and_asks_for_nothing(browser, report, width):
         assert page.evaluate("document.querySelectorAll('img:not([src^=data])').length") == 0
 
 
+@pytest.mark.parametrize("width", [360, 1400])
+def test_figures_of_one_method_are_about_as_large_as_they_were_drawn(browser, tmp_path, width):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(60, 3)).astype(np.float32), np.arange(60) % 2
+    data = Data("three", (X, y), (X, y), ("a", "b", "c"), ("no", "yes"), True)
+    settings = Settings(("batch",), members=2, epochs=1, hidden=(4,))
+    path = write_report(compare(data, settings, progress=False), tmp_path)
+    with opened(browser, path, width=width) as (page, _, _):
+        pictures = page.locator(".picture img").all()
+        assert len(pictures) > 4
+        for picture in pictures:
+            drawn = int(picture.get_attribute("width"))
+            assert 0.6 < picture.bounding_box()["width"] / drawn < 1.3
+
+
 def test_the_slider_works_with_the_keyboard(browser, report):
     with opened(browser, report) as (page, said, _):
         output = page.locator("output")

@@ -32,6 +32,7 @@ from batchensemble.plots.style import (
     panels_of,
     plain,
     subsample,
+    wrapped,
 )
 from batchensemble.predictions import Prediction
 
@@ -46,6 +47,7 @@ EPISTEMIC = LinearSegmentedColormap.from_list(
     "epistemic", ["#FFFFFF", "#D6E6E9", "#8BB9C2", "#3A7F8F", "#0A3A48"]
 )
 LOWEST = 1e-4  # nats; less is drawn as this
+PROJECTED = "Axes: the first two principal components; the others are held at their mean."
 # Petroff 2021, arXiv 2107.02270: ten colours for colour-blind readers.
 CLASS_COLOURS = (
     "#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6",
@@ -250,9 +252,10 @@ def _epistemic(ax: Axes, grid: Plane, run: Run, scale: LogNorm) -> None:
 
 
 def _label_axes(figure: Figure, grid: Plane, left: list[Axes]) -> None:
-    below = plain(grid.axes[0], 60)
+    width = figure.get_figwidth()
+    below = wrapped(plain(grid.axes[0], 60), width)
     if grid.projected:
-        below += "\nAxes: the first two principal components; the others are held at their mean."
+        below += "\n" + wrapped(PROJECTED, width)
     figure.supxlabel(below, fontsize=9.5, parse_math=False)
     for ax in left:
         ax.set_ylabel(plain(grid.axes[1]), parse_math=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ INK = "#222222"
 SOFT = "#6b6b6b"
 FAINT = "#d9d9d9"
 PANEL = 2.75  # inches, width of one panel in a row
+LEAST_WIDTH = 4.3  # inches, of a row of one panel: room for the legend and the axis' name
+CHARACTERS = 13  # of the type of axis names, an inch
 LONGEST_NAME = 28
 
 
@@ -105,7 +108,8 @@ def row_of_panels(
         options: for :meth:`matplotlib.figure.Figure.subplots`.
     """
     layout = ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.05)
-    figure = Figure(figsize=(PANEL * columns + 0.6, height), layout=layout)
+    width = max(PANEL * columns + 0.6, LEAST_WIDTH)
+    figure = Figure(figsize=(width, height), layout=layout)
     grid = figure.subplots(rows, columns, squeeze=False, **options)
     for panel in grid.flat:
         panel.label_outer(remove_inner_ticks=True)
@@ -185,6 +189,16 @@ def plain(text: str, longest: int = LONGEST_NAME) -> str:
     """
     text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return text if len(text) <= longest else text[: longest - 1].rstrip() + "…"
+
+
+def wrapped(text: str, inches: float) -> str:
+    """Return text for the name of an axis on as many lines as it needs.
+
+    Example:
+        >>> wrapped("the first two principal components", 2.0)
+        'the first two principal\\ncomponents'
+    """
+    return textwrap.fill(text, max(1, int(CHARACTERS * inches)))
 
 
 def pale(colour: str, strength: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
