@@ -156,6 +156,8 @@ def test_resume_starts_afresh_then_goes_on_then_changes_nothing(tmp_path):
         (["--set", "stacked=true"], "there is no setting 'stacked'"),
         (["--set", "hidden=wide"], "hidden must be whole numbers"),
         (["--data", "nowhere.csv"], "there is no file nowhere.csv"),
+        (["--data", "brest_cancer"], "brest_cancer"),
+        (["--data", "diabetes", "--target", "sex"], "target is for a file"),
         (["--network", "nowhere:make"], "nowhere"),
         (["--network", "a:b", "--hidden", "8"], "drop it, or network"),
         (["--config", "nowhere.toml"], "nowhere.toml"),
@@ -166,12 +168,25 @@ def test_resume_starts_afresh_then_goes_on_then_changes_nothing(tmp_path):
         (["--loss", "mse"], "breast_cancer has classes, and loss=MSE is for numbers"),
         (["--validation", "x.csv"], "breast_cancer has its own held-out examples"),
         (["--trackers", "tensorbord"], "did you mean 'tensorboard'?"),
+        (["--set", "optimizer=adamm"], "did you mean 'adam'?"),
+        (["--set", "stop_on=f1"], "stop_on must be one of"),
     ],
 )
 def test_bad_settings_are_refused_before_anything_is_written(arguments, expected, tmp_path):
     done = run("train", "--data", "breast_cancer", *arguments, "--out", tmp_path / "out")
     assert expected in sentence(done)
-    assert not (tmp_path / "out" / "model.safetensors").exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wrong_target_leaves_nothing_but_what_was_there(tmp_path):
+    table = write_csv(tmp_path / "plants.csv")
+    there = tmp_path / "there"
+    there.mkdir()
+    for out in (there, tmp_path / "runs" / "new"):
+        done = run("train", "--data", table, "--target", "knid", "--out", out)
+        assert "did you mean 'kind'?" in sentence(done)
+    assert sorted(tmp_path.iterdir()) == [table, there]
+    assert list(there.iterdir()) == []
 
 
 def test_evaluate_takes_a_file_with_other_columns_beside(trained):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -31,6 +31,30 @@ def writing(path: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise WriteError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+@contextmanager
+def leaving_nothing_empty(folder: Path) -> Iterator[None]:
+    """Take away at the end what was made of a folder's path and holds nothing.
+
+    Args:
+        folder: it and those above it that are not there yet; one that is there before stays.
+
+    Example:
+        >>> import tempfile
+        >>> runs = Path(tempfile.mkdtemp()) / "runs"
+        >>> with leaving_nothing_empty(runs / "moons"):
+        ...     (runs / "moons").mkdir(parents=True)
+        >>> runs.exists()
+        False
+    """
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
+    try:
+        yield
+    finally:
+        for each in made:
+            with suppress(OSError):
+                each.rmdir()
 
 
 def write_file(path: Path, content: bytes) -> None:

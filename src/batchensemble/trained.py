@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,14 @@ from torch import nn
 
 from batchensemble.callbacks import Callback
 from batchensemble.configuration import of_fit, of_method, write
-from batchensemble.disk import write_whole
+from batchensemble.disk import leaving_nothing_empty, write_whole
 from batchensemble.ensembles import METHODS, Ensemble
 from batchensemble.evaluate_file import scores_of
 from batchensemble.history import History
 from batchensemble.inspection import find_network
 from batchensemble.losses import EnsembleLoss, as_loss, outputs_for
 from batchensemble.networks import multilayer_perceptron
+from batchensemble.run import Run
 from batchensemble.saving import save
 from batchensemble.sources import MEMORY_LIMIT
 from batchensemble.tracking import JsonLines, Tracking
@@ -39,12 +40,13 @@ def train(
 ) -> tuple[Ensemble, History, Mapping[str, Any]]:
     """Train what the settings say, and leave all of it in a folder.
 
-    ``run.toml`` and ``history.jsonl`` are there from the start and ``checkpoints/`` from the first
-    epoch; ``model.safetensors``, ``config.json`` and ``history.json`` at the end.
+    ``run.toml`` and ``history.jsonl`` are there from the first step and ``checkpoints/`` from the
+    first epoch; ``model.safetensors``, ``config.json`` and ``history.json`` at the end. What is
+    refused before leaves nothing.
 
     Args:
         settings: from :func:`batchensemble.configuration.resolve`.
-        folder: made if it is not there.
+        folder: made if it is not there, when the training starts.
         resume: go on from the newest checkpoint in the folder; without one start afresh.
         progress: show a bar; by default only in a terminal.
 
@@ -76,20 +78,19 @@ def train(
     )
     model = build(settings, data, loss)
     trackers = [Tracking(name, folder) for name in arguments.pop("trackers", ())]
-    folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / SETTINGS, write(settings).encode())
-    callbacks: Sequence[Callback] = [JsonLines(folder / "history.jsonl"), *trackers]
-    history = fit(
-        model,
-        data.train,
-        validation=data.held_out,
-        memory_limit=limit,
-        checkpoints=checkpoints,
-        resume=resume,
-        callbacks=callbacks,
-        progress=progress,
-        **arguments,
-    )
+    lines = JsonLines(folder / "history.jsonl")
+    with leaving_nothing_empty(checkpoints):
+        history = fit(
+            model,
+            data.train,
+            validation=data.held_out,
+            memory_limit=limit,
+            checkpoints=checkpoints,
+            resume=resume,
+            callbacks=[_SettingsFile(folder / SETTINGS, settings), lines, *trackers],
+            progress=progress,
+            **arguments,
+        )
     text = json.dumps(history.as_dict(), indent=1)
     write_whole(folder / "history.json", text.encode() + b"\n")
     model.eval()  # a loaded model is mostly asked
@@ -100,6 +101,17 @@ def train(
         data=data.describe(settings["loss"]),
     )
     return model, history, scores_of(model, data, limit)
+
+
+class _SettingsFile(Callback):
+    """Writes the settings of a training when it starts, that is, when it was not refused."""
+
+    def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
+        self.path, self.content = path, write(settings).encode()
+
+    def on_start(self, run: Run) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(self.path, self.content)
 
 
 def build(settings: Mapping[str, Any], data: TrainingData, loss: EnsembleLoss) -> Ensemble:

@@ -45,12 +45,15 @@ def refuse(error: Exception) -> NoReturn:
 
 
 def writable(folder: Path) -> Path:
-    """Return the folder, made if need be, or say why nothing can be written there."""
+    """Return the folder, or say why nothing can be written there; its first file makes it."""
+    from batchensemble.disk import leaving_nothing_empty
+
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink()
+        with leaving_nothing_empty(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            probe = folder / ".writable"
+            probe.touch()
+            probe.unlink()
     except OSError as error:
         raise OSError(
             f"cannot write to {folder}: {error.strerror}; give another folder with --out"
