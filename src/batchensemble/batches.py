@@ -64,6 +64,10 @@ class Batches(Protocol):
     def describe(self) -> str:
         """Return what tells these data from others."""
 
+    @property
+    def fingerprint(self) -> str | None:
+        """What tells the examples from others, in any batches; ``None`` where nothing does."""
+
 
 class ArrayBatches:
     """Batches of two tensors that lie in memory.
@@ -128,16 +132,18 @@ class ArrayBatches:
 
     def describe(self) -> str:
         """Return what tells these data from others: sizes, and a checksum of some numbers."""
-        sums = []
         weights = () if self.weights is None else (self.weights,)
-        for values in (self.inputs, self.targets, *weights):
-            flat = values.flatten()
-            some = flat[:: max(1, len(flat) // SAMPLE)].double().cpu()
-            sums.append(hashlib.sha256(some.numpy().tobytes()).hexdigest()[:8])
+        sums = [_checksum(values) for values in (self.inputs, self.targets, *weights)]
         return (
             f"{len(self.inputs)} examples of shape {list(self.inputs.shape[1:])}, in batches of "
             f"{self.batch_size} (checksums {', '.join(sums)})"
         )
+
+    @property
+    def fingerprint(self) -> str | None:
+        """What tells the examples from others, in any batches and with any weights."""
+        sums = f"{_checksum(self.inputs)}, {_checksum(self.targets)}"
+        return f"{len(self.inputs)} examples of shape {list(self.inputs.shape[1:])} ({sums})"
 
     def _drawn(self, steps: Tensor) -> Tensor:
         if self.draw is None:
@@ -230,6 +236,11 @@ class LoaderBatches:
         count = f"{len(self)} batches" if self.has_length else "batches"
         return f"{type(self.loader.dataset).__name__} in {count}"
 
+    @property
+    def fingerprint(self) -> str | None:
+        """Nothing: a loader does not say what it will yield."""
+        return None
+
     def _pair(self, batch: Any) -> Pair:
         inputs, *rest = take_apart(batch, self.target, weighted=self.weighted)
         inputs, rest = inputs.to(self.device), [each.to(self.device) for each in rest]
@@ -242,6 +253,13 @@ class LoaderBatches:
         if self.arrange is not None and one_each:
             rest = [self.arrange(each, per_member=self.draw is not None) for each in rest]
         return inputs, rest[0] if len(rest) == 1 else Weighted(*rest)
+
+
+def _checksum(values: Tensor) -> str:
+    """Return a checksum of some of the numbers, evenly spread."""
+    flat = values.flatten()
+    some = flat[:: max(1, len(flat) // SAMPLE)].double().cpu()
+    return hashlib.sha256(some.numpy().tobytes()).hexdigest()[:8]
 
 
 def make_batches(

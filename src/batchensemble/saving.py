@@ -80,6 +80,7 @@ def save(
         "training": model.training,
         "calibration": None if model.calibrator is None else model.calibrator.settings(),
         "loss": None if model.loss is None else as_dict(model.loss),
+        "trained_on": model.trained_on,
         "tied": tied,
         "data": None if data is None else dict(data),
         "versions": versions(),
@@ -128,6 +129,7 @@ def load(
     model.train(config["training"])
     if config.get("loss") is not None:
         model.loss = from_dict(config["loss"])
+    model.trained_on = config.get("trained_on")
     return model if device is None else model.to(device)
 
 

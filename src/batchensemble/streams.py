@@ -131,6 +131,11 @@ class StreamBatches:
             f"{self.window_rows} rows"
         )
 
+    @property
+    def fingerprint(self) -> str | None:
+        """What tells the rows from others, in any batches."""
+        return self.files.describe()
+
     def _windows(self, units: list[int], skip: int) -> Iterator[Window]:
         """Yield the rows of units from ``skip`` on, as many as a window at a time.
 

@@ -346,6 +346,7 @@ def fit(
         # What the outputs are from now on; of a function of the user's own that is not known.
         known = None if isinstance(material.loss, Custom) else material.loss
         sharing.whole.loss = model.loss = known
+        sharing.whole.trained_on = model.trained_on = material.training.fingerprint
         with sharing.joining(history):
             train(run)
     return history

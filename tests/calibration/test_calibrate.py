@@ -3,9 +3,11 @@
 import copy
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 import batchensemble as be
 from batchensemble.calibration import METHODS
@@ -142,7 +144,8 @@ def test_pixels_are_calibrated_where_they_have_a_class():
     x = torch.randn(80, 2, 6)
     y = torch.randint(3, (80, 6))
     y[:, 5] = -100
-    be.fit(model, (x, y), epochs=1, loss=be.losses.CrossEntropy(ignore_index=-100), progress=False)
+    loss = be.losses.CrossEntropy(ignore_index=-100)
+    be.fit(model, (x[:40], y[:40]), epochs=1, loss=loss, progress=False)
     with torch.no_grad():
         model.network.weight.mul_(20)
     for pooling in ("before", "after"):
@@ -201,3 +204,38 @@ def test_models_of_numbers_are_refused():
         model.calibrate((X, Y))
     with pytest.raises(ValueError, match="with at least 2 classes, the network gives"):
         be.BatchEnsemble(nn.Linear(4, 1), 2).calibrate((X, Y))
+
+
+@pytest.mark.parametrize("saved", [False, True])
+def test_the_data_of_the_training_are_known_again_and_warned_of(saved, tmp_path):
+    model = build()
+    be.fit(model, (X[:400], Y[:400], torch.ones(400)), epochs=1, batch_size=50)
+    if saved:
+        model = be.load(be.save(model, tmp_path))
+    with pytest.warns(UserWarning, match="calibrate on examples held out from its training"):
+        model.calibrate((X[:400].numpy(), Y[:400].numpy()))
+    for others in ((X[400:], Y[400:]), (X[:400] + 1e-6, Y[:400]), (X[:400], Y[:400].roll(1))):
+        model.calibrate(others)
+
+
+def test_a_file_of_the_training_is_known_again_streamed_and_not(tmp_path):
+    paths = [tmp_path / "training.csv", tmp_path / "others.csv"]
+    for path, start in zip(paths, (0, 300), strict=True):
+        rows = slice(start, start + 300)
+        frame = pd.DataFrame(X[rows].numpy(), columns=list("abcd"))
+        frame["kind"] = np.array(["x", "y", "z"])[Y[rows]]
+        frame.to_csv(path, index=False)
+    for limit in (2**20, 1000):
+        model, given = build(), {"target": "kind", "memory_limit": limit}
+        be.fit(model, paths[0], epochs=1, **given)
+        with pytest.warns(UserWarning, match="the model was trained on these data"):
+            model.calibrate(paths[0], **given)
+        model.calibrate(paths[1], **given)
+
+
+def test_what_a_loader_yields_is_not_known_again():
+    loader = DataLoader(TensorDataset(X, Y), batch_size=100)
+    model = build()
+    be.fit(model, loader, epochs=1)
+    assert model.trained_on is None
+    model.calibrate(loader)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -87,6 +88,13 @@ def _outputs(
         read=None if loss == CrossEntropy() else loss.read,
         **place_of(model),
     )
+    if model.trained_on is not None and batches.fingerprint == model.trained_on:
+        warnings.warn(
+            "the model was trained on these data, of which it is surer than of any others, so that "
+            "what is fitted to them leaves it too sure; calibrate on examples held out from its "
+            "training",
+            stacklevel=4,
+        )
     plain = model.uncalibrated()
     logits: list[Tensor] = []
     labels: list[Tensor] = []

@@ -58,6 +58,7 @@ class Ensemble(Running, Freezing, Calibrating):
         self.parameters_of_one = parameters_of_one
         self.options: dict[str, Any] = {}  # that it is made again with, as JSON can hold them
         self.loss: EnsembleLoss | None = None  # that it was trained with: what its outputs are
+        self.trained_on: str | None = None  # fingerprint of the data, where these have one
         self.training = network.training
 
     def select(self, indices: Sequence[int]) -> Ensemble:

@@ -43,7 +43,9 @@ class Calibrating(nn.Module):
 
         Give data that the model was not trained on, and score it on yet others: a network is surer
         of its training examples than of any others, so what is fitted to them leaves it too sure,
-        and scores on the calibration data are too good.
+        and scores on the calibration data are too good. The data of the last training are known
+        again, also by a saved model, and warned of; a part of them, another order, or what a data
+        loader yields is not.
 
         Before averaging, each member's logits are scaled: a call of the copy returns scaled logits,
         and the uncertainties are of scaled members. The temperature and the weights of ``"vector"``
