@@ -9,7 +9,8 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from batchensemble.plots.saving import png, replace_file
+from batchensemble.disk import write_whole
+from batchensemble.plots.saving import png
 from batchensemble.plots.style import FAINT, SOFT, drawing
 from batchensemble.significance import Ranks
 from page import ROOT, Lines, as_markdown, between
@@ -152,7 +153,7 @@ def write(found: list[Found], measured: str) -> None:
 def save_figure(found: list[Found], path: Path) -> None:
     """Write the figure of the shares."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(path, png(figure(found)))
+    write_whole(path, png(figure(found)))
 
 
 @drawing()

@@ -13,9 +13,10 @@ from sklearn.datasets import make_moons
 from torch import nn
 
 import batchensemble as be
+from batchensemble.disk import write_whole
 from batchensemble.metrics import reliability
 from batchensemble.plots import reliability_diagram
-from batchensemble.plots.saving import png, replace_file
+from batchensemble.plots.saving import png
 from batchensemble.plots.style import drawing
 
 PICTURE = Path(__file__).parents[1] / "images" / "calibrate.png"
@@ -42,7 +43,7 @@ def main() -> None:
             reliability_diagram(found, panel, title=title)
             panel.set_xlim(0.5, 1.015)
         panels[1].set_ylabel("")
-        replace_file(PICTURE, png(figure))
+        write_whole(PICTURE, png(figure))
 
 
 if __name__ == "__main__":

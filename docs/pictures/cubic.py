@@ -9,8 +9,9 @@ from pathlib import Path
 
 from batchensemble.compare import Settings, compare
 from batchensemble.data import load
+from batchensemble.disk import write_whole
 from batchensemble.plots import curve
-from batchensemble.plots.saving import png, replace_file
+from batchensemble.plots.saving import png
 from batchensemble.plots.style import drawing
 
 PICTURE = Path(__file__).parents[1] / "images" / "numbers.png"
@@ -22,7 +23,7 @@ def main() -> None:
     comparison = compare(load("cubic"), settings)
     drawn = curve(comparison)
     with drawing():
-        replace_file(PICTURE, png(drawn[0].figure))
+        write_whole(PICTURE, png(drawn[0].figure))
 
 
 if __name__ == "__main__":

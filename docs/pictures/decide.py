@@ -15,9 +15,10 @@ from sklearn.model_selection import train_test_split
 
 import batchensemble as be
 from batchensemble.decisions import ConformalSets
+from batchensemble.disk import write_whole
 from batchensemble.networks import multilayer_perceptron
 from batchensemble.plots import detection_roc, risk_coverage, set_sizes, shift_curves
-from batchensemble.plots.saving import png, replace_file
+from batchensemble.plots.saving import png
 from batchensemble.plots.style import drawing
 
 FILE = Path(__file__).resolve().parents[1] / "images" / "decide.png"
@@ -57,7 +58,7 @@ def main() -> None:
         set_sizes(sets, new_y, second)
         detection_roc(be.detect_errors(ours[1], new_y), third)
         shift_curves(rows, "nll", fourth)
-    replace_file(FILE, png(figure))
+    write_whole(FILE, png(figure))
 
 
 if __name__ == "__main__":

@@ -12,8 +12,9 @@ import torch
 from sklearn.datasets import make_moons
 
 import batchensemble as be
+from batchensemble.disk import write_whole
 from batchensemble.networks import multilayer_perceptron
-from batchensemble.plots.saving import png, replace_file
+from batchensemble.plots.saving import png
 from batchensemble.plots.style import INK, SOFT, drawing, row_of_panels
 
 PICTURE = Path(__file__).parents[1] / "images" / "uncertainty.png"
@@ -75,7 +76,7 @@ def draw(models: dict[str, be.Ensemble]) -> None:
             )
             bar.set_label("nats")
     PICTURE.parent.mkdir(exist_ok=True)
-    replace_file(PICTURE, png(figure))
+    write_whole(PICTURE, png(figure))
 
 
 def main() -> None:

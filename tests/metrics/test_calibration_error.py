@@ -321,7 +321,7 @@ def test_arguments_out_of_range_are_refused():
         reliability(*data, bins=0)
     with pytest.raises(ValueError, match="binning must be one of width, mass, got 'mas'"):
         classwise(*data, binning="mas")
-    with pytest.raises(ValueError, match="level must be above 0 and below 1, got 1"):
+    with pytest.raises(ValueError, match="level must be a number above 0 and below 1, got 1"):
         ece_interval(*data, level=1.0)
     with pytest.raises(ValueError, match="resamples must be at least 1, got 0"):
         ece_interval(*data, resamples=0)

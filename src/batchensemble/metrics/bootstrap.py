@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from batchensemble.checks import fraction, whole_number
+from batchensemble.checks import between, whole_number
 from batchensemble.metrics.labels import Labels
 from batchensemble.metrics.reliability import BINS, Binning, bins_of, edges_of, top_label
 from batchensemble.predictions import Prediction
@@ -73,9 +73,7 @@ def ece_interval(
         (0.25, True)
     """
     resamples, seed = whole_number("resamples", resamples), whole_number("seed", seed, at_least=0)
-    level = fraction("level", level)
-    if level in (0, 1):
-        raise ValueError(f"level must be above 0 and below 1, got {level:g}")
+    level = between("level", level, 0, 1)
     confidence, right = top_label(prediction, labels)
     edges = edges_of(confidence, bins, binning)
     bins = len(edges) - 1

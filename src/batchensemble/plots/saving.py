@@ -1,15 +1,15 @@
-"""Writing files whole or not at all."""
+"""Figures as SVG and PNG, the same bytes each time."""
 
 from __future__ import annotations
 
 import io
-import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from batchensemble.disk import write_whole
 from batchensemble.plots.style import drawing
 
 PNG_DPI = 160
@@ -29,8 +29,8 @@ def save_all(figures: Mapping[str, Figure], folder: str | Path) -> None:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
-        replace_file(folder / f"{name}.svg", svg(figure))
-        replace_file(folder / f"{name}.png", png(figure))
+        write_whole(folder / f"{name}.svg", svg(figure))
+        write_whole(folder / f"{name}.png", png(figure))
 
 
 def svg(figure: Figure) -> bytes:
@@ -41,20 +41,6 @@ def svg(figure: Figure) -> bytes:
 def png(figure: Figure) -> bytes:
     """Return a figure as a PNG file without the name of the program that made it."""
     return _rendered(figure, "png", PNG_DPI, {"Software": None})
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file next to ``path`` and rename it, so that a reader never sees a half-written one.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _rendered(figure: Figure, kind: str, dpi: int, metadata: dict[str, str | None]) -> bytes:

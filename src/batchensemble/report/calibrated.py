@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from batchensemble.comparison import Comparison, Run
 from batchensemble.metrics import BINS, interval_calibration, reliability
 from batchensemble.metrics.reliability import bins_of, edges_of
 from batchensemble.predictions import Prediction, Quantiles
-from batchensemble.report.tables import Entry, Head, Line, Table
+from batchensemble.report.tables import Head, Line, Table, mean_entry
 from batchensemble.significance import LEVEL
 from batchensemble.summary import METHOD_NAMES
 
@@ -23,11 +22,11 @@ def calibration(comparison: Comparison) -> Table:
     """Return the calibration errors of each method or what its intervals hold, over its seeds."""
     numbers = comparison.data.task == "regression"
     targets = comparison.data.held_out[1]
-    lines = []
+    lines, form = [], ".1%" if numbers else ".4f"
     for method in comparison.methods:
         runs = comparison.of(method)
         found = [(_holds if numbers else _errors)(run, targets) for run in runs]
-        entries = tuple(_mean(values, numbers) for values in zip(*found, strict=True))
+        entries = tuple(mean_entry(values, form) for values in zip(*found, strict=True))
         lines.append(Line(METHOD_NAMES[method], method, entries))
     if numbers:
         caption = "Share of the held-out targets in intervals that should hold so many."
@@ -55,13 +54,6 @@ def _holds(run: Run, targets: np.ndarray) -> list[float]:
         else np.nan
         for level in LEVELS
     ]
-
-
-def _mean(values: Sequence[float], numbers: bool) -> Entry:
-    mean = sum(values) / len(values)
-    if np.isnan(mean):
-        return Entry("-")
-    return Entry(f"{mean:.1%}" if numbers else f"{mean:.4f}", mean)
 
 
 def error_by_chance(prediction: Prediction, *, level: float = LEVEL, seed: int = 0) -> float:

@@ -13,8 +13,8 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from batchensemble.comparison import Comparison, versions
+from batchensemble.disk import write_whole
 from batchensemble.plots import draw_all, save_all
-from batchensemble.plots.saving import replace_file
 from batchensemble.report import charts, tables
 from batchensemble.report.calibrated import calibration
 from batchensemble.report.embedded import finite, json_block, policy
@@ -40,7 +40,7 @@ def write_report(comparison: Comparison, folder: str | Path) -> Path:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     results = json.dumps(finite(comparison.as_dict()), indent=2, allow_nan=False)
-    replace_file(folder / "results.json", f"{results}\n".encode())
+    write_whole(folder / "results.json", f"{results}\n".encode())
     return write_page(of_comparison(comparison), folder)
 
 
@@ -60,7 +60,7 @@ def write_page(subject: Subject, folder: Path) -> Path:
     images = {name: (folder / "figures" / f"{name}.svg").read_bytes() for name in figures}
     # A file name that is no valid text may be part of the page.
     page = render(subject, figures, images).encode(errors="replace")
-    replace_file(folder / "report.html", page)
+    write_whole(folder / "report.html", page)
     return folder / "report.html"
 
 

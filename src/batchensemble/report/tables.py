@@ -195,15 +195,16 @@ def doubt(comparison: Comparison) -> Table:
     lines = []
     for method in comparison.methods:
         found = [way(run.prediction, targets) for run in comparison.of(method)]
-        entries = tuple(_mean(values) for values in zip(*found, strict=True))
+        entries = tuple(mean_entry(values) for values in zip(*found, strict=True))
         lines.append(Line(METHOD_NAMES[method], method, entries))
     caption, heads = DOUBT_OF_NUMBERS if numbers else DOUBT
     return Table("doubt", caption, "Method", tuple(Head(*each) for each in heads), tuple(lines))
 
 
-def _mean(values: Sequence[float]) -> Entry:
+def mean_entry(values: Sequence[float], form: str = ".4f") -> Entry:
+    """Return the mean over the seeds, or a dash where it is not known."""
     mean = sum(values) / len(values)
-    return Entry("-") if math.isnan(mean) else Entry(format(mean, ".4f"), mean)
+    return Entry("-") if math.isnan(mean) else Entry(format(mean, form), mean)
 
 
 def _doubt(prediction: Prediction, labels: np.ndarray) -> list[float]:
