@@ -19,9 +19,9 @@ from batchensemble.checks import between, one_of, whole_number
 
 RESAMPLES = 1000
 LEVEL = 0.95  # of an interval
-BLOCK = 2**22  # draws held at once, of 8 bytes each
+BLOCK = 2**20  # draws held at once, of 8 bytes each
 # More examples are added up in so many groups at random, which have the same variance.
-MOST_GROUPS = 20_000
+MOST_GROUPS = 10_000
 
 Scored = Float[np.ndarray, "seeds examples parts"]
 Resampled = Float[np.ndarray, "scores resamples"]
@@ -291,5 +291,6 @@ def _seeds(rng: np.random.Generator, draws: int, size: int) -> Float[np.ndarray,
 
 def _counts(rng: np.random.Generator, draws: int, size: int) -> Float[np.ndarray, "draws size"]:
     """Return how often each of ``size`` things comes in each of so many draws of ``size``."""
-    index = rng.integers(size, size=(draws, size)) + size * np.arange(draws)[:, None]
-    return np.bincount(index.ravel(), minlength=draws * size).reshape(draws, size).astype(float)
+    drawn = rng.integers(size, size=(draws, size))
+    # Draw by draw, whose counts stay in cache.
+    return np.stack([np.bincount(row, minlength=size) for row in drawn]).astype(np.float64)
