@@ -15,12 +15,14 @@ from batchensemble.compare import Settings, compare
 from batchensemble.data import Data
 from batchensemble.history import History
 from batchensemble.metrics import reliability as bins_of
+from batchensemble.metrics import score
 from batchensemble.plots import (
     METHOD_STYLES,
     accuracy_time,
     draw_all,
     epistemic_histogram,
     loss_curves,
+    member_curves,
     members,
     plane,
     reliability,
@@ -35,6 +37,7 @@ EVERY_FIGURE = [
     "reliability",
     "plane",
     "members",
+    "member_curves",
     "epistemic_histogram",
     "loss_curves",
     "accuracy_time",
@@ -117,7 +120,8 @@ def test_a_feature_that_never_varies_makes_no_plane():
 
 def test_one_network_alone_has_no_histogram_of_differences(binary):
     alone = replace(binary, runs=binary.of("single"))
-    assert list(draw_all(alone)) == [name for name in EVERY_FIGURE if "epistemic" not in name]
+    of_several = {"member_curves", "epistemic_histogram"}
+    assert list(draw_all(alone)) == [name for name in EVERY_FIGURE if name not in of_several]
     assert list(draw_all(replace(binary, runs=binary.of("mimo")))) == EVERY_FIGURE
 
 
@@ -131,6 +135,19 @@ def test_a_training_without_held_out_scores_has_one_panel_of_losses(binary):
     runs = [replace(run, history=History(losses=[0.5, 0.4, 0.3])) for run in binary.runs[:2]]
     assert len(loss_curves(replace(binary, runs=runs))) == 1
     assert len(loss_curves(binary)) == 2
+
+
+def test_curves_of_members_go_from_one_to_all(many_classes):
+    accuracy, nll = member_curves(many_classes)
+    run = many_classes.of("deep")[0]
+    labels = many_classes.data.held_out[1]
+    for ax, key in ((accuracy, "accuracy"), (nll, "nll")):
+        drawn = {line.get_gid(): line.get_xydata() for line in ax.get_lines()}
+        assert set(drawn) == set(many_classes.methods)
+        assert drawn["single"].shape == (1, 2)
+        alone = [score(Prediction(run.classes.member_probs[:, [i]]), labels)[key] for i in (0, 1)]
+        expected = [[1, np.mean(alone)], [2, run.scores[key]]]
+        np.testing.assert_allclose(drawn["deep"], expected)
 
 
 def test_hostile_names_are_drawn_as_they_are():

@@ -29,6 +29,7 @@ from batchensemble.report import (
 from batchensemble.report.abstaining import abstaining
 from batchensemble.report.calibrated import calibration, error_by_chance
 from batchensemble.report.embedded import json_block
+from batchensemble.report.members import apart, kept
 from batchensemble.report.tables import promises
 from batchensemble.report.verdict import verdict
 from batchensemble.summary import CLASSIFICATION, COST, shown, stand, summarise, value
@@ -379,6 +380,69 @@ def test_thresholds_that_hold_answer_the_more_the_more_errors_are_allowed(binary
     shares = [line.entries[0].value for line in promises(replace(binary, runs=runs)).lines]
     assert shares == sorted(shares, reverse=True)
     assert shares[-1] == 0.0  # 60 examples cannot promise errors of half a percent
+
+
+def told(comparison, deep, batch, single=0.6):
+    """Return the comparison with true classes of these probabilities, by each method's members."""
+    truth = {"single": [single], "deep": deep, "batch": batch}
+    runs = []
+    for method, probs in truth.items():
+        run = replace(predicted(comparison, "single", np.full(60, 0.5)), method=method)
+        right = np.tile(np.array(probs), (60, 1)) - np.arange(60)[:, None] / 1000
+        members = np.stack([right, 1 - right], -1)
+        members = np.where(comparison.data.held_out[1][:, None, None] == 0, members, 1 - members)
+        runs.append(replace(run, prediction=Prediction(members)))
+    settings = replace(comparison.settings, methods=tuple(truth))
+    return replace(comparison, settings=settings, runs=runs)
+
+
+def test_the_share_of_the_gain_that_is_kept_is_in_the_table(binary):
+    found = kept(told(binary, deep=[0.8, 0.8], batch=[0.7, 0.7]))
+    assert [head.title for head in found.table.heads] == ["Gain in NLL"]
+    [line] = found.table.lines
+    share = line.entries[0].value
+    assert share == pytest.approx(math.log(0.6705 / 0.5705) / math.log(0.7705 / 0.5705), abs=0.01)
+    assert line.entries[0].text == f"{share:.0%}"
+    low, high = (float(end.rstrip("%")) for end in line.entries[0].detail.split(" to "))
+    assert low <= round(100 * share) <= high
+    # All are right and none of the members differs, so there is nothing else to gain.
+    assert [reason.partition(":")[0] for reason in found.reasons] == [
+        "Gain in accuracy",
+        "Gain in finding errors by the epistemic part (AUROC)",
+    ]
+    page = words(page_of(told(binary, deep=[0.8, 0.8], batch=[0.7, 0.7])))
+    assert "Share of the deep ensemble's gain" in page
+    assert "Gain in accuracy: the deep ensemble gains 0 [0, 0] of the error rate" in page
+
+
+def test_where_there_is_nothing_to_share_a_sentence_says_so(binary):
+    found = kept(told(binary, deep=[0.6, 0.6], batch=[0.7, 0.7]))
+    assert found.table is None
+    assert len(found.reasons) == 3
+    for left_out in ("single", "deep", "batch"):
+        all_three = told(binary, [0.8, 0.8], [0.7, 0.7])
+        runs = [run for run in all_three.runs if run.method != left_out]
+        assert kept(replace(all_three, runs=runs)) is None
+
+
+def test_how_members_differ_is_said_of_each_ensemble_and_no_single_network(binary):
+    table = apart(told(binary, deep=[0.8, 0.6], batch=[0.9, 0.4]))
+    deep, batch = table.lines
+    assert [line.name for line in table.lines] == ["Deep ensemble", "BatchEnsemble"]
+    seed, disagreement, kl, q, _, effective = (entry.value for entry in batch.entries)
+    assert (seed, disagreement, effective) == (0, 1.0, 1.0)
+    assert kl == pytest.approx(binary_kl(0.9, 0.4), abs=0.1)
+    assert deep.entries[1].value == 0.0
+    assert deep.entries[-1].value == pytest.approx(2)
+    assert q is None
+    alone = replace(binary, runs=binary.of("single"))
+    assert apart(alone) is None
+
+
+def binary_kl(one, other):
+    """Return the mean of both KL divergences of two coins."""
+    p, q = np.array([one, 1 - one]), np.array([other, 1 - other])
+    return float(((p - q) * np.log(p / q)).sum() / 2)
 
 
 def test_coverage_and_risk_are_what_counting_gives():

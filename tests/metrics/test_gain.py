@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 import batchensemble as be
 from batchensemble.metrics import losses_by_example, score, share_of_gain
@@ -79,6 +80,49 @@ def test_the_interval_is_paired():
     single, ours, deep = triple(noise=0.001)
     found = share_of_gain(single, ours, deep, LABELS)
     assert found.high - found.low < 0.01
+
+
+def doubting(seed=0, examples=400, found=1.0):
+    """Predict two classes by two members, who differ more where they are wrong."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(2, size=examples)
+    wrong = rng.random(examples) < 0.2
+    gap = np.clip(0.1 + found * 0.05 * wrong + 0.04 * rng.normal(size=examples), 0, 0.2).round(2)
+    truth = np.where(wrong, 0.25, 0.75)[:, None] + np.stack([gap, -gap], 1)
+    probs = np.where((labels == 0)[:, None], truth, 1 - truth)
+    return be.Prediction(np.stack([probs, 1 - probs], -1)), labels, wrong
+
+
+def test_what_examples_add_to_the_auroc_is_it_in_the_mean_and_varies_as_it_does():
+    prediction, labels, wrong = doubting()
+    added = 1 - losses_by_example(prediction, labels, "auroc")
+    assert added.mean() == pytest.approx(roc_auc_score(wrong, prediction.epistemic))
+    rng = np.random.default_rng(0)
+    draws = [rng.integers(len(labels), size=len(labels)) for _ in range(500)]
+    anew = [roc_auc_score(wrong[each], prediction.epistemic[each]) for each in draws]
+    ours = [added[each].mean() for each in draws]
+    assert np.std(ours) == pytest.approx(np.std(anew), rel=0.05)
+    assert np.corrcoef(ours, anew)[0, 1] > 0.99
+
+
+def test_one_network_finds_no_error_by_what_its_members_differ_in():
+    prediction, labels, _ = doubting()
+    single = be.Prediction(prediction.member_probs[:, :1])
+    assert losses_by_example(single, labels, "auroc").mean() == pytest.approx(0.5)
+    half, full = (doubting(found=found)[0] for found in (0.5, 1.0))
+    found = share_of_gain(single, half, full, labels, "auroc")
+    assert found.low < found.share < found.high
+    assert found.deep_gain == pytest.approx(0.5 - losses_by_example(full, labels, "auroc").mean())
+    assert 0.2 < found.share < 0.9
+
+
+def test_without_errors_there_is_no_auroc_to_gain():
+    prediction, labels, _ = doubting()
+    right = be.Prediction(np.eye(2)[labels][:, None].repeat(2, 1))
+    single = be.Prediction(prediction.member_probs[:, :1])
+    found = share_of_gain(single, right, prediction, labels, "auroc")
+    assert math.isnan(found.share)
+    assert found.reason == "there is no AUROC where none or all of the predictions are wrong"
 
 
 def test_without_a_gain_there_is_no_share_but_a_reason():

@@ -69,7 +69,8 @@ def share_of_gain(
         ours: the ensemble's, as many.
         deep: the deep ensemble's, as many.
         labels: the true class numbers, ``[examples]``, the same for all.
-        score: ``"nll"``, ``"brier"`` or ``"error"``; of each, less is better.
+        score: ``"nll"``, ``"brier"``, ``"error"`` or ``"auroc"``, see :func:`losses_by_example`;
+            of each, less is better.
         level: of the intervals.
         resamples: how many draws.
         seed: of the draws.
@@ -103,7 +104,9 @@ def share_of_gain(
     gain_ends, deep_ends = (middle(each, level) for each in drawn)
     share = low = high = math.nan
     reason = ""
-    if deep_ends[0] > 0:
+    if math.isnan(gain + deep_gain):
+        reason = "there is no AUROC where none or all of the predictions are wrong"
+    elif deep_ends[0] > 0:
         share = gain / deep_gain
         # A draw in which the deep ensemble gains nothing has no share; there are few of them.
         sound = drawn[1] > 0

@@ -5,15 +5,21 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
+from scipy.stats import rankdata
 
 from batchensemble.checks import one_of
 from batchensemble.metrics.labels import Labels, checked_labels
 from batchensemble.metrics.regression import crps
 from batchensemble.predictions import AnyPrediction, Prediction, RegressionPrediction
 
-Loss = Literal["nll", "brier", "error"]
-UNITS = {"nll": "nats", "brier": "of the Brier score", "error": "of the error rate"}
+Loss = Literal["nll", "brier", "error", "auroc"]
+UNITS = {
+    "nll": "nats",
+    "brier": "of the Brier score",
+    "error": "of the error rate",
+    "auroc": "of the AUROC",
+}
 
 
 def losses_by_example(
@@ -24,7 +30,9 @@ def losses_by_example(
     Args:
         prediction: of any ensemble.
         labels: the true class numbers, ``[examples]``.
-        score: ``"nll"``, nats; ``"brier"``, 0 to 2; ``"error"``, 1 where the class is wrong.
+        score: ``"nll"``, nats; ``"brier"``, 0 to 2; ``"error"``, 1 where the class is wrong;
+            ``"auroc"``, what the example adds to 1 less the AUROC with which the epistemic
+            uncertainty finds wrong predictions, NaN where none or all are wrong.
 
     Raises:
         TypeError: the labels are no whole numbers.
@@ -39,12 +47,51 @@ def losses_by_example(
     labels = checked_labels(prediction, labels)
     if score == "error":
         return (prediction.labels != labels).astype(np.float64)
+    if score == "auroc":
+        return 1 - added_to_auroc(prediction.epistemic, prediction.labels != labels)
     of_truth = prediction.probs[np.arange(len(labels)), labels]
     if score == "nll":
         return negative_log(of_truth)
     squares: Any = np.einsum("ec,ec->e", prediction.probs, prediction.probs)
     # Σ_c (p_c - y_c)²; rounding takes that of a sure and right prediction below 0.
     return np.maximum(squares - 2 * of_truth + 1, 0.0)
+
+
+def added_to_auroc(
+    doubt: Float[np.ndarray, "examples"], wrong: Bool[np.ndarray, "examples"]
+) -> Float[np.ndarray, "examples"]:
+    """Return numbers whose mean is the AUROC of finding the wrong, and varies as it does.
+
+    An AUROC is the probability that a wrong example has more doubt than a right one, ties counting
+    half, and no mean over the examples. But over other draws of them it varies as the mean of
+    ``AUROC + (place - AUROC) / share`` does, with ``place`` the share of the other kind that an
+    example is rightly told from, and ``share`` that of its own kind (DeLong et al. 1988,
+    doi 10.2307/2531595). So it can be drawn anew like any other score.
+
+    Args:
+        doubt: higher where less sure.
+        wrong: which are to be found.
+
+    Returns:
+        NaN where none or all are wrong.
+
+    Example:
+        >>> added_to_auroc(np.array([0.1, 0.4, 0.3, 0.8]), np.array([0, 0, 1, 1], bool)).mean()
+        0.75
+    """
+    found = int(wrong.sum())
+    others = len(wrong) - found
+    if not found or not others:
+        return np.full(len(wrong), np.nan)
+    within = np.empty(len(wrong))
+    for kind in (wrong, ~wrong):
+        within[kind] = rankdata(doubt[kind])
+    # The rank among all, less that among one's own kind: how many of the other kind are below.
+    place = rankdata(doubt) - within
+    place[wrong] /= others
+    place[~wrong] = 1 - place[~wrong] / found
+    auroc = place[wrong].mean()
+    return auroc + (place - auroc) * len(wrong) / np.where(wrong, found, others)
 
 
 def example_losses(prediction: AnyPrediction, targets: Any) -> np.ndarray:

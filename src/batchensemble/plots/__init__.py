@@ -13,6 +13,7 @@ from batchensemble.plots.decisions import (
     set_sizes,
     shift_curves,
 )
+from batchensemble.plots.members import member_curves
 from batchensemble.plots.plane import drawable, members, plane
 from batchensemble.plots.regression import coverage, curve, error_by_deviation
 from batchensemble.plots.saving import save_all
@@ -31,6 +32,7 @@ __all__ = [
     "error_by_deviation",
     "error_time",
     "loss_curves",
+    "member_curves",
     "members",
     "plane",
     "reliability",
@@ -47,8 +49,8 @@ def draw_all(comparison: Comparison) -> dict[str, Figure]:
 
     Figures show each method's first seed, except for accuracy or error against time. Without a
     finished run there are none. Of classes, ``plane`` and ``members`` need two features that vary,
-    ``epistemic_histogram`` a method with more than one member; of numbers, ``curve`` needs one
-    feature.
+    ``member_curves`` and ``epistemic_histogram`` a method with more than one member; of numbers,
+    ``curve`` needs one feature.
 
     Example:
         >>> from batchensemble.compare import Settings, compare
@@ -66,6 +68,7 @@ def draw_all(comparison: Comparison) -> dict[str, Figure]:
         figures["plane"] = figure_of(plane(comparison)[0])
         figures["members"] = figure_of(members(comparison)[0])
     if any(run.prediction.members > 1 for run in comparison.runs):
+        figures["member_curves"] = figure_of(member_curves(comparison)[0])
         figures["epistemic_histogram"] = figure_of(epistemic_histogram(comparison))
     figures["loss_curves"] = figure_of(loss_curves(comparison)[0])
     figures["accuracy_time"] = figure_of(accuracy_time(comparison))

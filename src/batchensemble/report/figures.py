@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 
 from batchensemble.comparison import Comparison, Run
+from batchensemble.metrics.member_curve import by_members
 from batchensemble.predictions import Prediction
 from batchensemble.summary import CLASSIFICATION, COST, METHOD_NAMES, REGRESSION, shown, value
 
@@ -109,6 +110,16 @@ def _members(comparison: Comparison) -> str:
     )
 
 
+def _member_curves(comparison: Comparison) -> str:
+    labels = comparison.data.held_out[1]
+
+    def text(run: Run) -> str:
+        nll = by_members(run.classes, labels).nll
+        return f"{nll[0]:.4f}" if len(nll) == 1 else f"{nll[0]:.4f} → {nll[-1]:.4f}"
+
+    return "NLL in nats, of one member → of all: " + _each(comparison, text)
+
+
 def _histogram(comparison: Comparison) -> str:
     return "Mean mutual information, in nats: " + _each(
         comparison, lambda run: _number(run, "mutual_information")
@@ -185,6 +196,14 @@ TEXTS = {
         "Thin lines are the members' own decisions, the wide pale one is that of their mean "
         "probabilities. Lines on top of each other mean that the members learned the same.",
     ),
+    "member_curves": Text(
+        "What members are worth",
+        "members",
+        _member_curves,
+        "A point is the mean over all ensembles of so many of the members. A steep line has "
+        "members that know different things, a flat one is one network several times over. A line "
+        "that begins above the single network has members that are worse alone.",
+    ),
     "epistemic_histogram": Text(
         "How much the members differ",
         "uncertainty",
@@ -244,6 +263,7 @@ ALTERNATIVES = {
     "plane": "Maps over two axes of the features, two for each method: the predicted probabilities "
     "with the held-out examples, and the mutual information of class and member.",
     "members": "The decision lines of the members, a panel for each method.",
+    "member_curves": "Accuracy and NLL against the number of members that are averaged.",
     "epistemic_histogram": "Histograms of the mutual information on the held-out examples.",
     "curve": "The predicted mean over the only feature with its intervals, a panel a method.",
     "coverage": "The share of held-out targets in intervals, against the share meant.",

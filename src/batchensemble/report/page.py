@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from batchensemble.comparison import Comparison, versions
 from batchensemble.disk import write_whole
 from batchensemble.plots import draw_all, save_all
-from batchensemble.report import charts, tables
+from batchensemble.report import charts, members, tables
 from batchensemble.report.calibrated import calibration
 from batchensemble.report.embedded import finite, json_block, policy
 from batchensemble.report.figures import figures_of
@@ -117,7 +117,9 @@ def _sections(comparison: Comparison) -> dict[str, Any]:
         "risk_numbers": json_block(risks.numbers),
         "thresholds": tables.thresholds(comparison),
         "promises": tables.promises(comparison),
-        "members": tables.members(comparison),
+        "members": members.alone(comparison),
+        "apart": members.apart(comparison),
+        "kept": members.kept(comparison),
         "checks": [
             (row, member_check(comparison, row)) for row in rows if members_of(comparison, row) > 1
         ],

@@ -301,25 +301,6 @@ def _number(number: float) -> Entry:
     return Entry(f"{number:.4g}", float(number))
 
 
-def members(comparison: Comparison) -> Table:
-    """Return the accuracy or RMSE of each member alone, and of all together, run by run."""
-    most = max(run.prediction.members for run in comparison.runs)
-    first, numbers = quality(comparison)[0], comparison.data.task == "regression"
-    lines = []
-    for run in by_method(comparison):
-        alone = [
-            float(each) for each in run.scores[f"member_{'rmses' if numbers else 'accuracies'}"]
-        ]
-        entries = [Entry(str(run.seed), run.seed)]
-        entries += [Entry(shown(each, first), each) for each in (run.scores[first.key], *alone)]
-        entries += [Entry("")] * (most - len(alone))
-        lines.append(Line(METHOD_NAMES[run.method], run.method, tuple(entries)))
-    heads = (Head("Seed"), Head("Together"), *(Head(f"Member {i + 1}") for i in range(most)))
-    together = "their mean" if numbers else "the mean of their probabilities"
-    caption = f"{first.title} of each member alone, and of {together}."
-    return Table("members", caption, "Method", heads, tuple(lines))
-
-
 def runs(comparison: Comparison) -> Table:
     """Return the scores and the training time of each run."""
     columns = (
