@@ -11,9 +11,9 @@ import numpy as np
 from jaxtyping import Bool, Float
 from sklearn.metrics import auc
 
-from batchensemble.decisions.doubt import UNCERTAINTIES, PerExample, doubt, finite, rank
+from batchensemble.decisions.doubt import UNCERTAINTIES, PerExample, doubt, finite, names_of, rank
 from batchensemble.metrics.labels import checked_labels
-from batchensemble.predictions import Prediction
+from batchensemble.predictions import Prediction, RegressionPrediction
 
 TRUE_POSITIVES = 0.95
 
@@ -115,14 +115,17 @@ def detect_errors(
 
 
 def detect_shift(
-    inside: Prediction, outside: Prediction, by: str | Sequence[str] = UNCERTAINTIES
+    inside: Prediction | RegressionPrediction,
+    outside: Prediction | RegressionPrediction,
+    by: str | Sequence[str] | None = None,
 ) -> dict[str, Detection]:
     """Return how well each uncertainty finds the examples from outside.
 
     Args:
         inside: predictions of held-out examples of the kind that the model was trained on.
         outside: predictions of others, by the same model.
-        by: which uncertainties, one or several, see :func:`batchensemble.decisions.doubt.doubt`.
+        by: which uncertainties, one or several, see :func:`batchensemble.decisions.doubt.doubt`;
+            by default all that the predictions have.
 
     Raises:
         ValueError: there are no examples, ``by`` is unknown, or an uncertainty is NaN.
@@ -136,6 +139,7 @@ def detect_shift(
     for name, each in (("inside", inside), ("outside", outside)):
         if not len(each):
             raise ValueError(f"{name} must have at least one example, got none")
+    by = names_of(inside) if by is None else by
     to_find = np.repeat([False, True], [len(inside), len(outside)])
     return {
         name: Detection.of(np.append(doubt(inside, name), doubt(outside, name)), to_find, name)

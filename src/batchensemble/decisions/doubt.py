@@ -10,19 +10,21 @@ from jaxtyping import Float, Int
 
 from batchensemble.checks import one_of
 from batchensemble.metrics.labels import class_probs
-from batchensemble.predictions import Prediction
+from batchensemble.predictions import Prediction, RegressionPrediction
 
 PerExample = Float[np.ndarray, "examples"]
-UNCERTAINTIES = ("total", "aleatoric", "epistemic", "confidence")
+BOTH = ("total", "aleatoric", "epistemic")
+UNCERTAINTIES = (*BOTH, "confidence")  # of classes
 
 
-def doubt(prediction: Prediction, by: Any = "total") -> PerExample:
+def doubt(prediction: Prediction | RegressionPrediction, by: Any = "total") -> PerExample:
     """Return a number for each example that is higher where the prediction is less sure.
 
     Args:
-        prediction: of any ensemble.
-        by: ``"total"``, ``"aleatoric"`` or ``"epistemic"``, in nats; ``"confidence"``, 1 minus the
-            probability of the predicted class; or numbers of your own, ``[examples]``.
+        prediction: of any ensemble, one class or one number an example.
+        by: ``"total"``, ``"aleatoric"`` or ``"epistemic"``, of classes in nats and of numbers
+            variances; of classes ``"confidence"``, 1 minus the probability of the predicted one; or
+            numbers of your own, ``[examples]``.
 
     Raises:
         ValueError: an unknown name, a wrong shape, or a number that is not finite.
@@ -32,15 +34,58 @@ def doubt(prediction: Prediction, by: Any = "total") -> PerExample:
         >>> doubt(sure, "confidence").tolist()
         [0.25, 0.0]
     """
-    probs = class_probs(prediction)
+    _check_one_each(prediction)
     if isinstance(by, str):
-        one_of("by", by, UNCERTAINTIES)
-        name = by
-        found = 1 - probs.max(1) if by == "confidence" else getattr(prediction, by)
+        name = checked_name(prediction, by)
+        if isinstance(prediction, Prediction) and by == "confidence":
+            found = 1 - prediction.probs.max(1)
+        else:
+            found = getattr(prediction, by)
     else:
         name = "the uncertainty"
         found = np.asarray(by, dtype=np.float64)
     return finite(name, found, len(prediction))
+
+
+def checked_name(prediction: Prediction | RegressionPrediction, by: str) -> str:
+    """Return the name of an uncertainty that a prediction has.
+
+    Raises:
+        ValueError: it has none of that name.
+    """
+    if isinstance(prediction, RegressionPrediction) and by == "confidence":
+        raise ValueError(
+            "by='confidence' is the probability of a class, which predicted numbers do not have; "
+            "take by='total', their variance"
+        )
+    return one_of("by", by, names_of(prediction))
+
+
+def names_of(prediction: Prediction | RegressionPrediction) -> tuple[str, ...]:
+    """Return the names of the uncertainties that a prediction has."""
+    return BOTH if isinstance(prediction, RegressionPrediction) else UNCERTAINTIES
+
+
+def one_number_each(prediction: RegressionPrediction) -> PerExample:
+    """Return the numbers of a prediction that has one an example.
+
+    Raises:
+        ValueError: it has several.
+    """
+    if prediction.mean.ndim != 1:
+        raise ValueError(
+            "the prediction must have one number an example, got the shape "
+            f"{list(prediction.mean.shape)}; decide about one target at a time"
+        )
+    mean: PerExample = prediction.mean
+    return mean
+
+
+def _check_one_each(prediction: Prediction | RegressionPrediction) -> None:
+    if isinstance(prediction, RegressionPrediction):
+        one_number_each(prediction)
+    else:
+        class_probs(prediction)
 
 
 def finite(name: str, values: Any, examples: int) -> PerExample:

@@ -8,12 +8,11 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
 from batchensemble.checks import fraction
 from batchensemble.decisions.doubt import PerExample, doubt, finite, name_of, rank
-from batchensemble.metrics.labels import checked_labels
-from batchensemble.predictions import Prediction
+from batchensemble.decisions.errors import losses
+from batchensemble.predictions import Prediction, RegressionPrediction
 
 
 @dataclass(frozen=True)
@@ -87,26 +86,38 @@ class RiskCoverage:
         return 1 - self.risk_at(coverage)
 
 
-def risk_coverage(prediction: Prediction, labels: Any, by: Any = "total") -> RiskCoverage:
-    """Return how often the ensemble is wrong on the examples that it is surest of.
+def risk_coverage(
+    prediction: Prediction | RegressionPrediction,
+    targets: Any,
+    by: Any = "total",
+    *,
+    tolerance: float | None = None,
+) -> RiskCoverage:
+    """Return how often the ensemble is wrong, or how far off, on the examples it is surest of.
 
     Geifman and El-Yaniv 2017, arXiv 1705.08500; the area and its excess from Geifman, Uziel and
     El-Yaniv 2019, arXiv 1805.08206.
 
     Args:
-        prediction: of any ensemble.
-        labels: the true classes, ``[examples]``.
+        prediction: of any ensemble, classes or numbers.
+        targets: the true classes, or the true numbers, ``[examples]``.
         by: see :func:`batchensemble.decisions.doubt.doubt`.
+        tolerance: of numbers: the risk is the share that is off by more, in the targets' unit; by
+            default it is their mean absolute error.
 
     Raises:
-        ValueError: ``labels`` or ``by`` does not fit, or an uncertainty is NaN.
+        ValueError: ``targets`` or ``by`` does not fit, a number is NaN, or classes have a
+            tolerance.
 
     Example:
         >>> probs = np.array([[0.9, 0.1], [0.8, 0.2], [0.6, 0.4], [0.3, 0.7]])
         >>> curve = risk_coverage(Prediction(probs[:, None]), np.array([0, 0, 1, 1]))
         >>> curve.accuracy_at(0.75), curve.accuracy_at(1.0), curve.excess_aurc
         (1.0, 0.75, 0.0)
+        >>> from batchensemble.predictions import Points
+        >>> numbers = Points(np.array([[1.0, 1.0], [0.0, 4.0]]))
+        >>> risk_coverage(numbers, [1.5, 5.0]).risk.tolist()
+        [0.5, 1.75]
     """
-    labels = checked_labels(prediction, labels)
-    wrong: Float[np.ndarray, "examples"] = (prediction.labels != labels).astype(np.float64)
-    return RiskCoverage.of(doubt(prediction, by), wrong, name_of(by))
+    each = losses(prediction, targets, tolerance)
+    return RiskCoverage.of(doubt(prediction, by), each, name_of(by))

@@ -13,8 +13,8 @@ from scipy.stats import beta
 
 from batchensemble.checks import between, whole_number
 from batchensemble.decisions.doubt import doubt, name_of, rank
-from batchensemble.metrics.labels import checked_labels
-from batchensemble.predictions import Prediction
+from batchensemble.decisions.errors import are_wrong
+from batchensemble.predictions import Prediction, RegressionPrediction
 
 LEVELS = 50
 
@@ -33,6 +33,7 @@ class Threshold:
         target: the share of errors that was asked for.
         confidence: of the bound, over the draw of the held-out examples.
         examples: how many held-out examples there were.
+        tolerance: of numbers: one that is off by more is an error, in the targets' unit.
     """
 
     by: str
@@ -43,13 +44,16 @@ class Threshold:
     target: float
     confidence: float
     examples: int
+    tolerance: float | None = None
 
     @property
     def found(self) -> bool:
         """Whether any threshold keeps the risk at the target."""
         return self.value > -math.inf
 
-    def accepts(self, prediction: Prediction, by: Any = None) -> Bool[np.ndarray, "examples"]:
+    def accepts(
+        self, prediction: Prediction | RegressionPrediction, by: Any = None
+    ) -> Bool[np.ndarray, "examples"]:
         """Return which examples may be answered.
 
         Args:
@@ -72,9 +76,10 @@ class Threshold:
     def __str__(self) -> str:
         asked = f"errors of {self.target:.2%} at most, with a confidence of {self.confidence:.0%}"
         if self.found:
+            wrong = "wrong" if self.tolerance is None else f"off by more than {self.tolerance:g}"
             return (
                 f"{asked}: answer where {self.by} < {self.value:.6g}, {self.coverage:.1%} of "
-                f"{self.examples} examples, of which {self.risk:.2%} are wrong and at most "
+                f"{self.examples} examples, of which {self.risk:.2%} are {wrong} and at most "
                 f"{self.bound:.2%} in truth"
             )
         return (
@@ -84,12 +89,14 @@ class Threshold:
 
 
 def threshold_for(
-    prediction: Prediction,
-    labels: Any,
+    prediction: Prediction | RegressionPrediction,
+    targets: Any,
     risk: float = 0.01,
     confidence: float = 0.95,
     by: Any = "total",
     levels: int = LEVELS,
+    *,
+    tolerance: float | None = None,
 ) -> Threshold:
     """Return the threshold that answers most examples with errors as rare as asked.
 
@@ -115,11 +122,13 @@ def threshold_for(
 
     Args:
         prediction: of held-out examples that neither trained nor chose the model.
-        labels: their true classes, ``[examples]``.
+        targets: their true classes, or their true numbers, ``[examples]``.
         risk: share of errors among those answered, between 0 and 1.
         confidence: between 0 and 1.
         by: see :func:`batchensemble.decisions.doubt.doubt`.
         levels: how many thresholds are tried; more are finer and each bound is wider.
+        tolerance: of numbers, which need it: one that is off by more is an error, in the targets'
+            unit.
 
     Raises:
         ValueError: an argument out of range, or one that does not fit the prediction.
@@ -138,15 +147,13 @@ def threshold_for(
         >>> bool(threshold.accepts(prediction).mean() == threshold.coverage)
         True
     """
-    labels = checked_labels(prediction, labels)
+    errors = are_wrong(prediction, targets, tolerance)
     target, sure = between("risk", risk, 0, 1), between("confidence", confidence, 0, 1)
     level = (1 - sure) / whole_number("levels", levels)
-    values, accepted, wrong = _candidates(
-        doubt(prediction, by), prediction.labels != labels, target, level, levels
-    )
+    values, accepted, wrong = _candidates(doubt(prediction, by), errors, target, level, levels)
     bounds = upper_bound(wrong, accepted, level)
     passing = np.flatnonzero(bounds <= target)
-    common = (target, sure, len(labels))
+    common = (target, sure, len(errors), tolerance)
     if not len(passing):
         threshold = Threshold(name_of(by), -math.inf, 0.0, math.nan, float(bounds.min()), *common)
         warnings.warn(str(threshold), stacklevel=2)
@@ -155,7 +162,7 @@ def threshold_for(
     return Threshold(
         name_of(by),
         float(values[best]),
-        float(accepted[best] / len(labels)),
+        float(accepted[best] / len(errors)),
         float(wrong[best] / accepted[best]),
         float(bounds[best]),
         *common,

@@ -1,0 +1,85 @@
+"""What an answer costs: a class that is wrong, or a number that is off."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool
+
+from batchensemble.checks import positive_number
+from batchensemble.decisions.doubt import PerExample, finite, one_number_each
+from batchensemble.metrics.labels import checked_labels
+from batchensemble.predictions import Prediction, RegressionPrediction
+
+
+def losses(
+    prediction: Prediction | RegressionPrediction, targets: Any, tolerance: float | None = None
+) -> PerExample:
+    """Return the loss of each answer: 1 if it is wrong and 0 if not, or how far a number is off.
+
+    Args:
+        prediction: of classes or of numbers.
+        targets: the true classes, or the true numbers, ``[examples]``.
+        tolerance: how far a number may be off, in the targets' unit; by default the loss is the
+            absolute error.
+
+    Raises:
+        ValueError: ``targets`` does not fit, or classes have a tolerance.
+
+    Example:
+        >>> from batchensemble.predictions import Points
+        >>> two = Points(np.array([[1.0], [5.0]]))
+        >>> losses(two, [1.5, 9.0]).tolist(), losses(two, [1.5, 9.0], tolerance=1.0).tolist()
+        ([0.5, 4.0], [0.0, 1.0])
+    """
+    if isinstance(prediction, RegressionPrediction) and tolerance is None:
+        return off_by(prediction, targets)
+    return are_wrong(prediction, targets, tolerance).astype(np.float64)
+
+
+def are_wrong(
+    prediction: Prediction | RegressionPrediction, targets: Any, tolerance: float | None = None
+) -> Bool[np.ndarray, "examples"]:
+    """Return which answers are wrong.
+
+    Args:
+        prediction: of classes or of numbers.
+        targets: the true classes, or the true numbers, ``[examples]``.
+        tolerance: a number that is off by more is wrong, in the targets' unit; numbers need it.
+
+    Raises:
+        ValueError: ``targets`` does not fit, numbers have no tolerance, or classes have one.
+
+    Example:
+        >>> are_wrong(Prediction(np.array([[[0.8, 0.2]], [[0.6, 0.4]]])), [0, 1]).tolist()
+        [False, True]
+    """
+    if isinstance(prediction, RegressionPrediction):
+        if tolerance is None:
+            raise ValueError(
+                "tolerance is missing: a predicted number is never exactly right, so say by how "
+                "much it may be off, in the unit of the targets"
+            )
+        return off_by(prediction, targets) > positive_number("tolerance", tolerance)
+    labels = checked_labels(prediction, targets)
+    if tolerance is not None:
+        raise ValueError(
+            f"tolerance is of numbers, and a class is right or wrong; leave it out, got {tolerance}"
+        )
+    wrong: Bool[np.ndarray, "examples"] = prediction.labels != labels
+    return wrong
+
+
+def off_by(prediction: RegressionPrediction, targets: Any) -> PerExample:
+    """Return the absolute errors of predicted numbers, in the targets' unit.
+
+    Raises:
+        ValueError: there are several targets an example or no examples, or ``targets`` does not
+            fit or holds one that is not known.
+    """
+    mean = one_number_each(prediction)
+    found = finite("targets", targets, len(mean))
+    if not len(found):
+        raise ValueError("there must be at least one example to score, got none")
+    return np.abs(found - finite("the predicted numbers", mean, len(mean)))
