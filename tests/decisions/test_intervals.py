@@ -7,6 +7,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 
 from batchensemble.decisions import ConformalIntervals, Intervals
 from batchensemble.decisions.quantile import rank_of
+from batchensemble.predictions import Normals, Points, Prediction, Quantiles
 
 
 def draw(rng, examples):
@@ -15,19 +16,20 @@ def draw(rng, examples):
     return x, x**2 + x * rng.standard_t(4, examples)
 
 
+def said(kind, x):
+    """What a network for this kind would say: a number, a normal distribution or two quantiles."""
+    x = x[:, None]
+    if kind == "quantiles":
+        return Quantiles(np.stack([x, 3 * x], 2), (0.05, 0.95))
+    return Normals(2 * x, x) if kind == "normalised" else Points(2 * x)
+
+
 def learn(kind, x, y, confidence=0.9):
-    intervals = ConformalIntervals(confidence)
-    if kind == "absolute":
-        return intervals.fit(2 * x, y)
-    return (
-        intervals.fit(2 * x, y, x) if kind == "normalised" else intervals.fit_quantiles(x, 3 * x, y)
-    )
+    return ConformalIntervals(confidence=confidence).fit(said(kind, x), y)
 
 
 def give(intervals, x):
-    if intervals.kind_ == "quantiles":
-        return intervals.moved(x, 3 * x)
-    return intervals(2 * x, x if intervals.kind_ == "normalised" else None)
+    return intervals(said(intervals.method_, x))
 
 
 def slow_score(kind, x, y):
@@ -131,11 +133,57 @@ def test_a_spread_makes_intervals_wide_where_it_is_large():
 
 def test_quantiles_that_are_too_wide_move_together_and_never_past_each_other():
     y = np.random.default_rng(3).normal(size=1000)
-    intervals = ConformalIntervals(0.5).fit_quantiles(np.full(1000, -9.0), np.full(1000, 9.0), y)
+    levels = (0.25, 0.75)
+    wide = Quantiles(np.tile([-9.0, 9.0], (1000, 1, 1)), levels)
+    intervals = ConformalIntervals("quantiles", 0.5).fit(wide, y)
     assert intervals.quantile_ < -8
-    found = intervals.moved([-9.0, -1.0], [9.0, 3.0])
+    found = intervals(Quantiles(np.array([[[-9.0, 9.0]], [[-1.0, 3.0]]]), levels))
     assert 0 < found.widths[0] < 2
     assert (found.lower[1], found.upper[1]) == (1.0, 1.0)
+
+
+def normals(rng, examples):
+    """Three members with means and deviations of their own, and targets unlike all of them."""
+    means, deviations = rng.normal(size=(examples, 3)), rng.uniform(0.3, 2, (examples, 3))
+    targets = 0.3 + means.mean(1) + 2 * deviations[:, 0] * rng.laplace(size=examples)
+    return Normals(means, deviations), targets
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_method_goes_by_what_the_mixture_says(kind):
+    rng = np.random.default_rng(7)
+    prediction, targets = normals(rng, 499)
+    intervals = ConformalIntervals(kind, 0.8).fit(prediction, targets)
+    lower, upper = prediction.interval(0.8)
+    off = np.abs(targets - prediction.mean)
+    scores = {
+        "absolute": off,
+        "normalised": off / np.sqrt(prediction.total),
+        "quantiles": np.maximum(lower - targets, targets - upper),
+    }[kind]
+    assert intervals.quantile_ == np.sort(scores)[rank_of(499, 0.8) - 1]
+    new, truth = normals(rng, 20_000)
+    assert intervals(new).coverage(truth) == pytest.approx(0.8, abs=0.05)
+    widths = intervals(new).widths
+    assert (np.ptp(widths) < 1e-9) == (kind == "absolute")
+
+
+def test_the_method_is_by_default_what_the_network_was_trained_for():
+    x, y = draw(np.random.default_rng(8), 50)
+    for kind in KINDS:
+        assert learn(kind, x, y).method_ == kind
+    one_level = Quantiles(2 * x[:, None, None], (0.5,))
+    assert ConformalIntervals().fit(one_level, y).method_ == "absolute"
+    chosen = ConformalIntervals("absolute").fit(said("normalised", x), y)
+    assert chosen.quantile_ == learn("absolute", x, y).quantile_
+
+
+def test_quantiles_that_do_not_reach_the_confidence_are_moved_further_apart():
+    rng = np.random.default_rng(9)
+    (x, y), (new, truth) = draw(rng, 2000), draw(rng, 2000)
+    intervals = learn("quantiles", x, y, 0.99)
+    assert intervals.quantile_ > 0
+    assert give(intervals, new).coverage(truth) == pytest.approx(0.99, abs=0.01)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -148,40 +196,48 @@ def test_too_few_examples_give_infinite_intervals_and_say_so(kind):
     assert found.coverage(y) == 1
 
 
-def test_no_new_examples_have_no_coverage():
-    intervals = learn("absolute", *draw(np.random.default_rng(5), 50))
-    found = intervals(np.zeros(0))
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_new_examples_have_no_coverage(kind):
+    found = give(learn(kind, *draw(np.random.default_rng(5), 50)), np.zeros(0))
     assert len(found) == 0
     with pytest.raises(ValueError, match="at least one interval to score, got none"):
         found.coverage(np.zeros(0))
 
 
+@pytest.mark.usefixtures("as_users_run_it")
 def test_wrong_calls_get_a_sentence():
     x, y = draw(np.random.default_rng(6), 50)
-    intervals = ConformalIntervals()
+    points, intervals = said("absolute", x), ConformalIntervals()
+    with pytest.raises(ValueError, match=r"method must be one of absolute.*did you mean 'quant"):
+        ConformalIntervals("quantile")
+    with pytest.raises(ValueError, match="confidence must be a number above 0 and below 1"):
+        ConformalIntervals(confidence=1.0)
+    with pytest.raises(ValueError, match=r"method must be one of absolute.*got 0\.9"):
+        ConformalIntervals(0.9)
     with pytest.raises(RuntimeError, match="call fit on held-out examples"):
-        intervals(x)
+        intervals(points)
     with pytest.raises(ValueError, match="at least one held-out example, got none"):
-        intervals.fit([], [])
+        intervals.fit(said("absolute", x[:0]), [])
     with pytest.raises(ValueError, match=r"targets must have the shape \[50\].* got \[49\]"):
-        intervals.fit(x, y[:-1])
-    with pytest.raises(ValueError, match=r"centre must have the shape \[examples\].*\[50, 1\]"):
-        intervals.fit(x[:, None], y)
+        intervals.fit(points, y[:-1])
     with pytest.raises(ValueError, match="targets must be finite, got 1 of 50 that are not"):
-        intervals.fit(x, np.where(x == x[0], np.nan, y))
-    with pytest.raises(ValueError, match="spread must be above 0, got 50 of 50 that are not"):
-        intervals.fit(x, y, 0 * x)
-    with pytest.raises(ValueError, match="upper must have the shape"):
-        intervals.fit_quantiles(x, x[:3], y)
-    intervals.fit(x, y)
-    with pytest.raises(ValueError, match="learnt absolute intervals: call it with centre alone"):
-        intervals(x, x)
-    intervals.fit(x, y, x)
-    with pytest.raises(ValueError, match="learnt normalised intervals: call it with centre and"):
-        intervals(x)
-    intervals.fit_quantiles(x, x, y)
-    with pytest.raises(ValueError, match=r"learnt quantiles intervals: call moved\(lower, upper"):
-        intervals(x)
+        intervals.fit(points, np.where(x == x[0], np.nan, y))
+    with pytest.raises(ValueError, match="the predicted numbers must be finite, got 50 of 50"):
+        intervals.fit(Points(np.full((50, 2), np.inf)), y)
+    with pytest.raises(ValueError, match=r"got 50 of 50 that are not, .*; take method='absolute'"):
+        ConformalIntervals("normalised").fit(points, y)
+    with pytest.raises(ValueError, match="one quantile has no interval to move; take method="):
+        ConformalIntervals("quantiles").fit(Quantiles(x[:, None, None], (0.5,)), y)
+    with pytest.raises(ValueError, match=r"one number an example, got the shape \[50, 2\]"):
+        intervals.fit(Points(np.zeros((50, 3, 2))), np.zeros((50, 2)))
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+def test_classes_have_sets_and_no_intervals():
+    classes = Prediction(np.tile([0.5, 0.5], (3, 1, 1)))
+    for other in (classes, np.zeros(3)):
+        with pytest.raises(TypeError, match="intervals are of predicted numbers, got"):
+            ConformalIntervals().fit(other, np.zeros(3))
 
 
 def test_both_ends_belong_to_an_interval():

@@ -8,13 +8,15 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 
-from batchensemble.checks import between
+from batchensemble.checks import between, one_of
+from batchensemble.decisions.doubt import PerExample, finite, one_number_each
 from batchensemble.decisions.quantile import conformal_quantile, least_examples
+from batchensemble.predictions import Normals, Quantiles, RegressionPrediction
 
-PerExample = Float[np.ndarray, "examples"]
-Kind = Literal["absolute", "normalised", "quantiles"]
+Method = Literal["absolute", "normalised", "quantiles"]
+METHODS = ("absolute", "normalised", "quantiles")
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Intervals:
         Raises:
             ValueError: ``targets`` is not of the shape ``[examples]`` or not finite.
         """
-        targets = _numbers("targets", targets, len(self))
+        targets = finite("targets", targets, len(self))
         return (self.lower <= targets) & (targets <= self.upper)
 
     def coverage(self, targets: Any) -> float:
@@ -69,113 +71,112 @@ class ConformalIntervals:
     """Intervals that hold the target with a given probability, whatever the model.
 
     The promise is that of :class:`ConformalSets`. With ``q`` the conformal quantile of the scores
-    of held-out examples, they are:
+    of held-out examples, ``m`` the ensemble's mean, ``d`` its deviation and ``[l, u]`` its own
+    interval of this confidence, they are:
 
-    ==============  ==============================  ==============================================
-    what fit gets   score                           interval
-    ==============  ==============================  ==============================================
-    ``centre``      ``|y - centre|``                ``centre ± q``: one width; Lei et al. 2018,
-                                                    arXiv 1604.04173
-    and ``spread``  ``|y - centre| / spread``       ``centre ± q spread``: wider where the members
-                                                    differ; section 5.2 there
-    quantiles       ``max(lower - y, y - upper)``   ``[lower - q, upper + q]``: CQR, Romano et al.
-                                                    2019, arXiv 1905.03222
-    ==============  ==============================  ==============================================
+    ==============  ======================  ======================================================
+    method          score                   interval
+    ==============  ======================  ======================================================
+    ``absolute``    ``|y - m|``             ``m ± q``: one width; Lei et al. 2018, arXiv 1604.04173
+    ``normalised``  ``|y - m| / d``         ``m ± q d``: wider where the ensemble is less sure;
+                                            section 5.2 there
+    ``quantiles``   ``max(l - y, y - u)``   ``[l - q, u + q]``: CQR, Romano et al. 2019, arXiv
+                                            1905.03222
+    ==============  ======================  ======================================================
+
+    Numbers of another library are a prediction too: ``Points(mean[:, None])``,
+    ``Normals(mean[:, None], deviation[:, None])`` and ``Quantiles(bounds[:, None], levels)`` of
+    :mod:`batchensemble.predictions`.
 
     Args:
-        confidence: the share of intervals that shall hold the target, between 0 and 1.
+        method: by default what the network was trained for: ``"normalised"`` of normal
+            distributions, ``"quantiles"`` of quantiles, ``"absolute"`` of points, whose members
+            may agree entirely.
+        confidence: the share of intervals that shall hold the target, between 0 and 1. Quantiles
+            that do not reach so far start from the widest interval that they have.
 
     Attributes:
-        quantile_: ``q``, in the unit of the targets or in spreads; infinite where ``fit`` had fewer
-            than ``confidence / (1 - confidence)`` examples, and so are the intervals then.
-        kind_: ``"absolute"``, ``"normalised"`` or ``"quantiles"``.
+        method_: the one that ``fit`` went by.
+        quantile_: ``q``, in the unit of the targets or in deviations; infinite where ``fit`` had
+            fewer than ``confidence / (1 - confidence)`` examples, and so are the intervals then.
 
     Raises:
-        TypeError, ValueError: ``confidence`` is no number between 0 and 1.
+        TypeError, ValueError: an argument of the wrong type or out of range.
 
     Example:
+        >>> from batchensemble.predictions import Normals
         >>> rng = np.random.default_rng(0)
-        >>> x = rng.uniform(1, 5, 4000)
-        >>> y = x * rng.normal(size=4000)
-        >>> intervals = ConformalIntervals(0.9).fit(np.zeros(2000), y[:2000], spread=x[:2000])
-        >>> found = intervals(np.zeros(2000), spread=x[2000:])
-        >>> round(found.coverage(y[2000:]), 1), round(intervals.quantile_, 1)
-        (0.9, 1.6)
+        >>> x = rng.uniform(1, 5, (4000, 1))
+        >>> y = x[:, 0] * rng.normal(size=4000)
+        >>> held_out, new = Normals(0 * x[:2000], x[:2000]), Normals(0 * x[2000:], x[2000:])
+        >>> intervals = ConformalIntervals(confidence=0.9).fit(held_out, y[:2000])
+        >>> intervals.method_, round(intervals.quantile_, 1)
+        ('normalised', 1.6)
+        >>> round(intervals(new).coverage(y[2000:]), 1)
+        0.9
     """
 
+    method: Method | None = None
     confidence: float = 0.9
+    method_: Method | None = field(default=None, init=False, repr=False)
     quantile_: float = field(default=math.nan, init=False, repr=False)
-    kind_: Kind | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
+        if self.method is not None:
+            one_of("method", self.method, METHODS)
         self.confidence = between("confidence", self.confidence, 0, 1)
 
-    def fit(self, centre: Any, targets: Any, spread: Any = None) -> ConformalIntervals:
+    def fit(self, prediction: RegressionPrediction, targets: Any) -> ConformalIntervals:
         """Learn the width from held-out examples that the model was not trained on.
 
         Args:
-            centre: what the ensemble says, ``[examples]``.
-            targets: the truth, ``[examples]``.
-            spread: how unsure the ensemble is, above 0, ``[examples]``: the deviation of its
-                members, or the square root of the total variance.
+            prediction: of the held-out examples, one number each.
+            targets: their true numbers, ``[examples]``.
 
         Returns:
             Itself.
 
         Raises:
-            ValueError: shapes differ, there are no examples, or a number is not finite.
+            TypeError: the prediction is not one of numbers.
+            ValueError: shapes differ, there are no examples, a number is not finite, or a deviation
+                is 0 that ``"normalised"`` divides by.
         """
-        centre = _numbers("centre", centre)
-        targets = _numbers("targets", targets, len(centre))
-        scores = np.abs(targets - centre)
-        if spread is not None:
-            scores /= _spreads(spread, len(centre))
-        return self._learn(scores, "absolute" if spread is None else "normalised")
+        centre = _centre(prediction)
+        targets = finite("targets", targets, len(centre))
+        if not len(targets):
+            raise ValueError("there must be at least one held-out example, got none")
+        self.method_ = _usual(prediction) if self.method is None else self.method
+        if self.method_ == "quantiles":
+            lower, upper = self._own(prediction)
+            scores = np.maximum(lower - targets, targets - upper)
+        else:
+            scores = np.abs(targets - centre) / self._spread(prediction)
+        self.quantile_ = conformal_quantile(scores, self.confidence)
+        if math.isinf(self.quantile_):
+            warnings.warn(
+                f"a confidence of {self.confidence} takes at least "
+                f"{least_examples(self.confidence)} held-out examples, got {len(scores)}: every "
+                "interval is infinite",
+                stacklevel=2,
+            )
+        return self
 
-    def fit_quantiles(self, lower: Any, upper: Any, targets: Any) -> ConformalIntervals:
-        """Learn how far to move two estimated quantiles apart, or together, on held-out examples.
+    def __call__(self, prediction: RegressionPrediction) -> Intervals:
+        """Return the interval of each example.
 
-        Args:
-            lower, upper: what the ensemble says, ``[examples]``; for a confidence of 0.9 the
-                quantiles of 5 % and 95 %.
-            targets: the truth, ``[examples]``.
-
-        Returns:
-            Itself.
-
-        Raises:
-            ValueError: shapes differ, there are no examples, or a number is not finite.
-        """
-        lower = _numbers("lower", lower)
-        upper = _numbers("upper", upper, len(lower))
-        targets = _numbers("targets", targets, len(lower))
-        return self._learn(np.maximum(lower - targets, targets - upper), "quantiles")
-
-    def __call__(self, centre: Any, spread: Any = None) -> Intervals:
-        """Return an interval around each ``centre``; with ``spread`` if ``fit`` had it.
+        Where quantiles would move past each other, both ends are their middle.
 
         Raises:
             RuntimeError: ``fit`` was not called.
-            ValueError: shapes differ, a number is not finite, or ``spread`` is given and was not,
-                or the other way round.
+            TypeError, ValueError: as for :meth:`fit`.
         """
-        self._check_kind("absolute" if spread is None else "normalised")
-        centre = _numbers("centre", centre)
-        half = self.quantile_ * (1.0 if spread is None else _spreads(spread, len(centre)))
-        return Intervals(centre - half, centre + half, self.confidence)
-
-    def moved(self, lower: Any, upper: Any) -> Intervals:
-        """Return the intervals between two quantiles, moved as ``fit_quantiles`` learnt.
-
-        Where that would take the ends past each other, both are their middle.
-
-        Raises:
-            RuntimeError: ``fit_quantiles`` was not called.
-            ValueError: shapes differ, or a number is not finite.
-        """
-        self._check_kind("quantiles")
-        lower = _numbers("lower", lower)
-        upper = _numbers("upper", upper, len(lower))
+        if self.method_ is None:
+            raise RuntimeError("the width is not known yet: call fit on held-out examples")
+        centre = _centre(prediction)
+        if self.method_ != "quantiles":
+            half = self.quantile_ * self._spread(prediction)
+            return Intervals(centre - half, centre + half, self.confidence)
+        lower, upper = self._own(prediction)
         middle = (lower + upper) / 2
         low, high = lower - self.quantile_, upper + self.quantile_
         crossed = low > high
@@ -183,49 +184,42 @@ class ConformalIntervals:
             np.where(crossed, middle, low), np.where(crossed, middle, high), self.confidence
         )
 
-    def _learn(self, scores: PerExample, kind: Kind) -> ConformalIntervals:
-        if not len(scores):
-            raise ValueError("there must be at least one held-out example, got none")
-        self.quantile_, self.kind_ = conformal_quantile(scores, self.confidence), kind
-        if math.isinf(self.quantile_):
-            warnings.warn(
-                f"a confidence of {self.confidence} takes at least "
-                f"{least_examples(self.confidence)} held-out examples, got {len(scores)}: every "
-                "interval is infinite",
-                stacklevel=3,
+    def _spread(self, prediction: RegressionPrediction) -> PerExample:
+        """Return what a width of 1 is for each example."""
+        if self.method_ == "absolute":
+            return np.ones(len(prediction))
+        found = finite("the deviation", prediction.deviation, len(prediction))
+        if (found <= 0).any():
+            raise ValueError(
+                f"the deviation must be above 0, got {int((found <= 0).sum())} of {len(found)} "
+                "that are not, where members agree entirely; take method='absolute'"
             )
-        return self
+        return found
 
-    def _check_kind(self, kind: Kind) -> None:
-        if self.kind_ is None:
-            raise RuntimeError("the width is not known yet: call fit on held-out examples")
-        if self.kind_ != kind:
-            way = {
-                "absolute": "call it with centre alone",
-                "normalised": "call it with centre and spread",
-                "quantiles": "call moved(lower, upper)",
-            }
-            raise ValueError(f"fit learnt {self.kind_} intervals: {way[self.kind_]}")
+    def _own(self, prediction: RegressionPrediction) -> tuple[PerExample, PerExample]:
+        """Return the ensemble's own interval of the confidence, or as much as it has of it."""
+        coverage = self.confidence
+        if isinstance(prediction, Quantiles):
+            coverage = min(coverage, prediction.widest)
+            if coverage <= 0:
+                raise ValueError("one quantile has no interval to move; take method='absolute'")
+        lower, upper = prediction.interval(coverage)
+        examples = len(prediction)
+        return finite("the lower end", lower, examples), finite("the upper end", upper, examples)
 
 
-def _numbers(name: str, values: Any, examples: int | None = None) -> PerExample:
-    found = np.asarray(values, dtype=np.float64)
-    if found.ndim != 1 or (examples is not None and len(found) != examples):
-        expected = "examples" if examples is None else str(examples)
-        raise ValueError(
-            f"{name} must have the shape [{expected}], one an example, got {list(found.shape)}"
+def _centre(prediction: RegressionPrediction) -> PerExample:
+    if not isinstance(prediction, RegressionPrediction):
+        raise TypeError(
+            f"intervals are of predicted numbers, got {type(prediction).__name__}; of classes take "
+            "ConformalSets, and put numbers of your own into Points of batchensemble.predictions"
         )
-    if not np.isfinite(found).all():
-        wrong = len(found) - int(np.isfinite(found).sum())
-        raise ValueError(f"{name} must be finite, got {wrong} of {len(found)} that are not")
-    return found
+    return finite("the predicted numbers", one_number_each(prediction), len(prediction))
 
 
-def _spreads(values: Any, examples: int) -> PerExample:
-    found = _numbers("spread", values, examples)
-    if (found <= 0).any():
-        raise ValueError(
-            f"spread must be above 0, got {int((found <= 0).sum())} of {examples} that are not; "
-            "where members can agree entirely, add a small constant, or leave spread out"
-        )
-    return found
+def _usual(prediction: RegressionPrediction) -> Method:
+    """Return the method for what a network was trained to say."""
+    if isinstance(prediction, Normals):
+        return "normalised"
+    wide = isinstance(prediction, Quantiles) and prediction.widest > 0
+    return "quantiles" if wide else "absolute"
