@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
+from batchensemble.commands.decide import decide
 from batchensemble.commands.options import (
     FAILED,
     INTERRUPTED,
@@ -79,8 +80,8 @@ def root() -> None:
 
     Start with [bold]batchensemble compare[/bold]: it trains a single network, a deep ensemble,
     BatchEnsemble and MIMO on the same data and writes a report that you can open in a browser. Then
-    [bold]train[/bold] one of them, [bold]evaluate[/bold] it and [bold]predict[/bold] with it;
-    [bold]report[/bold] writes the page of either again.
+    [bold]train[/bold] one of them, [bold]evaluate[/bold] it, [bold]decide[/bold] when it may answer
+    and [bold]predict[/bold] with it; [bold]report[/bold] writes the page of either again.
     """
 
 
@@ -373,5 +374,6 @@ def _finish(comparison: Comparison, folder: Path, *, as_json: bool, quiet: bool)
 
 app.command()(train)
 app.command()(evaluate)
+app.command()(decide)
 app.command()(predict)
 app.command()(report)

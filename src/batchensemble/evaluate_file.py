@@ -51,6 +51,29 @@ def evaluate_folder(
     config = read_config(folder)
     columns = Columns.of(config)
     model = load_model(folder, device=device)
+    rows = rows_of(folder, model, columns, source, target)
+    if isinstance(rows, HeldOut):
+        return rows.title, scores_of(model, rows.data, rows.memory_limit)
+    scores = score_blocks(model, rows)
+    return rows.title, scores
+
+
+def rows_of(
+    folder: Path, model: Ensemble, columns: Columns, source: str | None, target: str | None
+) -> HeldOut | Blocks:
+    """Return the rows with targets that a saved model is asked about, block by block.
+
+    Args:
+        folder: of the model.
+        model: what is in it.
+        columns: that it takes.
+        source: see :func:`evaluate_folder`.
+        target: the column of targets; by default that of the training.
+
+    Raises:
+        ValueError: the data do not fit the model.
+        OSError: there is no such file.
+    """
     if source is None or source in NAMED:
         given: dict[str, Any] = {"data": source, "target": target}
         settings = _settings(folder) if source is None else given
@@ -64,14 +87,41 @@ def evaluate_folder(
             columns=columns,
         )
         columns.check(data.name, data.columns.feature_names)
-        title = f"{data.held_out_rows:,} held-out examples of {data.name}"
-        return title, scores_of(model, data, limit)
+        return HeldOut(model, data, limit)
     path, target = Path(source), target or columns.target
     if target is None:
         raise ValueError(f"target is missing: name the column of {path} that holds them")
-    blocks = Blocks(path, columns, target, part_rows(model.members, len(columns.class_names)))
-    scores = score_blocks(model, blocks)
-    return f"{blocks.rows:,} rows of {path.name}", scores
+    return Blocks(path, columns, target, part_rows(model.members, len(columns.class_names)))
+
+
+class HeldOut:
+    """The held-out part of what a model was trained on, so many rows at a time.
+
+    Args:
+        model: that is asked.
+        data: both parts.
+        memory_limit: bytes; larger files are streamed.
+    """
+
+    def __init__(self, model: Ensemble, data: TrainingData, memory_limit: int) -> None:
+        self.model, self.data, self.memory_limit = model, data, memory_limit
+
+    @property
+    def title(self) -> str:
+        """What is printed."""
+        return f"{self.data.held_out_rows:,} held-out examples of {self.data.name}"
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        """Yield features and targets."""
+        size = part_rows(self.model.members, len(self.data.columns.class_names))
+        if isinstance(self.data.held_out, Files):
+            read, place = loss_of(self.model).read, place_of(self.model)
+            options: dict[str, Any] = {"memory_limit": self.memory_limit, "read": read, **place}
+            yield from open_batches(self.data.held_out, size, **options)
+            return
+        X, targets = self.data.held_out
+        for start in range(0, len(X), size):
+            yield X[start : start + size], targets[start : start + size]
 
 
 class Blocks:
@@ -90,6 +140,11 @@ class Blocks:
     def __init__(self, path: Path, columns: Columns, target: str, size: int) -> None:
         self.path, self.columns, self.target, self.size = path, columns, target, size
         self.rows = 0
+
+    @property
+    def title(self) -> str:
+        """What is printed, after all rows have been gone through."""
+        return f"{self.rows:,} rows of {self.path.name}"
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
         """Yield features and class numbers, or the numbers that are predicted.
@@ -112,9 +167,7 @@ def scores_of(model: Ensemble, data: TrainingData, memory_limit: int) -> Scores:
     """Return the scores on the held-out part, in bounded memory where it is in files."""
     if not isinstance(data.held_out, Files):
         return evaluate(model, data.held_out)
-    size, read = part_rows(model.members, len(data.columns.class_names)), loss_of(model).read
-    options: dict[str, Any] = {"memory_limit": memory_limit, "read": read, **place_of(model)}
-    return score_blocks(model, open_batches(data.held_out, size, **options))
+    return score_blocks(model, HeldOut(model, data, memory_limit))
 
 
 def _settings(folder: Path) -> dict[str, Any]:

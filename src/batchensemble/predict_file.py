@@ -18,6 +18,7 @@ import pandas as pd
 import torch
 
 from batchensemble.batches import PREDICTION_BATCH
+from batchensemble.decision import Decision, decision_of
 from batchensemble.disk import sync, write_whole, writing
 from batchensemble.ensembles import Ensemble
 from batchensemble.frames import PARQUET, parquet, table
@@ -50,7 +51,9 @@ def predict_file(
     members' mean), of numbers ``mean`` and the ends ``lower`` and ``upper`` of the interval of 90%,
     or as much as quantiles reach, of labels that are there or not ``label`` and ``prob``; and the
     uncertainties ``total``, ``aleatoric`` and ``epistemic``, entropies in nats, of numbers
-    variances.
+    variances. Where ``decide`` left a decision in the model's folder, its columns follow:
+    ``answer``, true where the row may be answered; of classes ``set``, the names in the set, in
+    Parquet a list and in CSV text; of numbers ``conformal_lower`` and ``conformal_upper``.
 
     Args:
         folder: of the model.
@@ -65,7 +68,8 @@ def predict_file(
         How many rows there are.
 
     Raises:
-        ValueError: the file does not fit the model; parts that are done stay.
+        ValueError: the file does not fit the model; parts that are done stay. The decision is of
+            other weights.
         ImportError: Parquet, and pyarrow is not installed.
         OSError: a file cannot be read or written; parts that are done stay.
     """
@@ -73,15 +77,18 @@ def predict_file(
     columns = Columns.of(config)
     # Frozen for one size, layers choose how to compute by nothing that was before.
     model = load(folder, device=device).freeze(PREDICTION_BATCH)
+    decision = decision_of(folder)
     names = [id or ROW, *_names(columns, loss_of(model)), *UNCERTAINTIES]
+    names += [] if decision is None else decision.names
     if len(set(names)) < len(names):
         raise ValueError(f"id {id!r} is also the name of a column of the result; rename it")
     if out.suffix not in (".csv", *PARQUET):
         raise ValueError(f"out must end in .csv or .parquet, got {out.name}")
-    size = part_rows(model.members, len(columns.class_names))
+    size, lists = part_rows(model.members, len(columns.class_names)), out.suffix in PARQUET
     with table(source, size, id) as rows:
         columns.check(source.name, rows.names, *([] if id is None else [id]))
         about = {**_fingerprint(source), "model": config["sha256"], "id": id, "rows": size}
+        about |= {} if decision is None else {"decision": decision.sha256}
         parts = Parts(out, names, about)
         done, start = len(parts), 0
         with rows_bar(f"predicting {source.name}", rows.count, show=progress) as advance:
@@ -89,7 +96,8 @@ def predict_file(
                 if number >= done:
                     X = columns.inputs(source.name, frame, start)
                     ids = np.arange(start + 1, start + len(X) + 1) if id is None else frame[id]
-                    parts.add(number, _predictions(names, ids, columns, model, X))
+                    said = _predictions(names, ids, columns, model, X, decision, lists)
+                    parts.add(number, said)
                 start += len(frame)
                 advance(len(frame))
     with writing(out):
@@ -172,11 +180,18 @@ class Parts:
 
 
 def _predictions(
-    names: list[str], ids: Any, columns: Columns, model: Ensemble, X: Any
+    names: list[str],
+    ids: Any,
+    columns: Columns,
+    model: Ensemble,
+    X: Any,
+    decision: Decision | None,
+    lists: bool,
 ) -> pd.DataFrame:
     said = predict(model, X)
     uncertainties = (getattr(said, name) for name in UNCERTAINTIES)
-    values = [np.asarray(ids), *_values(columns, said), *uncertainties]
+    decided = [] if decision is None else decision.columns(said, columns.class_names, lists=lists)
+    values = [np.asarray(ids), *_values(columns, said), *uncertainties, *decided]
     return pd.DataFrame(dict(zip(names, values, strict=True)))
 
 

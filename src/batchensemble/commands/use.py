@@ -86,7 +86,8 @@ def predict(
     quiet: QuietOption = False,
 ) -> None:
     """Predict each row of a file of any size: label and probabilities, or mean and interval of 90%,
-    and three uncertainties.
+    and three uncertainties. After [bold]decide[/bold] also whether to answer, and a set of classes
+    or an interval that holds the truth as often as asked there.
 
     Memory does not grow with the file. An interrupted prediction goes on where it was when the same
     command is given again, and the result is the same as of one that was not.
@@ -110,4 +111,19 @@ def predict(
         errors.print("Interrupted; what is done stays, and the same command goes on from there.")
         raise typer.Exit(INTERRUPTED) from None
     if not quiet:
-        Console().print(f"{rows:,} rows: {out}", soft_wrap=True, markup=False, highlight=False)
+        console = Console(highlight=False)
+        console.print(f"{rows:,} rows: {out}", soft_wrap=True, markup=False)
+        _say_promise(console, folder)
+
+
+def _say_promise(console: Console, folder: Path) -> None:
+    """Say what the columns are good for that a decision added, where there is one."""
+    from batchensemble.decision import DECISION, decision_of
+    from batchensemble.decision_in_words import promise
+
+    decision = decision_of(folder)
+    if decision is not None:
+        added = ", ".join(decision.names)
+        console.print(f"{added}: by {folder / DECISION}", soft_wrap=True, markup=False)
+        # A pipe has no width to break lines at.
+        console.print(promise(decision), markup=False, soft_wrap=not console.is_terminal)
