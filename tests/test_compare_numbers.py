@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import binom
 from typer.testing import CliRunner
 
 from batchensemble.cli import app
@@ -16,6 +18,8 @@ from batchensemble.planes import Line
 from batchensemble.plots import draw_all
 from batchensemble.predictions import Normals, Points, Quantiles
 from batchensemble.report import write_report
+from batchensemble.report.conformal import intervals
+from batchensemble.report.tables import risk_of
 from batchensemble.summary import headline, quality, stand, summarise
 
 
@@ -107,6 +111,86 @@ def test_the_page_tells_of_numbers(comparison: Comparison, tmp_path: Path) -> No
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["data"]["task"] == "regression"
     assert results["runs"][0]["scores"]["crps"] > 0
+
+
+def test_the_surest_are_answered_and_their_mean_error_is_counted(comparison: Comparison) -> None:
+    targets = comparison.data.held_out[1]
+    for method in comparison.methods:
+        found = risk_of(comparison, method)
+        deviations, errors = [], []
+        for run in comparison.of(method):
+            assert isinstance(run.prediction, Normals)
+            deviations += run.prediction.deviation.tolist()
+            errors += np.abs(run.prediction.mean - targets).tolist()
+        in_order = [errors[i] for i in sorted(range(len(errors)), key=lambda i: deviations[i])]
+        for index in (9, 49, 99):
+            answered = len(errors) * (index + 1) // 100
+            assert found.coverage[index] == pytest.approx((index + 1) / 100)
+            assert found.risk[index] == pytest.approx(np.mean(in_order[:answered]))
+            assert found.deviation is not None
+            assert found.deviation[index] == sorted(deviations)[answered - 1]
+
+
+def test_intervals_are_learnt_on_one_half_and_counted_on_the_other(comparison: Comparison) -> None:
+    """The targets of the second half may be anything: the widths of the first do not change."""
+    table = intervals(comparison)
+    assert [line.name for line in table.lines] == ["80%", "90%", "95%"]
+    assert len(table.heads) == 1 + len(comparison.methods)
+    for line, level in zip(table.lines, (0.8, 0.9, 0.95), strict=True):
+        low, high = (float(end.strip("%")) / 100 for end in line.entries[-1].text.split(" to "))
+        assert low < level < high
+        widths = [float(entry.detail.removeprefix("width ")) for entry in line.entries[:-1]]
+        assert min(widths) > 0
+    X, y = comparison.data.held_out
+    order = np.random.default_rng(0).permutation(len(y))
+    count = order[len(y) // 2 :]
+    other = y.copy()
+    other[count] += 1e6
+    moved = intervals(replace(comparison, data=replace(comparison.data, held_out=(X, other))))
+    for line, same in zip(moved.lines, table.lines, strict=True):
+        assert [entry.detail for entry in line.entries] == [entry.detail for entry in same.entries]
+        assert {entry.value for entry in line.entries[:-1]} == {0.0}
+
+
+@pytest.mark.parametrize("loss", ["mse", "quantile"])
+def test_intervals_hold_what_chance_lets_them(loss: str) -> None:
+    """The halves are drawn at random, so that over many draws the law of the caption holds."""
+    settings = Settings(methods=("batch",), epochs=2, hidden=(8,), loss=loss)
+    found, draws = compare(load("cubic"), settings), 50
+    outside = np.zeros(3)
+    for seed in range(draws):
+        for row, line in enumerate(intervals(found, seed=seed).lines):
+            low, high = (float(end.strip("%")) / 100 for end in line.entries[-1].text.split(" to "))
+            value = line.entries[0].value
+            assert value is not None
+            outside[row] += not low - 0.001 <= value <= high + 0.001
+    assert outside.max() <= binom(draws, 0.05).ppf(0.9995)
+    assert outside.sum() > 0  # the band is no wider than it says
+
+
+def test_few_held_out_examples_have_no_intervals_on_the_page(comparison: Comparison) -> None:
+    runs = []
+    for run in comparison.runs:
+        assert isinstance(run.prediction, Normals)
+        few = Normals(run.prediction.means[:30], run.prediction.deviations[:30])
+        runs.append(replace(run, prediction=few))
+    X, y = comparison.data.held_out
+    data = replace(comparison.data, held_out=(X[:30], y[:30]))
+    texts = [
+        line.entries[0].text for line in intervals(replace(comparison, data=data, runs=runs)).lines
+    ]
+    assert texts[2] == "too few examples"
+    assert texts[0].endswith("%")
+
+
+def test_the_page_says_what_intervals_hold_and_what_is_answered(
+    comparison: Comparison, tmp_path: Path
+) -> None:
+    page = " ".join(write_report(comparison, tmp_path).read_text().split())
+    assert "answers deviations up to" in page
+    assert "Mean absolute error if the most doubtful tenth is left unanswered:" in page
+    assert "Conformal intervals: around each prediction" in page
+    assert "batchensemble decide DIR --tolerance X" in page
 
 
 def test_the_command_line_predicts_numbers_of_a_file(tmp_path: Path) -> None:

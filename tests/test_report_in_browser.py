@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from batchensemble.compare import Settings, compare
-from batchensemble.data import Data
+from batchensemble.data import Data, load
 from batchensemble.report import write_report
 from browsing import chromium, faults, opened
 
@@ -131,3 +131,33 @@ def test_it_prints(browser, report):
 
 def test_the_page_is_small(report):
     assert report.stat().st_size < 3_000_000
+
+
+@pytest.fixture(scope="module")
+def numbers(tmp_path_factory):
+    settings = Settings(("single", "batch"), members=2, epochs=2, hidden=(4,))
+    comparison = compare(load("cubic"), settings, progress=False)
+    return write_report(comparison, tmp_path_factory.mktemp("numbers"))
+
+
+@pytest.mark.parametrize("width", [360, 1400])
+def test_decisions_about_numbers_fit_and_follow_the_slider(browser, numbers, width):
+    with opened(browser, numbers, width=width) as (page, said, _):
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        output = page.locator("output")
+        page.locator("#threshold").focus()
+        assert "The surest 90%:" in output.inner_text()
+        most = deviation_in(output)
+        page.keyboard.press("ArrowLeft")
+        assert "The surest 89%:" in output.inner_text()
+        page.keyboard.press("Home")
+        assert "The surest 1%:" in output.inner_text()
+        assert deviation_in(output) < most
+        rows = page.locator("table", has_text="Conformal intervals").locator("tbody tr")
+        assert rows.count() == 3
+        assert faults(page) == []
+        assert said == []
+
+
+def deviation_in(output):
+    return float(re.search(r"deviations up to ([\d.e+-]+),", output.inner_text()).group(1))

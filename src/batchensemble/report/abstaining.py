@@ -21,12 +21,15 @@ class Abstaining:
     Attributes:
         thresholds: the least confidence that is answered; of numbers the share that is.
         coverage: share of the examples that are.
-        risk: share of wrong answers among those, or the RMSE of them; NaN where there is none.
+        risk: share of wrong answers among those, or their mean absolute error; NaN where there is
+            none.
+        deviation: of numbers: the largest predicted deviation that is answered.
     """
 
     thresholds: Float[np.ndarray, "thresholds"]
     coverage: Float[np.ndarray, "thresholds"]
     risk: Float[np.ndarray, "thresholds"]
+    deviation: Float[np.ndarray, "thresholds"] | None = None
 
 
 def abstaining(
@@ -59,22 +62,23 @@ def abstaining_from_numbers(
     targets: np.ndarray,
     shares: Float[np.ndarray, "thresholds"] = THRESHOLDS[1:],
 ) -> Abstaining:
-    """Return the RMSE of the share of the examples whose predicted deviation is smallest.
+    """Return the mean absolute error of the share of the examples that are surest.
 
     Args:
         predictions: of one method, one a seed; all of them count as one.
         targets: the true numbers, ``[examples]``.
-        shares: that are answered.
+        shares: that are answered, those of the smallest predicted deviation.
 
     Example:
         >>> from batchensemble.predictions import Points
         >>> two = Points(np.array([[1.0, 1.0], [0.0, 4.0]]))
-        >>> found = abstaining_from_numbers([two], np.array([1.0, 5.0]), np.array([0.5, 1.0]))
-        >>> found.risk.round(4).tolist()
-        [0.0, 2.1213]
+        >>> found = abstaining_from_numbers([two], np.array([1.5, 5.0]), np.array([0.5, 1.0]))
+        >>> found.risk.tolist(), found.deviation.tolist()
+        ([0.5, 1.75], [0.0, 2.0])
     """
     deviation = np.concatenate([each.deviation for each in predictions])
-    squares = np.concatenate([(each.mean - targets) ** 2 for each in predictions])
-    curve = RiskCoverage.of(deviation, squares)
-    risk = np.sqrt([curve.risk_at(float(share)) for share in shares])
-    return Abstaining(shares, shares, risk)
+    errors = np.concatenate([np.abs(each.mean - targets) for each in predictions])
+    curve = RiskCoverage.of(deviation, errors)
+    risk = np.array([curve.risk_at(float(share)) for share in shares])
+    answered = np.maximum(np.ceil(shares * len(deviation) - 1e-9).astype(int), 1)
+    return Abstaining(shares, shares, risk, np.sort(deviation)[answered - 1])

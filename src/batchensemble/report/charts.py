@@ -141,7 +141,7 @@ def risks(comparison: Comparison) -> Risks:
     curves, chosen = [], []
     for method, each in found.items():
         name, known = METHOD_NAMES[method], np.isfinite(each.risk)
-        texts = [_says(name, each, index, numbers) for index in range(len(known))]
+        texts = [_says(name, each, index) for index in range(len(known))]
         places = [place(*pair) if np.isfinite(pair[1]) else None for pair in _pairs(each)]
         line = dict.fromkeys(at for at in places if at is not None)
         points = tuple(
@@ -173,13 +173,16 @@ def _pairs(each: Abstaining) -> list[tuple[float, float]]:
     return list(zip(each.coverage.tolist(), each.risk.tolist(), strict=True))
 
 
-def _says(name: str, each: Abstaining, index: int, numbers: bool) -> str:
+def _says(name: str, each: Abstaining, index: int) -> str:
     """Say what a method risks at a threshold."""
     coverage, risk = each.coverage[index], each.risk[index]
     if not np.isfinite(risk):
         return f"{name} answers none."
-    if numbers:
-        return f"{name} has an RMSE of {risk:.4g}."
+    if each.deviation is not None:
+        return (
+            f"{name} answers deviations up to {each.deviation[index]:.4g}, with a mean absolute "
+            f"error of {risk:.4g}."
+        )
     return f"{name} answers {coverage:.1%}, {risk:.2%} of them wrongly."
 
 
@@ -196,7 +199,7 @@ def _finding(comparison: Comparison, numbers: bool) -> str:
         wrong = (prediction.labels != comparison.data.held_out[1])[order]
         answered = max(1, round(0.9 * len(wrong)))
         said.append(f"{METHOD_NAMES[method]} {wrong.mean():.2%} → {wrong[:answered].mean():.2%}")
-    what = "RMSE" if numbers else "Wrong answers"
+    what = "Mean absolute error" if numbers else "Wrong answers"
     return f"{what} if the most doubtful tenth is left unanswered: {'; '.join(said)}."
 
 

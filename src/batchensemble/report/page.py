@@ -17,6 +17,7 @@ from batchensemble.disk import write_whole
 from batchensemble.plots import draw_all, save_all
 from batchensemble.report import charts, members, tables
 from batchensemble.report.calibrated import calibration
+from batchensemble.report.conformal import intervals
 from batchensemble.report.embedded import finite, json_block, policy
 from batchensemble.report.figures import figures_of
 from batchensemble.report.printed import notebook_errors, printed_losses
@@ -101,7 +102,7 @@ def _sections(comparison: Comparison) -> dict[str, Any]:
     if not rows:
         return {"rows": rows, "verdict": said, **printed}
     reference = "single" if "single" in comparison.methods else said.method or ""
-    risks = charts.risks(comparison)
+    risks, numbers = charts.risks(comparison), comparison.data.task == "regression"
     return {
         "rows": rows,
         "verdict": said,
@@ -116,7 +117,7 @@ def _sections(comparison: Comparison) -> dict[str, Any]:
         "risks": risks,
         "risk_numbers": json_block(risks.numbers),
         "thresholds": tables.thresholds(comparison),
-        "promises": tables.promises(comparison),
+        "promises": intervals(comparison) if numbers else tables.promises(comparison),
         "members": members.alone(comparison),
         "apart": members.apart(comparison),
         "kept": members.kept(comparison),

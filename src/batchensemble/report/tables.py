@@ -233,28 +233,31 @@ def thresholds(comparison: Comparison) -> Table:
     numbers = comparison.data.task == "regression"
     at = np.array(SHOWN_SHARES if numbers else SHOWN_THRESHOLDS)
     found = {method: risk_of(comparison, method, at) for method in comparison.methods}
-    whats = ("RMSE",) if numbers else ("share answered", "wrong among them")
+    answered = "largest deviation" if numbers else "share answered"
+    whats = (answered, "mean absolute error" if numbers else "wrong among them")
     heads = tuple(Head(METHOD_NAMES[method], what) for method in found for what in whats)
     lines = []
     for index, threshold in enumerate(at.tolist()):
         entries = []
         for each in found.values():
-            if not numbers:
-                entries.append(_share(each.coverage[index]))
-            entries.append(_number(each.risk[index]) if numbers else _share(each.risk[index]))
+            if each.deviation is None:
+                entries += [_share(each.coverage[index]), _share(each.risk[index])]
+            else:
+                entries += [_number(each.deviation[index]), _number(each.risk[index])]
         name = f"{threshold:.0%}" if numbers else f"{threshold:.2f}" if threshold else "all"
         lines.append(Line(name, "", tuple(entries)))
     if numbers:
-        caption = "The error of the examples that a method is surest of."
+        caption = (
+            "The error of the examples that a method is surest of: those of the smallest predicted "
+            "deviation. Both in the unit of the target."
+        )
         return Table("thresholds", caption, "Share answered", heads, tuple(lines))
     caption = "What is answered if a prediction must have at least this confidence."
     return Table("thresholds", caption, "Confidence", heads, tuple(lines))
 
 
-def promises(comparison: Comparison) -> Table | None:
-    """Return the thresholds that keep errors as rare as asked; ``None`` of numbers."""
-    if comparison.data.task == "regression":
-        return None
+def promises(comparison: Comparison) -> Table:
+    """Return the thresholds that keep errors as rare as asked, of classes."""
     labels = comparison.data.held_out[1]
     lines = []
     for risk in PROMISED:
