@@ -192,7 +192,9 @@ def _members(comparison: Comparison, rows: Sequence[Row], chosen: Row) -> list[A
     found = {row.name: one_model(comparison, row.method) for row in ensembles}
     if len(found) == 1:
         [(name, judged)] = found.items()
-        return [Answer(question, ANSWERS[judged.answer], f"{name}: {judged.verdict}")]
+        # The verdict begins with its answer, which stands above it.
+        why = judged.verdict.partition(": ")[2]
+        return [Answer(question, ANSWERS[judged.answer], f"{name}: {why}")]
     each = "; ".join(
         f"{name} {judged.difference:.2g} times as often ({ANSWERS[judged.answer].lower()})"
         for name, judged in found.items()
