@@ -171,6 +171,14 @@ def test_a_read_only_folder_is_refused(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_page_that_cannot_be_written_after_all_is_a_sentence(tmp_path):
+    (tmp_path / "report.html").mkdir()
+    done = run("compare", *QUICK, "--quiet", "--out", tmp_path)
+    assert done.exit_code == 1
+    assert f"Failed: cannot write {tmp_path / 'report.html'}" in " ".join(done.stderr.split())
+    assert (tmp_path / "results.json").exists()
+
+
 def test_a_training_that_diverges_is_reported_and_the_others_kept(tmp_path, monkeypatch):
     from batchensemble import compare
 

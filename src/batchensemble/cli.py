@@ -352,7 +352,10 @@ def _finish(comparison: Comparison, folder: Path, *, as_json: bool, quiet: bool)
     if not comparison.runs:
         errors.print("No training came to its end; nothing was written.")
         raise typer.Exit(INTERRUPTED if comparison.interrupted else FAILED)
-    page = write_report(comparison, folder)
+    try:
+        page = write_report(comparison, folder)
+    except OSError as error:
+        refuse(error)
     console = Console()
     if as_json:
         print(json.dumps(finite(comparison.as_dict())))
