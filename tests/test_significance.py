@@ -1,8 +1,10 @@
 """Bootstrap intervals against the normal theory, ranks against the numbers of Demšar's paper."""
 
+from itertools import permutations, product
+
 import numpy as np
 import pytest
-from scipy.stats import norm
+from scipy.stats import binomtest, f, friedmanchisquare, norm, rankdata
 
 from batchensemble.significance import (
     Contributions,
@@ -11,6 +13,7 @@ from batchensemble.significance import (
     difference,
     middle,
     rank,
+    ranked,
     spread,
 )
 
@@ -76,7 +79,49 @@ def test_lower_is_better_turns_the_ranks_round():
     np.testing.assert_array_equal(up.mean, down.mean)
     always = rank(np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]), better="lower")
     assert always.mean.tolist() == [1, 2]
-    assert always.p_value < 0.1
+
+
+def test_the_statistic_is_scipys_where_no_scores_are_tied():
+    scores = np.random.default_rng(3).normal(size=(9, 4))
+    assert rank(scores, better="lower").friedman == pytest.approx(
+        friedmanchisquare(*scores.T).statistic
+    )
+
+
+def test_tied_scores_share_their_ranks():
+    scores = np.array([[0.5, 0.5, 0.1], [0.2, 0.2, 0.2], [0.1, 0.4, 0.3]])
+    assert ranked(scores, "higher").tolist() == [[1.5, 1.5, 3], [2, 2, 2], [3, 1, 2]]
+    np.testing.assert_allclose(rank(scores, better="higher").mean, [6.5 / 3, 4.5 / 3, 7 / 3])
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_the_p_value_is_the_share_of_all_orders_that_lie_as_far_apart(tied):
+    scores = np.random.default_rng(0).normal(size=(4, 3)) + np.arange(3)
+    if tied:
+        scores = scores.round()
+    ranks = rankdata(scores, axis=1)
+    orders = product(*(list(permutations(row)) for row in ranks))
+    statistics = np.array([(np.sum(each, 0) ** 2).sum() for each in orders])
+    share = (statistics >= (ranks.sum(0) ** 2).sum() - 1e-9).mean()
+    assert rank(scores, better="lower").p_value == pytest.approx(share)
+
+
+@pytest.mark.parametrize(("sets", "lost"), [(3, 0), (4, 0), (5, 0), (8, 1), (10, 1)])
+def test_the_p_value_of_two_methods_is_that_of_the_sign_test(sets, lost):
+    scores = np.tile([0.0, 1.0], (sets, 1))
+    scores[:lost] = scores[:lost, ::-1]
+    assert rank(scores, better="lower").p_value == pytest.approx(binomtest(lost, sets).pvalue)
+
+
+def test_where_orders_are_too_many_the_formula_is_close_to_them(monkeypatch):
+    scores = np.random.default_rng(1).normal(size=(20, 4)) + 0.2 * np.arange(4)
+    exact = rank(scores, better="lower")
+    monkeypatch.setattr("batchensemble.significance.MOST_ORDERS", 100)
+    found = rank(scores, better="lower")
+    statistic = 19 * exact.friedman / (20 * 3 - exact.friedman)
+    assert found.p_value == pytest.approx(f.sf(statistic, 3, 57))
+    assert found.p_value == pytest.approx(exact.p_value, rel=0.1)
+    assert found.p_value != exact.p_value
 
 
 @pytest.mark.parametrize("scores", [np.ones((1, 3)), np.ones((3, 1)), np.array([[1, np.nan]] * 2)])
