@@ -131,7 +131,7 @@ def test_folders_without_what_is_needed_are_refused(compared, tmp_path, monkeypa
     assert done.exit_code == 2
     assert "ran on plants.csv, which is not here; give --data PATH" in done.output
     (tmp_path / "results.json").write_text(
-        '{"recipe": "notebook", "settings": {}, "data": {"name": "moons"}}'
+        '{"recipe": "notebook", "settings": {}, "data": {"name": "moons"}, "runs": []}'
     )
     done = run("report", tmp_path)
     assert "keeps no files of its runs" in " ".join(done.output.split())

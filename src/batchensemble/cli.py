@@ -25,6 +25,7 @@ from batchensemble.commands.options import (
     refuse,
     writable,
 )
+from batchensemble.commands.rank import rank
 from batchensemble.commands.report import report
 from batchensemble.commands.train import train
 from batchensemble.commands.use import evaluate, predict
@@ -81,7 +82,8 @@ def root() -> None:
     Start with [bold]batchensemble compare[/bold]: it trains a single network, a deep ensemble,
     BatchEnsemble and MIMO on the same data and writes a report that you can open in a browser. Then
     [bold]train[/bold] one of them, [bold]evaluate[/bold] it, [bold]decide[/bold] when it may answer
-    and [bold]predict[/bold] with it; [bold]report[/bold] writes the page of either again.
+    and [bold]predict[/bold] with it; [bold]report[/bold] writes the page of either again,
+    [bold]rank[/bold] puts the comparisons of several data sets together.
     """
 
 
@@ -380,3 +382,4 @@ app.command()(evaluate)
 app.command()(decide)
 app.command()(predict)
 app.command()(report)
+app.command()(rank)

@@ -6,6 +6,7 @@ No mark tells apart what chance could have made different.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -199,6 +200,16 @@ def shown(number: float, column: Column) -> str:
         ('17,154', '-')
     """
     return format(number, column.format) if math.isfinite(number) else "-"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names with commas and an "and".
+
+    Example:
+        >>> listed(["a"]), listed(["a", "b"]), listed(["a", "b", "c"])
+        ('a', 'a and b', 'a, b and c')
+    """
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _cells(column: Column, values: dict[str, list[float]], standing: Standing) -> list[Cell]:

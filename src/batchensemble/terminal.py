@@ -7,11 +7,13 @@ from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
+from rich.text import Text
 
 from batchensemble.comparison import Comparison
 from batchensemble.ensembles import Ensemble
 from batchensemble.inspection import Report
-from batchensemble.summary import COST, Cell, quality, summarise
+from batchensemble.ranking import Ranking
+from batchensemble.summary import COST, Cell, Column, quality, shown, summarise
 
 
 def comparison_table(comparison: Comparison) -> Table:
@@ -97,6 +99,41 @@ def report_table(name: str, report: Report) -> Table:
             *reason,
         )
     return table
+
+
+def ranking_table(ranking: Ranking) -> Table:
+    """Return a row for each data set: every method's score, and its rank in parentheses.
+
+    The last row has the mean ranks, the best one bold.
+    """
+    by = ranking.by
+    unit = f", {by.unit}" if by.unit else ""
+    chance = ", mean ± deviation over the seeds" if max(map(len, ranking.seeds)) > 1 else ""
+    table = _table(f"{by.title}{unit}{chance}, and rank; {by.better} is better")
+    table.add_column("")
+    for name in ranking.names:
+        table.add_column(Text(name), justify="right")
+    for row, label in enumerate(ranking.datasets):
+        cells = zip(ranking.scores[row], ranking.deviations[row], ranking.ranks[row], strict=True)
+        table.add_row(Text(label), *(_ranked(by, *each) for each in cells))
+    table.add_section()
+    best = min(ranking.over_all.mean)
+    table.add_row(
+        "mean rank",
+        *(
+            Text(f"{each:.2f}", "bold" if each == best else "")
+            for each in ranking.over_all.mean
+        ),
+    )  # fmt: skip
+    return table
+
+
+def _ranked(by: Column, mean: float, deviation: float, rank: float) -> Text:
+    """Return a score and its rank, the deviation below, so that methods fit side by side."""
+    text = f"{shown(mean, by)} ({rank:g})"
+    if deviation > 0:
+        text += f"\n± {shown(deviation, by)}" + " " * len(f" ({rank:g})")
+    return Text(text)
 
 
 def _table(title: str) -> Table:

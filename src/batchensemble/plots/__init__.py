@@ -15,8 +15,9 @@ from batchensemble.plots.decisions import (
 )
 from batchensemble.plots.members import member_curves
 from batchensemble.plots.plane import drawable, members, plane
+from batchensemble.plots.ranks import mean_ranks
 from batchensemble.plots.regression import coverage, curve, error_by_deviation
-from batchensemble.plots.saving import save_all
+from batchensemble.plots.saving import save_all, save_as
 from batchensemble.plots.style import METHOD_STYLES, figure_of
 from batchensemble.plots.training import accuracy_time, error_time, loss_curves
 from batchensemble.plots.uncertainty import epistemic_histogram
@@ -31,7 +32,9 @@ __all__ = [
     "epistemic_histogram",
     "error_by_deviation",
     "error_time",
+    "figure_of",
     "loss_curves",
+    "mean_ranks",
     "member_curves",
     "members",
     "plane",
@@ -39,6 +42,7 @@ __all__ = [
     "reliability_diagram",
     "risk_coverage",
     "save_all",
+    "save_as",
     "set_sizes",
     "shift_curves",
 ]

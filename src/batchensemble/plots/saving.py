@@ -33,14 +33,42 @@ def save_all(figures: Mapping[str, Figure], folder: str | Path) -> None:
         write_whole(folder / f"{name}.png", png(figure))
 
 
-def svg(figure: Figure) -> bytes:
-    """Return a figure as an SVG file without a date."""
-    return _rendered(figure, "svg", RASTER_DPI, {"Date": None, "Creator": None})
+def save_as(figure: Figure, path: str | Path, description: str) -> None:
+    """Write a figure as the kind of file that its name says, whole or not at all.
+
+    Args:
+        figure: any.
+        path: ends in ``.svg`` or ``.png``; its folder is made if it is missing.
+        description: what the figure shows, for those who cannot see it.
+
+    Raises:
+        ValueError: the name has another ending.
+        OSError: it cannot be written.
+    """
+    path = Path(path)
+    kinds = {".svg": svg, ".png": png}
+    if path.suffix.lower() not in kinds:
+        raise ValueError(
+            f"a figure is written as .svg or .png, got {path.name!r}; give the file such an ending"
+        )
+    content = kinds[path.suffix.lower()](figure, description)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"cannot write {path}: {error.strerror}; give another file") from error
+    write_whole(path, content)
 
 
-def png(figure: Figure) -> bytes:
+def svg(figure: Figure, description: str | None = None) -> bytes:
+    """Return a figure as an SVG file without a date; readers of screens read its description."""
+    described = {} if description is None else {"Title": description}
+    return _rendered(figure, "svg", RASTER_DPI, {"Date": None, "Creator": None, **described})
+
+
+def png(figure: Figure, description: str | None = None) -> bytes:
     """Return a figure as a PNG file without the name of the program that made it."""
-    return _rendered(figure, "png", PNG_DPI, {"Software": None})
+    described = {} if description is None else {"Description": description}
+    return _rendered(figure, "png", PNG_DPI, {"Software": None, **described})
 
 
 def _rendered(figure: Figure, kind: str, dpi: int, metadata: dict[str, str | None]) -> bytes:

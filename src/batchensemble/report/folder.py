@@ -24,13 +24,12 @@ from batchensemble.planes import make_plane
 from batchensemble.prediction import predict
 from batchensemble.predictions import MultiLabelPrediction, Prediction, RegressionPrediction
 from batchensemble.report.subject import Subject, counted, of_comparison, predicted, text_of
+from batchensemble.results import RESULTS, read_results
 from batchensemble.run_files import RunFiles
 from batchensemble.saving import CONFIG, read_config
 from batchensemble.saving import load as load_model
 from batchensemble.summary import METHOD_NAMES
 from batchensemble.training_data import labelled
-
-RESULTS = "results.json"
 
 
 def of_folder(folder: Path, source: str | None = None, target: str | None = None) -> Subject:
@@ -62,13 +61,9 @@ def of_folder(folder: Path, source: str | None = None, target: str | None = None
 
 
 def _comparison(folder: Path, source: str | None, target: str | None) -> Comparison:
-    path = folder / RESULTS
-    try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-        asked, described = dict(results["settings"]), results["data"]
-        recipe, name = results["recipe"], described["name"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is not of a comparison: {error!r}; run it again") from None
+    results = read_results(folder)
+    asked, described = results["settings"], results["data"]
+    recipe, name = results.get("recipe"), described["name"]
     if recipe is not None:
         raise ValueError(
             f"the recipe in {folder} keeps no files of its runs; make its page again with "
@@ -78,7 +73,7 @@ def _comparison(folder: Path, source: str | None, target: str | None) -> Compari
         key: tuple(each) if isinstance(each, list) else each for key, each in asked.items()
     }
     settings = Settings(**values)
-    target = target or described["target"]
+    target = target or described.get("target")
     if source is None and target is not None and not Path(name).exists():
         raise FileNotFoundError(
             f"the comparison in {folder} ran on {name}, which is not here; give --data PATH"

@@ -23,6 +23,7 @@ from batchensemble.report.figures import figures_of
 from batchensemble.report.printed import notebook_errors, printed_losses
 from batchensemble.report.subject import Subject, of_comparison
 from batchensemble.report.verdict import member_check, members_of, verdict
+from batchensemble.results import RESULTS
 from batchensemble.summary import headline, stand, summarise
 
 SYMBOLS = {"single": "●", "deep": "■", "batch": "▲", "mimo": "◆"}
@@ -41,7 +42,7 @@ def write_report(comparison: Comparison, folder: str | Path) -> Path:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     results = json.dumps(finite(comparison.as_dict()), indent=2, allow_nan=False)
-    write_whole(folder / "results.json", f"{results}\n".encode())
+    write_whole(folder / RESULTS, f"{results}\n".encode())
     return write_page(of_comparison(comparison), folder)
 
 

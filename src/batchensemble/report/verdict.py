@@ -14,7 +14,7 @@ from batchensemble.report.calibrated import error_by_chance
 from batchensemble.report.tables import signed
 from batchensemble.significance import LEVEL
 from batchensemble.standing import Standing
-from batchensemble.summary import Column, Row, headline, quality, shown
+from batchensemble.summary import Column, Row, headline, listed, quality, shown
 
 # Members that are this much worse alone than together were not trained to answer alone.
 MEMBERS_FAR_BELOW = 0.05
@@ -263,16 +263,6 @@ def member_check(comparison: Comparison, row: Row) -> str:
 def members_of(comparison: Comparison, row: Row) -> int:
     """Return how many members an ensemble has."""
     return comparison.of(row.method)[0].prediction.members
-
-
-def listed(names: Sequence[str]) -> str:
-    """Return names with commas and an "and".
-
-    Example:
-        >>> listed(["a"]), listed(["a", "b"]), listed(["a", "b", "c"])
-        ('a', 'a and b', 'a, b and c')
-    """
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _the(row: Row) -> str:
