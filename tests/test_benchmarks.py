@@ -237,3 +237,10 @@ def test_a_forced_constant_is_put_back(benchmark):
     assert seen == [7]
     assert before == rank_one.SMALL_PRODUCT
     assert all(cost_model.value_of(name) > 0 for name in cost_model.SWEEPS)
+
+
+def test_the_cubic_toy_says_from_where_on_doubt_grows(benchmark):
+    grows_after = benchmark("cubic").grows_after
+    assert grows_after(torch.tensor([1.0, 2.0, 3.0]).numpy()) == 0
+    assert grows_after(torch.tensor([1.0, 0.5, 3.0, 2.0, 2.5]).numpy()) == pytest.approx(0.3)
+    assert grows_after(torch.tensor([1.0, 1.0, 3.0]).numpy()) == pytest.approx(0.1)

@@ -331,7 +331,7 @@ def test_the_verdict_names_what_is_best_beyond_chance(binary):
     rng = np.random.default_rng(0)
     clear = judged(binary, single=rng.uniform(0.4, 0.6, 60), deep=np.full(60, 0.9))
     assert clear.headline == (
-        "Deep ensemble is best beyond chance: an NLL of 0.1054 nats on 60 held-out examples."
+        "The deep ensemble is best beyond chance: an NLL of 0.1054 nats on 60 held-out examples."
     )
     better, cost, *_ = clear.answers
     assert better.question == "How much better than the single network?"
@@ -344,7 +344,7 @@ def test_of_methods_that_are_not_told_apart_the_cheapest_is_named(binary):
     noise = np.random.default_rng(0).uniform(0.4, 0.8, 60)
     close = judged(binary, single=noise[::-1], deep=noise + 0.001)
     assert "are not told apart" in close.headline
-    assert close.headline.endswith("Single network predicts with the least arithmetic of them.")
+    assert close.headline.endswith("The single network predicts with the least arithmetic of them.")
     assert close.method == "single"
     assert close.answers[0].short == "Within chance"
 

@@ -11,7 +11,15 @@ from batchensemble.data import Data
 from batchensemble.history import History
 from batchensemble.metrics import Scores, score
 from batchensemble.prediction import Prediction
-from batchensemble.summary import CLASSIFICATION, COST, METHOD_NAMES, shown, summarise
+from batchensemble.summary import (
+    CLASSIFICATION,
+    COST,
+    METHOD_NAMES,
+    REGRESSION,
+    shown,
+    shown_deviation,
+    summarise,
+)
 
 EXAMPLES = 400
 LABELS = np.arange(EXAMPLES) % 2
@@ -167,3 +175,19 @@ def test_no_finished_run_gives_no_rows():
 def test_small_mutual_information_stays_visible():
     information = next(column for column in CLASSIFICATION if column.key == "mutual_information")
     assert shown(0.00003, information) == "0.00003"
+
+
+@pytest.mark.parametrize(
+    ("mean", "deviation", "texts"),
+    [
+        (50.9, 0.5984, ("50.90", "0.60")),
+        (51.11, 0.03965, ("51.11", "0.04")),
+        (1234.5, 3.21, ("1234", "3")),
+        (0.05, 0.0012, ("0.05000", "0.00120")),
+        (123456.0, 7.0, ("1.235e+05", "7.000")),
+        (math.nan, math.nan, ("-", "-")),
+    ],
+)
+def test_a_deviation_has_the_decimals_of_its_mean(mean, deviation, texts):
+    rmse = REGRESSION[0]
+    assert (shown(mean, rmse), shown_deviation(deviation, mean, rmse)) == texts

@@ -21,6 +21,8 @@ METHOD_NAMES = {
     "batch": "BatchEnsemble",
     "mimo": "MIMO",
 }
+# Within a sentence, where they differ from that.
+SPOKEN = {"single": "the single network", "deep": "the deep ensemble"}
 
 
 @dataclass(frozen=True)
@@ -55,15 +57,15 @@ CLASSIFICATION = (
     Column("disagreement", "Disagreement", "", None, ".4f"),
 )
 REGRESSION = (
-    Column("rmse", "RMSE", "", "lower", ".4g"),
-    Column("mae", "MAE", "", "lower", ".4g"),
+    Column("rmse", "RMSE", "", "lower", "#.4g"),
+    Column("mae", "MAE", "", "lower", "#.4g"),
     Column("r2", "R²", "", "higher", ".4f"),
     Column("nll", "NLL", "nats", "lower", ".4f"),
-    Column("crps", "CRPS", "", "lower", ".4g"),
+    Column("crps", "CRPS", "", "lower", "#.4g"),
     Column("coverage", "Coverage of 90%", "", None, ".4f"),
-    Column("width", "Width of 90%", "", None, ".4g"),
-    Column("aleatoric", "Aleatoric deviation", "", None, ".4g"),
-    Column("epistemic", "Epistemic deviation", "", None, ".4g"),
+    Column("width", "Width of 90%", "", None, "#.4g"),
+    Column("aleatoric", "Aleatoric deviation", "", None, "#.4g"),
+    Column("epistemic", "Epistemic deviation", "", None, "#.4g"),
 )
 QUALITY = {"classification": CLASSIFICATION, "regression": REGRESSION}
 # Calls have no best: running all members in one call saves calls, not arithmetic.
@@ -196,10 +198,43 @@ def shown(number: float, column: Column) -> str:
     """Return a number as the column prints it; a dash where there is none.
 
     Example:
-        >>> shown(17154.0, COST[0]), shown(float("nan"), COST[0])
-        ('17,154', '-')
+        >>> shown(17154.0, COST[0]), shown(50.9, REGRESSION[0]), shown(float("nan"), COST[0])
+        ('17,154', '50.90', '-')
     """
-    return format(number, column.format) if math.isfinite(number) else "-"
+    return format(number, column.format).rstrip(".") if math.isfinite(number) else "-"
+
+
+def shown_deviation(deviation: float, mean: float, column: Column) -> str:
+    """Return a deviation with as many decimals as the column prints of the mean.
+
+    Example:
+        >>> shown_deviation(0.03965, 51.11, REGRESSION[0])
+        '0.04'
+    """
+    text = shown(mean, column)
+    if "e" in text or not math.isfinite(deviation):
+        return shown(deviation, column)
+    return f"{deviation:,.{len(text.partition('.')[2])}f}"
+
+
+def spoken(method: str) -> str:
+    """Return a method's name within a sentence.
+
+    Example:
+        >>> spoken("deep"), spoken("batch")
+        ('the deep ensemble', 'BatchEnsemble')
+    """
+    return SPOKEN.get(method, METHOD_NAMES.get(method, method))
+
+
+def begin(sentence: str) -> str:
+    """Return a sentence with a capital at its beginning.
+
+    Example:
+        >>> begin("the deep ensemble is best.")
+        'The deep ensemble is best.'
+    """
+    return sentence[:1].upper() + sentence[1:]
 
 
 def listed(names: Sequence[str]) -> str:
@@ -220,7 +255,7 @@ def _cells(column: Column, values: dict[str, list[float]], standing: Standing) -
     for method, (mean, std) in spreads.items():
         text = shown(mean, column)
         if std is not None and std > 0:
-            text += f" ± {shown(std, column)}"
+            text += f" ± {shown_deviation(std, mean, column)}"
         marked = method in best
         cells.append(Cell(mean, std, marked and len(best) == 1, marked and len(best) > 1, text))
     return cells

@@ -13,7 +13,7 @@ from batchensemble.comparison import Comparison
 from batchensemble.ensembles import Ensemble
 from batchensemble.inspection import Report
 from batchensemble.ranking import Ranking
-from batchensemble.summary import COST, Cell, Column, quality, shown, summarise
+from batchensemble.summary import COST, Cell, Column, quality, shown, shown_deviation, summarise
 
 
 def comparison_table(comparison: Comparison) -> Table:
@@ -132,7 +132,7 @@ def _ranked(by: Column, mean: float, deviation: float, rank: float) -> Text:
     """Return a score and its rank, the deviation below, so that methods fit side by side."""
     text = f"{shown(mean, by)} ({rank:g})"
     if deviation > 0:
-        text += f"\n± {shown(deviation, by)}" + " " * len(f" ({rank:g})")
+        text += f"\n± {shown_deviation(deviation, mean, by)}" + " " * len(f" ({rank:g})")
     return Text(text)
 
 

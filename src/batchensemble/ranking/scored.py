@@ -11,7 +11,7 @@ from typing import Any
 from batchensemble.results import read_results
 from batchensemble.summary import CLASSIFICATION, REGRESSION, Column
 
-PINBALL = Column("pinball", "Pinball loss", "", "lower", ".4g")
+PINBALL = Column("pinball", "Pinball loss", "", "lower", "#.4g")
 # The scores that have a direction; a NLL of classes and one of numbers are both in nats.
 RANKED_BY = {
     column.key: column

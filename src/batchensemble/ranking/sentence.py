@@ -7,10 +7,7 @@ from collections.abc import Sequence
 
 from batchensemble.ranking.folders import Ranking
 from batchensemble.significance import critical_difference
-from batchensemble.summary import Column, listed
-
-# As prose has them; tables and figures have the long names.
-SPOKEN = {"single": "the single network", "deep": "the deep ensemble"}
+from batchensemble.summary import SPOKEN, Column, listed
 
 
 def sentence(ranking: Ranking) -> str:
@@ -85,6 +82,7 @@ def score_name(column: Column) -> str:
     """Return a score's name within a sentence, where only names and acronyms are written large.
 
     Example:
+        >>> from batchensemble.ranking import RANKED_BY
         >>> [score_name(RANKED_BY[key]) for key in ("accuracy", "brier", "nll")]
         ['accuracy', 'Brier score', 'NLL']
     """

@@ -13,8 +13,18 @@ from batchensemble.comparison import Comparison
 from batchensemble.report.abstaining import Abstaining
 from batchensemble.report.tables import risk_of, signed
 from batchensemble.standing import Standing
-from batchensemble.summary import METHOD_NAMES, Column, Row
+from batchensemble.summary import (
+    METHOD_NAMES,
+    REGRESSION,
+    Column,
+    Row,
+    begin,
+    listed,
+    shown,
+    spoken,
+)
 
+IN_UNIT = REGRESSION[0]  # how numbers in the unit of the target are printed
 WIDTH = 640
 LEFT, RIGHT, TOP, BOTTOM = 72, 28, 14, 46  # around the axes of the curves
 HEIGHT = 330
@@ -114,14 +124,26 @@ def forest(
         y = ROW * (index + 0.5) + 4
         ends_at = (at(each.low), at(each.estimate), at(each.high))
         bars.append(Bar(row.name, row.method, y, *ends_at, says))
-    apart = [row.name for row, each in known if each.beyond_noise]
-    name = METHOD_NAMES.get(reference, reference)
-    finding = (
-        f"Beyond chance of {name}: {', '.join(apart) or 'none'}; within it: "
-        f"{', '.join(row.name for row, _ in known if row.name not in apart) or 'none'}."
+    finding = _told_apart(
+        reference,
+        [row.method for row, each in known if each.beyond_noise],
+        [row.method for row, each in known if not each.beyond_noise],
     )
     ticks = tuple(Tick(at(each), f"{each:g}") for each in _ticks(low, high, 5))
     return Forest(ROW * len(bars) + 8, at(0.0), ticks, tuple(bars), finding)
+
+
+def _told_apart(reference: str, apart: Sequence[str], level: Sequence[str]) -> str:
+    """Return which methods differ from one by more than chance, and which do not."""
+    sentences = [
+        begin(
+            f"{listed([spoken(each) for each in methods])} differ{'s' * (len(methods) == 1)} from "
+            f"{spoken(reference)} by {amount} chance."
+        )
+        for methods, amount in ((apart, "more than"), (level, "no more than"))
+        if methods
+    ]
+    return " ".join(sentences)
 
 
 def risks(comparison: Comparison) -> Risks:
@@ -179,9 +201,9 @@ def _says(name: str, each: Abstaining, index: int) -> str:
     if not np.isfinite(risk):
         return f"{name} answers none."
     if each.deviation is not None:
+        deviation, error = shown(each.deviation[index], IN_UNIT), shown(risk, IN_UNIT)
         return (
-            f"{name} answers deviations up to {each.deviation[index]:.4g}, with a mean absolute "
-            f"error of {risk:.4g}."
+            f"{name} answers deviations up to {deviation}, with a mean absolute error of {error}."
         )
     return f"{name} answers {coverage:.1%}, {risk:.2%} of them wrongly."
 
@@ -192,7 +214,9 @@ def _finding(comparison: Comparison, numbers: bool) -> str:
     for method in comparison.methods:
         if numbers:
             most, all_of_them = risk_of(comparison, method, np.array([0.9, 1.0])).risk
-            said.append(f"{METHOD_NAMES[method]} {all_of_them:.4g} → {most:.4g}")
+            said.append(
+                f"{METHOD_NAMES[method]} {shown(all_of_them, IN_UNIT)} → {shown(most, IN_UNIT)}"
+            )
             continue
         prediction = comparison.of(method)[0].classes
         order = np.argsort(-prediction.probs.max(1), kind="stable")

@@ -154,7 +154,9 @@ def _coverage(comparison: Comparison) -> str:
 
 def _error_by_deviation(comparison: Comparison) -> str:
     def text(run: Run) -> str:
-        return f"{_number(run, 'rmse')} beside {math.hypot(*_deviations(run)):.4g}"
+        return (
+            f"{_number(run, 'rmse')} beside {shown(math.hypot(*_deviations(run)), COLUMN['rmse'])}"
+        )
 
     return "RMSE of all examples, beside the deviation predicted: " + _each(comparison, text)
 

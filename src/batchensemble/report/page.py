@@ -24,7 +24,7 @@ from batchensemble.report.printed import notebook_errors, printed_losses
 from batchensemble.report.subject import Subject, of_comparison
 from batchensemble.report.verdict import member_check, members_of, verdict
 from batchensemble.results import RESULTS
-from batchensemble.summary import headline, stand, summarise
+from batchensemble.summary import headline, spoken, stand, summarise
 
 SYMBOLS = {"single": "●", "deep": "■", "batch": "▲", "mimo": "◆"}
 
@@ -110,7 +110,7 @@ def _sections(comparison: Comparison) -> dict[str, Any]:
         "several_seeds": len({run.seed for run in comparison.runs}) > 1,
         "quality": tables.scores(comparison, rows),
         "differences": tables.differences(comparison, rows, standing, reference),
-        "reference": reference,
+        "reference": spoken(reference),
         "ranked_by": headline(comparison),
         "forest": charts.forest(headline(comparison), rows, standing, reference),
         "calibration": calibration(comparison),

@@ -18,8 +18,19 @@ from batchensemble.predictions import Prediction, RegressionPrediction
 from batchensemble.report.abstaining import Abstaining, abstaining, abstaining_from_numbers
 from batchensemble.significance import Difference
 from batchensemble.standing import Standing
-from batchensemble.summary import COST, METHOD_NAMES, Column, Row, quality, shown, value
+from batchensemble.summary import (
+    COST,
+    METHOD_NAMES,
+    REGRESSION,
+    Column,
+    Row,
+    quality,
+    shown,
+    spoken,
+    value,
+)
 
+RMSE = REGRESSION[0]
 ENOUGH_SEEDS = 5  # for an interval over them
 PROMISED = (0.1, 0.05, 0.02, 0.01, 0.005)  # shares of errors
 SHOWN_SHARES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.25)
@@ -159,7 +170,7 @@ def differences(
         lines.append(Line(row.name, row.method, tuple(entries)))
     if not lines or not any(entry.value is not None for line in lines for entry in line.entries):
         return None
-    name = METHOD_NAMES.get(reference, reference)
+    name = spoken(reference)
     caption = (
         f"Difference of each method to {name}, with its 95% interval below. An interval "
         "that holds 0 is within chance; one that does not is bold."
@@ -195,7 +206,8 @@ def doubt(comparison: Comparison) -> Table:
     lines = []
     for method in comparison.methods:
         found = [way(run.prediction, targets) for run in comparison.of(method)]
-        entries = tuple(mean_entry(values) for values in zip(*found, strict=True))
+        form = RMSE.format if numbers else ".4f"
+        entries = tuple(mean_entry(values, form) for values in zip(*found, strict=True))
         lines.append(Line(METHOD_NAMES[method], method, entries))
     caption, heads = DOUBT_OF_NUMBERS if numbers else DOUBT
     return Table("doubt", caption, "Method", tuple(Head(*each) for each in heads), tuple(lines))
@@ -204,7 +216,7 @@ def doubt(comparison: Comparison) -> Table:
 def mean_entry(values: Sequence[float], form: str = ".4f") -> Entry:
     """Return the mean over the seeds, or a dash where it is not known."""
     mean = sum(values) / len(values)
-    return Entry("-") if math.isnan(mean) else Entry(format(mean, form), mean)
+    return Entry("-") if math.isnan(mean) else Entry(format(mean, form).rstrip("."), mean)
 
 
 def _doubt(prediction: Prediction, labels: np.ndarray) -> list[float]:
@@ -301,7 +313,7 @@ def _share(share: float) -> Entry:
 
 
 def _number(number: float) -> Entry:
-    return Entry(f"{number:.4g}", float(number))
+    return Entry(shown(number, RMSE), float(number))
 
 
 def runs(comparison: Comparison) -> Table:

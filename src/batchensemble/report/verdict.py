@@ -14,12 +14,23 @@ from batchensemble.report.calibrated import error_by_chance
 from batchensemble.report.tables import signed
 from batchensemble.significance import LEVEL
 from batchensemble.standing import Standing
-from batchensemble.summary import Column, Row, headline, listed, quality, shown
+from batchensemble.summary import (
+    REGRESSION,
+    Column,
+    Row,
+    begin,
+    headline,
+    listed,
+    quality,
+    shown,
+    spoken,
+)
 
 # Members that are this much worse alone than together were not trained to answer alone.
 MEMBERS_FAR_BELOW = 0.05
 # Numbers of members that differ by less than this share of the RMSE are nearly one network's.
 HARDLY = 0.1
+RMSE = REGRESSION[0]
 ANSWERS = {"one model": "One model", "ensemble": "An ensemble", "undecided": "Undecided"}
 
 
@@ -93,28 +104,28 @@ def _reference(by: Column, rows: Sequence[Row], chosen: Row) -> Row:
 
 def _headline(by: Column, comparison: Comparison, rows: Sequence[Row], chosen: Row) -> str:
     examples = f"{len(comparison.data.held_out[0]):,} held-out examples"
-    unit = f" {by.unit}" if by.unit else ""
+    unit, name = f" {by.unit}" if by.unit else "", begin(spoken(chosen.method))
     reached = f"{by.title} of {shown(chosen.cells[by.key].mean, by)}{unit}"
     an = "a" if by.title.startswith("C") else "an"
     if len(rows) == 1:
         first = quality(comparison)[0]
         title = first.title if first.key == "rmse" else first.title.lower()
         other = f"{title} of {shown(chosen.cells[first.key].mean, first)}"
-        return f"{chosen.name} reaches {an} {reached} and an {other} on {examples}."
+        return f"{name} reaches {an} {reached} and an {other} on {examples}."
     leading = _leading(by, rows)
     if len(leading) == 1:
-        return f"{chosen.name} is best beyond chance: {an} {reached} on {examples}."
-    names = listed([row.name for row in leading])
+        return f"{name} is best beyond chance: {an} {reached} on {examples}."
+    names = begin(listed([spoken(row.method) for row in leading]))
     low, high = (shown(leading[end].cells[by.key].mean, by) for end in (0, -1))
     span = f"both {low}" if low == high else f"from {low} to {high}"
     return (
         f"{names} are not told apart: their {by.title}, {span}{unit} on {examples}, differs by no "
-        f"more than chance. {chosen.name} predicts with the least arithmetic of them."
+        f"more than chance. {name} predicts with the least arithmetic of them."
     )
 
 
 def _better(by: Column, standing: Standing, row: Row, other: Row) -> Answer:
-    question = f"How much better than {_the(other)}?"
+    question = f"How much better than {spoken(other.method)}?"
     found = standing.difference(by.key, row.method, other.method)
     if found is None:
         return Answer(question, "Unknown", "They have no seed in common to be compared by.")
@@ -138,7 +149,7 @@ def _cost(row: Row, other: Row) -> Answer:
     return Answer(
         "At what cost?",
         f"{ratio('parameters')} × the weights",  # noqa: RUF001
-        f"Beside {_the(other)} it takes {ratio('parameters')} times the parameters, "
+        f"Beside {spoken(other.method)} it takes {ratio('parameters')} times the parameters, "
         f"{ratio('prediction_multiply_adds')} times the multiply-adds of a prediction and "
         f"{ratio('training_seconds')} times the training time.",
     )
@@ -151,8 +162,8 @@ def _calibrated(comparison: Comparison, row: Row) -> Answer:
     error = row.cells["ece"].mean
     chance = error_by_chance(comparison.of(row.method)[0].classes)
     text = (
-        f"{row.name} has an ECE of {error:.4f}; on so many examples a calibrated network stays "
-        f"below {chance:.4f} in 95% of the cases."
+        f"{begin(spoken(row.method))} has an ECE of {error:.4f}; on so many examples a calibrated "
+        f"network stays below {chance:.4f} in 95% of the cases."
     )
     return Answer(question, "Yes, as far as it shows" if error <= chance else "No", text)
 
@@ -164,8 +175,9 @@ def _covers(question: str, comparison: Comparison, row: Row) -> Answer:
     found = row.cells["coverage"].mean
     low, high = binom.interval(LEVEL, examples, meant)
     text = (
-        f"Intervals of {row.name} that should hold {meant:.0%} of the targets hold {found:.1%}; on "
-        f"so many examples chance makes it {low / examples:.1%} to {high / examples:.1%}."
+        f"Intervals of {spoken(row.method)} that should hold {meant:.0%} of the targets hold "
+        f"{found:.1%}; on so many examples chance makes it {low / examples:.1%} to "
+        f"{high / examples:.1%}."
     )
     short = (
         "Yes, as far as it shows"
@@ -244,10 +256,12 @@ def member_check(comparison: Comparison, row: Row) -> str:
     runs = comparison.of(row.method)
     if comparison.data.task == "regression":
         errors = [error for run in runs for error in run.scores["member_rmses"]]
+        least, most, mean = (
+            shown(each, RMSE) for each in (min(errors), max(errors), row.cells["rmse"].mean)
+        )
         return (
-            f"its members have an RMSE of {min(errors):.4g} to {max(errors):.4g} one by one and of "
-            f"{row.cells['rmse'].mean:.4g} together; their means differ by a deviation of "
-            f"{row.cells['epistemic'].mean:.2g}."
+            f"its members have an RMSE of {least} to {most} one by one and of {mean} together; "
+            f"their means differ by a deviation of {row.cells['epistemic'].mean:.2g}."
         )
     alone = [accuracy for run in runs for accuracy in run.scores["member_accuracies"]]
     together, information = row.cells["accuracy"].mean, row.cells["mutual_information"].mean
@@ -263,7 +277,3 @@ def member_check(comparison: Comparison, row: Row) -> str:
 def members_of(comparison: Comparison, row: Row) -> int:
     """Return how many members an ensemble has."""
     return comparison.of(row.method)[0].prediction.members
-
-
-def _the(row: Row) -> str:
-    return "the single network" if row.method == "single" else row.name
