@@ -1,7 +1,7 @@
 """Intervals and doubt on the cubic toy: do intervals cover, does the epistemic part grow outside?
 
-    python benchmarks/cubic.py              # a single network, ensembles of 4, 8 and 16 members
-    python benchmarks/cubic.py --seeds 20   # the table of docs/uncertainty.md
+    python benchmarks/cubic.py              # the table of docs/uncertainty.md, five seeds each
+    python benchmarks/cubic.py --seeds 20   # what it says of twenty
 
 Members of 1 → 64 → 64 → 2 are trained on 1,600 points of x³ with noise, x from -4 to -1 and from 1
 to 4, by the Gaussian NLL of standardised targets. Coverage is of 90% intervals on 20,000 fresh
