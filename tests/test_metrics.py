@@ -135,7 +135,9 @@ def test_scoring_takes_less_memory_than_two_more_copies_of_the_members_probabili
 def test_members_predict_classes_of_their_own():
     assert BY_HAND.member_labels.tolist() == [[0, 0], [1, 0]]
     pixels = np.moveaxis(random_prediction(examples=6)[0].member_probs.reshape(2, 3, 4, 5), 1, -1)
-    assert be.Prediction(pixels).member_labels.tolist() == pixels.argmax(2).tolist()
+    found = be.Prediction(pixels)
+    assert found.member_labels.tolist() == pixels.argmax(2).tolist()
+    assert found.confidence.tolist() == found.probs.max(1).tolist()
 
 
 def test_labels_of_one_class_only_can_be_scored():

@@ -73,7 +73,7 @@ def ece(prediction: Prediction, labels: np.ndarray) -> Parts:
 
     The bins are those of :func:`batchensemble.metrics.reliability`.
     """
-    confidence = prediction.probs.max(1)
+    confidence = prediction.confidence
     bins = bins_of(confidence, edges_of(confidence, BINS, "width"))
     gaps = np.zeros((len(labels), BINS))
     gaps[np.arange(len(labels)), bins] = confidence - (prediction.labels == labels)

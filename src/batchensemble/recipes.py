@@ -210,7 +210,7 @@ def notebook_ece(prediction: Prediction, labels: Labels) -> float:
         >>> notebook_ece(sure_and_wrong, np.array([1]))
         0.0
     """
-    confidence = prediction.probs.max(1)
+    confidence = prediction.confidence
     index = np.searchsorted(np.linspace(0, 1, BINS + 1), confidence, side="right") - 1
     gaps = np.bincount(index, (prediction.labels == labels) - confidence, minlength=BINS)
     return float(np.abs(gaps[:BINS]).sum() / len(confidence))

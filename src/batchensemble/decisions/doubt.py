@@ -38,7 +38,7 @@ def doubt(prediction: Prediction | RegressionPrediction, by: Any = "total") -> P
     if isinstance(by, str):
         name = checked_name(prediction, by)
         if isinstance(prediction, Prediction) and by == "confidence":
-            found = 1 - prediction.probs.max(1)
+            found = 1 - prediction.confidence
         else:
             found = getattr(prediction, by)
     else:

@@ -86,7 +86,7 @@ def top_label_by_class(
         ([0.25, 0.75], 0.5)
     """
     labels = checked_labels(prediction, labels)
-    confidence, predicted = prediction.probs.max(1), prediction.labels
+    confidence, predicted = prediction.confidence, prediction.labels
     right = predicted == labels
     classes = prediction.probs.shape[1]
     counts = np.bincount(predicted, minlength=classes)

@@ -130,7 +130,7 @@ def top_label(
         ValueError: the labels do not fit the prediction.
     """
     labels = checked_labels(prediction, labels)
-    return prediction.probs.max(1), prediction.labels == labels
+    return prediction.confidence, prediction.labels == labels
 
 
 def edges_of(confidence: PerExample, bins: int, binning: str) -> Float[np.ndarray, "edges"]:

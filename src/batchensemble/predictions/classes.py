@@ -52,7 +52,7 @@ class Prediction(Decomposed):
         top = {"class": self.labels} if self.labels.ndim == 1 else {}
         columns = {
             **top,
-            "probability": self.probs.max(1),
+            "probability": self.confidence,
             "total": self.total,
             "aleatoric": self.aleatoric,
             "epistemic": self.epistemic,
@@ -74,6 +74,12 @@ class Prediction(Decomposed):
         """The most probable class of each example, or of each of its entries."""
         labels: Int[np.ndarray, "examples ..."] = self.probs.argmax(1)
         return labels
+
+    @cached_property
+    def confidence(self) -> PerExample:
+        """The probability of the most probable class, ``[examples, ...]``."""
+        confidence: PerExample = np.take_along_axis(self.probs, self.labels[:, None], 1)[:, 0]
+        return confidence
 
     @cached_property
     def member_labels(self) -> Int[np.ndarray, "examples members ..."]:

@@ -50,7 +50,7 @@ def abstaining(
         >>> found.coverage.tolist(), found.risk.tolist()
         ([1.0, 0.5, 0.0], [0.5, 0.0, nan])
     """
-    confidence = np.concatenate([each.probs.max(1) for each in predictions])
+    confidence = np.concatenate([each.confidence for each in predictions])
     wrong = np.concatenate([each.labels != labels for each in predictions])
     risk = RiskCoverage.of(-confidence, wrong).risk
     answered = len(risk) - np.searchsorted(np.sort(confidence), thresholds, side="left")

@@ -72,7 +72,7 @@ def error_by_chance(prediction: Prediction, *, level: float = LEVEL, seed: int =
         >>> 0.05 < error_by_chance(sure) < 0.15
         True
     """
-    confidence = np.minimum(prediction.probs.max(1), 1.0)
+    confidence = np.minimum(prediction.confidence, 1.0)
     bins = bins_of(confidence, edges_of(confidence, BINS, "width"))
     rng = np.random.default_rng(seed)
     expected = np.bincount(bins, confidence, BINS)

@@ -219,7 +219,7 @@ def _finding(comparison: Comparison, numbers: bool) -> str:
             )
             continue
         prediction = comparison.of(method)[0].classes
-        order = np.argsort(-prediction.probs.max(1), kind="stable")
+        order = np.argsort(-prediction.confidence, kind="stable")
         wrong = (prediction.labels != comparison.data.held_out[1])[order]
         answered = max(1, round(0.9 * len(wrong)))
         said.append(f"{METHOD_NAMES[method]} {wrong.mean():.2%} → {wrong[:answered].mean():.2%}")
