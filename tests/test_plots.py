@@ -1,5 +1,6 @@
 """The figures: all are made for every kind of data, and a method looks the same in each."""
 
+import math
 import struct
 from dataclasses import replace
 from xml.etree import ElementTree
@@ -14,8 +15,8 @@ from batchensemble import Prediction
 from batchensemble.compare import Settings, compare
 from batchensemble.data import Data
 from batchensemble.history import History
+from batchensemble.metrics import losses_by_example, score
 from batchensemble.metrics import reliability as bins_of
-from batchensemble.metrics import score
 from batchensemble.plots import (
     METHOD_STYLES,
     accuracy_time,
@@ -148,6 +149,12 @@ def test_curves_of_members_go_from_one_to_all(many_classes):
         alone = [score(Prediction(run.classes.member_probs[:, [i]]), labels)[key] for i in (0, 1)]
         expected = [[1, np.mean(alone)], [2, run.scores[key]]]
         np.testing.assert_allclose(drawn["deep"], expected)
+    errors = [
+        losses_by_example(many_classes.of(method)[0].classes, labels, "error").std()
+        for method in many_classes.methods
+    ]
+    low, high = accuracy.get_ylim()
+    assert high - low >= 4 * max(errors) / math.sqrt(len(labels)) - 1e-12
 
 
 def test_hostile_names_are_drawn_as_they_are():

@@ -425,6 +425,19 @@ def test_where_there_is_nothing_to_share_a_sentence_says_so(binary):
         assert kept(replace(all_three, runs=runs)) is None
 
 
+def test_members_that_were_trained_apart_are_real_without_a_question(binary):
+    alone = replace(binary, runs=binary.of("deep"))
+    [answer] = [each for each in page_verdict(alone).answers if "members" in each.question]
+    assert answer.short == "Yes"
+    assert "They were trained apart" in answer.text
+    assert "give a deep ensemble" not in words(page_of(alone))
+
+
+def page_verdict(comparison):
+    standing = stand(comparison)
+    return verdict(comparison, summarise(comparison, standing), standing)
+
+
 def test_how_members_differ_is_said_of_each_ensemble_and_no_single_network(binary):
     table = apart(told(binary, deep=[0.8, 0.6], batch=[0.9, 0.4]))
     deep, batch = table.lines

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from batchensemble.comparison import Comparison
+from batchensemble.metrics.losses_by_example import Loss, losses_by_example
 from batchensemble.metrics.member_curve import by_members
 from batchensemble.plots.style import (
     METHOD_STYLES,
@@ -17,7 +19,14 @@ from batchensemble.plots.style import (
     panels_of,
 )
 
-PANELS = (("accuracy", "accuracy"), ("nll", "NLL (nats)"))
+# Score of a curve, loss of an example, name of the axis.
+PANELS: tuple[tuple[str, Loss, str], ...] = (
+    ("accuracy", "error", "accuracy"),
+    ("nll", "nll", "NLL (nats)"),
+)
+LEAST_SPAN = (
+    4  # standard errors that an axis spans at least, so that chance does not look like more
+)
 
 
 @drawing()
@@ -25,7 +34,8 @@ def member_curves(comparison: Comparison, axes: Any = None) -> list[Axes]:
     """Draw accuracy and NLL against the number of members that are averaged.
 
     Each point is the mean over the ensembles of so many of a method's members; a single network is
-    the point at 1. Of each method's first seed.
+    the point at 1. Of each method's first seed. An axis spans at least four standard errors of a
+    score on so many examples.
 
     Args:
         comparison: of classes, with at least one finished run.
@@ -46,21 +56,35 @@ def member_curves(comparison: Comparison, axes: Any = None) -> list[Axes]:
     figure = figure_of(drawn[0])
     if axes is None:
         figure.set_figwidth(8.8)
-    labels = comparison.data.held_out[1]
-    for method in comparison.methods:
+    labels, methods = comparison.data.held_out[1], comparison.methods
+    for method in methods:
         curve = by_members(comparison.of(method)[0].classes, labels)
         style = METHOD_STYLES[method]
-        for ax, (score, _) in zip(drawn, PANELS, strict=True):
+        for ax, (score, _, _) in zip(drawn, PANELS, strict=True):
             ax.plot(
                 curve.members, getattr(curve, score), color=style.colour, linestyle=style.line,
                 marker=style.marker, markeredgecolor="white", markersize=7, label=style.name,
                 gid=method, clip_on=False,
             )  # fmt: skip
-    for ax, (_, name) in zip(drawn, PANELS, strict=True):
+    for ax, (_, loss, name) in zip(drawn, PANELS, strict=True):
+        _widen(ax, LEAST_SPAN * max(_error(comparison, method, loss) for method in methods))
         ax.set(xlabel="members averaged", ylabel=name)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         ax.tick_params(left=True, labelleft=True)  # the panels share no axis
         ax.grid(axis="y")
     drawn[0].yaxis.set_major_formatter(PercentFormatter(1))
-    method_legend(figure, comparison.methods, line="own", markersize=7)
+    method_legend(figure, methods, line="own", markersize=7)
     return drawn
+
+
+def _error(comparison: Comparison, method: str, loss: Loss) -> float:
+    """Return the standard error of a score of a method's first run."""
+    losses = losses_by_example(comparison.of(method)[0].classes, comparison.data.held_out[1], loss)
+    return float(losses.std() / np.sqrt(len(losses)))
+
+
+def _widen(ax: Axes, least: float) -> None:
+    """Let the axis span at least so much, with what is drawn in its middle."""
+    low, high = ax.get_ylim()
+    short = max(0.0, least - (high - low))
+    ax.set_ylim(low - short / 2, high + short / 2)

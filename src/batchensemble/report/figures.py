@@ -204,7 +204,8 @@ TEXTS = {
         _member_curves,
         "A point is the mean over all ensembles of so many of the members. A steep line has "
         "members that know different things, a flat one is one network several times over. A line "
-        "that begins above the single network has members that are worse alone.",
+        "that begins above the single network has members that are worse alone. The axes span at "
+        "least four standard errors of a score on so many examples.",
     ),
     "epistemic_histogram": Text(
         "How much the members differ",

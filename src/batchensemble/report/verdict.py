@@ -201,6 +201,12 @@ def _members(comparison: Comparison, rows: Sequence[Row], chosen: Row) -> list[A
         return [Answer(question, _short({row.name: differ(row) for row in ensembles}), text)]
     # Members of a deep ensemble are independent, and what others are held against.
     ensembles = [row for row in ensembles if row.method != "deep"] or ensembles
+    if ensembles[0].method == "deep":
+        apart = ensembles[0].cells["disagreement"].mean
+        text = (
+            f"They were trained apart; two of them name different classes in {apart:.2%} of cases."
+        )
+        return [Answer(question, "Yes", text)]
     found = {row.name: one_model(comparison, row.method) for row in ensembles}
     if len(found) == 1:
         [(name, judged)] = found.items()
@@ -271,6 +277,8 @@ def member_check(comparison: Comparison, row: Row) -> str:
     )
     if min(alone) < together - MEMBERS_FAR_BELOW:
         text += " Members this much worse alone differ because they are wrong, not unsure."
+    if row.method == "deep":
+        return f"{text} They were trained apart, and are what other members are held against."
     return f"{text} {one_model(comparison, row.method).verdict}"
 
 
