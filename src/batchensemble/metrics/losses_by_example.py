@@ -76,7 +76,7 @@ def added_to_auroc(
         NaN where none or all are wrong.
 
     Example:
-        >>> added_to_auroc(np.array([0.1, 0.4, 0.3, 0.8]), np.array([0, 0, 1, 1], bool)).mean()
+        >>> float(added_to_auroc(np.array([0.1, 0.4, 0.3, 0.8]), np.array([0, 0, 1, 1]) > 0).mean())
         0.75
     """
     found = int(wrong.sum())
