@@ -1,6 +1,7 @@
 """What all tests share."""
 
 import importlib
+import os
 import sys
 from pathlib import Path
 
@@ -13,8 +14,9 @@ sys.path.append(str(Path(__file__).parent / "zoo"))
 import torchvision_operators  # noqa: F401
 
 # The networks of the tests are so small that a second thread only waits for the first, for seconds
-# where the machine is busy with something else.
+# where the machine is busy with something else. The same holds in the processes that tests start.
 torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture

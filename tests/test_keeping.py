@@ -19,6 +19,9 @@ from batchensemble.checkpoints import FORMAT, CheckpointError
 from batchensemble.keeping import apart, together
 from batchensemble.schedules import Plateau
 
+# Types are checked in other tests; here that would take longer than what is tested.
+pytestmark = pytest.mark.usefixtures("as_users_run_it")
+
 torch.manual_seed(0)
 X, Y = torch.randn(60, 4), torch.randint(2, (60,))
 VALIDATION = torch.randn(20, 4), torch.randint(2, (20,))
@@ -385,7 +388,7 @@ def test_killed_over_and_over_it_ends_with_the_weights_of_the_unbroken_run(tmp_p
     expected = last_line(tmp_path / "unbroken")
     generator = torch.Generator().manual_seed(0)
     steps = []
-    for _ in range(4):
+    for _ in range(2):  # 20 times below
         with start(tmp_path / "killed", 4, 0.02) as process:
             steps.append(int(process.stdout.readline().split()[1]))
             time.sleep(0.3 * torch.rand((), generator=generator).item())

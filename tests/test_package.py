@@ -44,6 +44,7 @@ PAGES = [
 ]
 
 
+@pytest.mark.usefixtures("as_users_run_it")
 @pytest.mark.parametrize("page", PAGES)
 def test_the_code_of_a_page_runs_and_prints_what_it_says(page, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -21,6 +21,9 @@ from batchensemble.randomness import DataStream
 from batchensemble.sources import open_batches
 from batchensemble.streams import StreamBatches
 
+# Types are checked in other tests; here that would take longer than what is tested.
+pytestmark = pytest.mark.usefixtures("as_users_run_it")
+
 PLACE = {"device": torch.device("cpu"), "dtype": torch.float32}
 torch.manual_seed(0)
 X, Y = torch.randn(480, 3), torch.randint(2, (480,))

@@ -7,6 +7,9 @@ from torch import nn
 
 import batchensemble as be
 
+# Types are checked in other tests; here that would take longer than what is tested.
+pytestmark = pytest.mark.usefixtures("as_users_run_it")
+
 X, Y = make_moons(500, noise=0.2, random_state=0)
 
 

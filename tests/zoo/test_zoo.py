@@ -11,6 +11,9 @@ import batchensemble as be
 from batchensemble.ensembles import Ensemble
 from zoo import ZOO
 
+# Types are checked in other tests; here that would take longer than what is tested.
+pytestmark = pytest.mark.usefixtures("as_users_run_it")
+
 MEMBERS = 3
 BATCH = 2
 SPECIMENS = pytest.mark.parametrize("specimen", ZOO.values(), ids=ZOO.keys())
