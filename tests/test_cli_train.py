@@ -353,6 +353,7 @@ def write_parquet(path: Path, rows: int = 400) -> Path:
 STREAMED = ["--memory-limit", "3KB", "--batch-size", 16, "--hidden", 8, "--members", 2]
 
 
+@pytest.mark.slow
 def test_a_killed_training_of_a_streamed_file_goes_on_to_the_same_weights(tmp_path):
     pytest.importorskip("pyarrow")
     write_parquet(tmp_path / "rows.parquet")

@@ -384,11 +384,12 @@ def last_line(folder):
     return found.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_killed_over_and_over_it_ends_with_the_weights_of_the_unbroken_run(tmp_path):
     expected = last_line(tmp_path / "unbroken")
     generator = torch.Generator().manual_seed(0)
     steps = []
-    for _ in range(2):  # 20 times below
+    for _ in range(4):
         with start(tmp_path / "killed", 4, 0.02) as process:
             steps.append(int(process.stdout.readline().split()[1]))
             time.sleep(0.3 * torch.rand((), generator=generator).item())
