@@ -97,8 +97,15 @@ def test_identical_members_are_the_network_itself(specimen: Specimen) -> None:
 @SPECIMENS
 @pytest.mark.parametrize(
     "options",
-    [{"init": "normal", "std": 0.2}, {"mode": "additive", "rank": 2, "bias": "shared"}],
-    ids=["multiplicative", "additive"],
+    [
+        pytest.param({"init": "normal", "std": 0.2}, id="multiplicative"),
+        # Every layer is tested in this mode too; all networks are where there is time.
+        pytest.param(
+            {"mode": "additive", "rank": 2, "bias": "shared"},
+            id="additive",
+            marks=pytest.mark.slow,
+        ),
+    ],
 )
 def test_each_member_is_a_plain_network_of_the_same_class(
     specimen: Specimen, options: dict[str, Any]
