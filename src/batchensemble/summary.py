@@ -237,6 +237,16 @@ def begin(sentence: str) -> str:
     return sentence[:1].upper() + sentence[1:]
 
 
+def printable(text: str) -> str:
+    """Return a name on one line, without what would steer a terminal.
+
+    Example:
+        >>> printable("plants\\n\\x1b[31m.csv")
+        'plants [31m.csv'
+    """
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
 def listed(names: Sequence[str]) -> str:
     """Return names with commas and an "and".
 

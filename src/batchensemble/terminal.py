@@ -120,11 +120,8 @@ def ranking_table(ranking: Ranking) -> Table:
     best = min(ranking.over_all.mean)
     table.add_row(
         "mean rank",
-        *(
-            Text(f"{each:.2f}", "bold" if each == best else "")
-            for each in ranking.over_all.mean
-        ),
-    )  # fmt: skip
+        *(Text(f"{each:.2f}", "bold" if each == best else "") for each in ranking.over_all.mean),
+    )
     return table
 
 

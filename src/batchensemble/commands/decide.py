@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from batchensemble.commands.options import NUMBER, refuse
-from batchensemble.commands.use import DeviceOption, ModelArgument
+from batchensemble.commands.use import DeviceOption, ModelArgument, TargetOption
 
 
 def decide(
@@ -23,10 +23,7 @@ def decide(
             "a folder of Parquet files; by default what was held out from training.",
         ),
     ] = None,
-    target: Annotated[
-        str | None,
-        typer.Option(help="The column of labels or numbers; by default as in training."),
-    ] = None,
+    target: TargetOption = None,
     risk: Annotated[
         float,
         typer.Option(help="Share of the answers that may be wrong, above 0 and below 1.", **NUMBER),

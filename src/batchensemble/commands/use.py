@@ -17,6 +17,10 @@ ModelArgument = Annotated[
 DeviceOption = Annotated[
     str | None, typer.Option(help="Where the model runs, such as cuda; by default cpu.")
 ]
+TargetOption = Annotated[
+    str | None,
+    typer.Option(help="The column of labels or numbers; by default as in training."),
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 
 
@@ -32,10 +36,7 @@ def evaluate(
             "out from training.",
         ),
     ] = None,
-    target: Annotated[
-        str | None,
-        typer.Option(help="The column of labels or numbers; by default as in training."),
-    ] = None,
+    target: TargetOption = None,
     device: DeviceOption = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the scores as JSON instead of a table.")

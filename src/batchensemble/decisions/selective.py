@@ -70,16 +70,23 @@ class RiskCoverage:
         """The area above that of the best order, 0 if all errors come last."""
         return float((self.risk - self.best).mean())
 
-    def risk_at(self, coverage: float) -> float:
-        """Return the mean loss of the surest examples that are at least this share of all.
+    def answered_at(self, coverage: float) -> int:
+        """Return how many of the surest examples are at least this share of all; at least one.
 
         Raises:
             ValueError: ``coverage`` is outside [0, 1].
         """
         share = fraction("coverage", coverage)
         # Of 10 examples 7 are 70 %, although 0.7 * 10 is above 7 in binary.
-        answered = max(1, math.ceil(share * len(self.risk) - 1e-9))
-        return float(self.risk[answered - 1])
+        return max(1, math.ceil(share * len(self.risk) - 1e-9))
+
+    def risk_at(self, coverage: float) -> float:
+        """Return the mean loss of the surest examples that are at least this share of all.
+
+        Raises:
+            ValueError: ``coverage`` is outside [0, 1].
+        """
+        return float(self.risk[self.answered_at(coverage) - 1])
 
     def accuracy_at(self, coverage: float) -> float:
         """Return 1 minus :meth:`risk_at`, the accuracy where the loss is 1 for an error."""

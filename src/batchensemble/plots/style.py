@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
-from batchensemble.summary import METHOD_NAMES
+from batchensemble.summary import METHOD_NAMES, printable
 
 INK = "#222222"
 SOFT = "#6b6b6b"
@@ -187,7 +187,7 @@ def plain(text: str, longest: int = LONGEST_NAME) -> str:
         >>> plain("petal\\nlength"), plain("abcdefgh", longest=5)
         ('petal length', 'abcd…')
     """
-    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    text = printable(text)
     return text if len(text) <= longest else text[: longest - 1].rstrip() + "…"
 
 

@@ -13,9 +13,9 @@ from jaxtyping import Float
 
 from batchensemble.checks import between, one_of
 from batchensemble.ranking.notes import notes_of
-from batchensemble.ranking.scored import RANKED_BY, Scored, labels_of, printable, read_scores
+from batchensemble.ranking.scored import RANKED_BY, Scored, labels_of, read_scores
 from batchensemble.significance import LEVEL, Ranks, rank, ranked, spread
-from batchensemble.summary import METHOD_NAMES, Column
+from batchensemble.summary import METHOD_NAMES, Column, printable
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def rank_folders(
         rank(scores, better=better, level=level),
         level,
         tuple(notes_of(found, methods, seeds)),
-    )  # fmt: skip
+    )
 
 
 def _refuse_twice(found: Sequence[Scored]) -> None:

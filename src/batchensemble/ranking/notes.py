@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from batchensemble.ranking.scored import Scored, labels_of, printable
+from batchensemble.ranking.scored import Scored, labels_of
+from batchensemble.summary import printable
 
 # What a folder may differ in and be of the same methods.
 NOT_OF_METHODS = ("methods", "seeds")

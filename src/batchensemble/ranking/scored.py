@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from batchensemble.results import read_results
-from batchensemble.summary import CLASSIFICATION, REGRESSION, Column
+from batchensemble.summary import CLASSIFICATION, REGRESSION, Column, printable
 
 PINBALL = Column("pinball", "Pinball loss", "", "lower", "#.4g")
 # The scores that have a direction; a NLL of classes and one of numbers are both in nats.
@@ -91,13 +91,3 @@ def labels_of(found: Sequence[Scored]) -> tuple[str, ...]:
         name if names.count(name) == 1 else f"{name} in {printable(str(each.folder))}"
         for name, each in zip(names, found, strict=True)
     )
-
-
-def printable(text: str) -> str:
-    """Return a name on one line, without what would steer a terminal.
-
-    Example:
-        >>> printable("plants\\n\\x1b[31m.csv")
-        'plants [31m.csv'
-    """
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())

@@ -79,6 +79,5 @@ def abstaining_from_numbers(
     deviation = np.concatenate([each.deviation for each in predictions])
     errors = np.concatenate([np.abs(each.mean - targets) for each in predictions])
     curve = RiskCoverage.of(deviation, errors)
-    risk = np.array([curve.risk_at(float(share)) for share in shares])
-    answered = np.maximum(np.ceil(shares * len(deviation) - 1e-9).astype(int), 1)
-    return Abstaining(shares, shares, risk, np.sort(deviation)[answered - 1])
+    last = np.array([curve.answered_at(float(share)) for share in shares]) - 1
+    return Abstaining(shares, shares, curve.risk[last], np.sort(deviation)[last])

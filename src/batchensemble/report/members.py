@@ -52,13 +52,13 @@ def apart(comparison: Comparison) -> Table | None:
     """
     if comparison.data.task == "regression":
         return None
-    labels = comparison.data.held_out[1]
+    labels, independent = comparison.data.held_out[1], _predictions(comparison, "deep")
     lines = []
     for run in by_method(comparison):
         if run.classes.members < 2:
             continue
         found = diversity(run.classes, labels)
-        deep = _predictions(comparison, "deep").get(run.seed)
+        deep = independent.get(run.seed)
         worth = effective_members(
             run.classes, labels, deep if deep is not None and deep.members > 1 else None
         )
