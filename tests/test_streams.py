@@ -319,8 +319,11 @@ def test_prediction_streams(path):
     model = be.BatchEnsemble(nn.Linear(3, 2), 3)
     options = {"target": "y", "memory_limit": LIMIT}
     found = be.predict(model, path, batch_size=16, **options)
-    np.testing.assert_array_equal(found.member_probs, be.predict(model, X).member_probs)
-    assert be.evaluate(model, path, **options)["nll"] == be.evaluate(model, (X, Y))["nll"]
+    # The same rows a pass, since a product of more rows may differ in its last bit.
+    in_memory = be.predict(model, X, batch_size=16)
+    np.testing.assert_array_equal(found.member_probs, in_memory.member_probs)
+    streamed = be.evaluate(model, path, **options)
+    assert streamed["nll"] == pytest.approx(be.evaluate(model, (X, Y))["nll"], rel=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
