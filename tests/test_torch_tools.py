@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils.rnn import pack_padded_sequence
 from torch.utils.checkpoint import checkpoint
 
 import batchensemble as be
@@ -236,3 +237,77 @@ class TestFastPathOfTorchsEncoders:
             alone = model.member(1)(x, src_key_padding_mask=padding)
         torch.testing.assert_close(outputs[:, 1], alone)
         torch.testing.assert_close(outputs[:, 1][~padding], expected[~padding])
+
+
+class TestDevices:
+    """On torch's ``meta`` device, and beside a default device that is not the network's."""
+
+    @pytest.fixture(params=["BatchEnsemble", "DeepEnsemble", "MIMO", "branched", "vmapped"])
+    def make(self, request):
+        return {
+            "BatchEnsemble": lambda network: be.BatchEnsemble(network, members=3),
+            "DeepEnsemble": lambda network: be.DeepEnsemble(network, members=3),
+            "MIMO": lambda network: be.MIMO(network, members=3),
+            "branched": lambda network: be.BatchEnsemble(network, members=3, branch_at="2"),
+            "vmapped": lambda network: be.DeepEnsemble(network, members=3, stacked=True),
+        }[request.param]
+
+    def test_a_network_is_built_and_trained_on_meta(self, make):
+        with torch.device("meta"):
+            model = make(nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 3)))
+            x = torch.zeros(5, 2)
+        outputs = model(x)
+        outputs.sum().backward()
+        assert outputs.is_meta
+        assert outputs.shape == (5, 3, 3)
+        assert all(parameter.grad.is_meta for parameter in model.parameters())
+        assert next(model.member(1).parameters()).is_meta
+        assert model.freeze()(x).shape == (5, 3, 3)
+
+    def test_weights_come_later(self, make):
+        network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 3))
+        whole, x = make(network), torch.randn(5, 2)
+        empty = make(network.to("meta")).to_empty(device="cpu")
+        empty.load_state_dict(whole.state_dict())
+        assert torch.equal(empty(x), whole(x))
+
+    @pytest.mark.parametrize(
+        "ask",
+        [
+            lambda model: be.fit(model, (torch.zeros(4, 2), torch.tensor([0, 1, 2, 0]))),
+            lambda model: be.predict(model, torch.zeros(4, 2)),
+            lambda model: model.verify(torch.zeros(4, 2, device="meta")),
+            lambda model: be.save(model, "nowhere"),
+        ],
+        ids=["fit", "predict", "verify", "save"],
+    )
+    def test_what_reads_numbers_is_refused_on_meta(self, ask):
+        model = be.BatchEnsemble(nn.Linear(2, 3), members=3).to("meta")
+        with pytest.raises(ValueError, match=r"on torch's meta device, .*to_empty"):
+            ask(model)
+
+    def test_no_tensor_is_made_on_the_default_device(self, make):
+        network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 3))
+        x = torch.randn(5, 2)
+        with torch.device("meta"):
+            model = make(network)
+            outputs = model(x)
+            outputs.sum().backward()
+            with torch.no_grad():
+                model.freeze()(x[:1])
+        assert not any(each.is_meta for each in (outputs, *model.parameters()))
+
+    def test_packed_sequences_stay_on_theirs(self):
+        class Last(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.lstm = nn.LSTM(3, 4)
+
+            def forward(self, packed):
+                return self.lstm(packed)[1][0][-1]
+
+        model = be.BatchEnsemble(Last(), members=3)
+        packed = pack_padded_sequence(torch.randn(5, 2, 3), torch.tensor([5, 4]))
+        with torch.device("meta"):
+            outputs = model(packed)
+        assert torch.equal(outputs, model(packed))

@@ -16,6 +16,7 @@ from batchensemble.losses import ClassLoss, Custom, EnsembleLoss, Standardised, 
 from batchensemble.modes import evaluating
 from batchensemble.streams import StreamBatches
 from batchensemble.targets import Targets, parted
+from batchensemble.verification import check_numbers
 
 if TYPE_CHECKING:
     from batchensemble.objective import Objective
@@ -29,12 +30,13 @@ class Place(TypedDict):
 
 
 def check_ensemble(model: Any) -> None:
-    """Raise ``TypeError`` for anything but an ensemble."""
+    """Raise ``TypeError`` for anything but an ensemble, ``ValueError`` for one on ``meta``."""
     if not isinstance(model, Ensemble):
         raise TypeError(
             f"model must be an ensemble such as batchensemble.BatchEnsemble(network, members=4) or "
             f"batchensemble.Single(network), got {type(model).__name__}"
         )
+    check_numbers(model)
 
 
 def check_trainable(model: Ensemble) -> None:

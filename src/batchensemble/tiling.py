@@ -281,7 +281,7 @@ def choose_packed(
 ) -> PackedSequence:
     """Return some of the sequences, all of them once for each member."""
     padded, lengths = pad_packed_sequence(packed)
-    indices = torch.tensor([*chosen] * members)
+    indices = torch.tensor([*chosen] * members, device=lengths.device)
     return pack_padded_sequence(
         padded.index_select(1, indices.to(padded.device)), lengths[indices], enforce_sorted=False
     )

@@ -50,8 +50,23 @@ class _Call:
     output: Any
 
 
+def check_numbers(model: nn.Module) -> None:
+    """Raise ``ValueError`` for a model with weights on torch's ``meta`` device.
+
+    It runs there, which tells shapes; whatever reads a number cannot.
+    """
+    for name, weight in (*model.named_parameters(), *model.named_buffers()):
+        if weight.is_meta:
+            raise ValueError(
+                f"{name} is on torch's meta device, which holds shapes and no numbers; give the "
+                "model memory with model.to_empty(device=...), and then its weights with "
+                "load_state_dict"
+            )
+
+
 def verify(model: Ensemble, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Verification:
     """Compare an ensemble with its members one by one; see :meth:`Ensemble.verify`."""
+    check_numbers(model)
     arguments = Arguments.of(model._plain(), args, kwargs)
     tiling = Tiling.of(arguments, model.members, model.batch_axis, False, model.untiled)
     axes = _learn_axes(model, tiling, arguments)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from batchensemble import rank_one
 from batchensemble.layers.fast_weights import Layout
 from batchensemble.layers.merged import Mergeable
-from batchensemble.layers.precision import in_autocast
+from batchensemble.layers.precision import autocasts, in_autocast
 from batchensemble.layers.rows import RUNNING, enter, leave, row_axis
 from batchensemble.layers.twin import Twin
 from batchensemble.products import stacked_linear
@@ -60,7 +60,7 @@ class RankOneLinear(Mergeable):
         assert weight is not None
         assert r is not None
         assert s is not None
-        if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
+        if x.dtype != weight.dtype and not autocasts(x.device.type):
             raise ValueError(
                 f"{self.name or 'the layer'!r} holds weights of type {weight.dtype}, got an input "
                 f"of type {x.dtype}"

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from batchensemble.layers.fast_weights import RankOne
+from batchensemble.layers.precision import autocasts
 from batchensemble.rank_one import is_transformed
 
 INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -103,7 +104,7 @@ class Mergeable(RankOne):
             if self._frozen is not None:
                 self.forget()  # a step of a fused optimiser may follow, which leaves no trace
             return None
-        if torch.is_autocast_enabled(x.device.type) or torch._C._is_tracing():
+        if autocasts(x.device.type) or torch._C._is_tracing():
             return None
         frozen = self._frozen
         if frozen is None:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn.utils.rnn import PackedSequence
 
+from batchensemble.layers.precision import autocasts
 from batchensemble.layers.rows import (
     RUNNING,
     each_member,
@@ -191,7 +192,7 @@ class Vmapped(Twin):
 
     def _autocasts(self) -> bool:
         devices = {tensor.device.type for _, tensor in _tensors_of(self.stacked)}
-        return any(torch.is_autocast_enabled(device) for device in devices)
+        return any(map(autocasts, devices))
 
     def _tensors(self) -> tuple[Tensors, set[str]]:
         """Return all stacked tensors, each once, and the names of those that are buffers."""
