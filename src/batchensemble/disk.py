@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
+
+BINARY = getattr(os, "O_BINARY", 0)  # of Windows
 
 
 class WriteError(OSError):
@@ -55,6 +59,38 @@ def leaving_nothing_empty(folder: Path) -> Iterator[None]:
         for each in made:
             with suppress(OSError):
                 each.rmdir()
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file to read it, if it is one: not a folder, a pipe, a socket or a device.
+
+    A pipe that nobody writes to would be waited for, and a device may have no end. A link to a file
+    is followed, since caches of downloads are made of links.
+
+    Raises:
+        ValueError: it is none.
+        OSError: it is not there, or cannot be read.
+
+    Example:
+        >>> open_regular(Path("/"))
+        Traceback (most recent call last):
+        ValueError: / is a folder, and must be a file
+    """
+    _check_regular(path, path.stat().st_mode)
+    # What is there may have been replaced in between.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | BINARY)
+    try:
+        _check_regular(path, os.fstat(descriptor).st_mode)
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _check_regular(path: Path, mode: int) -> None:
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "a pipe, a socket or a device"
+        raise ValueError(f"{path} is {kind}, and must be a file")
 
 
 def write_file(path: Path, content: bytes) -> None:
