@@ -9,6 +9,7 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import Any
 
 from torch import nn
@@ -290,6 +291,8 @@ def _fixed_batch(call: ast.Call) -> Iterator[tuple[int, str]]:
 def find_network(path: str) -> nn.Module:
     """Return the network that ``package.module:name`` gives: a module, or a function that makes it.
 
+    For a path that the user gave: modules beside the user are found, and what is there runs.
+
     Raises:
         ImportError: there is no such module, or it fails.
         ValueError: ``path`` is not of that form, or there is no such name.
@@ -300,22 +303,50 @@ def find_network(path: str) -> nn.Module:
         raise ValueError(f"give a network as package.module:function, got {path!r}")
     if "" not in sys.path:
         sys.path.insert(0, "")  # as ``python -m`` does: the modules beside the user
+    return network_of(path, attribute_of(imported(module_name), name)[-1])
+
+
+def imported(module_name: str) -> ModuleType:
+    """Return a module.
+
+    Raises:
+        ImportError: there is none, or it fails.
+    """
     try:
-        found = importlib.import_module(module_name)
+        return importlib.import_module(module_name)
     except ImportError:
         raise
     except Exception as error:
         raise ImportError(f"{module_name} fails with {type(error).__name__}: {error}") from error
+
+
+def attribute_of(module: ModuleType, name: str) -> list[Any]:
+    """Return what ``name``, with points between, leads to in a module, and what is on the way.
+
+    Raises:
+        ValueError: there is no such name.
+    """
+    way: list[Any] = [module]
     for part in name.split("."):
-        if not hasattr(found, part):
+        if not hasattr(way[-1], part):
             raise ValueError(
-                f"{module_name} has no {name!r}{nearest(part, dir(found)) or '; check the name'}"
+                f"{module.__name__} has no {name!r}"
+                f"{nearest(part, dir(way[-1])) or '; check the name'}"
             )
-        found = getattr(found, part)
+        way.append(getattr(way[-1], part))
+    return way
+
+
+def network_of(path: str, found: Any) -> nn.Module:
+    """Return a network that was found, or that a function which was found makes.
+
+    Raises:
+        TypeError: it is no network, or a function that takes arguments.
+    """
     if isinstance(found, nn.Module):
         return found
     try:
-        network = found()  # type: ignore[operator]
+        network = found()
     except TypeError as error:
         raise TypeError(f"{path} must work without arguments: {error}") from error
     if not isinstance(network, nn.Module):
