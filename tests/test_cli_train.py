@@ -129,7 +129,15 @@ def test_a_network_of_ones_own_is_trained_and_loads_by_itself(tmp_path, monkeypa
     options = ["--data", "breast_cancer", "--epochs", 1, "--network", "mine_of_train:make"]
     done = run("train", *options, "--out", tmp_path / "run")
     assert done.exit_code == 0, done.output
-    assert type(be.load(tmp_path / "run").network[1]).__name__ == "Tanh"
+    assert type(be.load(tmp_path / "run", trust=True).network[1]).__name__ == "Tanh"
+    again = ["train", "--config", tmp_path / "run" / "run.toml", "--out", tmp_path / "again"]
+    refused = run(*again)
+    assert refused.exit_code == 2
+    assert "names the network 'mine_of_train:make'" in refused.output
+    assert "--trust" in refused.output
+    assert not (tmp_path / "again").exists()
+    for word in (["--trust"], ["--network", "mine_of_train:make", "--resume"]):
+        assert run(*again, *word).exit_code == 0
 
 
 def test_resume_starts_afresh_then_goes_on_then_changes_nothing(tmp_path):

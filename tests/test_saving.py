@@ -1,14 +1,20 @@
 """Saved ensembles: what comes back, and what is said of folders that do not fit."""
 
 import copy
+import gc
+import hashlib
 import json
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
+from safetensors.torch import save as bytes_of
 from torch import nn
 
 import batchensemble as be
 from batchensemble.saving import read_config
+from bounds import most_memory
 
 
 def perceptron() -> nn.Sequential:
@@ -109,10 +115,10 @@ def test_weights_under_two_names_stay_one(tmp_path):
     assert list(read_config(tmp_path)["tied"].values())
 
 
-def test_a_network_named_by_its_function_loads_by_itself(tmp_path):
+def test_a_network_named_by_its_function_loads_by_itself_where_that_is_trusted(tmp_path):
     model = be.BatchEnsemble(make(), 2).eval()
     be.save(model, tmp_path, network=f"{__name__}:make")
-    loaded = be.load(tmp_path)
+    loaded = be.load(tmp_path, trust=True)
     assert_same(model, loaded, torch.randn(5, 4))
     assert not loaded.training
 
@@ -189,3 +195,176 @@ def test_what_cannot_be_saved_is_refused_and_nothing_written(tmp_path):
     with pytest.raises(TypeError, match="ensemble"):
         be.save(perceptron(), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+OLD = Path(__file__).parent / "data" / "written_by_0_1"
+
+
+def test_a_folder_of_the_version_before_loads(tmp_path):
+    model = be.load(OLD / "perceptron")
+    outputs = torch.tensor(json.loads((OLD / "perceptron_outputs.json").read_text()))
+    with torch.no_grad():
+        found = model(torch.linspace(-1, 1, 8).view(4, 2))
+    torch.testing.assert_close(found, outputs)
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert_same(model, be.load(be.save(model, tmp_path)), torch.randn(5, 2))
+
+
+def test_a_folder_of_the_version_before_that_names_a_function_is_asked_for_trust():
+    with pytest.raises(ValueError, match="names batchensemble_tests_networks:make"):
+        be.load(OLD / "function")
+    net = nn.Sequential(
+        nn.Conv1d(1, 2, 3), nn.BatchNorm1d(2), nn.ReLU(), nn.Flatten(), nn.Linear(4, 2)
+    )
+    assert be.load(OLD / "function", network=net).members == 2
+
+
+def frozen_by_name(model):
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_("0" not in name)
+    return model
+
+
+def frozen_before():
+    net = perceptron()
+    net[0].requires_grad_(False)
+    return be.BatchEnsemble(net, 3)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        lambda: frozen_by_name(be.BatchEnsemble(perceptron(), 3)),
+        lambda: frozen_by_name(be.DeepEnsemble(perceptron(), 2, stacked=False)),
+        lambda: frozen_by_name(be.MIMO(perceptron(), 2)),
+        lambda: be.BatchEnsemble(perceptron(), 3).requires_grad_(False),
+        frozen_before,
+    ],
+)
+def test_what_is_frozen_stays_frozen(model, tmp_path):
+    model = model()
+    loaded = be.load(be.save(model, tmp_path))
+    asked = {name: each.requires_grad for name, each in model.named_parameters()}
+    assert not all(asked.values())
+    assert {name: each.requires_grad for name, each in loaded.named_parameters()} == asked
+    mine, theirs = (
+        {name: p.requires_grad for name, p in each.member(0).named_parameters()}
+        for each in (frozen_before(), be.load(be.save(frozen_before(), tmp_path)))
+    )
+    assert mine == theirs
+
+
+def test_what_is_trained_comes_back_trained_though_the_network_given_is_frozen(tmp_path):
+    be.save(be.BatchEnsemble(Convolutions(), 2), tmp_path)
+    loaded = be.load(tmp_path, network=Convolutions().requires_grad_(False))
+    assert all(parameter.requires_grad for parameter in loaded.parameters())
+
+
+def test_weights_that_the_user_tied_by_hand_stay_tied(tmp_path):
+    net = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
+    net[2].weight = net[0].weight
+    model = be.BatchEnsemble(net, 2)
+    assert model.network[0].weight is model.network[2].weight
+    loaded = be.load(be.save(model, tmp_path))
+    assert loaded.network[0].weight is loaded.network[2].weight
+    assert_same(model, loaded, torch.randn(5, 4))
+
+
+def test_weights_that_only_the_network_given_ties_are_refused(tmp_path):
+    def network():
+        return nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4))
+
+    be.save(be.BatchEnsemble(network(), 2), tmp_path)
+    tied = network()
+    tied[2].weight = tied[0].weight
+    with pytest.raises(ValueError, match="are two tensors, and one in the network given"):
+        be.load(tmp_path, network=tied)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["first.r", "norm.running_var", "head.bias"])
+def test_weights_that_are_not_finite_are_neither_saved_nor_loaded(name, value, tmp_path):
+    model = be.BatchEnsemble(Convolutions(), 2)
+    be.save(model, tmp_path / "good")
+    with torch.no_grad():
+        model.network.state_dict(keep_vars=True)[name].view(-1)[-1] = value
+    with pytest.raises(ValueError, match=rf"must be finite.*{name}.*diverged"):
+        be.save(model, tmp_path / "bad")
+    assert not (tmp_path / "bad").exists()
+    # One that a version before wrote.
+    path = tmp_path / "good" / "model.safetensors"
+    tensors = load_file(path)
+    tensors[f"network.{name}"].view(-1)[-1] = value
+    path.write_bytes(bytes_of(tensors))
+    edit(tmp_path / "good", sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+    with pytest.raises(ValueError, match=rf"not finite: network.{name} holds"):
+        be.load(tmp_path / "good", network=Convolutions())
+
+
+def test_what_load_would_refuse_is_not_saved(tmp_path):
+    model = be.BatchEnsemble(perceptron(), 2)
+    for data, said in (
+        ({"class_names": [0, 1, 2]}, "class_names must be different texts"),
+        ({"feature_names": ["a"], "mean": [0.0], "scale": [0.0]}, "scale must be numbers above 0"),
+        ({"mine": float("nan")}, "not JSON compliant"),
+        ({"mine": {1: "a", "1": "b"}}, "has the key '1' twice"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            be.save(model, tmp_path / "out", data=data)
+    assert not (tmp_path / "out").exists()
+
+
+def test_keys_of_a_later_version_are_passed_over(tmp_path):
+    model = be.BatchEnsemble(perceptron(), 2)
+    be.save(model, tmp_path, data={"class_names": ["a", "b", "c"], "mine": {"any": ["thing"]}})
+    edit(tmp_path, later={"a": 1})
+    assert_same(model, be.load(tmp_path), torch.randn(5, 4))
+
+
+def test_a_network_on_meta_is_enough_and_its_own_stays_as_it_is(tmp_path):
+    model = be.BatchEnsemble(Convolutions(), 2)
+    be.save(model, tmp_path)
+    with torch.device("meta"):
+        network = Convolutions()
+    assert_same(model, be.load(tmp_path, network=network), torch.randn(5, 4))
+    assert all(parameter.is_meta for parameter in network.parameters())
+
+
+class Positions(nn.Module):
+    """Numbers that no state dictionary holds, and recurrent layers, which hold theirs twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("table", torch.linspace(0, 1, 4), persistent=False)
+        self.scale = torch.tensor(0.5)
+        self.recurrent = nn.LSTM(4, 6, batch_first=True)
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, x):
+        x = (x + self.table) * self.scale
+        return self.head(self.recurrent(x.unsqueeze(1))[0][:, 0])
+
+
+@pytest.mark.parametrize("stacked", [None, False])
+def test_what_is_not_in_the_file_comes_from_the_network(stacked, tmp_path):
+    for model in (
+        be.BatchEnsemble(Positions(), 2),
+        be.DeepEnsemble(Positions(), 2, stacked=stacked),
+        be.Single(Positions()),
+    ):
+        be.save(model, tmp_path)
+        assert_same(model, be.load(tmp_path, network=Positions()), torch.randn(5, 4))
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="it reads what Linux counts")
+@pytest.mark.parametrize("kind", ["single", "deep", "batch"])
+def test_loading_takes_no_more_memory_than_its_file(kind, tmp_path):
+    net = nn.Sequential(nn.Linear(2, 2000), nn.ReLU(), nn.Linear(2000, 2000))
+    make = {"single": be.Single, "deep": be.DeepEnsemble, "batch": be.BatchEnsemble}[kind]
+    be.save(make(net) if kind == "single" else make(net, 2), tmp_path)
+    be.load(OLD / "perceptron")
+    gc.collect()
+    size = (tmp_path / "model.safetensors").stat().st_size
+    assert size > 15e6
+    with most_memory(1.2 * size):
+        assert be.load(tmp_path).members == (1 if kind == "single" else 2)

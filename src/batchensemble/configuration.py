@@ -82,6 +82,8 @@ def resolve(*given: Mapping[str, Any]) -> dict[str, Any]:
     widths = settings["hidden"]
     if not isinstance(widths, list) or any(type(width) is not int for width in widths):
         raise TypeError(f"hidden must be whole numbers such as [128, 128], got {widths!r}")
+    if "network" in asked:
+        del settings["hidden"]  # so that what is written down can be given again
     if settings["memory_limit"] is not None:
         settings["memory_limit"] = size_in_bytes(settings["memory_limit"])
     return {key: value for key, value in settings.items() if value is not None}

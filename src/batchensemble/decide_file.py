@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from batchensemble.batches import PREDICTION_BATCH
 from batchensemble.checks import between, positive_number
@@ -24,6 +25,7 @@ from batchensemble.model_columns import Columns
 from batchensemble.prediction import loss_of, predict
 from batchensemble.predictions import Normals, Points, Prediction, Quantiles, RegressionPrediction
 from batchensemble.saving import load, read_config
+from batchensemble.trust import Trust
 
 OneEach = Prediction | RegressionPrediction
 PATIENCE = (
@@ -56,6 +58,8 @@ def decide_folder(
     tolerance: float | None = None,
     coverage: float = 0.9,
     device: str | torch.device | None = None,
+    network: nn.Module | None = None,
+    trust: Trust = False,
 ) -> Decision:
     """Return when a saved model may answer, and sets or intervals that hold the truth.
 
@@ -75,6 +79,8 @@ def decide_folder(
             there is no threshold.
         coverage: the share of sets or intervals that shall hold the truth.
         device: where the model runs.
+        network: the plain network, where the folder does not say how to make one.
+        trust: what may be imported of what the folder names, see :func:`batchensemble.load`.
 
     Raises:
         ValueError: an argument is out of range, or the data do not fit the model.
@@ -88,7 +94,7 @@ def decide_folder(
     config = read_config(folder)
     columns = Columns.of(config)
     # As predict does, so that what is answered there is what was counted here.
-    model = load(folder, device=device).freeze(PREDICTION_BATCH)
+    model = load(folder, device=device, network=network, trust=trust).freeze(PREDICTION_BATCH)
     if isinstance(loss_of(model), BinaryCrossEntropy):
         raise ValueError(
             f"the model in {folder} says which labels are there, and decide is of one class or one "

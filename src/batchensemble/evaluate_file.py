@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from batchensemble.admission import place_of
 from batchensemble.configuration import read
@@ -23,6 +24,7 @@ from batchensemble.saving import read_config
 from batchensemble.sources import MEMORY_LIMIT, open_batches
 from batchensemble.streamed_scores import score_blocks
 from batchensemble.training_data import TrainingData, open_data
+from batchensemble.trust import Trust
 
 
 def evaluate_folder(
@@ -31,6 +33,8 @@ def evaluate_folder(
     target: str | None = None,
     *,
     device: str | torch.device | None = None,
+    network: nn.Module | None = None,
+    trust: Trust = False,
 ) -> tuple[str, Scores]:
     """Return what a saved model was scored on, and its scores.
 
@@ -43,6 +47,8 @@ def evaluate_folder(
             the folder's ``run.toml`` tells.
         target: the column of targets; by default that of the training.
         device: where the model runs.
+        network: the plain network, where the folder does not say how to make one.
+        trust: what may be imported of what the folder names, see :func:`batchensemble.load`.
 
     Raises:
         ValueError: the data do not fit the model.
@@ -50,7 +56,7 @@ def evaluate_folder(
     """
     config = read_config(folder)
     columns = Columns.of(config)
-    model = load_model(folder, device=device)
+    model = load_model(folder, device=device, network=network, trust=trust)
     rows = rows_of(folder, model, columns, source, target)
     if isinstance(rows, HeldOut):
         return rows.title, scores_of(model, rows.data, rows.memory_limit)

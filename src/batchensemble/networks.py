@@ -7,6 +7,8 @@ from itertools import pairwise
 
 from torch import nn
 
+MOST_LAYERS = 1_000  # that a saved perceptron may have
+
 
 def multilayer_perceptron(features: int, hidden: Sequence[int], classes: int) -> nn.Sequential:
     """Return linear layers of these widths with ReLU between.
@@ -32,6 +34,8 @@ def widths_of(network: nn.Module) -> list[int] | None:
     if type(network) is not nn.Sequential or not len(network) % 2:
         return None
     linear, between = list(network)[::2], list(network)[1::2]
+    if len(linear) > MOST_LAYERS:
+        return None
     if any(type(layer) is not nn.ReLU for layer in between) or not all(map(_plain, linear)):
         return None
     widths = [linear[0].in_features, *(layer.out_features for layer in linear)]

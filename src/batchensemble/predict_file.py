@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from torch import nn
 
 from batchensemble.batches import PREDICTION_BATCH
 from batchensemble.decision import Decision, decision_of
@@ -29,6 +30,7 @@ from batchensemble.prediction import loss_of, predict
 from batchensemble.predictions import AnyPrediction, MultiLabelPrediction, RegressionPrediction
 from batchensemble.progress import rows_bar
 from batchensemble.saving import load, read_config
+from batchensemble.trust import Trust
 
 MOST_ROWS = 65_536
 MOST_NUMBERS = 2**23  # of the members' probabilities in a part: 64 MB
@@ -44,6 +46,8 @@ def predict_file(
     id: str | None = None,
     device: str | torch.device | None = None,
     progress: bool | None = None,
+    network: nn.Module | None = None,
+    trust: Trust = False,
 ) -> int:
     """Write what a saved model says of each row of a file.
 
@@ -63,6 +67,8 @@ def predict_file(
         id: a column that is copied; by default ``row``, numbers from 1.
         device: where the model runs.
         progress: show a bar; by default only in a terminal.
+        network: the plain network, where the folder does not say how to make one.
+        trust: what may be imported of what the folder names, see :func:`batchensemble.load`.
 
     Returns:
         How many rows there are.
@@ -76,7 +82,7 @@ def predict_file(
     config = read_config(folder)
     columns = Columns.of(config)
     # Frozen for one size, layers choose how to compute by nothing that was before.
-    model = load(folder, device=device).freeze(PREDICTION_BATCH)
+    model = load(folder, device=device, network=network, trust=trust).freeze(PREDICTION_BATCH)
     decision = decision_of(folder)
     names = [id or ROW, *_names(columns, loss_of(model)), *UNCERTAINTIES]
     names += [] if decision is None else decision.names

@@ -5,30 +5,46 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-import warnings
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as tensors_of
 from safetensors.torch import save as bytes_of
 from torch import Tensor, nn
 
 from batchensemble.admission import check_ensemble
-from batchensemble.calibration.calibrators import empty
 from batchensemble.disk import write_whole
 from batchensemble.ensembles import METHODS, Ensemble
-from batchensemble.inspection import find_network
 from batchensemble.losses import as_dict, from_dict
-from batchensemble.networks import multilayer_perceptron, widths_of
+from batchensemble.model_config import (
+    CONFIG,
+    FORMAT,
+    SELECTORS,
+    check_config,
+    read_config,
+)
+from batchensemble.networks import widths_of
+from batchensemble.rebuilding import (
+    check_outputs,
+    compare,
+    device_of,
+    fill,
+    freeze_parameters,
+    made_on_meta,
+    must_be_finite,
+    untrained,
+    without_weights,
+)
+from batchensemble.strict_json import MOST_BYTES, parse_json
+from batchensemble.tensor_file import TensorFile
+from batchensemble.trust import Trust, packages_of, trusted_network
 
-FORMAT = 1
+__all__ = ["CONFIG", "WEIGHTS", "load", "read_config", "save", "versions"]
+
 WEIGHTS = "model.safetensors"
-CONFIG = "config.json"
-SELECTORS = ("include", "independent", "exclude", "one_by_one")
+SMALL = 2**30  # bytes of a file that are read again to tell damage from another network
 
 
 def save(
@@ -48,7 +64,8 @@ def save(
         model: an ensemble of one of the package's methods.
         folder: made if it is not there; other files in it stay.
         network: ``"package.module:function"``, which makes the plain network without arguments;
-            without it :func:`load` asks for the network.
+            without it :func:`load` asks for the network. With it :func:`load` asks whether the
+            function is trusted.
         data: what else the model is to be used with, as JSON can hold it, such as names of classes.
 
     Returns:
@@ -56,8 +73,9 @@ def save(
 
     Raises:
         TypeError: ``model`` is no ensemble.
-        ValueError: it is not of the package's methods, holds state that is no tensor, or a function
-            selected the whole network.
+        ValueError: it is not of the package's methods, holds state that is no tensor or weights
+            that are not finite, a function selected the whole network, or :func:`load` would refuse
+            what is to be written.
         OSError: nothing can be written there; what was there stays.
 
     Example:
@@ -70,7 +88,9 @@ def save(
     check_ensemble(model)
     folder = Path(folder)
     tensors, tied = _weights(model)
+    _check_finite(model)
     content = bytes_of(tensors)
+    parameters = model.named_parameters(remove_duplicate=False)
     config = {
         "format": FORMAT,
         "method": _method(model),
@@ -82,14 +102,20 @@ def save(
         "loss": None if model.loss is None else as_dict(model.loss),
         "trained_on": model.trained_on,
         "tied": tied,
+        "frozen": [name for name, each in parameters if not each.requires_grad],
         "data": None if data is None else dict(data),
         "versions": versions(),
         "sha256": hashlib.sha256(content).hexdigest(),
     }
-    text = json.dumps(config, indent=1, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(config, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+    if len(text) > MOST_BYTES:
+        raise ValueError(
+            f"{CONFIG} would take {len(text):,} bytes, which is too much; shorten data"
+        )
+    check_config(parse_json(text, CONFIG), Path(CONFIG))
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / WEIGHTS, content)
-    write_whole(folder / CONFIG, text.encode() + b"\n")
+    write_whole(folder / CONFIG, text)
     return folder
 
 
@@ -97,69 +123,70 @@ def load(
     folder: str | Path,
     *,
     network: nn.Module | None = None,
+    trust: Trust = False,
     device: str | torch.device | None = None,
 ) -> Ensemble:
     """Read an ensemble that :func:`save` wrote.
 
-    Its weights have the bits and types that they had, and its mode is the one it had. A path
-    ``package.module:function`` in the folder is imported, so load only folders that you trust as
-    far as the modules you have installed.
+    Its weights have the bits and types that they had, and its mode is the one it had.
+
+    Nothing that the folder names is imported unless you trust it, so that a folder from anybody may
+    be loaded: what it says is checked before memory is taken for it, and that is no more than its
+    file takes. That a model loads says nothing of how well it predicts.
 
     Args:
         folder: what :func:`save` was given.
         network: a plain network of the same architecture, which stays as it is; needed where the
             folder does not say how to make one. Its weights do not matter.
+        trust: what may be imported to make the network, where the folder names a function:
+            ``True``, whatever is installed; or names of packages that it must be of, such as
+            ``["torchvision"]``. Never what lies in the working directory.
         device: where to; by default the network's own device, a CPU where the folder makes it.
 
     Raises:
         FileNotFoundError: there is no model in the folder.
-        ValueError: it is damaged, of another format, network or number of members; the sentence
-            says what differs.
+        ValueError: it is damaged, of another format, network or number of members, its weights are
+            not finite, or it names a function that is not trusted; the sentence says what differs.
         ImportError: the network's module is not to be found.
     """
     folder = Path(folder)
+    packages_of(trust)
     config = read_config(folder)
-    tensors = _read_weights(folder, config)
-    model = _untrained(folder, config, network)
-    if config.get("calibration") is not None:
-        model.attach(empty(config["calibration"]))
-    for name, other in config["tied"].items():
-        tensors[name] = tensors[other]
-    _fill(folder, model, tensors)
+    if not (folder / WEIGHTS).exists():
+        raise FileNotFoundError(f"there is no model in {folder}: it has no {WEIGHTS}")
+    plain = _network_of(folder, config["network"], network, trust)
+    with TensorFile(folder / WEIGHTS) as file:
+        try:
+            model, where = _without_memory(config, plain, file)
+            compare(model, file.entries, config["tied"])
+        except ValueError as error:
+            if file.bytes < SMALL and file.sha256_of_rest() != config["sha256"]:
+                raise _damaged(file.path) from None
+            raise ValueError(f"the model in {folder} cannot be loaded: {error}") from error
+        del plain  # which may be as large as what is read
+        wrong = fill(model, file, config["tied"], where if device is None else _device(device))
+        if file.sha256() != config["sha256"]:
+            raise _damaged(file.path)
+    if wrong:
+        raise ValueError(
+            f"the weights of the model in {folder} are not finite: {wrong}; save one whose "
+            "training did not diverge"
+        )
+    left = next((name for name, value in model.named_buffers() if value.is_meta), None)
+    if left is not None:
+        raise ValueError(
+            f"{left} of the network given is on the device meta, and the folder does not hold it; "
+            "give a network with its numbers"
+        )
+    if model.calibrator is not None:
+        model.calibrator.check()
+    if "frozen" in config:
+        freeze_parameters(model, config["frozen"])
     model.train(config["training"])
     if config.get("loss") is not None:
         model.loss = from_dict(config["loss"])
     model.trained_on = config.get("trained_on")
     return model if device is None else model.to(device)
-
-
-def read_config(folder: str | Path) -> dict[str, Any]:
-    """Return the configuration of a saved ensemble: all but its weights.
-
-    Raises:
-        FileNotFoundError: there is none.
-        ValueError: it is damaged, or of another format.
-    """
-    path = Path(folder) / CONFIG
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no model in {folder}: it has no {CONFIG}")
-    try:
-        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        written = config["format"]
-        by = config["versions"]["batchensemble"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is damaged or no model's: {error!r}; save it again") from None
-    if written != FORMAT:
-        raise ValueError(
-            f"{path} is of format {written}, written by batchensemble {by}, and this is "
-            f"batchensemble {version('batchensemble')}, which reads format {FORMAT}; read it with "
-            f"the version that wrote it"
-        )
-    missing = [key for key in ("method", "members", "options", "sha256") if key not in config]
-    if missing or config["method"] not in METHODS:
-        what = f"has no {missing[0]}" if missing else f"has the method {config['method']!r}"
-        raise ValueError(f"{path} {what}; known methods are {', '.join(METHODS)}")
-    return config
 
 
 def versions() -> dict[str, str]:
@@ -220,74 +247,72 @@ def _weights(model: Ensemble) -> tuple[dict[str, Tensor], dict[str, str]]:
     return tensors, tied
 
 
-def _read_weights(folder: Path, config: dict[str, Any]) -> dict[str, Tensor]:
-    path = folder / WEIGHTS
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no model in {folder}: it has no {WEIGHTS}")
-    content = path.read_bytes()
-    if hashlib.sha256(content).hexdigest() != config["sha256"]:
-        raise ValueError(
-            f"{path} is damaged, or not of the same save as {CONFIG} beside it; save it again"
-        )
-    try:
-        return tensors_of(content)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is damaged: {error}") from None
+def _check_finite(model: Ensemble) -> None:
+    """Check that a model can be loaded again.
 
-
-def _untrained(folder: Path, config: dict[str, Any], network: nn.Module | None) -> Ensemble:
-    """Return an ensemble of the folder's kind; the caller's random state stays as it is."""
-    options = {**config["options"]}
-    if config["method"] == "deep":
-        options["reset"] = _as_it_is
-    with torch.random.fork_rng([]), warnings.catch_warnings():
-        # What starts equal is overwritten anyway.
-        warnings.filterwarnings("ignore", message=".*has no reset_parameters")
-        if network is None:
-            network = _made(folder, config["network"])
-        kind: Any = METHODS[config["method"]]
-        try:
-            if config["method"] == "single":
-                return kind(network, **options)
-            return kind(network, config["members"], **options)
-        except (ValueError, TypeError) as error:
+    Raises:
+        ValueError: a weight is NaN or infinite.
+    """
+    for name, value in model.state_dict(keep_vars=True).items():
+        if must_be_finite(name, value) and not value.isfinite().all():
+            found = float(value.detach()[~value.isfinite()][0])
             raise ValueError(
-                f"the model in {folder} cannot be made from this network: {error}"
-            ) from error
+                f"the model's weights must be finite to be saved, got {found:g} in {name}: its "
+                "training diverged; go back to a checkpoint, or train it with a lower lr"
+            )
 
 
-def _as_it_is(network: nn.Module) -> None:
-    """Draw nothing: the weights are read."""
+def _network_of(
+    folder: Path, source: dict[str, Any] | None, network: nn.Module | None, trust: Trust
+) -> nn.Module | None:
+    """Return the plain network: the user's, or one that is trusted; ``None``: the library makes it.
 
-
-def _made(folder: Path, source: dict[str, Any] | None) -> nn.Module:
+    The caller's random state stays as it is.
+    """
+    if network is not None:
+        return network
     if source is None:
         raise ValueError(
             f"{folder} does not say how its network is made; give it as network=, or save the "
             'model with network="package.module:function"'
         )
-    if "function" in source:
-        return find_network(source["function"])
-    widths = source["mlp"]
-    return multilayer_perceptron(widths[0], widths[1:-1], widths[-1])
+    if "function" not in source:
+        return None
+    with torch.random.fork_rng([]):
+        return trusted_network(folder, source["function"], trust)
 
 
-def _fill(folder: Path, model: Ensemble, tensors: dict[str, Tensor]) -> None:
-    """Put the weights in, as the types that they were saved as."""
-    state = model.state_dict(keep_vars=True)
-    for name in [*state, *tensors]:
-        here, there = (_shape(each.get(name)) for each in (state, tensors))
-        if here != there:
-            raise ValueError(
-                f"the model in {folder} is of another network or number of members: its {name} is "
-                f"{there}, and that of the network given is {here}; give the network that it was "
-                "made from"
-            )
-    for name, value in state.items():
-        # Not assigned: a weight under two names stays one.
-        value.data = value.data.to(tensors[name].dtype)
-    model.load_state_dict(tensors)
+def _without_memory(
+    config: dict[str, Any], network: nn.Module | None, file: TensorFile
+) -> tuple[Ensemble, torch.device | None]:
+    """Return an ensemble of the folder's kind that takes no memory, and where its weights belong.
+
+    A network on several devices keeps its weights.
+    """
+    if network is None:
+        widths = config["network"]["mlp"]
+        check_outputs(config, widths[-1])
+        made: nn.Module = made_on_meta(widths, len(file.entries) + len(config["tied"]))
+        return untrained(config, made, file.entries), torch.device("cpu")
+    where = device_of(network)
+    made = network if where is None else without_weights(network)
+    return untrained(config, made, file.entries), where
 
 
-def _shape(value: Tensor | None) -> str:
-    return "not there" if value is None else str(list(value.shape))
+def _device(device: str | torch.device) -> torch.device:
+    """Return a device that is there.
+
+    Raises:
+        ValueError: it is not.
+    """
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        said = str(error).splitlines()[0]
+        raise ValueError(f"device must be one that is here, got {device!r}: {said}") from None
+
+
+def _damaged(path: Path) -> ValueError:
+    return ValueError(
+        f"{path} is damaged, or not of the same save as {CONFIG} beside it; save it again"
+    )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -33,6 +33,7 @@ class Calibrator(nn.Module, ABC):
     """
 
     method: str  # its name for users
+    axes: ClassVar[Mapping[str, int]]  # of each buffer: the first is of members, then of classes
 
     def __init__(self, pooling: Pooling, **buffers: Tensor) -> None:
         super().__init__()
@@ -51,9 +52,18 @@ class Calibrator(nn.Module, ABC):
         Args:
             logits: ``[batch, members, classes, ...]`` before the mean, ``[batch, classes, ...]``
                 after it.
+
+        Raises:
+            ValueError: they are of another number of classes than the calibrator.
         """
         after = self.pooling == "after"
-        scaled = self.scaled(logits.unsqueeze(1) if after else logits).to(logits.dtype)
+        given, first = logits.unsqueeze(1) if after else logits, next(self.buffers())
+        if first.dim() > 1 and first.shape[1] != given.shape[2]:
+            raise ValueError(
+                f"the calibrator is of {first.shape[1]} classes, and the network has "
+                f"{given.shape[2]}; calibrate the model again"
+            )
+        scaled = self.scaled(given).to(logits.dtype)
         return scaled.squeeze(1) if after else scaled
 
     @abstractmethod
@@ -81,6 +91,25 @@ class Calibrator(nn.Module, ABC):
         if self.per_member:
             for name, value in list(self.named_buffers()):
                 self.register_buffer(name, value[list(indices)].clone())
+
+    def check(self) -> None:
+        """Check that the numbers are such as fitting gives.
+
+        Raises:
+            ValueError: they are not.
+
+        Example:
+            >>> Temperature("after", temperature=torch.tensor([0.0])).check()
+            Traceback (most recent call last):
+            ValueError: a temperature must be a finite number above 0; calibrate the model again
+        """
+        wrong = self._wrong()
+        if wrong:
+            raise ValueError(f"{wrong}; calibrate the model again")
+
+    def _wrong(self) -> str:
+        """Say what is wrong with the numbers; empty where nothing is."""
+        return ""
 
     def settings(self) -> dict[str, Any]:
         """Return what :func:`empty` makes such a calibrator of, as JSON can hold it."""
@@ -113,6 +142,7 @@ class Temperature(Calibrator):
     """
 
     method = "temperature"
+    axes: ClassVar[Mapping[str, int]] = {"temperature": 1}
     temperature: Tensor
 
     def __init__(self, pooling: Pooling, temperature: Tensor) -> None:
@@ -121,6 +151,10 @@ class Temperature(Calibrator):
     def scaled(self, logits: Tensor) -> Tensor:
         """Return the logits over the temperature."""
         return logits / _along(self.temperature, logits)
+
+    def _wrong(self) -> str:
+        fine = _above_0(self.temperature)
+        return "" if fine else "a temperature must be a finite number above 0"
 
 
 class Vector(Calibrator):
@@ -135,6 +169,7 @@ class Vector(Calibrator):
     """
 
     method = "vector"
+    axes: ClassVar[Mapping[str, int]] = {"weight": 2, "bias": 2}
     weight: Tensor
     bias: Tensor
 
@@ -145,6 +180,10 @@ class Vector(Calibrator):
         """Return the weighted log-probabilities."""
         log_probs = logits.log_softmax(2)
         return log_probs * _along(self.weight, logits) + _along(self.bias, logits)
+
+    def _wrong(self) -> str:
+        fine = _above_0(self.weight) and bool(self.bias.isfinite().all())
+        return "" if fine else "weights must be finite numbers above 0, and biases finite"
 
 
 class Platt(Calibrator):
@@ -157,6 +196,7 @@ class Platt(Calibrator):
     """
 
     method = "platt"
+    axes: ClassVar[Mapping[str, int]] = {"slope": 2, "bias": 2}
     slope: Tensor
     bias: Tensor
 
@@ -168,6 +208,10 @@ class Platt(Calibrator):
         odds = log_odds(logits, 2)
         found = F.logsigmoid(odds * _along(self.slope, logits) + _along(self.bias, logits))
         return found.log_softmax(2)
+
+    def _wrong(self) -> str:
+        fine = bool(self.slope.isfinite().all() and self.bias.isfinite().all())
+        return "" if fine else "slopes and biases must be finite numbers"
 
 
 class Isotonic(Calibrator):
@@ -183,6 +227,7 @@ class Isotonic(Calibrator):
     """
 
     method = "isotonic"
+    axes: ClassVar[Mapping[str, int]] = {"thresholds": 3, "values": 3}
     thresholds: Tensor
     values: Tensor
 
@@ -203,24 +248,33 @@ class Isotonic(Calibrator):
         found = torch.lerp(values.gather(-1, above - 1), values.gather(-1, above), share)
         return found.log().view(probs.shape).movedim((0, 1), (1, 2)).log_softmax(2)
 
+    def _wrong(self) -> str:
+        rising = all(
+            bool((each[..., 1:] >= each[..., :-1]).all()) for each in (self.thresholds, self.values)
+        )
+        fine = rising and _above_0(self.values) and bool((self.values <= 1).all())
+        return "" if fine else "thresholds must rise, and values too, from above 0 to at most 1"
+
 
 METHODS: dict[str, type[Calibrator]] = {
     each.method: each for each in (Temperature, Vector, Platt, Isotonic)
 }
 
 
-def empty(settings: Mapping[str, Any]) -> Calibrator:
+def empty(settings: Mapping[str, Any], device: str = "cpu") -> Calibrator:
     """Return a calibrator whose buffers are still to be filled.
 
     Args:
         settings: from :meth:`Calibrator.settings`.
+        device: where its buffers are; on ``"meta"`` they take no memory.
 
     Example:
         >>> one = Temperature("after", temperature=torch.tensor([2.0]))
         >>> empty(one.settings())
         Temperature(pooling='after', per_member=False)
     """
-    buffers = {name: torch.ones(shape) for name, shape in settings["shapes"].items()}
+    shapes = settings["shapes"]
+    buffers = {name: torch.ones(shape, device=device) for name, shape in shapes.items()}
     return METHODS[settings["method"]](settings["pooling"], **buffers)
 
 
@@ -242,6 +296,10 @@ def log_odds(logits: Tensor, axis: int) -> Tensor:
     log_probs = logits.log_softmax(axis)
     below = log_probs - torch.log1p(-log_probs.exp().clamp(max=0.5))
     return below.scatter(axis, top, logits.gather(axis, top) - others)
+
+
+def _above_0(values: Tensor) -> bool:
+    return bool((values.isfinite() & (values > 0)).all())
 
 
 def _along(values: Tensor, logits: Tensor) -> Tensor:

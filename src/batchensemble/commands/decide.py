@@ -9,7 +9,14 @@ import typer
 from rich.console import Console
 
 from batchensemble.commands.options import NUMBER, refuse
-from batchensemble.commands.use import DeviceOption, ModelArgument, TargetOption
+from batchensemble.commands.use import (
+    DeviceOption,
+    ModelArgument,
+    NetworkOption,
+    TargetOption,
+    TrustOption,
+    given,
+)
 
 
 def decide(
@@ -57,6 +64,8 @@ def decide(
         ),
     ] = 0.9,
     device: DeviceOption = None,
+    network: NetworkOption = None,
+    trust: TrustOption = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print what is written, decision.json.")
     ] = False,
@@ -94,6 +103,8 @@ def decide(
             tolerance=tolerance,
             coverage=coverage,
             device=device,
+            network=given(network),
+            trust=trust,
         )
         path = decision.write(folder)
     except (ValueError, TypeError, ImportError, OSError, RuntimeError) as error:

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from batchensemble.commands.options import refuse, writable
+from batchensemble.commands.use import NetworkOption, TrustOption, given
 
 FORMATS = ("html", "md")
 
@@ -29,6 +30,8 @@ def report(
     target: Annotated[
         str | None, typer.Option(help="The column of labels; by default as in training.")
     ] = None,
+    network: NetworkOption = None,
+    trust: TrustOption = False,
     format: Annotated[
         str, typer.Option("--format", help="html, a page; or md, Markdown for a pull request.")
     ] = "html",
@@ -61,7 +64,7 @@ def report(
 
     try:
         one_of("format", format, FORMATS)
-        subject = of_folder(folder, data, target)
+        subject = of_folder(folder, data, target, network=given(network), trust=trust)
         if format == "md":
             text = markdown(subject)
             if out is None:

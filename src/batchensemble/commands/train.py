@@ -130,6 +130,13 @@ def train(
             "--config. May be given again and again.",
         ),
     ] = None,
+    trust: Annotated[
+        bool,
+        typer.Option(
+            "--trust",
+            help="Import the network that --config names; a --network of yours always is.",
+        ),
+    ] = False,
     resume: Annotated[
         bool,
         typer.Option("--resume", help="Go on from the last checkpoint; without one, start afresh."),
@@ -195,7 +202,10 @@ def train(
         refuse(ValueError(f"{sentence}{hidden!r}"))
     try:
         given = {} if config is None else read(config)
-        settings = resolve(given, flags, parse(assignments or ()))
+        typed = parse(assignments or ())
+        if not trust and network is None and "network" not in typed:
+            _check_trusted(config, given)
+        settings = resolve(given, flags, typed)
         _, history, scores = train_in_folder(
             settings, writable(out), resume=resume, progress=False if quiet else None
         )
@@ -212,6 +222,19 @@ def train(
         raise typer.Exit(int(str(end.code))) from None
     if not quiet:
         _print(out, settings, history, scores)
+
+
+def _check_trusted(config: Path | None, given: dict[str, Any]) -> None:
+    """Check that a file of settings names no network: it may be of somebody else's training.
+
+    Raises:
+        ValueError: it does.
+    """
+    if given.get("network") is not None:
+        raise ValueError(
+            f"{config} names the network {given['network']!r}, and nothing that a file names is "
+            "run unless you trust it: give --trust, or a --network of yours"
+        )
 
 
 def _print(out: Path, settings: dict[str, Any], history: Any, scores: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -21,7 +21,29 @@ TargetOption = Annotated[
     str | None,
     typer.Option(help="The column of labels or numbers; by default as in training."),
 ]
+NetworkOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PACKAGE.MODULE:FUNCTION",
+        help="What makes the plain network, where the library cannot; looked for here too.",
+    ),
+]
+TrustOption = Annotated[
+    bool,
+    typer.Option(
+        "--trust",
+        help="Import and run what DIR names to make its network, if that is installed; by default "
+        "nothing is.",
+    ),
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+
+
+def given(network: str | None) -> Any:
+    """Return the network that the user names, if one is named."""
+    from batchensemble.inspection import find_network
+
+    return None if network is None else find_network(network)
 
 
 def evaluate(
@@ -38,6 +60,8 @@ def evaluate(
     ] = None,
     target: TargetOption = None,
     device: DeviceOption = None,
+    network: NetworkOption = None,
+    trust: TrustOption = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the scores as JSON instead of a table.")
     ] = False,
@@ -56,7 +80,9 @@ def evaluate(
     from batchensemble.evaluate_file import evaluate_folder
 
     try:
-        name, scores = evaluate_folder(folder, data, target, device=device)
+        name, scores = evaluate_folder(
+            folder, data, target, device=device, network=given(network), trust=trust
+        )
     except (ValueError, TypeError, ImportError, OSError, RuntimeError) as error:
         refuse(error)
     if as_json:
@@ -84,6 +110,8 @@ def predict(
         typer.Option(metavar="COLUMN", help="A column to copy beside; by default row, from 1."),
     ] = None,
     device: DeviceOption = None,
+    network: NetworkOption = None,
+    trust: TrustOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Predict each row of a file of any size: label and probabilities, or mean and interval of 90%,
@@ -104,7 +132,14 @@ def predict(
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         rows = predict_file(
-            folder, data, out, id=id, device=device, progress=False if quiet else None
+            folder,
+            data,
+            out,
+            id=id,
+            device=device,
+            progress=False if quiet else None,
+            network=given(network),
+            trust=trust,
         )
     except (ValueError, TypeError, ImportError, OSError, RuntimeError) as error:
         refuse(error)

@@ -41,7 +41,8 @@ def initialise(fast: FastWeights, options: Options) -> None:
             init(fast)
         else:
             name = next(iter(functions)) if init is None else one_of("init", init, functions)
-            functions[name](fast)
+            if not fast.r.is_meta:  # which has no numbers
+                functions[name](fast)
 
 
 def _random_sign(fast: FastWeights) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from batchensemble.comparison import Comparison, Run, Settings, read_run, run_fingerprint
 from batchensemble.configuration import read
@@ -30,9 +31,17 @@ from batchensemble.saving import CONFIG, read_config
 from batchensemble.saving import load as load_model
 from batchensemble.summary import METHOD_NAMES
 from batchensemble.training_data import labelled
+from batchensemble.trust import Trust
 
 
-def of_folder(folder: Path, source: str | None = None, target: str | None = None) -> Subject:
+def of_folder(
+    folder: Path,
+    source: str | None = None,
+    target: str | None = None,
+    *,
+    network: nn.Module | None = None,
+    trust: Trust = False,
+) -> Subject:
     """Return what a folder holds, as the subject of a page.
 
     Args:
@@ -41,6 +50,8 @@ def of_folder(folder: Path, source: str | None = None, target: str | None = None
             a file or a named data set to score it on, by default what was held out from its
             training.
         target: the column of labels; by default as in the training.
+        network: the plain network of a model, where its folder does not say how to make one.
+        trust: what may be imported of what a model's folder names, see :func:`batchensemble.load`.
 
     Raises:
         ValueError: the folder holds neither, or the data are not those that it needs.
@@ -49,7 +60,7 @@ def of_folder(folder: Path, source: str | None = None, target: str | None = None
     if (folder / RESULTS).is_file():
         return of_comparison(_comparison(folder, source, target))
     if (folder / CONFIG).is_file():
-        return _of_model(folder, source, target)
+        return _of_model(folder, source, target, network, trust)
     if not folder.is_dir():
         raise FileNotFoundError(
             f"there is no folder {folder}; give one that compare or train wrote"
@@ -117,11 +128,17 @@ def _told(missing: str, failures: list[str]) -> bool:
     return any(failure.startswith(f"{run}:") for failure in failures)
 
 
-def _of_model(folder: Path, source: str | None, target: str | None) -> Subject:
+def _of_model(
+    folder: Path,
+    source: str | None,
+    target: str | None,
+    network: nn.Module | None,
+    trust: Trust,
+) -> Subject:
     config = read_config(folder)
     settings = read(folder / "run.toml") if (folder / "run.toml").is_file() else {}
     data = _data(folder, Columns.of(config), settings, source, target)
-    model = load_model(folder)
+    model = load_model(folder, network=network, trust=trust)
     run = _run(folder, config["method"], model, settings, data)
     loss = settings.get("loss") if data.task == "regression" else None
     comparison = Comparison(
