@@ -15,7 +15,7 @@ import torch
 from typer.testing import CliRunner
 
 import batchensemble as be
-from batchensemble import predict_file
+from batchensemble import predict_file, scored_rows
 from batchensemble.cli import app
 from batchensemble.data import load
 from batchensemble.networks import multilayer_perceptron
@@ -230,7 +230,7 @@ def test_an_interrupted_prediction_gives_the_same_file(trained, tmp_path, monkey
     source = tmp_path / f"in.{ending}"
     frame = pd.read_csv(trained / "plants.csv", dtype={"name": str})
     frame.to_csv(source, index=False) if ending == "csv" else frame.to_parquet(source)
-    monkeypatch.setattr(predict_file, "MOST_ROWS", 7)
+    monkeypatch.setattr(scored_rows, "MOST_ROWS", 7)
     whole, broken = tmp_path / f"whole.{ending}", tmp_path / f"broken.{ending}"
     command = ["predict", trained / "m", "--data", source, "--id", "name", "--out"]
     assert run(*command, whole).exit_code == 0
@@ -253,7 +253,7 @@ def test_an_interrupted_prediction_gives_the_same_file(trained, tmp_path, monkey
 
 
 def test_parts_of_another_file_are_not_gone_on_with(trained, tmp_path, monkeypatch):
-    monkeypatch.setattr(predict_file, "MOST_ROWS", 7)
+    monkeypatch.setattr(scored_rows, "MOST_ROWS", 7)
     source, out = tmp_path / "in.csv", tmp_path / "out.csv"
     frame = pd.read_csv(trained / "plants.csv", dtype={"name": str})
     frame.assign(width=frame["width"].mask(frame.index == 40)).to_csv(source, index=False)
@@ -413,7 +413,9 @@ def test_numbers_are_trained_on_and_scored_by_the_loss(loss, outputs, limit, tmp
     assert list(said)[:4] == ["row", "mean", "lower", "upper"]
     assert (said["lower"] <= said["upper"]).all()
     options = ["--data", tmp_path / "rows.parquet", "--target", "price", "--json"]
-    scores = json.loads(run("evaluate", tmp_path / "run", *options).output)
+    evaluated = run("evaluate", tmp_path / "run", *options)
+    assert "The model was trained on these rows" in evaluated.stderr
+    scores = json.loads(evaluated.stdout)
     errors = said["mean"] - frame["price"]
     assert scores["rmse"] == pytest.approx(np.sqrt((errors**2).mean()), rel=1e-4)
     assert scores["r2"] == pytest.approx(1 - (errors**2).mean() / frame["price"].var(ddof=0))
@@ -459,7 +461,7 @@ def test_what_a_large_file_left_is_scored_again_alike(tmp_path):
 def test_a_file_is_scored_in_blocks_as_in_one_go(trained, tmp_path, monkeypatch):
     command = ["evaluate", trained / "m", "--data", trained / "plants.csv", "--json"]
     whole = json.loads(run(*command).stdout)
-    monkeypatch.setattr(predict_file, "MOST_ROWS", 7)
+    monkeypatch.setattr(scored_rows, "MOST_ROWS", 7)
     assert_close(json.loads(run(*command).stdout), whole)
     frame = pd.read_csv(trained / "plants.csv")
     frame.loc[40, "kind"] = "c"

@@ -25,6 +25,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+SETTINGS = "run.toml"  # in the folder of a model
 OWN: dict[str, Any] = {
     "data": "moons",
     "target": None,

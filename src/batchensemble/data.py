@@ -20,6 +20,7 @@ from batchensemble.tables import read_table
 Features = Float[np.ndarray, "_examples features"]
 Labels = Int[np.ndarray, "_examples"] | Float[np.ndarray, "_examples"]
 Task = Literal["classification", "regression"]
+Scaling = tuple[tuple[float, ...], tuple[float, ...]]  # mean and deviation of each column
 
 TASKS: tuple[Task, ...] = ("classification", "regression")
 HELD_OUT = 0.2
@@ -40,6 +41,7 @@ class Data:
             on the training part.
         target: the column of targets, for a file.
         mean, scale: of each column before that; empty where it was not standardised.
+        scored: what the examples of ``held_out`` are called.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Data:
     target: str | None = None
     mean: tuple[float, ...] = ()
     scale: tuple[float, ...] = ()
+    scored: str = "held-out examples"
 
     @property
     def features(self) -> int:
@@ -113,7 +116,14 @@ def load(source: str, target: str | None = None, task: str | None = None) -> Dat
     return split_table(path, target, numbers=task == "regression")
 
 
-def split_table(path: Path, target: str, *, numbers: bool = False, all_rows: bool = False) -> Data:
+def split_table(
+    path: Path,
+    target: str,
+    *,
+    numbers: bool = False,
+    all_rows: bool = False,
+    scaling: Scaling | None = None,
+) -> Data:
     """Return a table of one's own, a fifth of it held out.
 
     Args:
@@ -121,6 +131,8 @@ def split_table(path: Path, target: str, *, numbers: bool = False, all_rows: boo
         target: the column of targets.
         numbers: it holds numbers, not classes.
         all_rows: train on all rows, and hold out none.
+        scaling: what columns are standardised by; by default their mean and deviation over the
+            training part.
 
     Raises:
         ValueError: it cannot be used; the sentence says why.
@@ -130,8 +142,9 @@ def split_table(path: Path, target: str, *, numbers: bool = False, all_rows: boo
     if all_rows:
         y = _targets(table.labels, table.class_names)
         rows = table.features, table.features[:0], y, y[:0]
-        return replace(_standardised(path.name, rows, *names), target=target)
-    return replace(_split(path.name, table.features, table.labels, *names), target=target)
+        return replace(_standardised(path.name, rows, *names, scaling), target=target)
+    found = _split(path.name, table.features, table.labels, *names, scaling)
+    return replace(found, target=target)
 
 
 def _moons() -> Data:
@@ -201,6 +214,7 @@ def _split(
     y: Labels,
     feature_names: tuple[str, ...],
     class_names: tuple[str, ...],
+    scaling: Scaling | None = None,
 ) -> Data:
     """Hold out a fifth, in equal shares of the classes where possible, and standardise."""
     y = _targets(y, class_names)
@@ -209,7 +223,8 @@ def _split(
     train_X, test_X, train_y, test_y = train_test_split(
         X, y, test_size=held_out, random_state=SPLIT_SEED, stratify=y if enough else None
     )
-    return _standardised(name, (train_X, test_X, train_y, test_y), feature_names, class_names)
+    rows = train_X, test_X, train_y, test_y
+    return _standardised(name, rows, feature_names, class_names, scaling)
 
 
 def _targets(y: Labels, class_names: tuple[str, ...]) -> Labels:
@@ -221,17 +236,21 @@ def _standardised(
     rows: tuple[Features, Features, Labels, Labels],
     feature_names: tuple[str, ...],
     class_names: tuple[str, ...],
+    scaling: Scaling | None = None,
 ) -> Data:
     train_X, test_X, train_y, test_y = rows
-    scaler = StandardScaler().fit(train_X)
-    held_out_X = scaler.transform(test_X) if len(test_X) else test_X
+    if scaling is None:
+        scaler = StandardScaler().fit(train_X)
+        scaling = tuple(scaler.mean_.tolist()), tuple(scaler.scale_.tolist())
+    mean, scale = (np.array(each) for each in scaling)
+    train, held_out = (((X - mean) / scale).astype(np.float32) for X in (train_X, test_X))
     return Data(
         name,
-        (scaler.transform(train_X).astype(np.float32), train_y),
-        (held_out_X.astype(np.float32), test_y),
+        (train, train_y),
+        (held_out, test_y),
         feature_names,
         class_names,
         True,
-        mean=tuple(scaler.mean_.tolist()),
-        scale=tuple(scaler.scale_.tolist()),
+        mean=scaling[0],
+        scale=scaling[1],
     )

@@ -14,32 +14,17 @@ from torch import nn
 
 from batchensemble.batches import PREDICTION_BATCH
 from batchensemble.checks import between, positive_number
-from batchensemble.configuration import read
 from batchensemble.decision import Decision, smallest_sets
 from batchensemble.decisions import ConformalIntervals, Threshold, threshold_for
 from batchensemble.decisions.doubt import doubt
 from batchensemble.decisions.errors import losses
-from batchensemble.evaluate_file import rows_of
 from batchensemble.losses import BinaryCrossEntropy
-from batchensemble.model_columns import Columns
+from batchensemble.model_folder import ModelFolder
 from batchensemble.prediction import loss_of, predict
 from batchensemble.predictions import Normals, Points, Prediction, Quantiles, RegressionPrediction
-from batchensemble.saving import load, read_config
 from batchensemble.trust import Trust
 
 OneEach = Prediction | RegressionPrediction
-PATIENCE = (
-    "The training ended where it was best on these held-out examples (patience), so what is "
-    "promised is a little too good; rows that it did not see, with --data, make it right."
-)
-CALIBRATED = (
-    "The model is calibrated. If that was done on these held-out examples, what is promised is a "
-    "little too good; rows that it did not see, with --data, make it right."
-)
-TRAINED_ON = (
-    "The model was trained on these rows, or most of them, so nothing is promised: without --data "
-    "it goes by those that were held out."
-)
 ALL_ALIKE = (
     "The {by} uncertainty is the same for all of these rows, so either all are answered or none. "
     "One network alone has no epistemic uncertainty, and with --loss mse or huber no other."
@@ -48,7 +33,7 @@ ALIKE = 1e-12  # in nats or in shares of a variance, less than rounding leaves
 
 
 def decide_folder(
-    folder: Path,
+    path: Path,
     source: str | None = None,
     target: str | None = None,
     *,
@@ -67,7 +52,7 @@ def decide_folder(
     distribution, and one uncertainty of each row: less than what the members say by their number.
 
     Args:
-        folder: of the model.
+        path: of the model's folder.
         source: rows that neither trained nor chose the model: a file, or a folder of Parquet files;
             by default what was held out from the training.
         target: the column of targets; by default that of the training.
@@ -91,16 +76,15 @@ def decide_folder(
     between("coverage", coverage, 0, 1)
     if tolerance is not None:
         positive_number("tolerance", tolerance)
-    config = read_config(folder)
-    columns = Columns.of(config)
+    folder = ModelFolder(path)
     # As predict does, so that what is answered there is what was counted here.
-    model = load(folder, device=device, network=network, trust=trust).freeze(PREDICTION_BATCH)
+    model = folder.load(device, network, trust).freeze(PREDICTION_BATCH)
     if isinstance(loss_of(model), BinaryCrossEntropy):
         raise ValueError(
-            f"the model in {folder} says which labels are there, and decide is of one class or one "
+            f"the model in {path} says which labels are there, and decide is of one class or one "
             "number an example; batchensemble evaluate scores it"
         )
-    rows = rows_of(folder, model, columns, source, target)
+    rows = folder.rows(model, source, target)
     said, doubts, targets = _gone_through(model, rows, by, tolerance)
     with warnings.catch_warnings():
         # What they say stands in the decision.
@@ -110,8 +94,8 @@ def decide_folder(
         if isinstance(said, Prediction) or tolerance is not None:
             found = threshold_for(said, targets, risk, confidence, doubts, tolerance=tolerance)
             threshold = replace(found, by=by)
-        about = (config["sha256"], rows.title, len(targets), threshold)
-        notes = _notes(folder, config, source)
+        about = (folder.config["sha256"], rows.title, len(targets), threshold)
+        notes = rows.notes
         if threshold is not None and np.ptp(doubts) <= ALIKE * max(1.0, np.abs(doubts).max()):
             notes += (ALL_ALIKE.format(by=by),)
         if isinstance(said, RegressionPrediction):
@@ -160,20 +144,3 @@ def _joined(parts: list[OneEach]) -> OneEach:
     }
     joined: OneEach = replace(first, **arrays)
     return joined
-
-
-def _notes(folder: Path, config: dict[str, Any], source: str | None) -> tuple[str, ...]:
-    """Say where the rows are not what a promise takes: independent of the model."""
-    path = folder / "run.toml"
-    settings = read(path) if path.exists() else {}
-    if source is not None and not _same(source, settings.get("validation")):
-        return (TRAINED_ON,) if _same(source, settings.get("data")) else ()
-    notes = [PATIENCE] if "patience" in settings else []
-    return (*notes, *([CALIBRATED] if config.get("calibration") is not None else []))
-
-
-def _same(source: str, other: str | None) -> bool:
-    """Return whether two names are of one file; those of named data sets are of none."""
-    if other is None or not (Path(source).exists() and Path(other).exists()):
-        return False
-    return Path(source).samefile(other)

@@ -19,9 +19,8 @@ from batchensemble.checks import one_of
 from batchensemble.decisions import ConformalIntervals, ConformalSets, Intervals, Threshold
 from batchensemble.decisions.intervals import METHODS
 from batchensemble.disk import write_whole
-from batchensemble.model_columns import Columns
+from batchensemble.model_folder import ModelFolder
 from batchensemble.predictions import AnyPrediction, Prediction, RegressionPrediction
-from batchensemble.saving import read_config
 
 DECISION = "decision.json"
 FORMAT = 1
@@ -152,27 +151,25 @@ class Decision:
         return path
 
 
-def decision_of(folder: Path) -> Decision | None:
+def decision_of(folder: ModelFolder) -> Decision | None:
     """Return what was decided about the model in a folder; ``None`` where nothing was.
 
     Raises:
         ValueError: the file is damaged, or of other weights than the folder has.
-        OSError: there is no model.
     """
-    path = folder / DECISION
+    path = folder.path / DECISION
     if not path.exists():
         return None
-    config = read_config(folder)
-    again = f"give batchensemble decide {folder} again, or delete it"
+    again = f"give batchensemble decide {folder.path} again, or delete it"
     try:
         found = json.loads(path.read_bytes())
         if found["format"] != FORMAT:
             raise ValueError(f"it has the format {found['format']!r}, expected {FORMAT}")
-        decision = Decision.of(found, len(Columns.of(config).class_names))
+        decision = Decision.of(found, len(folder.columns.class_names))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} cannot be read ({error!r}); {again}") from None
-    if decision.model != config["sha256"]:
-        raise ValueError(f"{path} is of other weights than {folder} has now; {again}")
+    if decision.model != folder.config["sha256"]:
+        raise ValueError(f"{path} is of other weights than {folder.path} has now; {again}")
     return decision
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 BINARY = getattr(os, "O_BINARY", 0)  # of Windows
+
+READ_WHOLE = 1 << 26  # bytes of a file that all go into its checksum
+PIECES, PIECE = 1024, 1 << 16  # of a larger one, and their bytes
 
 
 class WriteError(OSError):
@@ -128,3 +132,26 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def checksum(paths: Iterable[Path]) -> str:
+    """Return what tells the content of files, in their order, from any other.
+
+    A file of more than 64 MiB is known by its size and 1,024 pieces of 64 KiB, evenly spread: rows
+    that were added, left out or put in another order show, a digit in one of them may not.
+
+    Raises:
+        OSError: one cannot be read.
+    """
+    found = hashlib.sha256()
+    for path in paths:
+        size = path.stat().st_size
+        found.update(size.to_bytes(8, "little"))
+        with path.open("rb") as file:
+            if size <= READ_WHOLE:
+                found.update(file.read())
+                continue
+            for piece in range(PIECES):
+                file.seek((size - PIECE) * piece // (PIECES - 1))
+                found.update(file.read(PIECE))
+    return found.hexdigest()

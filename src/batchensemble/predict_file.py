@@ -26,20 +26,19 @@ from batchensemble.frames import PARQUET, parquet, table
 from batchensemble.losses import BinaryCrossEntropy, EnsembleLoss
 from batchensemble.metrics import widest_interval
 from batchensemble.model_columns import Columns
+from batchensemble.model_folder import ModelFolder
 from batchensemble.prediction import loss_of, predict
 from batchensemble.predictions import AnyPrediction, MultiLabelPrediction, RegressionPrediction
 from batchensemble.progress import rows_bar
-from batchensemble.saving import load, read_config
+from batchensemble.scored_rows import block_rows
 from batchensemble.trust import Trust
 
-MOST_ROWS = 65_536
-MOST_NUMBERS = 2**23  # of the members' probabilities in a part: 64 MB
 ROW = "row"
 UNCERTAINTIES = ("total", "aleatoric", "epistemic")
 
 
 def predict_file(
-    folder: Path,
+    path: Path,
     source: Path,
     out: Path,
     *,
@@ -60,7 +59,7 @@ def predict_file(
     Parquet a list and in CSV text; of numbers ``conformal_lower`` and ``conformal_upper``.
 
     Args:
-        folder: of the model.
+        path: of the model's folder.
         source: a CSV, Parquet or Feather file, by its ending, or a folder of Parquet files, with
             the columns that the model was trained on; others are passed over.
         out: CSV or Parquet, by its ending. A file that is there stays until all rows are predicted.
@@ -79,10 +78,10 @@ def predict_file(
         ImportError: Parquet, and pyarrow is not installed.
         OSError: a file cannot be read or written; parts that are done stay.
     """
-    config = read_config(folder)
-    columns = Columns.of(config)
+    folder = ModelFolder(path)
+    columns = folder.columns
     # Frozen for one size, layers choose how to compute by nothing that was before.
-    model = load(folder, device=device, network=network, trust=trust).freeze(PREDICTION_BATCH)
+    model = folder.load(device, network, trust).freeze(PREDICTION_BATCH)
     decision = decision_of(folder)
     names = [id or ROW, *_names(columns, loss_of(model)), *UNCERTAINTIES]
     names += [] if decision is None else decision.names
@@ -90,10 +89,10 @@ def predict_file(
         raise ValueError(f"id {id!r} is also the name of a column of the result; rename it")
     if out.suffix not in (".csv", *PARQUET):
         raise ValueError(f"out must end in .csv or .parquet, got {out.name}")
-    size, lists = part_rows(model.members, len(columns.class_names)), out.suffix in PARQUET
+    size, lists = block_rows(model.members, len(columns.class_names)), out.suffix in PARQUET
     with table(source, size, id) as rows:
         columns.check(source.name, rows.names, *([] if id is None else [id]))
-        about = {**_fingerprint(source), "model": config["sha256"], "id": id, "rows": size}
+        about = {**_fingerprint(source), "model": folder.config["sha256"], "id": id, "rows": size}
         about |= {} if decision is None else {"decision": decision.sha256}
         parts = Parts(out, names, about)
         done, start = len(parts), 0
@@ -109,16 +108,6 @@ def predict_file(
     with writing(out):
         parts.join()
     return start
-
-
-def part_rows(members: int, classes: int) -> int:
-    """Return how many rows are predicted at a time.
-
-    Example:
-        >>> part_rows(4, 10), part_rows(4, 1000)
-        (65536, 2097)
-    """
-    return min(MOST_ROWS, max(MOST_NUMBERS // (members * max(classes, 1)), 1))
 
 
 class Parts:

@@ -1,10 +1,10 @@
-"""Which rows of a table are held out, told by their numbers alone, so that none has to be kept."""
+"""Which rows of a table are held out: told by their numbers alone, and remembered as a rule."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -12,6 +12,49 @@ ROWS_A_TURN = 5  # one of these is held out: a fifth, as of tables in memory
 COUNTED = 1 << 20  # rows that are counted at a time
 
 Numbers = np.ndarray[Any, np.dtype[np.int64]]
+
+Rule = Literal["named", "drawn", "hashed", "file"]
+
+
+@dataclass(frozen=True)
+class Split:
+    """How rows were held out from a training, and of which table: what its model remembers.
+
+    Attributes:
+        rule: ``"named"``, as a named data set holds them out; ``"drawn"``, a fifth drawn at random
+            of a table that is read whole; ``"hashed"``, a :class:`Fifth` of one that is streamed;
+            ``"file"``, all rows of a file of their own.
+        table: the checksum of what was split, or trained on whole; ``None`` of a named set.
+        held_out: the checksum of the file of their own.
+    """
+
+    rule: Rule
+    table: str | None = None
+    held_out: str | None = None
+
+    @classmethod
+    def of(cls, written: Mapping[str, Any] | None) -> Split | None:
+        """Return what ``dataclasses.asdict`` made of it; ``None`` where nothing was written.
+
+        Raises:
+            ValueError: it is none.
+
+        Example:
+            >>> Split.of({"rule": "hashed", "table": "ab12", "held_out": None})
+            Split(rule='hashed', table='ab12', held_out=None)
+        """
+        if written is None:
+            return None
+        try:
+            found = cls(**written)
+        except TypeError:
+            found = None
+        if found is None or found.rule not in get_args(Rule):
+            raise ValueError(
+                f"the split of a model must be a rule of {', '.join(get_args(Rule))} with its "
+                f"checksums, got {written!r}; train it again, or with the version that wrote it"
+            )
+        return found
 
 
 @dataclass(frozen=True)

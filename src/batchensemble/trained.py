@@ -12,23 +12,22 @@ import torch
 from torch import nn
 
 from batchensemble.callbacks import Callback
-from batchensemble.configuration import of_fit, of_method, write
+from batchensemble.configuration import SETTINGS, of_fit, of_method, write
 from batchensemble.disk import leaving_nothing_empty, write_whole
 from batchensemble.ensembles import METHODS, Ensemble
-from batchensemble.evaluate_file import scores_of
 from batchensemble.history import History
 from batchensemble.inspection import find_network
 from batchensemble.losses import EnsembleLoss, as_loss, outputs_for
 from batchensemble.networks import multilayer_perceptron
 from batchensemble.run import Run
 from batchensemble.saving import save
+from batchensemble.scored_rows import of_part, scores_of
 from batchensemble.sources import MEMORY_LIMIT
 from batchensemble.tracking import JsonLines, Tracking
 from batchensemble.training import fit
 from batchensemble.training_data import TrainingData, open_data
 
 CHECKPOINTS = "checkpoints"
-SETTINGS = "run.toml"
 
 
 def train(
@@ -100,7 +99,8 @@ def train(
         network=settings.get("network"),
         data=data.describe(settings["loss"]),
     )
-    return model, history, scores_of(model, data, limit)
+    held_out = of_part(model, data.held_out, data.name, data.columns, limit)
+    return model, history, scores_of(model, held_out)
 
 
 class _SettingsFile(Callback):

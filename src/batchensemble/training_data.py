@@ -6,7 +6,7 @@ through: once for the classes, once for means and deviations, and then as it is 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,12 @@ from sklearn.preprocessing import StandardScaler
 
 from batchensemble.columns import MAX_CLASSES, Names
 from batchensemble.data import NAMED, load, split_table
+from batchensemble.disk import checksum
 from batchensemble.files import Files
 from batchensemble.frames import is_csv, paths_of, table
 from batchensemble.losses import ClassLoss, EnsembleLoss
 from batchensemble.model_columns import Columns
-from batchensemble.row_split import Fifth
+from batchensemble.row_split import Fifth, Rule, Split
 from batchensemble.sources import MEMORY_LIMIT
 from batchensemble.tables import check_classes, check_rows
 
@@ -38,12 +39,14 @@ class TrainingData:
         train: arrays ``(X, y)``, or files that are streamed where they are too large.
         held_out: the same for the examples that training never sees.
         columns: names, scaling and classes.
+        split: how one was held out from the other.
     """
 
     name: str
     train: Any
     held_out: Any
     columns: Columns
+    split: Split
 
     @property
     def held_out_rows(self) -> int:
@@ -52,7 +55,8 @@ class TrainingData:
 
     def describe(self, loss: str) -> dict[str, Any]:
         """Return what a model of the data needs to know of others, as JSON can hold it."""
-        return {"name": self.name, "loss": loss, **asdict(self.columns)}
+        split = asdict(self.split)
+        return {"name": self.name, "loss": loss, **asdict(self.columns), "split": split}
 
 
 def open_data(
@@ -63,6 +67,7 @@ def open_data(
     validation: str | None = None,
     memory_limit: int = MEMORY_LIMIT,
     columns: Columns | None = None,
+    rule: Rule | None = None,
 ) -> TrainingData:
     """Return a named data set, or a table of one's own, in two parts.
 
@@ -74,44 +79,88 @@ def open_data(
         validation: the path of a table that is held out; by default a fifth of ``source`` is.
         memory_limit: bytes; see :data:`WHOLE_SHARE`.
         columns: of a model that was trained on these; by default they are found.
+        rule: that a table was split by then; by default its size and ``memory_limit`` say.
 
     Raises:
         ValueError: the data cannot be used; the sentence says why.
         ImportError: pyarrow is needed and missing.
         OSError: a file is not there or cannot be read.
     """
-    classes, path = isinstance(loss, ClassLoss), Path(source)
+    path = Path(source)
     if source in NAMED or target is None or not path.exists():
-        data = load(source, target)  # which says what is wrong with all but a named set
-        if validation is not None:
+        if validation is not None and source in NAMED:
             raise ValueError(f"validation is for a file; {source} has its own held-out examples")
-        if classes and not data.class_names:
-            raise ValueError(
-                f"{source} has numbers, and loss={type(loss).__name__} is for classes; give "
-                "--task regression"
-            )
-        if data.class_names and not classes:
-            raise ValueError(
-                f"{source} has classes, and loss={type(loss).__name__} is for numbers; give a file "
-                "with a target of numbers, or leave --loss out"
-            )
-        found = Columns(data.feature_names, data.class_names, data.mean, data.scale)
-        return TrainingData(data.name, data.train, data.held_out, found)
-    train: Any
-    held_out: Any
-    files = None if _surely_small(path, memory_limit) else Files(paths_of(path), target)
-    if files is None or files.bytes_as_float32 <= memory_limit // WHOLE_SHARE:
-        data = split_table(path, target, numbers=not classes, all_rows=validation is not None)
+        return _named(source, target, loss)
+    found = _of_table(
+        path,
+        target,
+        loss,
+        memory_limit,
+        all_rows=validation is not None,
+        columns=columns,
+        rule=rule,
+    )
+    if validation is None:
+        return found
+    other = Path(validation)
+    held_out = labelled(other, found.columns, target, memory_limit)
+    split = Split("file", found.split.table, checksum(paths_of(other)))
+    if split.table == split.held_out:
+        raise ValueError(
+            f"{other.name} holds the rows that are trained on, which say nothing of others; give "
+            "validation another file, or leave it out to hold a fifth of the rows out"
+        )
+    if isinstance(held_out, Files):
+        # So that a row of it does not end the training after the first epoch.
+        for _ in held_out.blocks(held_out.units, np.float32):
+            pass
+    return replace(found, held_out=held_out, split=split)
+
+
+def _named(source: str, target: str | None, loss: EnsembleLoss) -> TrainingData:
+    data = load(source, target)  # which says what is wrong with all but a named set
+    classes = isinstance(loss, ClassLoss)
+    if classes and not data.class_names:
+        raise ValueError(
+            f"{source} has numbers, and loss={type(loss).__name__} is for classes; give "
+            "--task regression"
+        )
+    if data.class_names and not classes:
+        raise ValueError(
+            f"{source} has classes, and loss={type(loss).__name__} is for numbers; give a file "
+            "with a target of numbers, or leave --loss out"
+        )
+    found = Columns(data.feature_names, data.class_names, data.mean, data.scale)
+    return TrainingData(data.name, data.train, data.held_out, found, Split("named"))
+
+
+def _of_table(
+    path: Path,
+    target: str,
+    loss: EnsembleLoss,
+    memory_limit: int,
+    *,
+    all_rows: bool,
+    columns: Columns | None,
+    rule: Rule | None,
+) -> TrainingData:
+    """Return a table in two parts; with ``all_rows`` the first has all of them."""
+    classes, files = isinstance(loss, ClassLoss), None
+    if (rule is None and not _surely_small(path, memory_limit)) or rule == "hashed":
+        files = Files(paths_of(path), target)
+        if rule is None and files.bytes_as_float32 <= memory_limit // WHOLE_SHARE:
+            files = None
+    known = checksum(paths_of(path))
+    if files is None:
+        scaling = None if columns is None else (columns.mean, columns.scale)
+        data = split_table(path, target, numbers=not classes, all_rows=all_rows, scaling=scaling)
         found = Columns(data.feature_names, data.class_names, data.mean, data.scale, target)
-        train, held_out = data.train, data.held_out
-    else:
-        check_rows(path.name, files.rows)
-        rows = None if validation is not None else Fifth(held_out=False)
-        found = columns or _columns_of(files, rows, classes=classes)
-        train, held_out = found.view(files, rows), found.view(files, Fifth(held_out=True))
-    if validation is not None:
-        held_out = labelled(Path(validation), found, target, memory_limit)
-    return TrainingData(path.name, train, held_out, found)
+        return TrainingData(path.name, data.train, data.held_out, found, Split("drawn", known))
+    check_rows(path.name, files.rows)
+    rows = None if all_rows else Fifth(held_out=False)
+    found = columns or _columns_of(files, rows, classes=classes)
+    train, held_out = found.view(files, rows), found.view(files, Fifth(held_out=True))
+    return TrainingData(path.name, train, held_out, found, Split("hashed", known))
 
 
 def labelled(path: Path, columns: Columns, target: str, memory_limit: int) -> Any:

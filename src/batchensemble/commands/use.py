@@ -80,17 +80,22 @@ def evaluate(
     from batchensemble.evaluate_file import evaluate_folder
 
     try:
-        name, scores = evaluate_folder(
+        rows, scores = evaluate_folder(
             folder, data, target, device=device, network=given(network), trust=trust
         )
     except (ValueError, TypeError, ImportError, OSError, RuntimeError) as error:
         refuse(error)
+    console = errors if as_json else Console(highlight=False)
     if as_json:
-        print(json.dumps(dict(scores)))
-        return
-    from batchensemble.terminal import scores_table
+        # JSON has no number for what is not known.
+        known = {name: None if value != value else value for name, value in scores.items()}
+        print(json.dumps(known))
+    else:
+        from batchensemble.terminal import scores_table
 
-    Console().print(scores_table(name, scores))
+        console.print(scores_table(rows.title, scores))
+    for note in rows.notes:
+        console.print(f"Note: {note}", markup=False)
 
 
 def predict(
@@ -156,8 +161,9 @@ def _say_promise(console: Console, folder: Path) -> None:
     """Say what the columns are good for that a decision added, where there is one."""
     from batchensemble.decision import DECISION, decision_of
     from batchensemble.decision_in_words import promise
+    from batchensemble.model_folder import ModelFolder
 
-    decision = decision_of(folder)
+    decision = decision_of(ModelFolder(folder))
     if decision is not None:
         added = ", ".join(decision.names)
         console.print(f"{added}: by {folder / DECISION}", soft_wrap=True, markup=False)

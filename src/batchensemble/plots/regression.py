@@ -62,7 +62,8 @@ def curve(comparison: Comparison, axes: Any = None) -> list[Axes]:
         axes, len(runs), 5.2, rows=2, sharex=True, sharey="row", height_ratios=[2, 1]
     )
     some = subsample(len(line.examples), MOST_POINTS)
-    y = comparison.data.train[1]
+    data = comparison.data
+    y = (data.train if len(data.train[1]) else data.held_out)[1]  # of those that the line is of
     for ax, below, run in zip(upper, lower, runs, strict=True):
         _bands(ax, run, line)
         ax.plot(line.examples[some], y[some], ".", color="#9a9a9a", markersize=2, zorder=1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,23 +13,21 @@ import torch
 from torch import nn
 
 from batchensemble.comparison import Comparison, Run, Settings, read_run, run_fingerprint
-from batchensemble.configuration import read
+from batchensemble.configuration import SETTINGS
 from batchensemble.cost import measure_cost
-from batchensemble.data import NAMED, Data, load
+from batchensemble.data import Data, load
 from batchensemble.ensembles import Ensemble
 from batchensemble.history import History
-from batchensemble.metrics import score
-from batchensemble.model_columns import Columns
+from batchensemble.model_folder import ModelFolder
 from batchensemble.planes import make_plane
 from batchensemble.prediction import predict
 from batchensemble.predictions import MultiLabelPrediction, Prediction, RegressionPrediction
 from batchensemble.report.subject import Subject, counted, of_comparison, predicted, text_of
 from batchensemble.results import RESULTS, read_results
 from batchensemble.run_files import RunFiles
-from batchensemble.saving import CONFIG, read_config
-from batchensemble.saving import load as load_model
+from batchensemble.saving import CONFIG
+from batchensemble.scored_rows import ScoredRows, scores_of
 from batchensemble.summary import METHOD_NAMES
-from batchensemble.training_data import labelled
 from batchensemble.trust import Trust
 
 
@@ -60,7 +57,7 @@ def of_folder(
     if (folder / RESULTS).is_file():
         return of_comparison(_comparison(folder, source, target))
     if (folder / CONFIG).is_file():
-        return _of_model(folder, source, target, network, trust)
+        return _of_model(ModelFolder(folder), source, target, network, trust)
     if not folder.is_dir():
         raise FileNotFoundError(
             f"there is no folder {folder}; give one that compare or train wrote"
@@ -129,17 +126,16 @@ def _told(missing: str, failures: list[str]) -> bool:
 
 
 def _of_model(
-    folder: Path,
+    folder: ModelFolder,
     source: str | None,
     target: str | None,
     network: nn.Module | None,
     trust: Trust,
 ) -> Subject:
-    config = read_config(folder)
-    settings = read(folder / "run.toml") if (folder / "run.toml").is_file() else {}
-    data = _data(folder, Columns.of(config), settings, source, target)
-    model = load_model(folder, network=network, trust=trust)
-    run = _run(folder, config["method"], model, settings, data)
+    model, settings = folder.load(network=network, trust=trust), folder.settings
+    rows = folder.rows(model, source, target)
+    data = _data(folder, rows, target)
+    run = _run(folder, model, rows, data)
     loss = settings.get("loss") if data.task == "regression" else None
     comparison = Comparison(
         Settings((run.method,), model.members, max(1, run.history.epochs), loss=loss),
@@ -155,61 +151,43 @@ def _of_model(
         f"{METHOD_NAMES[run.method]}, {counted(model.members, 'member')}, "
         f"{counted(run.history.epochs, 'epoch')}; "
         f"scored on {counted(len(data.held_out[0]), 'example')}, "
-        f"{counted(data.features, 'feature')}, {predicted(data)}",
-        _commands(folder, bool(settings), source, target),
+        f"{counted(data.features, 'feature')}, {predicted(data)}"
+        + "".join(f". {note.rstrip('.')}" for note in rows.notes),
+        _commands(folder.path, bool(settings), source, target),
         tuple((name.replace("_", " "), text_of(each)) for name, each in settings.items()),
-        {**comparison.as_dict(), "settings": settings, "model": config},
+        {**comparison.as_dict(), "settings": settings, "model": folder.config},
     )
 
 
-def _data(
-    folder: Path,
-    columns: Columns,
-    settings: dict[str, Any],
-    source: str | None,
-    target: str | None,
-) -> Data:
-    """Return what the model is scored on; a file of new rows has no training part."""
-    if source is not None and source not in NAMED:
-        pair = _rows(Path(source), columns, target or columns.target)
-        nothing = np.zeros((0, len(columns.feature_names)), np.float32), np.zeros(0, np.int64)
-        return Data(
-            Path(source).name, nothing, pair, columns.feature_names, columns.class_names,
-            bool(columns.mean), target or columns.target, columns.mean, columns.scale,
-        )  # fmt: skip
-    if source is None and "data" not in settings:
-        raise ValueError(
-            f"{folder} does not say what it was trained on; give --data FILE --target COLUMN"
-        )
-    if source is None and "validation" in settings:
-        return _data(folder, columns, settings, settings["validation"], settings.get("target"))
-    data = load(
-        source or settings["data"],
-        target or (None if source else settings.get("target")),
-        None if columns.class_names else "regression",
+def _data(folder: ModelFolder, rows: ScoredRows, target: str | None) -> Data:
+    """Return what the model is scored on, in memory; its training part too, where that is there."""
+    columns, held_out = folder.columns, rows.arrays()
+    nothing = tuple(each[:0] for each in held_out)
+    return Data(
+        rows.name,
+        nothing if rows.training is None else rows.training,
+        held_out,
+        columns.feature_names,
+        columns.class_names,
+        bool(columns.mean),
+        target or columns.target,
+        columns.mean,
+        columns.scale,
+        rows.kind,
     )
-    columns.check(data.name, data.feature_names)
-    return data
 
 
-def _rows(path: Path, columns: Columns, target: str | None) -> Any:
-    """Return all rows of a file, which a page must have in memory."""
-    if target is None:
-        raise ValueError(f"target is missing: name the column of {path} that holds the labels")
-    return labelled(path, columns, target, sys.maxsize)
-
-
-def _run(folder: Path, method: str, model: Ensemble, settings: dict[str, Any], data: Data) -> Run:
-    path = folder / "history.json"
+def _run(folder: ModelFolder, model: Ensemble, rows: ScoredRows, data: Data) -> Run:
+    path, settings = folder.path / "history.json", folder.settings
     history = History.from_dict(json.loads(path.read_text())) if path.is_file() else History()
     prediction = _one_an_example(model, data.held_out[0])
     plane = make_plane(_with_training_part(data))
     examples = settings.get("batch_size", 128)
     inputs, targets = (torch.from_numpy(part[:examples]) for part in data.held_out)
     return Run(
-        method,
+        folder.config["method"],
         settings.get("seed", 0),
-        score(prediction, data.held_out[1]),
+        scores_of(model, rows),
         measure_cost(
             model, inputs, targets.float() if data.task == "regression" else targets, history
         ),
@@ -241,5 +219,5 @@ def _commands(folder: Path, trained_here: bool, source: str | None, target: str 
     again += ["--target", target] if target else []
     if not trained_here:
         return shlex.join(again)
-    train = ["batchensemble", "train", "--config", str(folder / "run.toml")]
+    train = ["batchensemble", "train", "--config", str(folder / SETTINGS)]
     return f"{shlex.join([*train, '--out', f'{folder}-again'])}\n{shlex.join(again)}"

@@ -103,7 +103,7 @@ def _reference(by: Column, rows: Sequence[Row], chosen: Row) -> Row:
 
 
 def _headline(by: Column, comparison: Comparison, rows: Sequence[Row], chosen: Row) -> str:
-    examples = f"{len(comparison.data.held_out[0]):,} held-out examples"
+    examples = f"{len(comparison.data.held_out[0]):,} {comparison.data.scored}"
     unit, name = f" {by.unit}" if by.unit else "", begin(spoken(chosen.method))
     reached = f"{by.title} of {shown(chosen.cells[by.key].mean, by)}{unit}"
     an = "a" if by.title.startswith("C") else "an"
