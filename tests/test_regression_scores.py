@@ -109,7 +109,7 @@ def test_quantiles_have_intervals_as_far_as_their_levels() -> None:
     assert calibration.levels.max() == pytest.approx(0.8)
     assert score(QUANTILES, Y)["coverage_meant"] == pytest.approx(0.8)
     median = Quantiles(np.zeros((3, 1, 1)), (0.5,))
-    assert score(median, np.zeros(3))["coverage"] == 1.0
+    assert score(median, [0, 0, 1])["coverage"] == pytest.approx(2 / 3)
     with pytest.raises(ValueError, match="one quantile has no interval"):
         interval_calibration(median, np.zeros(3))
 
@@ -136,7 +136,9 @@ def test_what_cannot_be_scored_is_said() -> None:
 
 
 def test_constant_targets_and_sure_members() -> None:
-    scores = score_numbers(Normals(np.zeros((5, 2)), np.full((5, 2), 1e-12)), np.ones(5))
+    with pytest.warns(UserWarning, match="R² is NaN: all 5 targets are 1, so there is no variance"):
+        scores = score_numbers(Normals(np.zeros((5, 2)), np.full((5, 2), 1e-12)), np.ones(5))
+    assert np.isnan(scores["r2"])
     assert np.isfinite(scores["nll"])
     assert scores["coverage"] == 0
 

@@ -53,7 +53,8 @@ def _ways(predictions: Sequence[Any], targets: np.ndarray) -> Mapping[str, Way]:
     left_out = set()
     if not all(each.has_density for each in predictions):
         left_out.add("nll")
-    if targets.ndim > 1:  # a mean of several R² is no function of means over the examples
+    # A mean of several R² is no function of means over the examples, and equal targets have none.
+    if targets.ndim > 1 or targets.min() == targets.max():
         left_out.add("r2")
     return {key: way for key, way in NUMBERS.items() if key not in left_out}
 

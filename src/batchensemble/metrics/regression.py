@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +26,8 @@ def score_numbers(prediction: RegressionPrediction, targets: Any) -> Scores:
     ======================  ================================================================
     ``rmse``, ``mae``       root mean squared, and mean absolute, error of the mean, in the
                             targets' unit
-    ``r2``                  share of the targets' variance that the mean explains; at most 1
+    ``r2``                  share of the targets' variance that the mean explains; at most 1, and
+                            NaN where all targets are the same, which have none
     ``nll``                 negative log density of the mixture, nats; of predictions that
                             have a density
     ``pinball``             mean pinball loss over the levels; of predicted quantiles
@@ -45,6 +48,9 @@ def score_numbers(prediction: RegressionPrediction, targets: Any) -> Scores:
     Raises:
         ValueError: they are of another shape, none is known, or one is infinite.
 
+    Warns:
+        UserWarning: there are several targets, all the same.
+
     Example:
         >>> sure = Normals(np.array([[1.0], [2.0]]), np.array([[1.0], [1.0]]))
         >>> score_numbers(sure, [1.0, 4.0])["mae"]
@@ -58,7 +64,7 @@ def score_numbers(prediction: RegressionPrediction, targets: Any) -> Scores:
     values: dict[str, Any] = {
         "rmse": float(np.sqrt(mean_squared_error(y, mean))),
         "mae": float(mean_absolute_error(y, mean)),
-        "r2": float(r2_score(y, mean)) if len(y) > 1 else float("nan"),
+        "r2": math.nan if no_variance(len(y), y.min(), y.max()) else float(r2_score(y, mean)),
     }
     if prediction.has_density:
         values["nll"] = -float(prediction.log_density(np.where(known, targets, 0))[known].mean())
@@ -87,6 +93,22 @@ def score_numbers(prediction: RegressionPrediction, targets: Any) -> Scores:
             ],
         }
     )
+
+
+def no_variance(targets: int, lowest: float, highest: float) -> bool:
+    """Return whether targets are all the same, and warn that R² is NaN where these are several.
+
+    Args:
+        targets: how many are known.
+        lowest, highest: of them.
+    """
+    if targets > 1 and lowest == highest:
+        warnings.warn(
+            f"R² is NaN: all {targets:,} targets are {lowest:g}, so there is no variance to "
+            "explain; go by the RMSE, or score targets that differ",
+            stacklevel=4,
+        )
+    return bool(lowest == highest)
 
 
 def crps(prediction: RegressionPrediction, targets: Any) -> np.ndarray:
