@@ -12,8 +12,16 @@ from torch import Tensor, nn
 from batchensemble.batches import NO_OWN_TARGETS, ArrayBatches, Batches
 from batchensemble.ensembles import Ensemble
 from batchensemble.inputs import Inputs, describe_example
-from batchensemble.losses import ClassLoss, Custom, EnsembleLoss, Standardised, standardised
+from batchensemble.losses import (
+    ClassLoss,
+    Custom,
+    EnsembleLoss,
+    NumberLoss,
+    Standardised,
+    standardised,
+)
 from batchensemble.modes import evaluating
+from batchensemble.rounding import OF_ONE_BATCH, check_targets_held
 from batchensemble.streams import StreamBatches
 from batchensemble.targets import Targets, parted
 from batchensemble.verification import check_numbers
@@ -48,14 +56,26 @@ def check_trainable(model: Ensemble) -> None:
         )
 
 
-def check_batch(model: Ensemble, objective: Objective, inputs: Inputs, targets: Targets) -> None:
+def check_batch(
+    model: Ensemble, objective: Objective, inputs: Inputs, targets: Targets, *, loaded: bool = False
+) -> None:
     """Try one batch without training.
+
+    Args:
+        model: that is trained.
+        objective: what a step minimises.
+        inputs: of the batch.
+        targets: of the batch.
+        loaded: whether it is of a data loader, of which nothing was looked at before.
 
     Raises:
         ValueError: the network does not take the inputs, or the loss not the outputs.
     """
     outputs = check_inputs_fit(model, inputs, per_member=objective.own_examples)
     targets, _ = parted(targets)
+    if loaded and _is_in_targets_units(objective.loss):
+        dtype = place_of(model)["dtype"]
+        check_targets_held(lambda: [targets], len(targets), dtype, share=OF_ONE_BATCH)
     try:
         if objective.arrange is None or targets.dim() > 1:
             own = objective.own_examples
@@ -135,6 +155,25 @@ def check_data(model: Ensemble, loss: EnsembleLoss, batches: Batches) -> None:
         check_classes(model, loss, batches)
 
 
+def check_targets_rounding(loss: EnsembleLoss, batches: Batches, dtype: torch.dtype) -> None:
+    """Raise ``ValueError`` where targets in their own units are lost in the network's type.
+
+    A file is gone through for that where its first rows show it. Of a data loader, which may have
+    no second time, :func:`check_batch` looks at the first batch.
+    """
+    if not _is_in_targets_units(loss):
+        return
+    if isinstance(batches, ArrayBatches):
+        check_targets_held(lambda: [batches.targets], len(batches.targets), dtype)
+    elif isinstance(batches, StreamBatches):
+        check_targets_held(batches.all_targets, batches.files.rows, dtype)
+
+
+def _is_in_targets_units(loss: EnsembleLoss) -> bool:
+    """Return whether a loss takes numbers as they are."""
+    return isinstance(loss, NumberLoss) and not isinstance(loss, Standardised)
+
+
 def check_classes(model: Ensemble, loss: ClassLoss, batches: StreamBatches) -> None:
     """Raise ``ValueError`` where a class of a streamed file is beyond the network's outputs.
 
@@ -176,9 +215,10 @@ def in_standard_units(loss: EnsembleLoss, model: Ensemble, batches: Batches) -> 
     Raises:
         ValueError: the loss is not of numbers, or the data cannot be gone through twice.
     """
+    dtype = place_of(model)["dtype"]
     if isinstance(batches, ArrayBatches):
         shape = check_inputs_fit(model, batches.inputs[:1]).shape
-        return standardised(loss, shape, [batches.targets])
+        return standardised(loss, shape, [batches.targets], dtype)
     if not batches.has_length:
         raise ValueError(
             "standardise_targets goes through the data once before training, and these have no "
@@ -188,7 +228,7 @@ def in_standard_units(loss: EnsembleLoss, model: Ensemble, batches: Batches) -> 
     with torch.random.fork_rng([]):
         inputs, _ = next(iter(batches))
         shape = check_inputs_fit(model, inputs, per_member=batches.draw is not None).shape
-        return standardised(loss, shape, (parted(targets)[0] for _, targets in batches))
+        return standardised(loss, shape, (parted(targets)[0] for _, targets in batches), dtype)
 
 
 def place_of(model: nn.Module) -> Place:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol, runtime_checkable
 
@@ -18,7 +19,15 @@ from torch.utils.data import DataLoader, Dataset
 
 from batchensemble.inputs import Inputs, is_labelled, take_apart
 from batchensemble.randomness import DataStream
-from batchensemble.targets import Targets, Weighted, check_weights, class_numbers
+from batchensemble.rounding import check_features_held
+from batchensemble.targets import (
+    Targets,
+    Weighted,
+    check_weights,
+    class_numbers,
+    exact,
+    on_device,
+)
 
 Pair = tuple[Inputs, Targets]
 Read = Callable[[Tensor, torch.dtype], Tensor]  # as EnsembleLoss.read
@@ -28,6 +37,7 @@ Arrange = Callable[..., Tensor]  # arrange(targets, per_member=...), as Ensemble
 # Batches are gathered in blocks of about this many bytes, so that an epoch never copies the data.
 BLOCK_BYTES = 1 << 25
 PREDICTION_BATCH = 4096
+LARGEST_INT64 = 2**63 - 1
 SAMPLE = 4096  # numbers that go into a checksum of the data
 
 NO_OWN_TARGETS = (
@@ -133,7 +143,7 @@ class ArrayBatches:
     def describe(self) -> str:
         """Return what tells these data from others: sizes, and a checksum of some numbers."""
         weights = () if self.weights is None else (self.weights,)
-        sums = [_checksum(values) for values in (self.inputs, self.targets, *weights)]
+        sums = [self._checksum(values) for values in (self.inputs, self.targets, *weights)]
         return (
             f"{len(self.inputs)} examples of shape {list(self.inputs.shape[1:])}, in batches of "
             f"{self.batch_size} (checksums {', '.join(sums)})"
@@ -142,8 +152,13 @@ class ArrayBatches:
     @property
     def fingerprint(self) -> str | None:
         """What tells the examples from others, in any batches and with any weights."""
-        sums = f"{_checksum(self.inputs)}, {_checksum(self.targets)}"
+        sums = f"{self._checksum(self.inputs)}, {self._checksum(self.targets)}"
         return f"{len(self.inputs)} examples of shape {list(self.inputs.shape[1:])} ({sums})"
+
+    def _checksum(self, values: Tensor) -> str:
+        """Return a checksum of numbers in the network's type, as checkpoints know them."""
+        exact = self.inputs.dtype == torch.float64 or values.dtype != torch.float64
+        return _checksum(values, torch.float64 if exact else torch.float32)
 
     def _drawn(self, steps: Tensor) -> Tensor:
         if self.draw is None:
@@ -255,10 +270,10 @@ class LoaderBatches:
         return inputs, rest[0] if len(rest) == 1 else Weighted(*rest)
 
 
-def _checksum(values: Tensor) -> str:
-    """Return a checksum of some of the numbers, evenly spread."""
+def _checksum(values: Tensor, dtype: torch.dtype) -> str:
+    """Return a checksum of some of the numbers, evenly spread and rounded to a type."""
     flat = values.flatten()
-    some = flat[:: max(1, len(flat) // SAMPLE)].double().cpu()
+    some = flat[:: max(1, len(flat) // SAMPLE)].cpu().to(dtype).double()
     return hashlib.sha256(some.numpy().tobytes()).hexdigest()[:8]
 
 
@@ -274,6 +289,7 @@ def make_batches(
     stream: DataStream | None = None,
     read: Read | None = None,
     weighted: bool = False,
+    training: bool = False,
 ) -> Batches:
     """Return the batches of ``data``.
 
@@ -289,6 +305,7 @@ def make_batches(
         read: what makes targets of arrays into those that a loss takes; by default they are class
             numbers.
         weighted: whether a third part may say how much each example counts.
+        training: whether features are refused that ``dtype`` would round away.
 
     Raises:
         TypeError: ``data`` is none of these, or arrays hold something else than numbers.
@@ -309,7 +326,7 @@ def make_batches(
             "data must be a pair (X, y), a torch Dataset or a DataLoader, got "
             f"{type(data).__name__}"
         )
-    inputs = check_inputs(data[0], dtype)
+    inputs = check_inputs(data[0], dtype, training=training)
     targets = read_targets(data[1], read, dtype)
     if len(inputs) != len(targets):
         raise ValueError(
@@ -321,10 +338,11 @@ def make_batches(
         raise ValueError(NO_OWN_TARGETS)
     weights = None
     if len(data) == 3:
-        weights = check_weights(_as_tensor("weights", data[2]), len(inputs)).to(device, dtype)
+        weights = check_weights(_as_tensor("weights", data[2]), len(inputs))
+        weights = weights.to(device, exact(device))
     return ArrayBatches(
         inputs.to(device),
-        targets.to(device),
+        on_device(targets, device),
         batch_size,
         shuffle=shuffle,
         draw=draw,
@@ -334,30 +352,42 @@ def make_batches(
     )
 
 
-def check_inputs(X: Any, dtype: torch.dtype) -> Tensor:
+def check_inputs(X: Any, dtype: torch.dtype, *, training: bool = False) -> Tensor:
     """Return features as a tensor, floating-point ones in ``dtype``.
+
+    Args:
+        X: ``[examples, features...]``.
+        dtype: of the network.
+        training: whether a column is refused that ``dtype`` would round away.
 
     Raises:
         TypeError: they are not numbers.
-        ValueError: they have no feature axis, or one is NaN or infinite; the first is named.
+        ValueError: they have no feature axis, or one is NaN, infinite or beyond ``dtype``; the
+            first is named.
     """
     inputs = _as_tensor("X", X)
     if inputs.dim() < 2:
         raise ValueError(f"X must have the shape [examples, features...], got {list(inputs.shape)}")
     if inputs.is_floating_point():
         # In blocks: a mask of all features would be a quarter of their memory.
-        rows = max(1, BLOCK_BYTES // max(1, inputs[:1].nbytes))
-        for start in range(0, len(inputs), rows):
-            finite = torch.isfinite(inputs[start : start + rows])
+        held = inputs.to(dtype)
+        rows = max(1, BLOCK_BYTES // max(1, held[:1].nbytes))
+        for start in range(0, len(held), rows):
+            finite = torch.isfinite(held[start : start + rows])
             if not finite.all():
                 row, *column = (~finite).nonzero()[0].tolist()
                 where = column[0] if len(column) == 1 else tuple(column)
                 value = inputs[(start + row, *column)].item()
+                cure = "fill or drop it"
+                if math.isfinite(value):
+                    cure = f"{dtype}, the network's type, ends before; divide that column"
                 raise ValueError(
-                    f"X must be finite, got {value} in row {start + row}, column {where}; fill or "
-                    "drop it"
+                    f"X must be finite, got {value} in row {start + row}, column {where}; {cure}"
                 )
-        inputs = inputs.to(dtype)
+        if training and len(inputs):
+            flat = inputs.reshape(len(inputs), -1)
+            check_features_held(lambda: [flat], len(flat), dtype, lambda each: f"X: column {each}")
+        return held
     return inputs
 
 
@@ -391,6 +421,11 @@ def _as_tensor(name: str, values: Any) -> Tensor:
             "first (sklearn.preprocessing.LabelEncoder for labels)"
         )
     dtype = array.dtype.newbyteorder("=")
+    if dtype.kind == "u" and dtype.itemsize == 8 and array.max(initial=0) > LARGEST_INT64:
+        raise ValueError(
+            f"{name} must hold whole numbers below 2 to the 63rd, got {array.max()}; divide them "
+            "by their unit, or give numbers with fractions"
+        )
     if dtype.kind == "u" and dtype.itemsize > 1:
         dtype = np.dtype(np.int64)  # torch computes little with unsigned numbers
     elif dtype.kind == "f" and dtype.itemsize > 8:

@@ -157,6 +157,26 @@ row 1 (counted from 0); fill it, drop it or leave the column out
     return values if kind == "f" else values.astype(np.float64)
 
 
+def refuse_times(values: Any, where: str) -> None:
+    """Raise ``ValueError`` for dates, times and spans, whose numbers depend on a file's unit.
+
+    Args:
+        values: an array or a column.
+        where: the table and the column, for the sentence.
+
+    Example:
+        >>> refuse_times(np.array(["2026-11-30"], "datetime64[D]"), "visits: column 'day'")
+        Traceback (most recent call last):
+        ValueError: visits: column 'day' must hold numbers, got datetime64[D]; give times as \
+numbers in a unit of your choice, such as days since the first
+    """
+    if getattr(values.dtype, "kind", "") in "mM":
+        raise ValueError(
+            f"{where} must hold numbers, got {values.dtype}; give times as numbers in a unit of "
+            "your choice, such as days since the first"
+        )
+
+
 def is_text(values: Array) -> bool:
     """Return whether a column holds text: its first value that is not missing does."""
     if values.dtype.kind != "O":

@@ -86,8 +86,12 @@ def _mean_of_targets(values: np.ndarray) -> np.ndarray:
 
 
 def _squares(prediction: RegressionPrediction, y: np.ndarray) -> np.ndarray:
-    """Return what the share of explained variance is made of, ``[examples, 3]``."""
-    return np.stack([(prediction.mean - y) ** 2, y, y**2], 1)
+    """Return what the share of explained variance is made of, ``[examples, 3]``.
+
+    Of targets less their mean, which have the same variance, and squares that lose nothing.
+    """
+    apart = y - y.mean()
+    return np.stack([(prediction.mean - y) ** 2, apart, apart**2], 1)
 
 
 def _explained(means: np.ndarray) -> np.ndarray:

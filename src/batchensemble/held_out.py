@@ -18,7 +18,7 @@ from batchensemble.predictions import Prediction
 from batchensemble.schedules import Plateau
 from batchensemble.sharding import as_held
 from batchensemble.sharing import Sharing
-from batchensemble.targets import parted
+from batchensemble.targets import exact, parted
 
 if TYPE_CHECKING:
     from batchensemble.run import Run
@@ -164,6 +164,7 @@ def weighted_mean(losses: list[Tensor], counts: list[Tensor | None]) -> float:
     whole = torch.cat(losses)
     if any(each is None for each in counts):
         return whole.mean().item()
+    whole = whole.to(exact(whole.device))
     weights = torch.cat([each for each in counts if each is not None]).to(whole)
     return ((whole * weights).sum() / weights.sum().clamp(min=torch.finfo(whole.dtype).tiny)).item()
 

@@ -11,7 +11,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from batchensemble.checks import nearest
-from batchensemble.columns import Array
+from batchensemble.columns import Array, refuse_times
 from batchensemble.files import Files
 from batchensemble.row_split import Fifth
 
@@ -153,6 +153,7 @@ def numbers(file: str, column: pd.Series[Any], start: int = 0) -> Float[np.ndarr
     Raises:
         ValueError: a value is none; the sentence says where.
     """
+    refuse_times(column, f"{file}: column {column.name!r}")
     values = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64)
     bad = ~np.isfinite(values)
     if bad.any():

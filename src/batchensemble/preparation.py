@@ -12,6 +12,7 @@ from batchensemble.admission import (
     check_batch,
     check_data,
     check_held_out,
+    check_targets_rounding,
     in_standard_units,
     place_of,
     warn_if_members_differ,
@@ -95,7 +96,7 @@ def prepare_data(
     }
     order: dict[str, Any] = {"shuffle": shuffle, "draw": draw, "stream": stream}
     names: dict[str, Any] = {"target": target, "class_names": class_names}
-    training = open_batches(data, batch_size, **names, **order, **tables)
+    training = open_batches(data, batch_size, **names, **order, **tables, training=True)
     loss = with_balance(loss, training)
     if standardise_targets:
         loss = in_standard_units(loss, model, training)
@@ -106,6 +107,7 @@ def prepare_data(
         held_out = open_batches(validation, PREDICTION_BATCH, **names, **tables)
         check_held_out(model, loss, held_out)
     check_data(model, loss, training)
+    check_targets_rounding(loss, training, place_of(model)["dtype"])
     return Material(training, held_out, loss)
 
 
@@ -185,13 +187,27 @@ def watchers(
     return [watching]
 
 
-def admit(model: Ensemble, objective: Objective, inputs: Inputs, targets: Targets) -> None:
+def admit(
+    model: Ensemble,
+    objective: Objective,
+    inputs: Inputs,
+    targets: Targets,
+    *,
+    loaded: bool = False,
+) -> None:
     """Try the first batch before anything is trained.
+
+    Args:
+        model: that is trained.
+        objective: what a step minimises.
+        inputs: of the batch.
+        targets: of the batch.
+        loaded: whether it is of a data loader.
 
     Raises:
         ValueError: the network does not take the inputs, or the loss not the outputs.
     """
-    check_batch(model, objective, inputs, targets)
+    check_batch(model, objective, inputs, targets, loaded=loaded)
     if objective.sharing is not None and objective.sharing.in_pieces:
         model = objective.sharing.whole  # no member can be taken out of pieces
         inputs = inputs.to(place_of(model)["device"])

@@ -35,6 +35,7 @@ from batchensemble.files import Files
 from batchensemble.formats import FORMATS
 from batchensemble.inputs import Inputs, as_inputs, without
 from batchensemble.randomness import DataStream
+from batchensemble.rounding import check_features_held
 from batchensemble.streams import StreamBatches
 
 MEMORY_LIMIT = 1 << 29
@@ -57,6 +58,7 @@ def open_batches(
     stream: DataStream | None = None,
     read: Read | None = None,
     weighted: bool = False,
+    training: bool = False,
 ) -> Batches:
     """Return the batches of any data.
 
@@ -77,6 +79,8 @@ def open_batches(
         stream: see :class:`~batchensemble.batches.ArrayBatches`.
         read: see :func:`~batchensemble.batches.make_batches`.
         weighted: whether a third part of a pair may say how much each example counts.
+        training: whether a network is trained on them: features that its type would round away are
+            refused then.
 
     Raises:
         TypeError: ``data`` is of no kind that is known.
@@ -97,6 +101,8 @@ def open_batches(
     whole_number("memory_limit", memory_limit)
     if isinstance(data, (str, Path)):
         data = _from_path(Path(data), target, class_names, labelled=True)
+    if training:
+        _check_features_held(data, target, dtype)
     if isinstance(data, Files):
         if data.bytes_as_float32 > memory_limit:
             options = {**place, **ways, "shuffle": shuffle, "memory_limit": memory_limit}
@@ -111,7 +117,7 @@ def open_batches(
         return batches
     else:
         data, names = _pair(data, target, class_names, dtype)
-    options = {**place, **ways, "read": read, "weighted": weighted}
+    options = {**place, **ways, "read": read, "weighted": weighted, "training": training}
     batches = make_batches(data, batch_size, shuffle=shuffle, **options)
     batches.class_names = names
     return batches
@@ -198,6 +204,30 @@ def _pair(
         return (X, y, *weights), ()
     targets, found = labels_of(y, "y", class_names)
     return (X, targets, *weights), found
+
+
+def _check_features_held(data: Any, target: str | None, dtype: torch.dtype) -> None:
+    """Raise ``ValueError`` where features of tables are lost in the network's type."""
+    if isinstance(data, Files):
+
+        def parts() -> Iterator[torch.Tensor]:
+            return (torch.from_numpy(X) for X, _ in data.blocks(data.units, np.float64))
+
+        def name(number: int) -> str:
+            return f"{data.paths[0].name}: column {data.names[number]!r}"
+
+        check_features_held(parts, data.rows, dtype, name)
+        return
+    X = data[0] if isinstance(data, (tuple, list)) and data else data
+    table = as_table(X)
+    if table is not None:
+        where = _name(X) if X is data else "X"
+        for name in table.names:
+            column = table.column(name)
+            if name != target and column.dtype.kind in "iuf" and column.dtype.itemsize == 8:
+                one = [torch.from_numpy(column.astype(np.float64)).unsqueeze(1)]
+                title = f"{where}: column {name!r}"
+                check_features_held(one.copy, len(column), dtype, lambda _, title=title: title)
 
 
 def _from_path(

@@ -21,6 +21,7 @@ from batchensemble.batches import (
 )
 from batchensemble.files import Files
 from batchensemble.randomness import DataStream
+from batchensemble.targets import on_device
 
 # The window that is trained on and the one being read each take this share of the memory limit;
 # what else there is: the batches of a block, and what the file's columns are decoded into.
@@ -103,13 +104,21 @@ class StreamBatches:
             window: Window | None = next(windows)
             while window is not None:
                 following = None
-                inputs, targets = (part.to(self.device) for part in window)
+                inputs, targets = (on_device(part, self.device) for part in window)
                 for pair in self._batches(inputs.to(self.dtype), targets).starting_at(skip):
                     yield pair
                     # Not before a batch was asked for and used: some want no more than one.
                     following = following or thread.submit(next, windows, None)
                 skip = 0
                 window = (following or thread.submit(next, windows, None)).result()
+
+    def all_targets(self) -> Iterator[Tensor]:
+        """Yield the targets as the loss reads them, block by block; no feature is read for that.
+
+        Raises:
+            TypeError, ValueError: the loss does not take them, or one is missing.
+        """
+        return (read_targets(each, self.read, self.dtype) for each in self.files.targets())
 
     @cached_property
     def class_counts(self) -> dict[int, int]:
@@ -119,8 +128,8 @@ class StreamBatches:
             TypeError, ValueError: they are no class numbers, or one is missing.
         """
         found: Counter[int] = Counter()
-        for labels in self.files.targets():
-            classes, counts = read_targets(labels, self.read, self.dtype).unique(return_counts=True)
+        for targets in self.all_targets():
+            classes, counts = targets.unique(return_counts=True)
             found.update(dict(zip(classes.tolist(), counts.tolist(), strict=True)))
         return dict(found)
 

@@ -12,6 +12,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from batchensemble.checks import nearest
+from batchensemble.columns import refuse_times
 from batchensemble.frames import is_csv, paths_of, table
 
 MIN_ROWS = 10
@@ -155,6 +156,7 @@ def _labels(file: str, column: pd.Series[str]) -> tuple[Int[np.ndarray, "rows"],
 def _numbers(
     file: str, column: pd.Series[float], cure: str = "fill it, drop it or leave the column out"
 ) -> Float[np.ndarray, "rows"]:
+    refuse_times(column, f"{file}: column {column.name!r}")
     values = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64)
     bad = ~np.isfinite(values)
     if bad.any():

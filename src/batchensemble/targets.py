@@ -22,6 +22,8 @@ class Weighted(NamedTuple):
 
 Targets = Tensor | Weighted
 
+LARGEST_WHOLE = 2**53  # up to which float64 holds every whole number
+
 
 def parted(targets: Targets) -> tuple[Tensor, Tensor | None]:
     """Return targets and how much their examples count, ``None`` where all count the same."""
@@ -57,13 +59,44 @@ def class_numbers(targets: Tensor, ignore_index: int | None = None) -> Tensor:
 
 
 def numbers(targets: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return targets of any type in this one.
+    """Return targets of any type in this one, or as exact as they are where it would round them.
 
     Raises:
-        ValueError: there is no axis of examples.
+        ValueError: there is no axis of examples, or a whole number is beyond those of float64.
+
+    Example:
+        >>> numbers(torch.tensor([0.5, 2.0], dtype=torch.float64), torch.float32).dtype
+        torch.float32
+        >>> numbers(torch.tensor([16777217]), torch.float32)
+        tensor([16777217.], dtype=torch.float64)
     """
     check_examples(targets)
-    return targets.to(dtype)
+    values = targets
+    if not targets.is_floating_point():
+        values = targets.to(exact(targets.device))
+        if targets.dtype == torch.int64:
+            beyond = (targets > LARGEST_WHOLE) | (targets < -LARGEST_WHOLE)
+            if beyond.any():
+                raise ValueError(
+                    "y must hold whole numbers up to 2 to the 53rd, which float64 can tell apart, "
+                    f"got {targets[beyond][0].item()}; subtract a number near them, or divide them "
+                    "by their unit"
+                )
+    rounded = values.to(dtype)
+    same = (rounded.to(values.dtype) == values) | values.isnan()
+    return rounded if same.all() else values
+
+
+def exact(device: torch.device) -> torch.dtype:
+    """Return the type of sums, weights and targets: float64 where the device has it."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+def on_device(values: Tensor, device: torch.device) -> Tensor:
+    """Return targets on a device, in float32 where they are float64 and it has none."""
+    if values.dtype == torch.float64:
+        values = values.to(exact(device))
+    return values.to(device)
 
 
 def check_examples(targets: Tensor) -> None:

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from batchensemble.admission import check_ensemble, check_trainable, place_of
 from batchensemble.agreement import agreed_settings
 from batchensemble.averaging import Averaging
+from batchensemble.batches import LoaderBatches
 from batchensemble.callbacks import Callback
 from batchensemble.checkpointing import checkpointed
 from batchensemble.checks import positive_number, whole_number
@@ -340,7 +341,8 @@ def fit(
             model, objective, updater, material.training, stream, epochs, history, told, settings
         )
         run.bar = bar
-        run.admit = partial(admit, model, objective)
+        loaded = isinstance(material.training, LoaderBatches)
+        run.admit = partial(admit, model, objective, loaded=loaded)
         if keeping is not None:
             keeping.restore(run)
         # What the outputs are from now on; of a function of the user's own that is not known.

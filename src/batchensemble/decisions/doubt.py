@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from batchensemble.checks import one_of
+from batchensemble.columns import refuse_times
 from batchensemble.metrics.labels import class_probs
 from batchensemble.predictions import Prediction, RegressionPrediction
 
@@ -94,6 +95,7 @@ def finite(name: str, values: Any, examples: int) -> PerExample:
     Raises:
         ValueError: they are of another shape or not finite.
     """
+    refuse_times(np.asarray(values), name)
     found = np.asarray(values, dtype=np.float64)
     if found.shape != (examples,):
         raise ValueError(

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from batchensemble.targets import class_numbers, numbers
+from batchensemble.rounding import OF_ONE_BATCH, SCALE, check_targets_held
+from batchensemble.targets import class_numbers, exact, numbers
 
 
 class EnsembleLoss(ABC):
@@ -110,9 +111,15 @@ class Custom(EnsembleLoss):
         """Take anything; trying the first batch tells more."""
 
     def read(self, targets: Tensor, dtype: torch.dtype) -> Tensor:
-        """Return whole numbers as int64, others in the network's type."""
+        """Return whole numbers as int64, others in the network's type.
+
+        Raises:
+            ValueError: that type cannot hold them.
+        """
         if targets.is_floating_point():
-            return numbers(targets, dtype)
+            found = numbers(targets, dtype)
+            check_targets_held(lambda: [found], len(found), dtype, cure=SCALE, share=OF_ONE_BATCH)
+            return found.to(dtype)
         return class_numbers(targets)
 
 
@@ -126,11 +133,6 @@ def are_classes(outputs: Tensor, targets: Tensor) -> bool:
 def full_precision(values: Tensor) -> Tensor:
     """Return half precision as float32, in which a loss does not round away."""
     return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
-
-
-def exact(device: torch.device) -> torch.dtype:
-    """Return the type in which weights are added: float64 where the device has it."""
-    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def log_mean_exp(values: Tensor, dim: int) -> Tensor:

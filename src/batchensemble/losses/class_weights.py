@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from batchensemble.losses.base import exact
+from batchensemble.targets import exact
 
 BALANCED = "balanced"
 

@@ -59,7 +59,7 @@ class NumberLoss(EnsembleLoss):
         return mean_of_entries(losses, known.to(losses))[:, 0]
 
     def read(self, targets: Tensor, dtype: torch.dtype) -> Tensor:
-        """Return the targets in the network's type."""
+        """Return the targets in the network's type, or in float64 where that would round them."""
         return numbers(targets, dtype)
 
     def check(self, outputs_shape: Sequence[int], targets: Tensor) -> None:
@@ -82,7 +82,7 @@ class NumberLoss(EnsembleLoss):
         return sum_of_entries(~targets.isnan(), own=own)
 
     def _known(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the targets, 0 for those that are not known, and which are known."""
+        """Return the targets as the outputs are, 0 for those not known, and which are known."""
         targets = self._aligned(outputs.shape, targets).to(outputs.dtype)
         known = ~targets.isnan()
         return torch.where(known, targets, 0), known

@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from batchensemble.losses.base import EnsembleLoss, aligned, exact
+from batchensemble.losses.base import EnsembleLoss, aligned
 from batchensemble.losses.numbers import BinaryCrossEntropy, NumberLoss
+from batchensemble.rounding import LARGEST_SHARE, NOISE
+from batchensemble.targets import exact
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,8 @@ class Standardised(NumberLoss):
     """A loss of numbers in standard units: targets less their mean, over their deviation.
 
     The network's outputs are in these units; :func:`batchensemble.predict` gives them back in the
-    targets' own. The held-out loss of a training is in standard units too.
+    targets' own. The held-out loss of a training is in standard units too. The mean is taken off in
+    float64, so that a small spread around a large number is not rounded away.
 
     Args:
         loss: of the numbers.
@@ -59,12 +62,12 @@ class Standardised(NumberLoss):
         return self.loss.said
 
     def of_entries(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the loss of each target in standard units."""
-        return self.loss.of_entries(outputs, self._standard(targets))
+        """Return the loss of each target, which is in standard units already."""
+        return self.loss.of_entries(outputs, targets)
 
     def together(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the loss of the members together in standard units."""
-        return self.loss.together(outputs, self._standard(targets))
+        """Return the loss of the members together, of targets in standard units."""
+        return self.loss.together(outputs, targets)
 
     def check(self, outputs_shape: Sequence[int], targets: Tensor) -> None:
         """Raise ``ValueError`` where targets are not those of the loss, or of another number."""
@@ -76,13 +79,17 @@ class Standardised(NumberLoss):
                 f"the network's outputs are for, got {len(self.mean)}"
             )
 
-    def _standard(self, targets: Tensor) -> Tensor:
-        """Return targets ``[batch, 1 or members, targets, ...]`` in standard units."""
+    def _known(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Return targets ``[batch, 1 or members, targets, ...]`` in standard units, and which are
+        known."""
+        targets = self._aligned(outputs.shape, targets)
+        known = ~targets.isnan()
+        targets = targets.to(exact(targets.device))
         along = [-1, *[1] * (targets.dim() - 3)]
         mean, deviation = (
             targets.new_tensor(each).view(along) for each in (self.mean, self.deviation)
         )
-        return (targets - mean) / deviation
+        return torch.where(known, (targets - mean) / deviation, 0).to(outputs.dtype), known
 
 
 def targets_of(loss: NumberLoss, outputs_shape: Sequence[int]) -> int:
@@ -91,18 +98,25 @@ def targets_of(loss: NumberLoss, outputs_shape: Sequence[int]) -> int:
 
 
 def standardised(
-    loss: EnsembleLoss, outputs_shape: Sequence[int], targets: Iterable[Tensor]
+    loss: EnsembleLoss,
+    outputs_shape: Sequence[int],
+    targets: Iterable[Tensor],
+    dtype: torch.dtype = torch.float32,
 ) -> Standardised:
     """Return a loss in standard units of training targets.
+
+    The units are those of the targets in the network's type, as long as it holds them: so a
+    checkpoint knows the same data again, however exact they are given.
 
     Args:
         loss: of numbers.
         outputs_shape: ``[batch, members, ...]`` of the network.
         targets: of all batches.
+        dtype: of the network.
 
     Raises:
-        ValueError: the loss is not of numbers, a target does not go with the outputs, or one is
-            not known of any example.
+        ValueError: the loss is not of numbers, a target does not go with the outputs, one is not
+            known of any example, or its spread is beyond float64.
 
     Example:
         >>> from batchensemble.losses import MSE
@@ -115,8 +129,7 @@ def standardised(
             f"{loss}; leave it out"
         )
     number = targets_of(loss, outputs_shape)
-    totals = torch.zeros(3, number, dtype=torch.float64)  # count, sum, sum of squares
-    shift: Tensor | None = None  # near the mean, so that squares do not lose what differs
+    moments = [_Moments(number) for _ in range(3)]  # of targets, rounded ones, their difference
     for each in targets:
         loss.check(outputs_shape, each)
         found = aligned(each, outputs_shape[1], _entry(loss, outputs_shape))
@@ -124,20 +137,47 @@ def standardised(
         values = found.to(exact(found.device)).cpu().double()
         values = values.unsqueeze(2) if values.dim() < 3 else values
         values = values.movedim(2, 0).flatten(1)
-        if shift is None:
-            shift = values.nanmean(1, keepdim=True).nan_to_num()
-        known = ~values.isnan()
-        apart = torch.where(known, values - shift, 0)
-        totals += torch.stack([known.sum(1), apart.sum(1), apart.square().sum(1)])
-    count, total, squares = totals
-    if shift is None or not count.all():
+        rounded = values.to(dtype).double()
+        for each, part in zip(moments, (values, rounded, rounded - values), strict=True):
+            each.add(part)
+    if not moments[0].totals[0].all():
         raise ValueError("standardise_targets needs at least one known number of each target")
-    mean = total / count
-    deviation = (squares / count - mean.square()).clamp(min=0).sqrt()
-    largest = (shift[:, 0] + mean).abs()
-    constant = deviation <= largest * torch.finfo(torch.float32).eps
-    deviation = torch.where(constant, 1.0, deviation)
-    return Standardised(loss, (shift[:, 0] + mean).tolist(), deviation.tolist())
+    (mean, deviation), in_type, (_, moved) = (each.found() for each in moments)
+    if not deviation.isfinite().all():
+        raise ValueError(
+            "standardise_targets needs numbers whose squares float64 holds, up to about 1e150, got "
+            f"targets around {mean[~deviation.isfinite()][0].item():.4g}; divide them by their unit"
+        )
+    held = moved <= LARGEST_SHARE * deviation  # not where it is NaN, of numbers beyond the type
+    mean, deviation = (
+        torch.where(held, *each) for each in zip(in_type, (mean, deviation), strict=True)
+    )
+    constant = deviation <= mean.abs() * NOISE
+    return Standardised(loss, mean.tolist(), torch.where(constant, 1.0, deviation).tolist())
+
+
+class _Moments:
+    """Mean and deviation of numbers that come in parts, of each target."""
+
+    def __init__(self, number: int) -> None:
+        self.totals = torch.zeros(3, number, dtype=torch.float64)  # count, sum, sum of squares
+        self.shift: Tensor | None = None  # near the mean, so that squares do not lose what differs
+
+    def add(self, values: Tensor) -> None:
+        """Take a part in, ``[targets, values]``; NaN is not known."""
+        if self.shift is None:
+            self.shift = values.nanmean(1, keepdim=True).nan_to_num()
+        known = ~values.isnan()
+        apart = torch.where(known, values - self.shift, 0)
+        self.totals += torch.stack([known.sum(1), apart.sum(1), apart.square().sum(1)])
+
+    def found(self) -> tuple[Tensor, Tensor]:
+        """Return mean and deviation, each ``[targets]``."""
+        assert self.shift is not None
+        count, total, squares = self.totals
+        mean = total / count
+        deviation = (squares / count - mean.square()).clamp(min=0).sqrt()
+        return self.shift[:, 0] + mean, deviation
 
 
 def _entry(loss: NumberLoss, outputs_shape: Sequence[int]) -> Any:

@@ -13,6 +13,7 @@ import scoringrules
 from jaxtyping import Float
 from sklearn.metrics import mean_absolute_error, mean_pinball_loss, mean_squared_error, r2_score
 
+from batchensemble.columns import refuse_times
 from batchensemble.metrics.values import Scores
 from batchensemble.predictions import Normals, Points, Quantiles, RegressionPrediction
 
@@ -203,6 +204,7 @@ def checked_numbers(prediction: RegressionPrediction, targets: Any) -> np.ndarra
     Raises:
         ValueError: they are of another shape, none is known, or one is infinite.
     """
+    refuse_times(np.asarray(targets), "targets")
     targets = np.asarray(targets, np.float64)
     expected = prediction.mean.shape
     if targets.shape == (*expected, 1) or targets.shape == (len(prediction), 1, *expected[1:]):
