@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import math
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from batchensemble.arrays import BLOCK_BYTES, as_tensor, check_inputs
 from batchensemble.inputs import Inputs, is_labelled, take_apart
 from batchensemble.randomness import DataStream
-from batchensemble.rounding import check_features_held
 from batchensemble.targets import (
     Targets,
     Weighted,
@@ -34,10 +32,7 @@ Read = Callable[[Tensor, torch.dtype], Tensor]  # as EnsembleLoss.read
 Draw = Callable[[Tensor], Tensor]
 Arrange = Callable[..., Tensor]  # arrange(targets, per_member=...), as Ensemble.target_rows
 
-# Batches are gathered in blocks of about this many bytes, so that an epoch never copies the data.
-BLOCK_BYTES = 1 << 25
 PREDICTION_BATCH = 4096
-LARGEST_INT64 = 2**63 - 1
 SAMPLE = 4096  # numbers that go into a checksum of the data
 
 NO_OWN_TARGETS = (
@@ -52,11 +47,14 @@ class Batches(Protocol):
 
     Attributes:
         class_names: what the class numbers stand for, where the data say it.
+        feature_names, target_names: of columns, where they have some.
         draw: see :class:`ArrayBatches`.
         arrange: puts targets into the order of the ensemble's rows.
     """
 
     class_names: tuple[str, ...]
+    feature_names: tuple[str, ...] | None
+    target_names: tuple[str, ...] | None
     draw: Draw | None
     arrange: Arrange | None
 
@@ -113,6 +111,8 @@ class ArrayBatches:
         self.shuffle, self.draw, self.arrange = shuffle, draw, arrange
         self.stream = stream or DataStream(None)
         self.class_names: tuple[str, ...] = ()
+        self.feature_names: tuple[str, ...] | None = None
+        self.target_names: tuple[str, ...] | None = None
 
     has_length = True
 
@@ -211,6 +211,8 @@ class LoaderBatches:
     ) -> None:
         self.loader, self.device, self.target = loader, device, target
         self.class_names: tuple[str, ...] = ()
+        self.feature_names: tuple[str, ...] | None = None
+        self.target_names: tuple[str, ...] | None = None
         self.draw, self.arrange = draw, arrange
         self.weighted, self.any_targets = weighted, any_targets
         self.stream = stream or DataStream(None)
@@ -338,7 +340,7 @@ def make_batches(
         raise ValueError(NO_OWN_TARGETS)
     weights = None
     if len(data) == 3:
-        weights = check_weights(_as_tensor("weights", data[2]), len(inputs))
+        weights = check_weights(as_tensor("weights", data[2]), len(inputs))
         weights = weights.to(device, exact(device))
     return ArrayBatches(
         inputs.to(device),
@@ -352,48 +354,9 @@ def make_batches(
     )
 
 
-def check_inputs(X: Any, dtype: torch.dtype, *, training: bool = False) -> Tensor:
-    """Return features as a tensor, floating-point ones in ``dtype``.
-
-    Args:
-        X: ``[examples, features...]``.
-        dtype: of the network.
-        training: whether a column is refused that ``dtype`` would round away.
-
-    Raises:
-        TypeError: they are not numbers.
-        ValueError: they have no feature axis, or one is NaN, infinite or beyond ``dtype``; the
-            first is named.
-    """
-    inputs = _as_tensor("X", X)
-    if inputs.dim() < 2:
-        raise ValueError(f"X must have the shape [examples, features...], got {list(inputs.shape)}")
-    if inputs.is_floating_point():
-        # In blocks: a mask of all features would be a quarter of their memory.
-        held = inputs.to(dtype)
-        rows = max(1, BLOCK_BYTES // max(1, held[:1].nbytes))
-        for start in range(0, len(held), rows):
-            finite = torch.isfinite(held[start : start + rows])
-            if not finite.all():
-                row, *column = (~finite).nonzero()[0].tolist()
-                where = column[0] if len(column) == 1 else tuple(column)
-                value = inputs[(start + row, *column)].item()
-                cure = "fill or drop it"
-                if math.isfinite(value):
-                    cure = f"{dtype}, the network's type, ends before; divide that column"
-                raise ValueError(
-                    f"X must be finite, got {value} in row {start + row}, column {where}; {cure}"
-                )
-        if training and len(inputs):
-            flat = inputs.reshape(len(inputs), -1)
-            check_features_held(lambda: [flat], len(flat), dtype, lambda each: f"X: column {each}")
-        return held
-    return inputs
-
-
 def read_targets(y: Any, read: Read | None, dtype: torch.dtype) -> Tensor:
     """Return targets as a loss reads them, or as class numbers; ``dtype`` is that of fractions."""
-    return check_targets(y) if read is None else read(_as_tensor("y", y), dtype)
+    return check_targets(y) if read is None else read(as_tensor("y", y), dtype)
 
 
 def check_targets(y: Any) -> Tensor:
@@ -403,32 +366,9 @@ def check_targets(y: Any) -> Tensor:
         TypeError: they are not whole numbers.
         ValueError: one is below 0, or they have more than two axes.
     """
-    targets = class_numbers(_as_tensor("y", y))
+    targets = class_numbers(as_tensor("y", y))
     if targets.dim() > 2:
         raise ValueError(
             f"y must have the shape [examples] or [examples, members], got {list(targets.shape)}"
         )
     return targets
-
-
-def _as_tensor(name: str, values: Any) -> Tensor:
-    if isinstance(values, Tensor):
-        return values.detach()
-    array = np.asarray(values)
-    if array.dtype.kind not in "biuf":
-        raise TypeError(
-            f"{name} must hold numbers, got an array of {array.dtype}; encode text as numbers "
-            "first (sklearn.preprocessing.LabelEncoder for labels)"
-        )
-    dtype = array.dtype.newbyteorder("=")
-    if dtype.kind == "u" and dtype.itemsize == 8 and array.max(initial=0) > LARGEST_INT64:
-        raise ValueError(
-            f"{name} must hold whole numbers below 2 to the 63rd, got {array.max()}; divide them "
-            "by their unit, or give numbers with fractions"
-        )
-    if dtype.kind == "u" and dtype.itemsize > 1:
-        dtype = np.dtype(np.int64)  # torch computes little with unsigned numbers
-    elif dtype.kind == "f" and dtype.itemsize > 8:
-        dtype = np.dtype(np.float64)
-    # Writeable, contiguous memory; what has that already is not copied.
-    return torch.from_numpy(np.require(array, dtype, ["C", "W"]))

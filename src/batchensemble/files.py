@@ -119,6 +119,18 @@ class Files:
         other.rows = sum(other._counts)
         return other
 
+    def taking(self, names: Names) -> Files:
+        """Return the same files with these of their features, in this order."""
+        if names == self.names:
+            return self
+        other, position = copy.copy(self), {name: each for each, name in enumerate(self.names)}
+        other.names = names
+        if self._mean:
+            other._mean, other._scale = (
+                [values[position[name]] for name in names] for values in (self._mean, self._scale)
+            )
+        return other
+
     @property
     def bytes_as_float32(self) -> int:
         """About what the features take in memory."""

@@ -12,6 +12,7 @@ from torch import Tensor
 from batchensemble.admission import check_ensemble, check_inputs_fit, place_of
 from batchensemble.batches import PREDICTION_BATCH
 from batchensemble.checks import whole_number
+from batchensemble.column_names import ColumnNames
 from batchensemble.ensembles import Ensemble
 from batchensemble.inputs import Inputs
 from batchensemble.losses import CrossEntropy, EnsembleLoss, Loss, as_loss
@@ -42,7 +43,8 @@ def predict(
         model: any ensemble.
         X: an array or tensor ``[examples, features...]``, a data frame or Arrow table, a path, or a
             ``Dataset`` or ``DataLoader`` of inputs, of pairs whose first part are the inputs, or of
-            dictionaries; see :func:`batchensemble.fit`.
+            dictionaries; see :func:`batchensemble.fit`. Columns that the training knew by name may
+            be in any order; a frame must have no others beside them.
         loss: what the outputs are; by default what ``fit`` trained with, else logits of classes.
         batch_size: examples a forward pass; a ``DataLoader`` has its own.
         target: a column or key that is no input.
@@ -50,7 +52,8 @@ def predict(
 
     Raises:
         TypeError: ``X`` holds no numbers, or the loss does not say what the outputs are.
-        ValueError: ``X`` is empty, not finite, or does not fit the network.
+        ValueError: ``X`` is empty, not finite, has other columns than the training's, or does not
+            fit the network.
 
     Example:
         >>> from batchensemble import BatchEnsemble
@@ -61,7 +64,8 @@ def predict(
     check_ensemble(model)
     whole_number("batch_size", batch_size)
     place = place_of(model)
-    batches = open_inputs(X, batch_size, target=target, memory_limit=memory_limit, **place)
+    options: dict[str, Any] = {"target": target, "memory_limit": memory_limit, **place}
+    batches = open_inputs(X, batch_size, known=ColumnNames.of(model), **options)
     return _prediction(model, loss_of(model, loss), batches)
 
 
@@ -93,6 +97,7 @@ def predict_pairs(
         class_names=class_names,
         memory_limit=memory_limit,
         read=None if found == CrossEntropy() else found.read,
+        known=ColumnNames.of(model),
         **place_of(model),
     )
     seen: list[Tensor] = []

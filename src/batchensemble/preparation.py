@@ -20,6 +20,7 @@ from batchensemble.admission import (
 from batchensemble.batches import PREDICTION_BATCH, Batches, Draw
 from batchensemble.callbacks import Callback
 from batchensemble.clipping import MemberClipping
+from batchensemble.column_names import ColumnNames
 from batchensemble.diagnostics import Watching
 from batchensemble.ensembles import Ensemble
 from batchensemble.held_out import Evaluating
@@ -42,11 +43,13 @@ class Material:
         training: its batches.
         held_out: those that are scored, if any.
         loss: with what the data had to say for it: the weights of classes, the units of numbers.
+        names: of the columns, and of the classes, where there are some.
     """
 
     training: Batches
     held_out: Batches | None
     loss: EnsembleLoss
+    names: ColumnNames
 
     @property
     def steps(self) -> int | None:
@@ -96,7 +99,11 @@ def prepare_data(
     }
     order: dict[str, Any] = {"shuffle": shuffle, "draw": draw, "stream": stream}
     names: dict[str, Any] = {"target": target, "class_names": class_names}
-    training = open_batches(data, batch_size, **names, **order, **tables, training=True)
+    known = ColumnNames.of(model)
+    training = open_batches(
+        data, batch_size, **names, **order, **tables, training=True, known=known
+    )
+    known = known.and_of(training)
     loss = with_balance(loss, training)
     if standardise_targets:
         loss = in_standard_units(loss, model, training)
@@ -104,11 +111,11 @@ def prepare_data(
     if validation is not None:
         named = None if isinstance(validation, (tuple, list)) else target
         names = {"target": named, "class_names": training.class_names}
-        held_out = open_batches(validation, PREDICTION_BATCH, **names, **tables)
+        held_out = open_batches(validation, PREDICTION_BATCH, **names, **tables, known=known)
         check_held_out(model, loss, held_out)
     check_data(model, loss, training)
     check_targets_rounding(loss, training, place_of(model)["dtype"])
-    return Material(training, held_out, loss)
+    return Material(training, held_out, loss, known)
 
 
 def prepare_objective(

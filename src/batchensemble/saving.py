@@ -101,6 +101,9 @@ def save(
         "calibration": None if model.calibrator is None else model.calibrator.settings(),
         "loss": None if model.loss is None else as_dict(model.loss),
         "trained_on": model.trained_on,
+        "feature_names": model.feature_names,
+        "target_names": model.target_names,
+        "class_names": model.class_names,
         "tied": tied,
         "frozen": [name for name, each in parameters if not each.requires_grad],
         "data": None if data is None else dict(data),
@@ -186,6 +189,9 @@ def load(
     if config.get("loss") is not None:
         model.loss = from_dict(config["loss"])
     model.trained_on = config.get("trained_on")
+    for name in ("feature_names", "target_names", "class_names"):
+        if config.get(name) is not None:
+            setattr(model, name, tuple(config[name]))
     return model if device is None else model.to(device)
 
 

@@ -6,6 +6,7 @@ None of these libraries is imported before there is something of it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,9 @@ from batchensemble.batches import (
     make_batches,
 )
 from batchensemble.checks import whole_number
+from batchensemble.column_names import UNNAMED, ColumnNames, remembered
 from batchensemble.columns import (
+    Array,
     Names,
     as_array,
     as_table,
@@ -59,6 +62,7 @@ def open_batches(
     read: Read | None = None,
     weighted: bool = False,
     training: bool = False,
+    known: ColumnNames = UNNAMED,
 ) -> Batches:
     """Return the batches of any data.
 
@@ -81,6 +85,7 @@ def open_batches(
         weighted: whether a third part of a pair may say how much each example counts.
         training: whether a network is trained on them: features that its type would round away are
             refused then.
+        known: the names of a model's columns, to which those of tables and files are brought.
 
     Raises:
         TypeError: ``data`` is of no kind that is known.
@@ -99,27 +104,31 @@ def open_batches(
     ways: dict[str, Any] = {"draw": draw, "arrange": arrange, "stream": stream}
     place: dict[str, Any] = {"device": device, "dtype": dtype}
     whole_number("memory_limit", memory_limit)
+    class_names = known.order_of_classes(class_names)
+    names = UNNAMED
     if isinstance(data, (str, Path)):
-        data = _from_path(Path(data), target, class_names, labelled=True)
+        data = _from_path(Path(data), target, class_names, known=known)
     if training:
         _check_features_held(data, target, dtype)
     if isinstance(data, Files):
         if data.bytes_as_float32 > memory_limit:
             options = {**place, **ways, "shuffle": shuffle, "memory_limit": memory_limit}
             return StreamBatches(data, batch_size, read=read, **options)
-        names: Names = data.class_names
+        names = ColumnNames(remembered(data.names), None, data.class_names)
         data = _in_memory(data, dtype)
     elif _is_dataset(data):
-        loader, names = _loader(data, batch_size, shuffle, target)
+        loader, classes = _loader(data, batch_size, shuffle, target)
+        known.check_classes(classes)
         kinds: dict[str, Any] = {"weighted": weighted, "any_targets": read is not None}
         batches: Batches = LoaderBatches(loader, device, target=target, **kinds, **ways)
-        batches.class_names = names
+        batches.class_names = classes
         return batches
     else:
-        data, names = _pair(data, target, class_names, dtype)
+        data, names = _pair(data, target, class_names, dtype, known)
     options = {**place, **ways, "read": read, "weighted": weighted, "training": training}
     batches = make_batches(data, batch_size, shuffle=shuffle, **options)
-    batches.class_names = names
+    batches.class_names = names.classes
+    batches.feature_names, batches.target_names = names.features, names.targets
     return batches
 
 
@@ -131,6 +140,7 @@ def open_inputs(
     dtype: torch.dtype,
     target: str | None = None,
     memory_limit: int = MEMORY_LIMIT,
+    known: ColumnNames = UNNAMED,
 ) -> Iterator[Inputs]:
     """Yield the inputs of data with or without targets, batch by batch.
 
@@ -141,13 +151,14 @@ def open_inputs(
         dtype: what the features of arrays, tables and files are converted to.
         target: a column or key that is no input.
         memory_limit: bytes; larger files are streamed.
+        known: the names of a model's columns, to which those of tables and files are brought.
 
     Raises:
         TypeError: ``X`` is of no kind that is known.
         ValueError: it is not what it must be; the sentence says where.
     """
     if isinstance(X, (str, Path)):
-        X = _from_path(Path(X), target, (), labelled=False)
+        X = _from_path(Path(X), target, (), labelled=False, known=known)
     if isinstance(X, Files):
         options: dict[str, Any] = {"device": device, "dtype": dtype, "memory_limit": memory_limit}
         batches: Batches = (
@@ -162,6 +173,7 @@ def open_inputs(
     table = as_table(X)
     if table is not None:
         names, _ = split(table, target if target in table.names else None, _name(X))
+        names = known.features_among(names, _name(X))
         X = features_of(table, names, _numpy(dtype), _name(X))
     examples = len(X) if hasattr(X, "__len__") else 0
     pair = X, np.zeros(examples, int)
@@ -169,9 +181,13 @@ def open_inputs(
 
 
 def _pair(
-    data: Any, target: str | None, class_names: Sequence[str], dtype: torch.dtype
-) -> tuple[Any, Names]:
-    """Return a table, or a pair of which one is, as a pair of arrays, and the names of classes."""
+    data: Any,
+    target: str | None,
+    class_names: Sequence[str],
+    dtype: torch.dtype,
+    known: ColumnNames,
+) -> tuple[Any, ColumnNames]:
+    """Return a table, or a pair of which one is, as a pair of arrays, and the names in them."""
     table = as_table(data)
     if table is not None:
         where = _name(data)
@@ -181,59 +197,76 @@ def _pair(
                 f"{', '.join(map(repr, table.names))}"
             )
         names, _ = split(table, target, where)
+        names = known.features_among(names, where)
         features = features_of(table, names, _numpy(dtype), where)
         labels = table.column(target), f"{where}: the target column {target!r}"
-        targets, found = labels_of(*labels, class_names)
-        return (features, targets), found
+        targets, classes = labels_of(*labels, class_names)
+        return (features, targets), ColumnNames(remembered(names), None, classes)
     if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
-        return data, ()  # which make_batches refuses
+        return data, UNNAMED  # which make_batches refuses
     if target is not None:
         raise ValueError(
             f"target is for tables and dictionaries; a pair (X, y) has its own, got {target!r}"
         )
     X, y, *weights = data
+    found = UNNAMED
     table = as_table(X)
     if table is not None:
-        X = features_of(table, table.names, _numpy(dtype), "X")
+        names = known.features_among(table.names, "X")
+        X = features_of(table, names, _numpy(dtype), "X")
+        found = ColumnNames(remembered(names))
     column = as_table(y)
     if column is not None and len(column.names) == 1:
         y = column.column(column.names[0])
     elif library_of(y) in TABLES and column is None:
         y = as_array(y)
     else:
-        return (X, y, *weights), ()
-    targets, found = labels_of(y, "y", class_names)
-    return (X, targets, *weights), found
+        if column is not None:
+            names = known.targets_among(column.names, "y")
+            y = np.column_stack([column.column(name) for name in names])
+            found = replace(found, targets=remembered(names))
+        return (X, y, *weights), found
+    targets, classes = labels_of(y, "y", class_names)
+    return (X, targets, *weights), replace(found, classes=classes)
 
 
 def _check_features_held(data: Any, target: str | None, dtype: torch.dtype) -> None:
     """Raise ``ValueError`` where features of tables are lost in the network's type."""
     if isinstance(data, Files):
+        file, names = data.paths[0].name, data.names
 
         def parts() -> Iterator[torch.Tensor]:
             return (torch.from_numpy(X) for X, _ in data.blocks(data.units, np.float64))
 
-        def name(number: int) -> str:
-            return f"{data.paths[0].name}: column {data.names[number]!r}"
-
-        check_features_held(parts, data.rows, dtype, name)
+        check_features_held(parts, data.rows, dtype, lambda each: f"{file}: column {names[each]!r}")
         return
     X = data[0] if isinstance(data, (tuple, list)) and data else data
     table = as_table(X)
     if table is not None:
         where = _name(X) if X is data else "X"
         for name in table.names:
-            column = table.column(name)
-            if name != target and column.dtype.kind in "iuf" and column.dtype.itemsize == 8:
-                one = [torch.from_numpy(column.astype(np.float64)).unsqueeze(1)]
-                title = f"{where}: column {name!r}"
-                check_features_held(one.copy, len(column), dtype, lambda _, title=title: title)
+            if name != target:
+                _check_column_held(table.column(name), dtype, f"{where}: column {name!r}")
+
+
+def _check_column_held(column: Array, dtype: torch.dtype, name: str) -> None:
+    if column.dtype.kind in "iuf" and column.dtype.itemsize == 8:
+        values = torch.from_numpy(column.astype(np.float64)).unsqueeze(1)
+        check_features_held(lambda: [values], len(values), dtype, lambda _: name)
 
 
 def _from_path(
-    path: Path, target: str | None, class_names: Sequence[str], *, labelled: bool
+    path: Path,
+    target: str | None,
+    class_names: Sequence[str],
+    *,
+    labelled: bool = True,
+    known: ColumnNames,
 ) -> Any:
-    """Return the files of a path, or the images of a folder as a ``Dataset``."""
+    """Return the files of a path, or the images of a folder as a ``Dataset``.
+
+    Files have the columns of a model in its order; others are passed over.
+    """
     if not path.exists():
         raise FileNotFoundError(f"there is no file or folder {path}")
     paths = [path]
@@ -252,7 +285,8 @@ def _from_path(
         raise ValueError(
             f"target is missing: name the column of {path.name} that holds the targets"
         )
-    return Files(paths, target, class_names, labelled=labelled)
+    files = Files(paths, target, class_names, labelled=labelled)
+    return files.taking(known.features_among(files.names, path.name, more=True))
 
 
 def _images(folder: Path) -> Any:

@@ -19,6 +19,7 @@ from batchensemble.batches import (
     Read,
     read_targets,
 )
+from batchensemble.column_names import remembered
 from batchensemble.files import Files
 from batchensemble.randomness import DataStream
 from batchensemble.targets import on_device
@@ -74,6 +75,8 @@ class StreamBatches:
         self.shuffle, self.draw, self.arrange, self.read = shuffle, draw, arrange, read
         self.stream = stream or DataStream(None)
         self.class_names = files.class_names
+        self.feature_names = remembered(files.names)
+        self.target_names: tuple[str, ...] | None = None
         bytes_a_row = len(files.names) * max(4, dtype.itemsize) + 8
         batches = memory_limit // WINDOW_SHARE // bytes_a_row // batch_size
         self.window_rows = min(batch_size * max(1, batches), batch_size * len(self))

@@ -93,6 +93,7 @@ def train(
     text = json.dumps(history.as_dict(), indent=1)
     write_whole(folder / "history.json", text.encode() + b"\n")
     model.eval()  # a loaded model is mostly asked
+    model.feature_names, model.class_names = data.columns.feature_names, data.columns.class_names
     save(
         model,
         folder,

@@ -116,10 +116,12 @@ def fit(
             takes by name or by position. The path of a folder of class folders of images. What fits
             in memory lies on the device once. A third part ``w`` of a pair, ``[examples]``, says
             how much each example counts: the mean of a batch is then over the sum of its weights.
+            Columns are remembered by their names, ``model.feature_names``, by which ``validation``
+            and all data from then on are reordered or refused.
         validation: held-out data in the same forms, scored after each epoch.
         target: the column or key of the targets, in ``data`` and ``validation``. Text in a column
             are classes, numbered in ``history.class_names``.
-        class_names: the order of these classes; by default sorted.
+        class_names: the order of these classes; by default that of the training before, or sorted.
         memory_limit: bytes that a file may take as float32; of a larger one two windows, of an
             eighth of it each, are in memory at a time, and examples are shuffled within these.
         epochs: times the data are gone through.
@@ -349,6 +351,8 @@ def fit(
         known = None if isinstance(material.loss, Custom) else material.loss
         sharing.whole.loss = model.loss = known
         sharing.whole.trained_on = model.trained_on = material.training.fingerprint
+        for each in (sharing.whole, model):
+            material.names.tell(each)
         with sharing.joining(history):
             train(run)
     return history

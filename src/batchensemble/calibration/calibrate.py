@@ -15,6 +15,7 @@ from batchensemble.batches import PREDICTION_BATCH
 from batchensemble.calibration.calibrators import Calibrator, Pooling
 from batchensemble.calibration.fitting import FITS, nll
 from batchensemble.checks import one_of
+from batchensemble.column_names import ColumnNames
 from batchensemble.ensembles import Ensemble
 from batchensemble.losses import CrossEntropy
 from batchensemble.modes import evaluating
@@ -86,6 +87,7 @@ def _outputs(
         class_names=class_names,
         memory_limit=memory_limit,
         read=None if loss == CrossEntropy() else loss.read,
+        known=ColumnNames.of(model),
         **place_of(model),
     )
     if model.trained_on is not None and batches.fingerprint == model.trained_on:

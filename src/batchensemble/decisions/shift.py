@@ -11,6 +11,8 @@ from jaxtyping import Float
 from scipy.ndimage import gaussian_filter
 
 from batchensemble.checks import one_of, whole_number
+from batchensemble.column_names import ColumnNames
+from batchensemble.columns import as_table, features_of
 from batchensemble.ensembles import Ensemble
 from batchensemble.metrics import score
 from batchensemble.metrics.labels import checked_labels
@@ -127,6 +129,10 @@ def under_shift(
     else:
         corrupt, name = corruption, getattr(corruption, "__name__", "given")
     whole_number("seed", seed, at_least=0)
+    table = as_table(X)
+    if table is not None:
+        names = ColumnNames.of(model).features_among(table.names, "X")
+        X = features_of(table, names, np.float64, "X")
     inputs = _inputs(X)
     rows = []
     for strength in map(float, strengths):

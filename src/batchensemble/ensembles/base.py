@@ -42,6 +42,12 @@ class Ensemble(Running, Freezing, Calibrating):
         untiled: names of arguments, or keys within them, that are not per example though their
             size may be the batch's.
         branch: where the members part; what is before it runs once.
+
+    Attributes:
+        feature_names: the columns of the table that it was trained on, in the order of the
+            network's inputs, by which other tables are read; ``None``: by position.
+        target_names: the same of targets in several columns.
+        class_names: what class numbers stand for, where the training's targets said it.
     """
 
     def __init__(
@@ -59,6 +65,9 @@ class Ensemble(Running, Freezing, Calibrating):
         self.options: dict[str, Any] = {}  # that it is made again with, as JSON can hold them
         self.loss: EnsembleLoss | None = None  # that it was trained with: what its outputs are
         self.trained_on: str | None = None  # fingerprint of the data, where these have one
+        self.feature_names: tuple[str, ...] | None = None  # of the columns that it was trained on
+        self.target_names: tuple[str, ...] | None = None  # where they are several columns
+        self.class_names: tuple[str, ...] = ()  # in the order of their numbers
         self.training = network.training
 
     def select(self, indices: Sequence[int]) -> Ensemble:

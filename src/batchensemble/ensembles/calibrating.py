@@ -69,7 +69,8 @@ class Calibrating(nn.Module):
             pooling: ``"before"`` or ``"after"`` averaging.
             per_member: whether each member has numbers of its own, before averaging.
             target: the column or key of the labels.
-            class_names: the classes in the order of their numbers, where the labels are text.
+            class_names: the classes in the order of their numbers, where the labels are text; by
+                default those of the training.
             memory_limit: bytes; larger files are streamed, though all outputs are kept.
 
         Returns:

@@ -138,8 +138,8 @@ def standardised(
         values = values.unsqueeze(2) if values.dim() < 3 else values
         values = values.movedim(2, 0).flatten(1)
         rounded = values.to(dtype).double()
-        for each, part in zip(moments, (values, rounded, rounded - values), strict=True):
-            each.add(part)
+        for moment, part in zip(moments, (values, rounded, rounded - values), strict=True):
+            moment.add(part)
     if not moments[0].totals[0].all():
         raise ValueError("standardise_targets needs at least one known number of each target")
     (mean, deviation), in_type, (_, moved) = (each.found() for each in moments)

@@ -42,8 +42,9 @@ def evaluate(
         data: inputs and targets in any form that :func:`batchensemble.fit` takes.
         loss: what the outputs are; by default what ``fit`` trained with, else logits of classes.
         target: the column or key of the targets.
-        class_names: the classes in the order of their numbers, where the targets are text:
-            ``history.class_names`` of the training. By default those of ``data``, sorted.
+        class_names: the classes in the order of their numbers, where the targets are text; by
+            default those of the training, which the model remembers, else those of ``data``,
+            sorted.
         memory_limit: bytes; larger files are streamed.
 
     Raises:
