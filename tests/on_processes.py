@@ -88,7 +88,7 @@ CASES = {
     "split": (batch, (X, Y), {"batches": "split", "schedule": "cosine", **SGD}),
     "mean": (batch, (X, Y), {"loss_on": "mean_logits"}),
     "loss": (batch, (X, Y), {"loss": squares}),
-    "each its class": (batch, (X, Y.unsqueeze(1).repeat(1, 3)), {}),
+    "each its class": (batch, (X, Y.unsqueeze(1).repeat(1, 3)), {"per_member_targets": True}),
     "loader": (batch, LOADER, {"weight_decay": 0.1, "optimizer": "adamw"}),
     "deep": (deep, (X, Y), {"validation": HELD_OUT}),
     "mimo": (lambda: be.MIMO(nn.Sequential(nn.Linear(4, 3)).double(), 3), (X, Y), {}),
@@ -101,6 +101,8 @@ CASES = {
         {"class_weight": [1.0, 2.0, 3.0], "validation": HELD_OUT},
     ),
     "members, weights": (deep, (X, Y, torch.rand(57)), {"strategy": "members"}),
+    "ignored": (batch, (X, Y), {"ignore_index": 0, "validation": HELD_OUT}),
+    "members, ignored": (deep, (X, Y), {"strategy": "members", "ignore_index": 0}),
     "fsdp": (blocks, (X, Y), {**FSDP, "validation": HELD_OUT, "stop_on": "brier", "patience": 1}),
     "fsdp, again": (blocks, (X, Y), {**FSDP, "gradient_checkpointing": ["between.*"], **SGD}),
     "fsdp, additive": (

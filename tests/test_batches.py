@@ -211,7 +211,6 @@ def with_value(value):
         ((X, Y.numpy() / 2), TypeError, "got torch.float64"),
         ((X, Y - 1), ValueError, "y must hold class numbers from 0 on, got -1"),
         ((X, ["cat"] * 10), TypeError, r"y must hold numbers, .*LabelEncoder for labels"),
-        ((X, X.long()[:, :, None]), ValueError, r"got \[10, 2, 1\]"),
         ((X, 3), ValueError, "y must have the shape"),
         (X, TypeError, r"a pair \(X, y\), a torch Dataset or a DataLoader, got Tensor"),
         ((X, Y, Y), TypeError, "got tuple"),
@@ -230,7 +229,7 @@ def test_bad_data_are_refused(data, error, sentence):
 def test_a_target_a_member_does_not_go_with_examples_of_its_own(kind):
     targets = Y[:, None].repeat(1, 3)
     data = (X, targets) if kind == "arrays" else DataLoader(TensorDataset(X, targets), 4)
-    with pytest.raises(ValueError, match="use BatchEnsemble or Single for those"):
+    with pytest.raises(ValueError, match="or use BatchEnsemble for those"):
         next(iter(made(data, draw=three_rolled)))
 
 

@@ -183,7 +183,7 @@ def test_each_members_loss_is_torchs_of_its_outputs(case):
 def test_each_member_may_have_targets_of_its_own(case):
     loss, _, outputs, targets = case
     own = torch.stack([targets, targets.flip(0), targets.roll(1, 0)], 1)
-    losses = loss(outputs, own)
+    losses = loss(outputs, own, per_member=True)
     for index in range(M):
         expected = loss(outputs, own[:, index])[:, index]
         torch.testing.assert_close(losses[:, index], expected, rtol=1e-12, atol=1e-12)
@@ -380,7 +380,6 @@ CE, BCE = ("cross_entropy", (4, 3, 5)), ("binary_cross_entropy", (4, 3, 2))
         (CE, {"class_weight": [1.0]}, torch.zeros(4).long(), "for each of the 5 classes, got 1"),
         (CE, {"class_weight": {7: 1}}, torch.zeros(4).long(), "from 0 to 4, got one of class 7"),
         (CE, {"class_weight": "balanced"}, torch.zeros(4).long(), "counts the classes of arrays"),
-        (CE, {"ignore_index": 0}, torch.zeros(4, 3).long(), "the same targets for all members"),
         (BCE, {}, torch.full((4, 2), 3.0), "y must hold 0 or 1 for each label .* got 3"),
         (("mse", (4, 3, 1)), {}, torch.tensor([0, 1, NAN, 2]), "got nan in row 2; drop"),
         (("mse", (4, 3, 1)), {}, torch.tensor([0, 1, 2, math.inf]), "infinite target in row 3"),

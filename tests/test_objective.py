@@ -40,7 +40,8 @@ def test_micro_batches_take_targets_of_each_member_and_shares():
     for micro_batch in (None, 4):
         torch.manual_seed(2)
         model = be.BatchEnsemble(nn.Linear(4, 2).double(), 2)
-        be.fit(model, (X, targets), epochs=2, batch_size=12, micro_batch=micro_batch)
+        own = {"per_member_targets": True, "micro_batch": micro_batch}
+        be.fit(model, (X, targets), epochs=2, batch_size=12, **own)
         be.fit(model, (X, Y), epochs=2, batch_size=12, batches="split", micro_batch=micro_batch)
         results.append([each.detach() for each in model.parameters()])
     for one, other in zip(*results, strict=True):

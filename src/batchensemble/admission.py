@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import torch
 from torch import Tensor, nn
 
-from batchensemble.batches import NO_OWN_TARGETS, ArrayBatches, Batches
+from batchensemble.batches import ArrayBatches, Batches
 from batchensemble.ensembles import Ensemble
 from batchensemble.inputs import Inputs, describe_example
 from batchensemble.losses import (
@@ -77,10 +77,12 @@ def check_batch(
         dtype = place_of(model)["dtype"]
         check_targets_held(lambda: [targets], len(targets), dtype, share=OF_ONE_BATCH)
     try:
-        if objective.arrange is None or targets.dim() > 1:
-            own = objective.own_examples
+        if (objective.arrange is None or targets.dim() > 1) and not isinstance(
+            objective.loss, Custom
+        ):
+            shown = targets[:, 0] if objective.own_examples else targets
             check_targets_fit(
-                objective.loss, outputs.shape, targets[:, 0] if own else targets, drawn=own
+                objective.loss, outputs.shape, shown, per_member=objective.own_targets
             )
         with evaluating(model), torch.no_grad():
             losses = objective.by_member(objective.losses(inputs, targets))
@@ -95,6 +97,44 @@ def check_batch(
             f"the loss must return [batch, members], for outputs {list(outputs.shape)} it gave "
             f"{got}; average over further axes and keep these two"
         )
+    if isinstance(objective.loss, Custom) and not objective.own_examples:
+        check_own_loss(objective.loss, outputs, targets)
+
+
+def check_own_loss(loss: Custom, outputs: Tensor, targets: Tensor) -> None:
+    """Raise ``ValueError`` where a function of the user's own compares outputs with all targets.
+
+    Outputs ``[batch, members, 1]`` less targets ``[batch]`` are ``[batch, members, batch]``, whose
+    mean has the right shape and teaches every example the mean target.
+
+    Args:
+        loss: the function.
+        outputs: of one batch, ``[batch, members, ...]``.
+        targets: of the same.
+    """
+    if len(outputs) == outputs.shape[1]:  # rows and members must not be taken for each other
+        more = torch.arange(len(outputs) + 1) % len(outputs)
+        outputs, targets = outputs[more], targets[more]
+    with torch.no_grad(), torch.random.fork_rng([]):
+        try:
+            found = loss(outputs, targets)
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            raise ValueError(
+                f"the loss does not take outputs of shape {list(outputs.shape)} with targets of "
+                f"shape {list(targets.shape)}, only as many examples as there are members: "
+                f"{str(error).splitlines()[0]}"
+            ) from error
+        moved, same = targets.roll(1, 0), targets[:1].expand_as(targets)
+        if torch.equal(targets, moved) or not torch.allclose(loss(outputs, moved), found):
+            return
+        if torch.allclose(loss(outputs, same), found):  # it does not look at targets at all
+            return
+    raise ValueError(
+        "the loss must compare each example with its own target, and this one is the same when "
+        f"targets change places: outputs of shape {list(outputs.shape)} and targets of shape "
+        f"{list(targets.shape)} are broadcast against each other; give targets the axes of the "
+        "outputs, as in targets.view(-1, 1, 1)"
+    )
 
 
 def warn_if_members_differ(model: Ensemble, inputs: Inputs) -> None:
@@ -129,28 +169,71 @@ def check_inputs_fit(model: Ensemble, inputs: Inputs, *, per_member: bool = Fals
 
 
 def check_targets_fit(
-    loss: EnsembleLoss, outputs_shape: Sequence[int], targets: Tensor, *, drawn: bool
+    loss: EnsembleLoss, outputs_shape: Sequence[int], targets: Tensor, *, per_member: bool = False
 ) -> None:
-    """Raise ``ValueError`` where targets do not go with outputs or with how examples are drawn.
+    """Raise ``ValueError`` where targets do not go with outputs.
 
     Args:
         loss: that takes them.
         outputs_shape: ``[batch, members, ...]``.
         targets: of any examples.
-        drawn: whether each member sees examples of its own.
+        per_member: whether they are ``[examples, members, ...]``, each member's own.
     """
-    if isinstance(loss, Custom):
-        return  # it may take anything, and check_batch tries it
-    loss.check(outputs_shape, targets)
-    if drawn and loss.one_a_member(outputs_shape, targets):
-        raise ValueError(NO_OWN_TARGETS)
+    if per_member:
+        loss.check(outputs_shape, targets, per_member=True)
+        return
+    try:
+        loss.check(outputs_shape, targets)
+    except ValueError as error:
+        if not _fit_members(loss, outputs_shape, targets):
+            raise
+        raise ValueError(
+            f"{error}; where each member has targets of its own, give per_member_targets=True"
+        ) from None
 
 
-def check_data(model: Ensemble, loss: EnsembleLoss, batches: Batches) -> None:
+def _fit_members(loss: EnsembleLoss, outputs_shape: Sequence[int], targets: Tensor) -> bool:
+    """Return whether targets would go with outputs if each member had its own."""
+    try:
+        loss.check(outputs_shape, targets, per_member=True)
+    except (TypeError, ValueError):  # a loss of the user's own need not know such targets
+        return False
+    return True
+
+
+def check_some_count(
+    loss: EnsembleLoss, targets: Tensor, weights: Tensor | None, what: str
+) -> None:
+    """Raise ``ValueError`` where all targets are ignored, not known, or of weight 0.
+
+    Args:
+        loss: that takes them.
+        targets: of all examples.
+        weights: of the examples.
+        what: the name of these data, for the sentence.
+    """
+    counts = loss.counts(targets)
+    if counts is None:
+        return
+    if weights is not None:
+        counts = counts * weights
+    if not counts.any():
+        ignored = getattr(loss, "ignore_index", None)
+        missing = "NaN" if ignored is None else f"ignore_index={ignored}"
+        raise ValueError(
+            f"{what} must hold at least one target that counts, got none: all are {missing}"
+            f"{'' if weights is None else ' or have the weight 0'}"
+        )
+
+
+def check_data(
+    model: Ensemble, loss: EnsembleLoss, batches: Batches, *, per_member: bool = False
+) -> None:
     """Raise ``ValueError`` where targets of arrays or files do not go with the outputs."""
     if isinstance(batches, ArrayBatches) and not isinstance(loss, Custom):
         shape = check_inputs_fit(model, batches.inputs[:1]).shape
-        check_targets_fit(loss, shape, batches.targets, drawn=batches.draw is not None)
+        check_targets_fit(loss, shape, batches.targets, per_member=per_member)
+        check_some_count(loss, batches.targets, batches.weights, "y")
     elif isinstance(batches, StreamBatches) and isinstance(loss, ClassLoss):
         check_classes(model, loss, batches)
 
@@ -184,7 +267,7 @@ def check_classes(model: Ensemble, loss: ClassLoss, batches: StreamBatches) -> N
     shape = check_inputs_fit(model, example).shape
     enough = len(shape) > 2 and loss.classes(shape[2]) >= len(batches.class_names)
     if not batches.class_names or not enough or len(shape) != 3:
-        check_targets_fit(loss, shape, torch.tensor(list(batches.class_counts)), drawn=False)
+        check_targets_fit(loss, shape, torch.tensor(list(batches.class_counts)))
 
 
 def check_held_out(model: Ensemble, loss: EnsembleLoss, batches: Batches) -> None:
@@ -196,21 +279,25 @@ def check_held_out(model: Ensemble, loss: EnsembleLoss, batches: Batches) -> Non
     shape = check_inputs_fit(model, batches.inputs[:1]).shape
     if isinstance(loss, Custom):
         return
-    targets = batches.targets
-    other_axes = isinstance(loss, ClassLoss) and targets.dim() != max(1, len(shape) - 2)
-    if not other_axes:
-        loss.check(shape, targets)
-    if other_axes or loss.one_a_member(shape, targets):
-        further = shape[3:] if isinstance(loss, ClassLoss) else ["..."]
-        entry = ", ".join(["examples", *map(str, further)])
+    try:
+        loss.check(shape, batches.targets)
+    except ValueError as error:
         raise ValueError(
-            f"y of the validation data must have the shape [{entry}], since the members are "
-            f"scored together, got {list(targets.shape)}"
-        )
+            f"the validation data, whose targets are the same for all members, do not fit: {error}"
+        ) from None
+    check_some_count(loss, batches.targets, batches.weights, "y of the validation data")
 
 
-def in_standard_units(loss: EnsembleLoss, model: Ensemble, batches: Batches) -> Standardised:
+def in_standard_units(
+    loss: EnsembleLoss, model: Ensemble, batches: Batches, *, per_member: bool = False
+) -> Standardised:
     """Return a loss in standard units of the targets of training data, which are gone through once.
+
+    Args:
+        loss: of numbers.
+        model: that is trained.
+        batches: of the training.
+        per_member: whether targets are ``[examples, members, ...]``, each member's own.
 
     Raises:
         ValueError: the loss is not of numbers, or the data cannot be gone through twice.
@@ -218,7 +305,7 @@ def in_standard_units(loss: EnsembleLoss, model: Ensemble, batches: Batches) -> 
     dtype = place_of(model)["dtype"]
     if isinstance(batches, ArrayBatches):
         shape = check_inputs_fit(model, batches.inputs[:1]).shape
-        return standardised(loss, shape, [batches.targets], dtype)
+        return standardised(loss, shape, [batches.targets], dtype, per_member=per_member)
     if not batches.has_length:
         raise ValueError(
             "standardise_targets goes through the data once before training, and these have no "
@@ -227,8 +314,10 @@ def in_standard_units(loss: EnsembleLoss, model: Ensemble, batches: Batches) -> 
         )
     with torch.random.fork_rng([]):
         inputs, _ = next(iter(batches))
-        shape = check_inputs_fit(model, inputs, per_member=batches.draw is not None).shape
-        return standardised(loss, shape, (parted(targets)[0] for _, targets in batches), dtype)
+        drawn = batches.draw is not None
+        shape = check_inputs_fit(model, inputs, per_member=drawn).shape
+        targets = (parted(each)[0] for _, each in batches)
+        return standardised(loss, shape, targets, dtype, per_member=per_member or drawn)
 
 
 def place_of(model: nn.Module) -> Place:

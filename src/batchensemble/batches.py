@@ -25,6 +25,7 @@ from batchensemble.targets import (
     class_numbers,
     exact,
     on_device,
+    without_objects,
 )
 
 Pair = tuple[Inputs, Targets]
@@ -36,8 +37,8 @@ PREDICTION_BATCH = 4096
 SAMPLE = 4096  # numbers that go into a checksum of the data
 
 NO_OWN_TARGETS = (
-    "y must have the shape [examples] for an ensemble that gives each member examples of its own, "
-    "got one target a member; use BatchEnsemble or Single for those"
+    "y must have the shape [examples, ...] for an ensemble that gives each member examples of its "
+    "own, got one target a member; give batches='shared', or use BatchEnsemble for those"
 )
 
 
@@ -356,6 +357,7 @@ def make_batches(
 
 def read_targets(y: Any, read: Read | None, dtype: torch.dtype) -> Tensor:
     """Return targets as a loss reads them, or as class numbers; ``dtype`` is that of fractions."""
+    y = without_objects(y)
     return check_targets(y) if read is None else read(as_tensor("y", y), dtype)
 
 
@@ -364,11 +366,6 @@ def check_targets(y: Any) -> Tensor:
 
     Raises:
         TypeError: they are not whole numbers.
-        ValueError: one is below 0, or they have more than two axes.
+        ValueError: one is below 0.
     """
-    targets = class_numbers(as_tensor("y", y))
-    if targets.dim() > 2:
-        raise ValueError(
-            f"y must have the shape [examples] or [examples, members], got {list(targets.shape)}"
-        )
-    return targets
+    return class_numbers(as_tensor("y", y))

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from batchensemble.checks import nearest
+from batchensemble.targets import without_objects
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Names = tuple[str, ...]
@@ -203,7 +204,7 @@ def labels_of(
         (array([1, 0, 1]), ('cat', 'dog'))
     """
     if not is_text(values):
-        return finite(values, where, first_row), ()
+        return finite(without_objects(values), where, first_row), ()
     missing = np.fromiter(map(_is_missing, values), bool, len(values))
     if missing.any():
         row = first_row + int(missing.argmax())

@@ -47,6 +47,7 @@ NOT_OF_FIT = {
     "progress",
     "label",
     "class_names",
+    "per_member_targets",  # a table has one column of targets
 }
 NOT_OF_METHOD = {"self", "network", "members", "reset", "inplace"}
 

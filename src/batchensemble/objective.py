@@ -30,6 +30,7 @@ class Objective:
         by_member: brings these numbers into the shape ``[batch, members]``.
         arrange: puts targets into the order that ``losses`` wants, outside the inner loop.
         own_examples: whether inputs are ``[batch, members, ...]``, other examples for each member.
+        own_targets: whether targets are ``[batch, members, ...]``, of the same examples.
         micro_batch: examples that go through the network at a time; ``None`` is the whole batch.
         examples_a_row: more than 1 where the members share a batch out among them.
         clipping: limits the gradients of each member.
@@ -42,6 +43,7 @@ class Objective:
     by_member: Callable[[Tensor], Tensor]
     arrange: Arrange | None = None
     own_examples: bool = False
+    own_targets: bool = False
     micro_batch: int | None = None
     examples_a_row: int = 1
     clipping: MemberClipping | None = None
@@ -85,7 +87,7 @@ class Objective:
         Returns:
             ``None`` where all count the same; 0 for a batch in which none counts.
         """
-        found = self.loss.weights(targets, own=self.own_examples)
+        found = self.loss.weights(targets, own=self.own_examples or self.own_targets)
         if weights is not None:
             if self.arrange is not None and targets.dim() == 1:
                 weights = self.by_member(weights)
@@ -137,6 +139,7 @@ def make_objective(
     loss_on: LossOn,
     *,
     own: bool,
+    own_targets: bool = False,
     micro_batch: int | None = None,
     sharing: Sharing | None = None,
 ) -> Objective:
@@ -147,6 +150,7 @@ def make_objective(
         loss: a name, a loss or a function, see :func:`batchensemble.fit`.
         loss_on: ``"members"`` or ``"mean_logits"``.
         own: whether each member sees examples of its own.
+        own_targets: whether each member has targets of its own for the same examples.
         micro_batch: examples that go through the network at a time.
         sharing: among processes, each of which takes rows of a batch.
 
@@ -154,7 +158,7 @@ def make_objective(
         ValueError: an unknown name.
     """
     loss = as_loss(loss)
-    function = make_loss(loss, loss_on)
+    function = make_loss(loss, loss_on, per_member=own or own_targets)
 
     def of_members(inputs: Inputs, targets: Tensor) -> Tensor:
         return function(model(inputs, per_member=own), targets)
@@ -170,11 +174,11 @@ def make_objective(
         def by_member(values: Tensor) -> Tensor:
             return model.by_member(values) if values.dim() == 1 else values
 
-        objective = Objective(of_rows, by_member, model.target_rows, own, loss=loss)
+        objective = Objective(of_rows, by_member, model.target_rows, own, own_targets, loss=loss)
         whole = micro_batch is None and sharing is None
         return objective if whole else _in_parts(objective, micro_batch, sharing)
-    apart = Objective(of_members, lambda losses: losses, None, own, micro_batch, loss=loss)
-    return replace(apart, sharing=sharing)
+    apart = Objective(of_members, lambda losses: losses, None, own, own_targets, loss=loss)
+    return replace(apart, micro_batch=micro_batch, sharing=sharing)
 
 
 def _in_parts(whole: Objective, micro_batch: int | None, sharing: Sharing | None) -> Objective:

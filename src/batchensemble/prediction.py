@@ -96,7 +96,7 @@ def predict_pairs(
         target=target,
         class_names=class_names,
         memory_limit=memory_limit,
-        read=None if found == CrossEntropy() else found.read,
+        read=found.read,
         known=ColumnNames.of(model),
         **place_of(model),
     )

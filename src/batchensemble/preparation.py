@@ -17,7 +17,7 @@ from batchensemble.admission import (
     place_of,
     warn_if_members_differ,
 )
-from batchensemble.batches import PREDICTION_BATCH, Batches, Draw
+from batchensemble.batches import NO_OWN_TARGETS, PREDICTION_BATCH, Batches, Draw
 from batchensemble.callbacks import Callback
 from batchensemble.clipping import MemberClipping
 from batchensemble.column_names import ColumnNames
@@ -71,6 +71,7 @@ def prepare_data(
     draw: Draw | None,
     stream: DataStream,
     standardise_targets: bool,
+    per_member: bool,
 ) -> Material:
     """Open the data of a training, and see that they go with the network and the loss.
 
@@ -87,10 +88,13 @@ def prepare_data(
         draw: what the members see of a batch, where that differs.
         stream: the random state that the order is drawn from.
         standardise_targets: whether the loss is in standard units of the training's targets.
+        per_member: whether targets are ``[examples, members, ...]``, each member's own.
 
     Raises:
         TypeError, ValueError: they do not go together.
     """
+    if per_member and draw is not None:
+        raise ValueError(NO_OWN_TARGETS)
     tables: dict[str, Any] = {
         "memory_limit": memory_limit,
         "read": loss.read,
@@ -106,14 +110,14 @@ def prepare_data(
     known = known.and_of(training)
     loss = with_balance(loss, training)
     if standardise_targets:
-        loss = in_standard_units(loss, model, training)
+        loss = in_standard_units(loss, model, training, per_member=per_member)
     held_out = None
     if validation is not None:
         named = None if isinstance(validation, (tuple, list)) else target
         names = {"target": named, "class_names": training.class_names}
         held_out = open_batches(validation, PREDICTION_BATCH, **names, **tables, known=known)
         check_held_out(model, loss, held_out)
-    check_data(model, loss, training)
+    check_data(model, loss, training, per_member=per_member)
     check_targets_rounding(loss, training, place_of(model)["dtype"])
     return Material(training, held_out, loss, known)
 
@@ -125,6 +129,7 @@ def prepare_objective(
     sharing: Sharing,
     *,
     split: bool,
+    per_member: bool,
     micro_batch: int | None,
     clip: float | None,
     precision: str,
@@ -138,6 +143,7 @@ def prepare_objective(
         loss_on: what the loss is of.
         sharing: among processes.
         split: whether the members share a batch out among them.
+        per_member: whether each member has targets of its own for the same examples.
         micro_batch: examples that go through the network at a time.
         clip: the largest norm of a member's gradient.
         precision: what the network computes in.
@@ -146,7 +152,13 @@ def prepare_objective(
     own = data.training.draw is not None
     shared = sharing if sharing.shared else None
     objective = make_objective(
-        model, data.loss, loss_on, own=own, micro_batch=micro_batch, sharing=shared
+        model,
+        data.loss,
+        loss_on,
+        own=own,
+        own_targets=per_member,
+        micro_batch=micro_batch,
+        sharing=shared,
     )
     data.training.arrange = objective.arrange
     return replace(

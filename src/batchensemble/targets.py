@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from numbers import Integral
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,6 +23,50 @@ class Weighted(NamedTuple):
 
 
 Targets = Tensor | Weighted
+ONE_HOT = "of one-hot rows or probabilities of the classes give y.argmax(1)"
+
+
+def without_objects(values: Any) -> Any:
+    """Return an array of objects that are all whole numbers or bools as int64, others as they are.
+
+    Nullable columns of pandas that have no gap are such arrays.
+
+    Example:
+        >>> without_objects(np.array([True, 2], object)).tolist()
+        [1, 2]
+    """
+    if not isinstance(values, np.ndarray) or values.dtype.kind != "O" or not values.size:
+        return values
+    whole = all(isinstance(each, (Integral, np.bool_)) for each in values.flat)
+    return values.astype(np.int64) if whole else values
+
+
+def whole_labels(labels: Any) -> np.ndarray:
+    """Return the true classes of any shape as int64: the rule of ``fit``, for what is scored.
+
+    Args:
+        labels: bools or whole numbers of any type, in an array, a tensor, a list or a column of
+            pandas or polars.
+
+    Raises:
+        TypeError: they are fractions or text, whose classes nobody knows here.
+
+    Example:
+        >>> whole_labels([True, False]).tolist()
+        [1, 0]
+    """
+    if isinstance(labels, Tensor):
+        labels = labels.detach().cpu().numpy()
+    found = without_objects(np.asarray(labels))
+    if found.dtype.kind in "biu":
+        whole: np.ndarray = found.astype(np.int64)
+        return whole
+    got = f"labels must be whole numbers, the classes, got {found.dtype}"
+    if found.dtype.kind == "f":
+        several = found.ndim > 1 and found.shape[-1] > 1
+        raise TypeError(f"{got}; " + (ONE_HOT if several else "convert them with .astype(int)"))
+    raise TypeError(f"{got}; give their numbers, the places of their names in history.class_names")
+
 
 LARGEST_WHOLE = 2**53  # up to which float64 holds every whole number
 
@@ -45,6 +91,12 @@ def class_numbers(targets: Tensor, ignore_index: int | None = None) -> Tensor:
         >>> class_numbers(torch.tensor([True, False]))
         tensor([1, 0])
     """
+    if targets.dim() == 2 and targets.is_floating_point() and targets.shape[1] > 1:
+        raise TypeError(
+            f"y must hold class numbers (0, 1, 2, ...), got {targets.dtype} of shape "
+            f"{list(targets.shape)}; {ONE_HOT}, of numbers the loss of what they are, such as "
+            "loss='mse'"
+        )
     if targets.is_floating_point() or targets.is_complex():
         raise TypeError(
             f"y must hold class numbers (0, 1, 2, ...), got {targets.dtype}; convert with "

@@ -72,6 +72,7 @@ def fit(
     label_smoothing: float = 0.0,
     ignore_index: int | None = None,
     standardise_targets: bool = False,
+    per_member_targets: bool = False,
     optimizer: str | Optimizer | OptimizerFactory = "adam",
     weight_decay: float = 0.0,
     fast_lr_multiplier: float = 1.0,
@@ -108,7 +109,7 @@ def fit(
     Args:
         model: any ensemble.
         data: one of these. A pair ``(X, y)`` of arrays, tensors, data frames or Arrow tables, with
-            targets as the loss takes them, ``[examples, ...]`` or ``[examples, members, ...]``. A
+            targets as the loss takes them, ``[examples, ...]``. A
             data frame of pandas or polars or an Arrow table, or the path of a CSV, Parquet or
             Feather file or of a folder of Parquet files, with ``target=``. A ``Dataset``,
             ``IterableDataset``, ``DataLoader`` or dataset of Hugging Face that yields pairs or,
@@ -142,6 +143,10 @@ def fit(
             standard deviation, which networks learn sooner than numbers of any size. The outputs
             and the losses of the history are in these units; ``predict`` and ``evaluate`` give
             the targets' own back.
+        per_member_targets: ``y`` is ``[examples, members, ...]``, a target of its own for each
+            member. Unless this says so, all members have the same, whatever the shape: labels are
+            ``[examples]`` or a column ``[examples, 1]``, and one-hot rows are refused. Held-out
+            targets are always the same for all, who are scored together.
         optimizer: ``"adam"``, ``"adamw"``, ``"sgd"`` (momentum 0.9), an optimiser of torch, or a
             function that makes one from the list of parameters; the last two see to their learning
             rate themselves, and ``lr``, ``schedule`` and ``cooldown`` are not used.
@@ -227,6 +232,11 @@ def fit(
         micro_batch = whole_number("micro_batch", micro_batch)
     if checkpoints is not None and seed is None:
         raise ValueError("checkpoints need a seed, so that the order of the data can be gone on")
+    if per_member_targets and loss_on == "mean_logits":
+        raise ValueError(
+            "loss_on='mean_logits' is one loss of all members, which cannot have targets of their "
+            "own; leave per_member_targets=True out"
+        )
     sharing = share_out(model, strategy, place_of(model)["device"], loss_on)
     sharing.check(
         clip=clip,
@@ -267,6 +277,7 @@ def fit(
             draw=draw,
             stream=stream,
             standardise_targets=standardise_targets,
+            per_member=per_member_targets,
         )
         objective = prepare_objective(
             model,
@@ -274,6 +285,7 @@ def fit(
             loss_on,
             sharing,
             split=batches == "split",
+            per_member=per_member_targets,
             micro_batch=micro_batch,
             clip=clip,
             precision=precision,

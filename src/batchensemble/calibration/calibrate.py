@@ -20,7 +20,7 @@ from batchensemble.ensembles import Ensemble
 from batchensemble.losses import CrossEntropy
 from batchensemble.modes import evaluating
 from batchensemble.sources import MEMORY_LIMIT, open_batches
-from batchensemble.targets import parted
+from batchensemble.targets import ONE_HOT, parted
 
 Model = TypeVar("Model", bound=Ensemble)
 
@@ -86,7 +86,7 @@ def _outputs(
         target=target,
         class_names=class_names,
         memory_limit=memory_limit,
-        read=None if loss == CrossEntropy() else loss.read,
+        read=loss.read,
         known=ColumnNames.of(model),
         **place_of(model),
     )
@@ -110,10 +110,13 @@ def _outputs(
                     f"classes, the network gives {got}"
                 )
             classes = parted(targets)[0].cpu()
+            if outputs.dim() == 3 and classes.shape == (len(outputs), 1):  # a column
+                classes = classes[:, 0]
             if classes.shape != (len(outputs), *outputs.shape[3:]):
+                cure = f"; {ONE_HOT}" if classes.shape[1:] == outputs.shape[2:] else ""
                 raise ValueError(
                     f"labels must have the shape {[len(outputs), *outputs.shape[3:]]}, one for "
-                    f"each class that is predicted, got {list(classes.shape)}"
+                    f"each class that is predicted, got {list(classes.shape)}{cure}"
                 )
             entries = outputs.movedim((1, 2), (-2, -1)).flatten(0, -3).cpu().double()
             classes = classes.flatten()

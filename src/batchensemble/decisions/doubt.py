@@ -97,6 +97,8 @@ def finite(name: str, values: Any, examples: int) -> PerExample:
     """
     refuse_times(np.asarray(values), name)
     found = np.asarray(values, dtype=np.float64)
+    if found.shape == (examples, 1):
+        found = found[:, 0]
     if found.shape != (examples,):
         raise ValueError(
             f"{name} must have the shape [{examples}], one an example, got {list(found.shape)}"

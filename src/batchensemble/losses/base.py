@@ -18,16 +18,26 @@ from batchensemble.targets import class_numbers, exact, numbers
 class EnsembleLoss(ABC):
     """A loss of the members that also says how well they do together.
 
-    Targets are ``[batch, ...]``, or ``[batch, members, ...]`` where each member has its own.
+    Targets are ``[batch, ...]``, the same for all members. Only where ``per_member=True`` says that
+    each has its own they are ``[batch, members, ...]``: the shape alone cannot tell these from
+    one-hot rows, or from several targets, of as many columns as there are members.
     """
 
     logits: ClassVar[bool] = False  # whether the outputs are the logits of classes
 
     @abstractmethod
-    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+    def __call__(self, outputs: Tensor, targets: Tensor, *, per_member: bool = False) -> Tensor:
         """Return the loss of each member on each example, ``[batch, members]``.
 
         It is the mean over the further axes, without what is masked; 0 where all of it is.
+
+        Args:
+            outputs: ``[batch, members, ...]``.
+            targets: ``[batch, ...]``.
+            per_member: whether they are ``[batch, members, ...]``, each member's own.
+
+        Raises:
+            ValueError: they have another shape.
         """
 
     @abstractmethod
@@ -48,17 +58,16 @@ class EnsembleLoss(ABC):
         """
 
     @abstractmethod
-    def check(self, outputs_shape: Sequence[int], targets: Tensor) -> None:
+    def check(
+        self, outputs_shape: Sequence[int], targets: Tensor, *, per_member: bool = False
+    ) -> None:
         """Raise ``ValueError`` where targets do not go with outputs.
 
         Args:
             outputs_shape: ``[batch, members, ...]``.
-            targets: ``[examples, ...]`` or ``[examples, members, ...]``, of any number of examples.
+            targets: ``[examples, ...]``, of any number of examples.
+            per_member: whether they are ``[examples, members, ...]``.
         """
-
-    def one_a_member(self, outputs_shape: Sequence[int], targets: Tensor) -> bool:
-        """Return whether each member has targets of its own."""
-        return False
 
     def counts(self, targets: Tensor, *, own: bool = False) -> Tensor | None:
         """Return how many entries of each example are not masked; ``None``: of all as many.
@@ -91,8 +100,8 @@ class Custom(EnsembleLoss):
     function: Any
     logits: ClassVar[bool] = True
 
-    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return what the function returns."""
+    def __call__(self, outputs: Tensor, targets: Tensor, *, per_member: bool = False) -> Tensor:
+        """Return what the function returns, which reads the targets itself."""
         losses: Tensor = self.function(outputs, targets)
         return losses
 
@@ -107,7 +116,9 @@ class Custom(EnsembleLoss):
         together: Tensor = self.function(outputs.mean(1, keepdim=True), targets)
         return together[:, 0]
 
-    def check(self, outputs_shape: Sequence[int], targets: Tensor) -> None:
+    def check(
+        self, outputs_shape: Sequence[int], targets: Tensor, *, per_member: bool = False
+    ) -> None:
         """Take anything; trying the first batch tells more."""
 
     def read(self, targets: Tensor, dtype: torch.dtype) -> Tensor:
@@ -146,24 +157,48 @@ def log_mean_exp(values: Tensor, dim: int) -> Tensor:
     return values.logsumexp(dim) - size.log()
 
 
-def aligned(targets: Tensor, members: int, entry: Sequence[int]) -> Tensor | None:
+def aligned(
+    targets: Tensor, members: int, entry: Sequence[int], *, per_member: bool = False
+) -> Tensor | None:
     """Return targets as ``[batch, 1 or members, *entry]``; ``None`` where they are not such.
 
-    An axis of one output may be left out, as in ``[batch]`` for outputs ``[batch, members, 1]``.
+    An axis of one target may be left out, or stand where none is needed, as in ``[batch]`` for
+    outputs ``[batch, members, 1]``, and ``[batch, 1]`` for ``[batch, members]``.
+
+    Args:
+        targets: ``[batch, ...]``.
+        members: how many there are.
+        entry: the shape of an example's targets.
+        per_member: whether they are ``[batch, members, ...]``.
 
     Example:
-        >>> aligned(torch.zeros(5), 3, [1]).shape, aligned(torch.zeros(5, 3), 3, [1]).shape
-        (torch.Size([5, 1, 1]), torch.Size([5, 3, 1]))
+        >>> aligned(torch.zeros(5), 3, [1]).shape, aligned(torch.zeros(5, 3), 3, [1])
+        (torch.Size([5, 1, 1]), None)
+        >>> aligned(torch.zeros(5, 3), 3, [1], per_member=True).shape
+        torch.Size([5, 3, 1])
     """
     entry, tail = tuple(entry), tuple(targets.shape[1:])
+    if per_member:
+        if tail[:1] != (members,):
+            return None
+        tail = tail[1:]
+    else:
+        targets = targets.unsqueeze(1)
     if tail == entry:
-        return targets.unsqueeze(1)
-    if tail == (members, *entry):
         return targets
-    if entry[:1] == (1,):
-        shorter = aligned(targets, members, entry[1:])
-        return None if shorter is None else shorter.unsqueeze(2)
-    return None
+    if entry[:1] == (1,) and tail == entry[1:]:
+        return targets.unsqueeze(2)
+    return targets.squeeze(2) if tail == (1, *entry) else None
+
+
+def shape_in_words(entry: Sequence[int], *, per_member: bool) -> str:
+    """Return the shape that targets must have.
+
+    Example:
+        >>> shape_in_words([5], per_member=True)
+        '[examples, members, 5]'
+    """
+    return f"[{', '.join(['examples', *['members'] * per_member, *map(str, entry)])}]"
 
 
 def mean_of_entries(losses: Tensor, weights: Tensor | None = None) -> Tensor:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Collection
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
 from torch import Tensor
 
 from batchensemble.checks import one_of
 from batchensemble.losses.base import Custom, EnsembleLoss
-from batchensemble.losses.classes import ClassLoss, CrossEntropy, Ordinal
+from batchensemble.losses.classes import ClassLoss, CrossEntropy, Ordinal, cross_entropy
 from batchensemble.losses.numbers import (
     MSE,
     BinaryCrossEntropy,
@@ -62,6 +64,8 @@ def as_loss(
     """
     if isinstance(loss, EnsembleLoss):
         found = loss
+    elif loss is cross_entropy:  # the function reads one-hot rows as classes of each member
+        found = CrossEntropy()
     else:
         found = Custom(loss) if callable(loss) else LOSSES[one_of("loss", loss, LOSSES)]()
     given: dict[str, Any] = {}
@@ -120,7 +124,7 @@ def with_balance(loss: EnsembleLoss, batches: Any) -> EnsembleLoss:
     return loss.balanced(targets)
 
 
-def make_loss(loss: str | Loss, loss_on: LossOn = "members") -> Loss:
+def make_loss(loss: str | Loss, loss_on: LossOn = "members", *, per_member: bool = False) -> Loss:
     """Return the function ``loss(outputs, targets)`` that training minimises.
 
     Args:
@@ -129,11 +133,15 @@ def make_loss(loss: str | Loss, loss_on: LossOn = "members") -> Loss:
         loss_on: ``"members"``: each member has its own loss. ``"mean_logits"``: the loss of the
             members' mean output, as in the notebook; members are then free to be wrong one by
             one, and usually are.
+        per_member: whether targets are ``[batch, members, ...]``, each member's own.
 
     Raises:
         ValueError: an unknown name.
     """
-    function = loss if callable(loss) else LOSSES[one_of("loss", loss, LOSSES)]()
+    function: Loss = loss if callable(loss) else LOSSES[one_of("loss", loss, LOSSES)]()
+    knows = isinstance(function, EnsembleLoss) and "per_member" in _parameters(function)
+    if per_member and knows:
+        function = partial(function, per_member=True)
     one_of("loss_on", loss_on, ("members", "mean_logits"))
     if loss_on == "members":
         return function
@@ -142,3 +150,8 @@ def make_loss(loss: str | Loss, loss_on: LossOn = "members") -> Loss:
         return function(outputs.mean(1, keepdim=True), targets)
 
     return on_mean_logits
+
+
+def _parameters(loss: EnsembleLoss) -> Collection[str]:
+    """Return the names of what a loss takes; one of the user's own may know no members' targets."""
+    return inspect.signature(loss).parameters.keys()

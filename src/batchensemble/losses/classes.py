@@ -20,6 +20,7 @@ from batchensemble.losses.base import (
     full_precision,
     log_mean_exp,
     mean_of_entries,
+    shape_in_words,
     sum_of_entries,
 )
 from batchensemble.losses.class_weights import (
@@ -28,7 +29,7 @@ from batchensemble.losses.class_weights import (
     of_classes,
     of_targets,
 )
-from batchensemble.targets import class_numbers
+from batchensemble.targets import ONE_HOT, class_numbers
 
 
 def cross_entropy(
@@ -101,11 +102,13 @@ class ClassLoss(EnsembleLoss):
         """Return class numbers as int64."""
         return class_numbers(targets, self.ignore_index)
 
-    def check(self, outputs_shape: Sequence[int], targets: Tensor) -> None:
+    def check(
+        self, outputs_shape: Sequence[int], targets: Tensor, *, per_member: bool = False
+    ) -> None:
         """Raise ``ValueError`` where targets are of another shape, or beyond the classes."""
         if len(outputs_shape) < 3 or self.classes(outputs_shape[2]) < 2:
             raise ValueError(self._too_few(outputs_shape))
-        self._aligned(outputs_shape, targets)
+        self._aligned(outputs_shape, targets, per_member=per_member)
         known = targets if self.ignore_index is None else targets[targets != self.ignore_index]
         class_numbers(known)
         outputs, highest = outputs_shape[2], int(known.max()) if known.numel() else 0
@@ -116,10 +119,6 @@ class ClassLoss(EnsembleLoss):
                 f"{outputs} outputs, got {highest}; give the last layer "
                 f"{outputs + highest + 1 - classes} outputs"
             )
-
-    def one_a_member(self, outputs_shape: Sequence[int], targets: Tensor) -> bool:
-        """Return whether each member has targets of its own."""
-        return targets.dim() == len(outputs_shape) - 1
 
     def counts(self, targets: Tensor, *, own: bool = False) -> Tensor | None:
         """Return how many entries of each example have a class."""
@@ -139,17 +138,25 @@ class ClassLoss(EnsembleLoss):
             return mean_of_entries(nll)
         return mean_of_entries(torch.where(known, nll, 0), known.to(nll))
 
-    def _aligned(self, outputs_shape: Sequence[int], targets: Tensor) -> Tensor:
-        found = aligned(targets, outputs_shape[1], outputs_shape[3:])
-        if found is None or targets.dim() < len(outputs_shape) - 2:
-            entry = ", ".join(["examples", *map(str, outputs_shape[3:])])
-            own = ", ".join(["examples", "members", *map(str, outputs_shape[3:])])
+    def _aligned(
+        self, outputs_shape: Sequence[int], targets: Tensor, *, per_member: bool = False
+    ) -> Tensor:
+        entry = outputs_shape[3:]
+        found = aligned(targets, outputs_shape[1], entry, per_member=per_member)
+        if found is None:
             raise ValueError(
-                f"y must have the shape [{entry}] or [{own}], since the network's outputs are "
-                f"[batch, members, classes, ...] of shape {list(outputs_shape)}, got "
-                f"{list(targets.shape)}"
+                f"y must have the shape {shape_in_words(entry, per_member=per_member)}, since the "
+                "network's outputs are [batch, members, classes, ...] of shape "
+                f"{list(outputs_shape)}, got {list(targets.shape)}"
+                + self._cure(outputs_shape, targets)
             )
         return found.long()
+
+    def _cure(self, outputs_shape: Sequence[int], targets: Tensor) -> str:
+        """Return what to do with one-hot rows and soft labels, which have another shape."""
+        if tuple(targets.shape[1:]) != (self.classes(outputs_shape[2]), *outputs_shape[3:]):
+            return ""
+        return f"; {ONE_HOT}"
 
     def _too_few(self, outputs_shape: Sequence[int]) -> str:
         got = outputs_shape[2] if len(outputs_shape) > 2 else f"the shape {list(outputs_shape)}"
@@ -191,11 +198,11 @@ class CrossEntropy(ClassLoss):
         fraction("label_smoothing", self.label_smoothing)
         object.__setattr__(self, "class_weight", check_class_weights(self.class_weight))
 
-    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+    def __call__(self, outputs: Tensor, targets: Tensor, *, per_member: bool = False) -> Tensor:
         """Return the cross-entropy of each member on each example, ``[batch, members]``."""
         outputs = full_precision(outputs)
         batch, members, classes = outputs.shape[:3]
-        targets = self._aligned(outputs.shape, targets)
+        targets = self._aligned(outputs.shape, targets, per_member=per_member)
         weight = None
         if self.class_weight is not None:
             weight = of_classes(self.class_weight, classes).to(outputs)
@@ -220,18 +227,13 @@ class CrossEntropy(ClassLoss):
         """Return as many classes as outputs."""
         return outputs
 
-    def check(self, outputs_shape: Sequence[int], targets: Tensor) -> None:
+    def check(
+        self, outputs_shape: Sequence[int], targets: Tensor, *, per_member: bool = False
+    ) -> None:
         """Raise ``ValueError`` where targets or class weights do not go with the outputs."""
-        super().check(outputs_shape, targets)
+        super().check(outputs_shape, targets, per_member=per_member)
         if self.class_weight is not None:
             of_classes(self.class_weight, outputs_shape[2])
-        if self.one_a_member(outputs_shape, targets) and (
-            self.class_weight is not None or self.ignore_index is not None
-        ):
-            raise ValueError(
-                "class_weight= and ignore_index= take the same targets for all members, got y of "
-                f"shape {list(targets.shape)}; leave them out"
-            )
 
     def weights(self, targets: Tensor, *, own: bool = False) -> Tensor | None:
         """Return the sum of the weights of each example's targets."""
@@ -276,10 +278,10 @@ class Ordinal(ClassLoss):
         tensor([[0.6931, 0.6931]])
     """
 
-    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+    def __call__(self, outputs: Tensor, targets: Tensor, *, per_member: bool = False) -> Tensor:
         """Return the NLL of each member on each example, ``[batch, members]``."""
         log_probs = self.log_probs(full_precision(outputs))
-        return self._nll(log_probs, self._aligned(outputs.shape, targets))
+        return self._nll(log_probs, self._aligned(outputs.shape, targets, per_member=per_member))
 
     def log_probs(self, outputs: Tensor) -> Tensor:
         """Return the log probability of each of the K classes, ``[batch, members, K, ...]``."""

@@ -19,6 +19,7 @@ from batchensemble.losses.base import (
     full_precision,
     log_mean_exp,
     mean_of_entries,
+    shape_in_words,
     sum_of_entries,
 )
 from batchensemble.targets import numbers
@@ -44,10 +45,10 @@ class NumberLoss(EnsembleLoss):
         """Return the loss of the members together, ``[batch, 1, ...]``: of their mean."""
         return self.of_entries(outputs.mean(1, keepdim=True), targets)
 
-    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+    def __call__(self, outputs: Tensor, targets: Tensor, *, per_member: bool = False) -> Tensor:
         """Return the mean over each example's targets, ``[batch, members]``."""
         outputs = full_precision(outputs)
-        targets, known = self._known(outputs, targets)
+        targets, known = self._known(outputs, targets, per_member=per_member)
         losses = torch.where(known, self.of_entries(outputs, targets), 0)
         return mean_of_entries(losses, known.to(losses))
 
@@ -62,9 +63,11 @@ class NumberLoss(EnsembleLoss):
         """Return the targets in the network's type, or in float64 where that would round them."""
         return numbers(targets, dtype)
 
-    def check(self, outputs_shape: Sequence[int], targets: Tensor) -> None:
+    def check(
+        self, outputs_shape: Sequence[int], targets: Tensor, *, per_member: bool = False
+    ) -> None:
         """Raise ``ValueError`` where targets are of another shape, or infinite."""
-        self._aligned(outputs_shape, targets)
+        self._aligned(outputs_shape, targets, per_member=per_member)
         if targets.isinf().any():
             row = targets.isinf().nonzero()[0, 0].item()
             raise ValueError(f"y must be finite, got an infinite target in row {row}; drop it")
@@ -72,18 +75,15 @@ class NumberLoss(EnsembleLoss):
             row = targets.isnan().nonzero()[0, 0].item()
             raise ValueError(f"y must be finite, got nan in row {row}; drop that example")
 
-    def one_a_member(self, outputs_shape: Sequence[int], targets: Tensor) -> bool:
-        """Return whether each member has targets of its own."""
-        found = self._aligned(outputs_shape, targets)
-        return found.shape[1] > 1
-
     def counts(self, targets: Tensor, *, own: bool = False) -> Tensor | None:
         """Return how many targets of each example are known."""
         return sum_of_entries(~targets.isnan(), own=own)
 
-    def _known(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def _known(
+        self, outputs: Tensor, targets: Tensor, *, per_member: bool = False
+    ) -> tuple[Tensor, Tensor]:
         """Return the targets as the outputs are, 0 for those not known, and which are known."""
-        targets = self._aligned(outputs.shape, targets).to(outputs.dtype)
+        targets = self._aligned(outputs.shape, targets, per_member=per_member).to(outputs.dtype)
         known = ~targets.isnan()
         return torch.where(known, targets, 0), known
 
@@ -96,20 +96,21 @@ class NumberLoss(EnsembleLoss):
             return None
         return (outputs_shape[2] // parts, *outputs_shape[3:])
 
-    def _aligned(self, outputs_shape: Sequence[int], targets: Tensor) -> Tensor:
+    def _aligned(
+        self, outputs_shape: Sequence[int], targets: Tensor, *, per_member: bool = False
+    ) -> Tensor:
         entry = self._entry(outputs_shape)
         if entry is None:
             raise ValueError(
                 f"loss={type(self).__name__} takes {self.said}, the network's outputs have the "
                 f"shape {list(outputs_shape)}; give the last layer that many"
             )
-        found = aligned(targets, outputs_shape[1], entry)
+        found = aligned(targets, outputs_shape[1], entry, per_member=per_member)
         if found is None:
-            expected = ", ".join(["examples", *map(str, entry)])
             raise ValueError(
-                f"y must have the shape [{expected}], since loss={type(self).__name__} takes "
-                f"{self.said} and the network's outputs have the shape {list(outputs_shape)}, got "
-                f"{list(targets.shape)}"
+                f"y must have the shape {shape_in_words(entry, per_member=per_member)}, since "
+                f"loss={type(self).__name__} takes {self.said} and the network's outputs have the "
+                f"shape {list(outputs_shape)}, got {list(targets.shape)}"
             )
         return found
 
@@ -273,9 +274,11 @@ class BinaryCrossEntropy(NumberLoss):
         absent = log_mean_exp(F.logsigmoid(-outputs), 1).unsqueeze(1)
         return -(targets * there + (1 - targets) * absent)
 
-    def check(self, outputs_shape: Sequence[int], targets: Tensor) -> None:
+    def check(
+        self, outputs_shape: Sequence[int], targets: Tensor, *, per_member: bool = False
+    ) -> None:
         """Raise ``ValueError`` where targets are of another shape, or not from 0 to 1."""
-        super().check(outputs_shape, targets)
+        super().check(outputs_shape, targets, per_member=per_member)
         wrong = (targets < 0) | (targets > 1)
         if wrong.any():
             raise ValueError(

@@ -69,9 +69,11 @@ class Standardised(NumberLoss):
         """Return the loss of the members together, of targets in standard units."""
         return self.loss.together(outputs, targets)
 
-    def check(self, outputs_shape: Sequence[int], targets: Tensor) -> None:
+    def check(
+        self, outputs_shape: Sequence[int], targets: Tensor, *, per_member: bool = False
+    ) -> None:
         """Raise ``ValueError`` where targets are not those of the loss, or of another number."""
-        self.loss.check(outputs_shape, targets)
+        self.loss.check(outputs_shape, targets, per_member=per_member)
         expected = targets_of(self.loss, outputs_shape)
         if len(self.mean) != expected:
             raise ValueError(
@@ -102,6 +104,8 @@ def standardised(
     outputs_shape: Sequence[int],
     targets: Iterable[Tensor],
     dtype: torch.dtype = torch.float32,
+    *,
+    per_member: bool = False,
 ) -> Standardised:
     """Return a loss in standard units of training targets.
 
@@ -113,6 +117,7 @@ def standardised(
         outputs_shape: ``[batch, members, ...]`` of the network.
         targets: of all batches.
         dtype: of the network.
+        per_member: whether they are ``[batch, members, ...]``, each member's own.
 
     Raises:
         ValueError: the loss is not of numbers, a target does not go with the outputs, one is not
@@ -131,8 +136,9 @@ def standardised(
     number = targets_of(loss, outputs_shape)
     moments = [_Moments(number) for _ in range(3)]  # of targets, rounded ones, their difference
     for each in targets:
-        loss.check(outputs_shape, each)
-        found = aligned(each, outputs_shape[1], _entry(loss, outputs_shape))
+        loss.check(outputs_shape, each, per_member=per_member)
+        entry = _entry(loss, outputs_shape)
+        found = aligned(each, outputs_shape[1], entry, per_member=per_member)
         assert found is not None  # it was checked
         values = found.to(exact(found.device)).cpu().double()
         values = values.unsqueeze(2) if values.dim() < 3 else values

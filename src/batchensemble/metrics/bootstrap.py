@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from batchensemble.checks import between, whole_number
-from batchensemble.metrics.labels import Labels
 from batchensemble.metrics.reliability import BINS, Binning, bins_of, edges_of, top_label
 from batchensemble.predictions import Prediction
 
@@ -33,7 +32,7 @@ class Interval:
 
 def ece_interval(
     prediction: Prediction,
-    labels: Labels,
+    labels: Any,
     bins: int = BINS,
     *,
     binning: Binning = "width",

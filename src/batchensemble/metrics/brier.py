@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from batchensemble.metrics.labels import Labels, checked_labels
+from batchensemble.metrics.labels import checked_labels
 from batchensemble.metrics.reliability import BINS, Binning, bins_of, edges_of
 from batchensemble.predictions import Prediction
 
@@ -37,7 +38,7 @@ class BrierParts:
 
 
 def brier_parts(
-    prediction: Prediction, labels: Labels, bins: int = BINS, *, binning: Binning = "width"
+    prediction: Prediction, labels: Any, bins: int = BINS, *, binning: Binning = "width"
 ) -> BrierParts:
     """Return the parts of the Brier score, squared probabilities summed over the classes.
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from batchensemble.metrics.labels import Labels, checked_labels
+from batchensemble.metrics.labels import checked_labels
 from batchensemble.metrics.reliability import BINS, Binning, edges_of, of_bins
 from batchensemble.predictions import Prediction
 
@@ -28,7 +29,7 @@ class Classwise:
 
 
 def classwise(
-    prediction: Prediction, labels: Labels, bins: int = BINS, *, binning: Binning = "width"
+    prediction: Prediction, labels: Any, bins: int = BINS, *, binning: Binning = "width"
 ) -> Classwise:
     """Return how far each class's probability is from how often the class is the true one.
 
@@ -61,7 +62,7 @@ def classwise(
 
 
 def top_label_by_class(
-    prediction: Prediction, labels: Labels, bins: int = BINS, *, binning: Binning = "width"
+    prediction: Prediction, labels: Any, bins: int = BINS, *, binning: Binning = "width"
 ) -> Classwise:
     """Return the calibration error of the confidence, for each predicted class apart.
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 
-from batchensemble.metrics.labels import Labels, checked_labels
+from batchensemble.metrics.labels import checked_labels
 from batchensemble.predictions import Prediction
 from batchensemble.row_blocks import row_blocks
 
@@ -59,7 +60,7 @@ class Diversity:
         return _over_pairs(self.error_correlations)
 
 
-def diversity(prediction: Prediction, labels: Labels | None = None) -> Diversity:
+def diversity(prediction: Prediction, labels: Any = None) -> Diversity:
     """Return how much the members differ, pair by pair.
 
     Args:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -50,7 +51,7 @@ def share_of_gain(
     single: Several,
     ours: Several,
     deep: Several,
-    labels: Labels,
+    labels: Any,
     score: Loss = "nll",
     *,
     level: float = LEVEL,

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from batchensemble.predictions import Prediction
+from batchensemble.targets import ONE_HOT, whole_labels
 
 Labels = Int[np.ndarray, "examples"]
 
@@ -41,7 +42,13 @@ def class_probs(prediction: Prediction) -> Float[np.ndarray, "examples classes"]
 
 
 def labels_among(labels: Any, examples: int, classes: int) -> Labels:
-    """Return the true classes of so many examples as an array.
+    """Return the true classes of so many examples as an array of int64.
+
+    Args:
+        labels: as :func:`~batchensemble.targets.whole_labels` takes them, ``[examples]`` or a
+            column ``[examples, 1]``.
+        examples: how many there are.
+        classes: how many there are.
 
     Raises:
         TypeError: they are no whole numbers.
@@ -52,15 +59,17 @@ def labels_among(labels: Any, examples: int, classes: int) -> Labels:
         Traceback (most recent call last):
         ValueError: labels must be from 0 to 2, got 0 to 3
     """
-    labels = np.asarray(labels)
+    if np.size(labels) == examples == 0:
+        raise ValueError("there must be at least one example to score, got none")
+    labels = whole_labels(labels)
+    if labels.shape == (examples, 1):
+        labels = labels[:, 0]
     if labels.shape != (examples,):
+        cure = f"; {ONE_HOT}" if labels.shape == (examples, classes) else ""
         raise ValueError(
             f"labels must have the shape [{examples}], one an example, got {list(labels.shape)}"
+            f"{cure}"
         )
-    if len(labels) == 0:
-        raise ValueError("there must be at least one example to score, got none")
-    if not np.issubdtype(labels.dtype, np.integer):
-        raise TypeError(f"labels must be whole numbers, the classes, got {labels.dtype}")
     if labels.min() < 0 or labels.max() >= classes:
         raise ValueError(
             f"labels must be from 0 to {classes - 1}, got {labels.min()} to {labels.max()}"

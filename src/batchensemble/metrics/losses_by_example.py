@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from scipy.stats import rankdata
 
 from batchensemble.checks import one_of
-from batchensemble.metrics.labels import Labels, checked_labels
+from batchensemble.metrics.labels import checked_labels
 from batchensemble.metrics.regression import crps
 from batchensemble.predictions import AnyPrediction, Prediction, RegressionPrediction
 
@@ -23,7 +23,7 @@ UNITS = {
 
 
 def losses_by_example(
-    prediction: Prediction, labels: Labels, score: Loss = "nll"
+    prediction: Prediction, labels: Any, score: Loss = "nll"
 ) -> Float[np.ndarray, "examples"]:
     """Return the loss of the members' mean on each example; the mean over them is the score.
 

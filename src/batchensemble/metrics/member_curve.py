@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -37,7 +38,7 @@ class MemberCurve:
 
 
 def by_members(
-    prediction: Prediction, labels: Labels, *, subsets: int = SUBSETS, seed: int = 0
+    prediction: Prediction, labels: Any, *, subsets: int = SUBSETS, seed: int = 0
 ) -> MemberCurve:
     """Return accuracy and NLL against the number of members, from 1 to all.
 
@@ -75,9 +76,7 @@ def by_members(
     return MemberCurve(numbers, of_size @ right / examples, of_size @ loss / examples, exact)
 
 
-def effective_members(
-    prediction: Prediction, labels: Labels, deep: Prediction | None = None
-) -> float:
+def effective_members(prediction: Prediction, labels: Any, deep: Prediction | None = None) -> float:
     """Return how many independent members the ensemble is worth.
 
     With a deep ensemble: the number of independently trained networks that reach the same NLL, read

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -79,7 +79,7 @@ class OneModel:
 
 def is_one_model(
     prediction: Prediction,
-    labels: Labels,
+    labels: Any,
     *,
     single: Prediction | None = None,
     deep: Prediction | None = None,

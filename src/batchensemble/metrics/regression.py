@@ -124,7 +124,7 @@ def crps(prediction: RegressionPrediction, targets: Any) -> np.ndarray:
         prediction: of any ensemble.
         targets: of the shape of ``prediction.mean``.
     """
-    y = np.asarray(targets, np.float64)
+    y = _shaped(prediction, targets)
     if isinstance(prediction, Normals):
         found = scoringrules.crps_mixnorm(y, prediction.means, prediction.deviations, m_axis=1)
     elif isinstance(prediction, Quantiles):
@@ -204,6 +204,16 @@ def checked_numbers(prediction: RegressionPrediction, targets: Any) -> np.ndarra
     Raises:
         ValueError: they are of another shape, none is known, or one is infinite.
     """
+    targets = _shaped(prediction, targets)
+    if np.isinf(targets).any():
+        raise ValueError("targets must be finite, got an infinite one")
+    if np.isnan(targets).all():
+        raise ValueError("there must be at least one known target to score, got none")
+    return targets
+
+
+def _shaped(prediction: RegressionPrediction, targets: Any) -> np.ndarray:
+    """Return numbers of the shape of the prediction, which are never broadcast to it."""
     refuse_times(np.asarray(targets), "targets")
     targets = np.asarray(targets, np.float64)
     expected = prediction.mean.shape
@@ -214,10 +224,6 @@ def checked_numbers(prediction: RegressionPrediction, targets: Any) -> np.ndarra
             f"targets must have the shape {list(expected)} of the prediction, got "
             f"{list(targets.shape)}"
         )
-    if np.isinf(targets).any():
-        raise ValueError("targets must be finite, got an infinite one")
-    if np.isnan(targets).all():
-        raise ValueError("there must be at least one known target to score, got none")
     return targets
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.stats import norm
 
 from batchensemble.checks import one_of, whole_number
-from batchensemble.metrics.labels import Labels, checked_labels
+from batchensemble.metrics.labels import checked_labels
 from batchensemble.predictions import Prediction
 
 BINS = 15
@@ -95,7 +95,7 @@ class Reliability:
 
 
 def reliability(
-    prediction: Prediction, labels: Labels, bins: int = BINS, *, binning: Binning = "width"
+    prediction: Prediction, labels: Any, bins: int = BINS, *, binning: Binning = "width"
 ) -> Reliability:
     """Return how often the ensemble is right at each level of its confidence.
 
@@ -122,7 +122,7 @@ def reliability(
 
 
 def top_label(
-    prediction: Prediction, labels: Labels
+    prediction: Prediction, labels: Any
 ) -> tuple[PerExample, Bool[np.ndarray, "examples"]]:
     """Return the probability of each example's predicted class, and whether it is the true one.
 

@@ -24,6 +24,7 @@ from batchensemble.predictions import (
     RegressionPrediction,
 )
 from batchensemble.sources import MEMORY_LIMIT
+from batchensemble.targets import whole_labels
 
 
 def evaluate(
@@ -85,8 +86,8 @@ def score(prediction: AnyPrediction, targets: Any, *, ignore_index: int | None =
 
     Args:
         prediction: of any ensemble.
-        targets: the true class numbers ``[examples, ...]``, or numbers or labels of the shape of
-            the prediction.
+        targets: the true class numbers ``[examples, ...]``, whole numbers or bools, or numbers or
+            labels of the shape of the prediction.
         ignore_index: the number that stands where there is no class.
 
     Raises:
@@ -117,8 +118,10 @@ def entries(
     Raises:
         ValueError: shapes differ, no entry has a class, or a label is not among the classes.
     """
-    labels = np.asarray(labels)
     probs = prediction.member_probs
+    labels = whole_labels(labels) if len(probs) else np.asarray(labels)
+    if probs.ndim == 3 and labels.shape == (len(probs), 1):
+        labels = labels[:, 0]
     if probs.ndim > 3:
         expected = (len(probs), *probs.shape[3:])
         if labels.shape != expected:

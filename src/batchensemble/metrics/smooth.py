@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.fft import dct, idct
 from scipy.optimize import brentq
 
-from batchensemble.metrics.labels import Labels
 from batchensemble.metrics.reliability import PerExample, top_label
 from batchensemble.predictions import Prediction
 
@@ -29,7 +29,7 @@ class Smooth:
     bandwidth: float
 
 
-def smooth_ece(prediction: Prediction, labels: Labels) -> Smooth:
+def smooth_ece(prediction: Prediction, labels: Any) -> Smooth:
     """Return the smooth calibration error of the confidence.
 
     With residuals ``right - confidence`` and a Gaussian kernel K of bandwidth σ, reflected at 0 and
