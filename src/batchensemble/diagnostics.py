@@ -13,13 +13,14 @@ from batchensemble.batches import ArrayBatches, Batches
 from batchensemble.callbacks import Callback
 from batchensemble.convert import twins
 from batchensemble.ensembles import Ensemble
+from batchensemble.held_out import how_much
 from batchensemble.inputs import Inputs
 from batchensemble.layers import RankOne
 from batchensemble.losses import cross_entropy
 from batchensemble.modes import evaluating
 from batchensemble.sharding import whole
 from batchensemble.sharing import Sharing
-from batchensemble.targets import parted
+from batchensemble.targets import Weighted, parted
 
 if TYPE_CHECKING:
     from batchensemble.run import Run
@@ -32,7 +33,12 @@ LEANING = 0.25  # nats
 
 
 def diagnose(
-    model: Ensemble, inputs: Inputs, targets: Tensor, sharing: Sharing | None = None
+    model: Ensemble,
+    inputs: Inputs,
+    targets: Tensor,
+    sharing: Sharing | None = None,
+    *,
+    counting: Tensor | None = None,
 ) -> dict[str, Any]:
     """Return what the members are like on some examples, without a trace in the model.
 
@@ -41,6 +47,7 @@ def diagnose(
         inputs: examples that all members see; the first 512 are used.
         targets: their classes, ``[examples]``.
         sharing: among processes, each of which computes some of the outputs.
+        counting: which of them count, ``[examples]``; by default all do.
 
     Returns:
         ``disagreement``: the mean total variation distance of two members' probabilities, 0 to 1;
@@ -54,9 +61,13 @@ def diagnose(
         outputs = model(inputs) if sharing is None else sharing.outputs(model, inputs)
         if not isinstance(outputs, Tensor) or outputs.dim() != 3:
             return {}
+        if targets.dim() == 2 and targets.shape[1] == 1:  # a column
+            targets = targets[:, 0]
         if targets.dim() != 1 or targets.is_floating_point():
             return {}
         classes = (targets >= 0) & (targets < outputs.shape[2])
+        if counting is not None:
+            classes &= counting[:EXAMPLES]
         if not classes.any():
             return {}
         outputs, targets = outputs[classes].double(), targets[classes].long()
@@ -105,7 +116,12 @@ class Watching(Callback):
             run.history.diagnostics.append({})
             return
         inputs, targets = self._examples(run)
-        found = {} if inputs is None else diagnose(run.scored, inputs, targets, self.sharing)
+        found = {}
+        if inputs is not None:
+            loss, (targets, weights) = run.objective.loss, parted(targets)
+            counting = how_much(loss.counts(targets) if targets.dim() == 1 else None, weights)
+            counting = None if counting is None else counting > 0
+            found = diagnose(run.scored, inputs, targets, self.sharing, counting=counting)
         run.history.diagnostics.append(found)
         for what, sentence in complaints(found, run.history.member_losses[-1]).items():
             if what not in self.said:
@@ -113,22 +129,30 @@ class Watching(Callback):
                 warnings.warn(sentence, stacklevel=2)
 
     def _examples(self, run: Run) -> tuple[Inputs | None, Any]:
-        """Return examples that all members can see, and their targets."""
+        """Return examples that all members can see, and their targets with their weights."""
         if self.batches is not None:
             with torch.random.fork_rng([]):
-                inputs, targets = next(iter(self.batches), (None, None))
-            return inputs, None if targets is None else parted(targets)[0]
+                return next(iter(self.batches), (None, None))
         if isinstance(run.batches, ArrayBatches):
-            return run.batches.inputs[:EXAMPLES], run.batches.targets[:EXAMPLES]
+            first = slice(EXAMPLES)
+            targets, weights = run.batches.targets[first], run.batches.weights
+            return run.batches.inputs[first], (
+                targets if weights is None else Weighted(targets, weights[first])
+            )
         if run.last_inputs is None or run.last_targets is None:
             return None, None
-        inputs, targets = run.last_inputs, parted(run.last_targets)[0]
-        if run.objective.arrange is not None:
+        inputs, (targets, weights) = run.last_inputs, parted(run.last_targets)
+        if run.objective.arrange is not None and targets.dim() == 1:
             targets = run.objective.by_member(targets)
+            weights = None if weights is None else run.objective.by_member(weights)
         if run.objective.own_examples:
-            return inputs[:, 0], targets[:, 0]
-        if targets.dim() == 2 and bool((targets == targets[:, :1]).all()):
+            inputs = inputs[:, 0]
+        if run.objective.own_examples or (
+            targets.dim() == 2 and bool((targets == targets[:, :1]).all())
+        ):
             targets = targets[:, 0]
+        if weights is not None:
+            targets = Weighted(targets, weights[:, 0] if weights.dim() == 2 else weights)
         return inputs, targets
 
     def state_dict(self) -> dict[str, Any]:

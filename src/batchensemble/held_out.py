@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,7 +13,8 @@ from batchensemble.callbacks import Callback
 from batchensemble.checks import one_of, whole_number
 from batchensemble.ensembles import Ensemble
 from batchensemble.losses import EnsembleLoss
-from batchensemble.metrics import score
+from batchensemble.metrics import BINS, losses_by_example, score
+from batchensemble.metrics.reliability import bins_of, edges_of
 from batchensemble.modes import evaluating
 from batchensemble.predictions import Prediction
 from batchensemble.schedules import Plateau
@@ -114,6 +116,7 @@ class Evaluating(Callback):
     def scores(self, model: Ensemble) -> dict[str, float]:
         """Return the ensemble's loss as ``nll``, and the score to stop on."""
         losses, counts, outputs, targets = [], [], [], []
+        each: list[Tensor | None] = []
         # A data loader draws a seed of its own, which must not change the training.
         with evaluating(model), torch.no_grad(), torch.random.fork_rng([]):
             for inputs, target in self.batches:
@@ -122,13 +125,16 @@ class Evaluating(Callback):
                 losses.append(self.loss.of_ensemble(output, target))
                 counts.append(how_much(self.loss.counts(target), weights))
                 if self.stop_on != "nll":
-                    probs, labels = class_by_class(self.loss, output, target)
+                    probs, labels, some = class_by_class(self.loss, output, target, weights)
                     outputs.append(probs.cpu())
                     targets.append(labels.cpu())
+                    each.append(some)
         found = {"nll": weighted_mean(losses, counts)}
         if self.stop_on != "nll":
-            prediction = Prediction(torch.cat(outputs).numpy())
-            found[self.stop_on] = score(prediction, torch.cat(targets).numpy())[self.stop_on]
+            probs, labels = torch.cat(outputs).numpy(), torch.cat(targets).numpy()
+            known = [some.cpu() for some in each if some is not None]
+            of_entries = torch.cat(known).double().numpy() if known else None
+            found[self.stop_on] = _score(self.stop_on, probs, labels, of_entries)
         return found
 
     def state_dict(self) -> dict[str, Any]:
@@ -160,23 +166,53 @@ def how_much(counts: Tensor | None, weights: Tensor | None) -> Tensor | None:
 
 
 def weighted_mean(losses: list[Tensor], counts: list[Tensor | None]) -> float:
-    """Return the mean of the losses of all batches, 0 where none counts."""
+    """Return the mean of the losses of all batches.
+
+    Raises:
+        ValueError: none of them counts.
+    """
     whole = torch.cat(losses)
     if any(each is None for each in counts):
         return whole.mean().item()
     whole = whole.to(exact(whole.device))
     weights = torch.cat([each for each in counts if each is not None]).to(whole)
-    return ((whole * weights).sum() / weights.sum().clamp(min=torch.finfo(whole.dtype).tiny)).item()
+    if not weights.any():
+        raise ValueError(
+            "the validation data must hold at least one target that counts, but all are ignored, "
+            "not known, or of weight 0"
+        )
+    return ((whole * weights).sum() / weights.sum()).item()
 
 
-def class_by_class(loss: EnsembleLoss, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Return each entry's probabilities, ``[entries, members, classes]``, and class.
+def class_by_class(
+    loss: EnsembleLoss, outputs: Tensor, targets: Tensor, weights: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return each entry's probabilities, ``[entries, members, classes]``, class, and weight.
 
     Entries are examples, or their tokens or pixels; what the loss ignores is left out.
     """
     probs = outputs.movedim((1, 2), (-2, -1)).flatten(0, -3).double().softmax(-1)
+    if weights is not None:
+        weights = weights.repeat_interleave(targets[0].numel())
     targets = targets.flatten()
     ignored = getattr(loss, "ignore_index", None)
     if ignored is None:
-        return probs, targets
-    return probs[targets != ignored], targets[targets != ignored]
+        return probs, targets, weights
+    known = targets != ignored
+    return probs[known], targets[known], None if weights is None else weights[known]
+
+
+def _score(name: str, probs: np.ndarray, labels: np.ndarray, weights: np.ndarray | None) -> float:
+    """Return a score of class probabilities; of examples with weights the weighted one."""
+    prediction = Prediction(probs)
+    if weights is None:
+        found: float = score(prediction, labels)[name]
+        return found
+    if name == "ece":
+        confidence = prediction.confidence
+        gaps = weights * (confidence - (prediction.labels == labels))
+        bins = bins_of(confidence, edges_of(confidence, BINS, "width"))
+        return float(np.abs(np.bincount(bins, gaps)).sum() / weights.sum())
+    losses = losses_by_example(prediction, labels, "error" if name == "accuracy" else "brier")
+    mean = float(losses @ weights / weights.sum())
+    return 1 - mean if name == "accuracy" else mean

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -14,9 +15,11 @@ class History:
     """What a training did, one entry an epoch.
 
     Attributes:
-        losses: mean over examples and members, nats for the cross-entropy.
+        losses: mean over examples and members, nats for the cross-entropy. What does not count,
+            since it is ignored, not known or of weight 0, is in no mean, and examples with weights
+            count as much as these say, over all batches of the epoch.
         member_losses: each member's mean over the examples; one column with
-            ``loss_on="mean_logits"``.
+            ``loss_on="mean_logits"``. NaN for a member of which nothing counted.
         last_batch_losses: the loss of the last batch alone, as the notebook prints it.
         validation_nll: held-out negative log-likelihood of the ensemble at the end of the epoch,
             nats; for other losses what they call the ensemble's loss (``of_ensemble``): the NLL of
@@ -139,7 +142,8 @@ class History:
             examples: gone through.
             calls: how often a network was called.
         """
-        self.losses.append(sum(member_losses) / len(member_losses))
+        known = [each for each in member_losses if not math.isnan(each)]
+        self.losses.append(sum(known) / len(known) if known else math.nan)
         self.member_losses.append(member_losses)
         self.last_batch_losses.append(last_batch_loss)
         self.seconds.append(seconds)

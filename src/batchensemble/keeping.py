@@ -11,6 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from batchensemble.agreement import warn_of_other_rates
@@ -141,7 +142,8 @@ def snapshot(run: Run) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
     states, numbers = random_states(next(run.model.parameters()).device)
     tensors = {"model": dict(run.model.state_dict()), "random": states}
     if run.epoch_rows:
-        tensors["losses"] = {"sum": run.epoch_losses, "last": run.losses}
+        weight = torch.as_tensor(run.epoch_weight, dtype=torch.float64)
+        tensors["losses"] = {"sum": run.epoch_losses, "last": run.losses, "weight": weight}
     parts = {}
     for name, part in _parts(run).items():
         found: dict[str, Tensor] = {}
@@ -248,6 +250,10 @@ def go_on(run: Run, found: Checkpoint) -> None:
         device = next(run.model.parameters()).device
         run.epoch_losses = tensors["losses"]["sum"].to(device)
         run.losses = tensors["losses"]["last"].to(device)
+        run.last_loss = run.losses.mean()
+        # One of an earlier version has none: there each batch counted as much as it had rows.
+        weight = tensors["losses"].get("weight", torch.tensor(float(run.epoch_rows)))
+        run.epoch_weight = weight.to(device) if weight.dim() else weight.item()
     run.restored_random = tensors["random"], state["random"]
     warn_of_other_rates(run, state["epochs"])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +20,19 @@ from batchensemble.sharing import Sharing
 from batchensemble.targets import Targets, parted
 
 Losses = Callable[[Inputs, Tensor], Tensor]
+
+
+class StepLosses(NamedTuple):
+    """The losses of a step.
+
+    Attributes:
+        losses: as :attr:`Objective.losses` gives them, times their weights over the mean weight.
+        weight: that mean, ``[1 or members]``: 0 where nothing in the batch counts; ``None`` where
+            all examples count the same.
+    """
+
+    losses: Tensor
+    weight: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -55,14 +69,14 @@ class Objective:
         """Return how many parts a batch goes through the network in."""
         return 1 if self.micro_batch is None else -(-batch // self.micro_batch)
 
-    def backward(self, inputs: Inputs, targets: Targets) -> Tensor:
+    def backward(self, inputs: Inputs, targets: Targets) -> StepLosses:
         """Add the gradients of the mean over the batch, summed over the members, and clip them.
 
         So each member gets the gradient that it would get alone. Where examples do not count the
         same, the mean is the weighted one: over the sum of the batch's weights.
 
         Returns:
-            The losses, as :attr:`losses` gives them, times their weights over the mean weight.
+            The losses, and how much the batch counts in the mean of an epoch.
         """
         if self.clipping is None:
             return self._backward(inputs, targets)
@@ -77,15 +91,15 @@ class Objective:
         self.clipping(again)
         return found
 
-    def shares(self, targets: Tensor, weights: Tensor | None) -> Tensor | None:
-        """Return how much each example counts over the mean, ``[batch, 1 or members]``.
+    def counts(self, targets: Tensor, weights: Tensor | None) -> Tensor | None:
+        """Return how much each example counts, ``[batch, 1 or members]``.
 
         Args:
             targets: as the batches give them.
             weights: of the examples, in the same order.
 
         Returns:
-            ``None`` where all count the same; 0 for a batch in which none counts.
+            ``None`` where all count the same.
         """
         found = self.loss.weights(targets, own=self.own_examples or self.own_targets)
         if weights is not None:
@@ -94,13 +108,16 @@ class Objective:
             found = weights if found is None else found * weights
         if found is None:
             return None
-        found = found.unsqueeze(1) if found.dim() == 1 else found
-        mean = found.mean(0)
-        return found / torch.where(mean > 0, mean, 1)
+        return found.unsqueeze(1) if found.dim() == 1 else found
 
-    def _backward(self, inputs: Inputs, targets: Targets, factors: Tensor | None = None) -> Tensor:
+    def _backward(
+        self, inputs: Inputs, targets: Targets, factors: Tensor | None = None
+    ) -> StepLosses:
         targets, weights = parted(targets)
-        shares = self.shares(targets, weights)
+        shares, mean = self.counts(targets, weights), None
+        if shares is not None:
+            mean = shares.mean(0)
+            shares = shares / torch.where(mean > 0, mean, 1)
         batch, counts = len(inputs), 1.0
         if self.sharing is not None:
             rows, counts = self.sharing.rows(batch)
@@ -130,7 +147,13 @@ class Objective:
                 self.by_member(losses).mul_(share.to(losses))
             found.append(losses)
         losses = found[0] if len(found) == 1 else torch.cat(found)
-        return losses if self.sharing is None else self.sharing.reduce(losses, batch)
+        if self.sharing is None:
+            return StepLosses(losses, mean)
+        if mean is None or not (self.sharing.each_its_own and self.own_examples):
+            return StepLosses(self.sharing.reduce(losses, batch), mean)
+        # Of this process's members alone, as the losses are: a row more goes round with these.
+        of_all = self.sharing.reduce(torch.cat([losses, mean.to(losses)[None]]), batch + 1)
+        return StepLosses(of_all[:-1], of_all[-1])
 
 
 def make_objective(

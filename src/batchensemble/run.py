@@ -47,8 +47,11 @@ class Run:
             a small tensor kept of each step would hold the memory around it: gigabytes after some
             thousand steps.
         epoch_rows: rows of its batches.
+        epoch_weight: how much these count in the mean of its losses: as much as there are rows, or
+            where examples do not count the same ``[1 or members]``.
         epoch_calls: forward calls of one network.
         losses: of the last batch, ``[batch, members]``.
+        last_loss: mean over the last batch in which something counts, where not all do the same.
         seconds: that they took, callbacks not counted.
         admit: looks at the first batch before anything is trained.
         scored: what is scored on held-out data: the model, or its moving average.
@@ -74,9 +77,12 @@ class Run:
         self.epoch = self.step = self.step_of_epoch = 0
         self.epoch_losses = self.losses = torch.empty(0, 0)
         self.epoch_rows = self.epoch_calls = 0
+        self.epoch_weight: float | Tensor = 0.0
+        self.last_loss = torch.zeros(())
         self.last_inputs: Inputs | None = None
         self.last_targets: Targets | None = None
         self.seconds = 0.0
+        self._weight: Tensor | None = None
         self.bar: TrainingBar | None = None
         self.admit: Callable[[Inputs, Targets], None] | None = None
         self.restored_random: tuple[dict[str, Tensor], dict[str, Any]] | None = None
@@ -127,23 +133,35 @@ class Run:
                 self.restored_random = None
             yield inputs, targets
 
-    def check(self, losses: Tensor, inputs: Inputs) -> None:
+    def check(self, losses: Tensor, weight: Tensor | None, inputs: Inputs) -> None:
         """Raise ``FloatingPointError`` where a loss is not finite, before it reaches the weights.
 
         On an accelerator that is looked at every 16 steps.
+
+        Args:
+            losses: of the batch, as :class:`~batchensemble.objective.StepLosses` has them.
+            weight: their mean weight; ``None`` where all count the same.
+            inputs: of the batch.
         """
         self.losses = self.objective.by_member(losses)
-        self._sums = self.losses.sum(0)
+        self._sums, self._weight = self.losses.sum(0), weight
         now = losses.device.type == "cpu" or self.step % CHECK_EVERY == 0
         if now and not math.isfinite(self._sums.sum().item()):
             self._diverged(self.losses, inputs)
 
     def step_done(self, inputs: Inputs, targets: Targets) -> None:
         """Count a step that was checked, and tell."""
-        if self.epoch_rows:
-            self.epoch_losses += self._sums
+        if self._weight is None:
+            sums = self._sums
+            self.epoch_weight += len(self.losses)
         else:
-            self.epoch_losses = self._sums.double()
+            sums = self._sums * self._weight
+            self.epoch_weight = self.epoch_weight + len(self.losses) * self._weight.double()
+            self.last_loss = torch.where(self._weight.any(), self.losses.mean(), self.last_loss)
+        if self.epoch_rows:
+            self.epoch_losses += sums
+        else:
+            self.epoch_losses = sums.double()
         self.epoch_rows += len(self.losses)
         self.epoch_calls += self.objective.parts(len(self.losses)) * self.model.calls_per_forward
         self.last_inputs, self.last_targets = inputs, targets
@@ -159,24 +177,32 @@ class Run:
         """Write down the epoch, and tell.
 
         Raises:
-            ValueError: it had no batch.
+            ValueError: it had no batch, or none of its targets counts.
             FloatingPointError: a loss was not finite.
         """
         self.seconds += time.perf_counter() - self._started
         if not self.epoch_rows:
             raise ValueError("data must hold at least one batch, but the data loader yields none")
+        weight = torch.as_tensor(self.epoch_weight)
+        if not weight.any():
+            raise ValueError(
+                "data must hold at least one target that counts, but in this epoch all were "
+                "ignored, not known, or of weight 0"
+            )
         self.history.record(
-            (self.epoch_losses / self.epoch_rows).tolist(),
-            self.losses.contiguous().mean().item(),
+            # NaN is the loss of a member of which nothing counted.
+            (self.epoch_losses / weight.to(self.epoch_losses.device)).tolist(),
+            (self.losses.contiguous().mean() if self._weight is None else self.last_loss).item(),
             self.seconds,
             examples=self.epoch_rows * self.objective.examples_a_row,
             calls=self.epoch_calls,
         )
-        if not math.isfinite(self.history.losses[-1]):
+        if not self.epoch_losses.isfinite().all():
             self._diverged(self.epoch_losses[None], self.last_inputs)
         self.epoch += 1
         self.step_of_epoch, self.seconds = 0, 0.0
         self.epoch_rows = self.epoch_calls = 0
+        self.epoch_weight = 0.0
         self.tell("on_epoch")
 
     def _diverged(self, losses: Tensor, inputs: Any) -> None:

@@ -45,8 +45,8 @@ def train(run: Run) -> None:
         run.begin_epoch()
         for inputs, targets in run.remaining():
             run.updater.clear()
-            losses = run.objective.backward(inputs, targets)
-            run.check(losses, inputs)
+            losses, weight = run.objective.backward(inputs, targets)
+            run.check(losses, weight, inputs)
             run.updater.step()
             run.step_done(inputs, targets)
             if run.history.stopped:
