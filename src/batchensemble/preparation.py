@@ -17,7 +17,8 @@ from batchensemble.admission import (
     place_of,
     warn_if_members_differ,
 )
-from batchensemble.batches import NO_OWN_TARGETS, PREDICTION_BATCH, Batches, Draw
+from batchensemble.batch_sizes import check_smallest_batch
+from batchensemble.batches import NO_OWN_TARGETS, PREDICTION_BATCH, Batches, Draw, LoaderBatches
 from batchensemble.callbacks import Callback
 from batchensemble.clipping import MemberClipping
 from batchensemble.column_names import ColumnNames
@@ -207,26 +208,24 @@ def watchers(
 
 
 def admit(
-    model: Ensemble,
-    objective: Objective,
-    inputs: Inputs,
-    targets: Targets,
-    *,
-    loaded: bool = False,
+    model: Ensemble, objective: Objective, training: Batches, inputs: Inputs, targets: Targets
 ) -> None:
     """Try the first batch before anything is trained.
 
     Args:
         model: that is trained.
         objective: what a step minimises.
+        training: the batches of which this is the first.
         inputs: of the batch.
         targets: of the batch.
-        loaded: whether it is of a data loader.
 
     Raises:
         ValueError: the network does not take the inputs, or the loss not the outputs.
     """
+    loaded = isinstance(training, LoaderBatches)
     check_batch(model, objective, inputs, targets, loaded=loaded)
+    if loaded:  # of others it was known without a batch
+        check_smallest_batch(model, objective, training, inputs)
     if objective.sharing is not None and objective.sharing.in_pieces:
         model = objective.sharing.whole  # no member can be taken out of pieces
         inputs = inputs.to(place_of(model)["device"])

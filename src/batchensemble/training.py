@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from batchensemble.admission import check_ensemble, check_trainable, place_of
 from batchensemble.agreement import agreed_settings
 from batchensemble.averaging import Averaging
-from batchensemble.batches import LoaderBatches
+from batchensemble.batch_sizes import check_smallest_batch, raise_if_alone
 from batchensemble.callbacks import Callback
 from batchensemble.checkpointing import checkpointed
 from batchensemble.checks import positive_number, whole_number
@@ -45,7 +45,11 @@ def train(run: Run) -> None:
         run.begin_epoch()
         for inputs, targets in run.remaining():
             run.updater.clear()
-            losses, weight = run.objective.backward(inputs, targets)
+            try:
+                losses, weight = run.objective.backward(inputs, targets)
+            except (RuntimeError, ValueError) as error:
+                raise_if_alone(error)
+                raise
             run.check(losses, weight, inputs)
             run.updater.step()
             run.step_done(inputs, targets)
@@ -291,6 +295,7 @@ def fit(
             precision=precision,
             scaler=scaler,
         )
+        check_smallest_batch(model, objective, material.training)
         rates = Schedule(
             None if material.steps is None else epochs * material.steps,
             schedule if isinstance(schedule, str) else "constant",
@@ -355,8 +360,7 @@ def fit(
             model, objective, updater, material.training, stream, epochs, history, told, settings
         )
         run.bar = bar
-        loaded = isinstance(material.training, LoaderBatches)
-        run.admit = partial(admit, model, objective, loaded=loaded)
+        run.admit = partial(admit, model, objective, material.training)
         if keeping is not None:
             keeping.restore(run)
         # What the outputs are from now on; of a function of the user's own that is not known.
