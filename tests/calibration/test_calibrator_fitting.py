@@ -42,7 +42,7 @@ def slow_nll(logits, labels, temperatures):
 
 
 def test_the_likelihood_is_the_one_of_going_through_members():
-    logits, labels = outputs(30)
+    logits, labels = outputs(200)
     assert nll(None, logits, labels) == pytest.approx(slow_nll(logits, labels, [1, 1, 1]))
     own = fit_temperature(logits, labels, "before", per_member=True)
     expected = slow_nll(logits, labels, own.temperature.tolist())
@@ -179,3 +179,81 @@ def test_log_odds_are_precise_near_0_and_1():
     expected = [50 - np.log1p(np.exp(-10)), -50, -60]
     assert found[0].tolist() == pytest.approx(expected, rel=1e-12)
     assert found[1].tolist() == pytest.approx([-np.log(2)] * 3)
+
+
+@pytest.mark.parametrize("pooling", ["before", "after"])
+@pytest.mark.parametrize("unit", [1e-7, 1e-3, 1e5, 1e9])
+def test_the_temperature_goes_with_the_unit_of_the_logits(pooling, unit):
+    logits, labels = outputs(sharpness=3.0)
+    expected = fit_temperature(logits, labels, "before").temperature.item()
+    found = fit_temperature(logits * unit, labels, "before").temperature.item()
+    assert found / unit == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("pooling", ["before", "after"])
+def test_outputs_that_tell_nothing_are_said_to(pooling):
+    """So are those that have the classes the wrong way round, or in another order."""
+    logits, labels = outputs(sharpness=1.0)
+    for given, true in ((-logits, labels), (logits, (labels + 1) % logits.shape[2])):
+        with pytest.warns(UserWarning, match=r"tell nothing of the classes.* nearly are, is taken"):
+            found = fit_temperature(given, true, pooling)
+        assert nll(found, given, true) == pytest.approx(np.log(logits.shape[2]), abs=1e-3)
+    with pytest.warns(UserWarning, match="tell nothing of the classes"):
+        fit_temperature(-logits, labels, "before", per_member=True)
+
+
+@pytest.mark.parametrize("method", ["temperature", "vector"])
+@pytest.mark.parametrize("value", [0.0, 1e6])
+def test_equal_logits_are_not_called_told_apart(method, value):
+    logits, labels = torch.full((60, 3, 4), value, dtype=torch.float64), torch.arange(60) % 4
+    if method == "vector":  # its biases are the classes' shares
+        found = FITS[method](logits, labels % 2, "before")
+        probs = found(logits).softmax(2)[0, 0].tolist()
+        assert probs == pytest.approx([0.5, 0.5, 0, 0], abs=1e-3)
+        return
+    with pytest.warns(
+        UserWarning, match="outputs are the same for all classes.* 1 is kept"
+    ) as said:
+        found = FITS[method](logits, labels, "before")
+    assert "told apart" not in str(said[0].message)
+    assert found.temperature.tolist() == [1.0]
+
+
+def test_members_that_are_right_in_turn_are_not_called_all_right():
+    """The mixture is surest where each example has one member that is right, and NLL says so."""
+    labels = torch.arange(40) % 2
+    logits = torch.zeros(40, 2, 2, dtype=torch.float64)
+    logits[torch.arange(40), 0, labels] = 3.0
+    logits[torch.arange(40), 1, labels] = torch.where(torch.arange(40) < 6, -3.0, 3.0).double()
+    with pytest.warns(
+        UserWarning, match="at least one member has the true class of each of the 40"
+    ):
+        fit_temperature(logits, labels, "before")
+    logits[:, 1] = logits[:, 0]
+    with pytest.warns(UserWarning, match="every member has the true class of each of the 40"):
+        fit_temperature(logits, labels, "before")
+
+
+def test_a_member_whose_temperature_ends_at_its_bound_is_named():
+    logits, labels = outputs(400, sharpness=1.0)
+    logits[:, 1] = -logits[:, 1]
+    with pytest.warns(UserWarning, match=r"where these stopped: [\d.e+]+ of member 1; per_member="):
+        fit_temperature(logits, labels, "before", per_member=True)
+
+
+@pytest.mark.parametrize("pooling", ["before", "after"])
+def test_weights_are_not_carried_to_certainty(pooling):
+    logits = torch.tensor([[[3.0, 0.0]], [[0.0, 2.0]]], dtype=torch.float64).repeat(20, 2, 1)
+    labels = torch.tensor([0, 1]).repeat(20)
+    with pytest.warns(UserWarning, match="they cannot tell the weights of the classes, and 1 is"):
+        found = FITS["vector"](logits, labels, pooling)
+    assert found.weight.tolist() == [[1, 1]]
+    assert found.bias.tolist() == [[0, 0]]
+
+
+@pytest.mark.parametrize("unit", [1e-6, 1e4])
+def test_platts_slope_goes_with_the_unit_of_the_logits(unit):
+    logits, labels = outputs(sharpness=3.0)
+    expected = FITS["platt"](logits[:, :1, :2], labels % 2, "before").slope
+    found = FITS["platt"](unit * logits[:, :1, :2], labels % 2, "before").slope
+    torch.testing.assert_close(found * unit, expected, rtol=1e-3, atol=1e-4)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -21,8 +22,10 @@ from batchensemble.calibration.calibrators import (
     log_of,
 )
 
-HOTTEST = float(np.log(1000.0))  # the log of the largest temperature, less that of the smallest
-GRID = 31  # temperatures that are tried before the search
+# How far the search for log T goes from the log of the logits' spread: ten thousand spreads leave
+# all classes equally probable, a ten-thousandth of one makes the first class certain.
+REACH = float(np.log(1e4))
+GRID = 41  # temperatures that are tried before the search
 LARGEST_BIAS = 20.0
 
 
@@ -47,6 +50,22 @@ def pooled(logits: Tensor) -> Tensor:
     return log_of(logits.softmax(2).mean(1))
 
 
+@dataclass(frozen=True)
+class Common:
+    """The temperature that suits all members best.
+
+    Attributes:
+        log: of the temperature.
+        bounds: of that, on either side of the spread of the logits; equal where they have none.
+        end: ``"cold"`` or ``"hot"`` where the likelihood would go on beyond these, ``"none"`` where
+            the logits are equal, and else empty.
+    """
+
+    log: float
+    bounds: tuple[float, float]
+    end: str
+
+
 def fit_temperature(
     logits: Tensor, labels: Tensor, pooling: Pooling, *, per_member: bool = False
 ) -> Temperature:
@@ -55,34 +74,102 @@ def fit_temperature(
     After the mean the NLL is convex in 1 / T, so it has one minimum, which Brent's method finds on
     log T. Before it the NLL is that of a mixture, and not convex: the search starts from the best
     of a grid, so that no temperature of the grid, 1 among them, is better than what is found.
-    Temperatures of each member start from the common one.
+    Temperatures of each member start from the common one. The bounds are relative to the spread of
+    the logits.
+
+    Warns:
+        UserWarning: the likelihood wants certainty, or equal probabilities, or cannot tell.
     """
-    given = pooled(logits).unsqueeze(1) if pooling == "after" else logits
-
-    def value(log_temperature: float) -> float:
-        return float(_loss(given / np.exp(log_temperature), labels))
-
-    grid = np.linspace(-HOTTEST, HOTTEST, GRID)
-    best = int(np.argmin([value(each) for each in grid]))
-    if best == 0:
-        warnings.warn(
-            "the calibration data are told apart so well that the likelihood wants certainty "
-            "(temperature 0), so they cannot tell the temperature, and 1 is kept; give more data",
-            stacklevel=4,
+    common = _common(logits, labels, pooling)
+    members = logits.shape[1] if per_member else 1
+    if common.end in ("cold", "none"):
+        _warn(_cannot_tell(common, logits, labels, pooling))
+        return Temperature(pooling, torch.ones(members))
+    if common.end == "hot":
+        _warn(
+            "the calibration data say that the network's outputs tell nothing of the classes: the "
+            "likelihood is best where all are equally probable (an infinite temperature), and "
+            f"{np.exp(common.log):.3g}, at which they nearly are, is taken; see whether the labels "
+            "are in the order of the outputs, and whether the network has learnt"
         )
-        return Temperature(pooling, torch.ones(logits.shape[1] if per_member else 1))
-    around = grid[best - 1], grid[min(best + 1, GRID - 1)]
-    found = minimize_scalar(value, bounds=around, method="bounded", options={"xatol": 1e-7})
-    common = float(found.x) if found.fun <= value(grid[best]) else float(grid[best])
     if not per_member:
-        return Temperature(pooling, torch.tensor([common]).exp())
-    start = torch.full((logits.shape[1],), common, dtype=torch.float64)
+        return Temperature(pooling, torch.tensor([common.log], dtype=torch.float64).exp())
+    start = torch.full((members,), common.log, dtype=torch.float64)
 
     def loss(log_temperatures: Tensor) -> Tensor:
         return _loss(logits / log_temperatures.exp().view(-1, 1), labels)
 
-    own = _least(loss, start, [(-HOTTEST, HOTTEST)] * len(start))
+    own = _least(loss, start, [common.bounds] * members)
+    low, high = common.bounds
+    ended = [index for index, each in enumerate(own.tolist()) if not low < each < high]
+    if ended and common.end != "hot":
+        of = ", ".join(f"{own[index].exp():.3g} of member {index}" for index in ended)
+        _warn(
+            f"the likelihood of the calibration data would go on beyond the bounds of the "
+            f"temperature, where these stopped: {of}; per_member=False is safer, or give more data"
+        )
     return Temperature(pooling, own.exp())
+
+
+def _common(logits: Tensor, labels: Tensor, pooling: Pooling) -> Common:
+    """Return the temperature that suits all members best."""
+    given = _given(logits, pooling)
+    spread = float((given - given.mean(2, keepdim=True)).square().mean().sqrt())
+    largest = float(given.abs().max())
+    if spread <= torch.finfo(torch.float32).eps * largest or spread == 0:
+        return Common(0.0, (0.0, 0.0), "none")
+
+    def value(log_temperature: float) -> float:
+        return float(_loss(given / np.exp(log_temperature), labels))
+
+    bounds = float(np.log(spread)) - REACH, float(np.log(spread)) + REACH
+    grid = np.union1d(np.linspace(*bounds, GRID), [0.0])
+    bounds = float(grid[0]), float(grid[-1])
+    best = int(np.argmin([value(each) for each in grid]))
+    if best in (0, len(grid) - 1):
+        return Common(float(grid[best]), bounds, "cold" if best == 0 else "hot")
+    around = grid[best - 1], grid[best + 1]
+    found = minimize_scalar(value, bounds=around, method="bounded", options={"xatol": 1e-7})
+    return Common(float(found.x if found.fun <= value(grid[best]) else grid[best]), bounds, "")
+
+
+def _cannot_tell(
+    common: Common,
+    logits: Tensor,
+    labels: Tensor,
+    pooling: Pooling,
+    what: str = "the temperature, and 1 is kept",
+) -> str:
+    """Return why data do not tell the temperature.
+
+    Args:
+        common: what was found.
+        logits: of the members.
+        labels: of the examples.
+        pooling: when the temperature is applied.
+        what: they cannot tell, and what is done.
+    """
+    if common.end == "none":
+        return (
+            "the network's outputs are the same for all classes, up to rounding, so that with any "
+            f"calibration data they cannot tell {what}; see whether the network has learnt"
+        )
+    given = _given(logits, pooling)
+    true = given.gather(2, labels.view(-1, 1, 1).expand(-1, given.shape[1], 1))[..., 0]
+    first = true >= given.amax(2)
+    who = "at least one member" if given.shape[1] > 1 else "the ensemble"
+    if given.shape[1] > 1 and first.all():
+        who = "every member"
+    return (
+        f"{who} has the true class of each of the {len(labels)} calibration examples first, so "
+        f"that the likelihood wants certainty (temperature 0) and they cannot tell {what}; give "
+        "more data"
+    )
+
+
+def _warn(sentence: str) -> None:
+    """Warn where the user called ``calibrate``."""
+    warnings.warn(sentence, stacklevel=5)
 
 
 def fit_vector(
@@ -92,21 +179,29 @@ def fit_vector(
 
     L-BFGS-B starts from the temperature's solution. After the mean the NLL is convex, a logistic
     regression on the log-probabilities; before it, it is not.
+
+    Warns:
+        UserWarning: the likelihood wants certainty, and 1 is kept.
     """
-    given = pooled(logits).unsqueeze(1) if pooling == "after" else logits
+    given = _given(logits, pooling)
     groups, classes = (logits.shape[1] if per_member else 1), logits.shape[2]
     log_probs = given.log_softmax(2)
-    start = fit_temperature(logits, labels, pooling).temperature.double().log()
     shape = (groups, classes)
-    both = torch.cat([-start.expand(groups * classes), torch.zeros(groups * classes)])
+    common = _common(logits, labels, pooling)
+    if common.end == "cold":
+        what = "the weights of the classes, and 1 is kept"
+        _warn(_cannot_tell(common, logits, labels, pooling, what))
+        return Vector(pooling, torch.ones(shape), torch.zeros(shape))
+    start = torch.full((groups * classes,), -common.log, dtype=torch.float64)
+    both = torch.cat([start, torch.zeros_like(start)])
 
     def loss(parameters: Tensor) -> Tensor:
         weight, bias = (each.view(shape) for each in parameters.chunk(2))
         return _loss(log_probs * weight.exp() + bias, labels)
 
-    ends = [(-HOTTEST, HOTTEST)] * both.shape[0]
-    ends[groups * classes :] = [(-LARGEST_BIAS, LARGEST_BIAS)] * (groups * classes)
-    weight, bias = (each.view(shape) for each in _least(loss, both.double(), ends).chunk(2))
+    colder, hotter = common.bounds
+    ends = [(-hotter, -colder)] * len(start) + [(-LARGEST_BIAS, LARGEST_BIAS)] * len(start)
+    weight, bias = (each.view(shape) for each in _least(loss, both, ends).chunk(2))
     return Vector(pooling, weight.exp(), bias)
 
 
@@ -124,13 +219,14 @@ def fit_platt(
         counts = np.bincount(true, minlength=2)
         high, low = (counts[1] + 1) / (counts[1] + 2), 1 / (counts[0] + 2)
         share = np.where(true == 1, high, low)
+        spread = float(odds.std()) or 1.0  # which the solver's steps are made for
         # A target between is an example of both, each counting its share.
         twice = LogisticRegression(C=np.inf, tol=1e-8, max_iter=1000).fit(
-            np.concatenate([odds, odds])[:, None],
+            np.concatenate([odds, odds])[:, None] / spread,
             np.repeat([1, 0], len(odds)),
             np.concatenate([share, 1 - share]),
         )
-        return twice.coef_[0], twice.intercept_
+        return twice.coef_[0] / spread, twice.intercept_
 
     scores = log_odds(_given(logits, pooling), 2)
     fitted = _one_against_rest(scores, labels, sigmoid, per_member=per_member)
