@@ -13,6 +13,8 @@ import batchensemble as be
 from batchensemble.calibration import METHODS
 from batchensemble.metrics import entries
 
+# Networks that were not trained say nothing of the classes.
+pytestmark = pytest.mark.filterwarnings("ignore:the calibration data say that the network's")
 WAYS = [(method, pooling) for method in METHODS for pooling in ("before", "after")]
 torch.manual_seed(0)
 X = torch.randn(600, 4)
@@ -107,7 +109,7 @@ def test_each_member_may_have_its_own_temperature():
         some = calibrated.select([2, 1])
         assert some.calibrator.temperature.tolist() == own[[2, 1]].tolist()
         torch.testing.assert_close(some(X), calibrated(X)[:, [2, 1]])
-        torch.testing.assert_close(calibrated.member(1)(X), model(X)[:, 1])
+        torch.testing.assert_close(calibrated.member(1)(X), calibrated(X)[:, 1])
     assert len(calibrated.calibrator.temperature) == 3
 
 
@@ -239,3 +241,23 @@ def test_what_a_loader_yields_is_not_known_again():
     be.fit(model, loader, epochs=1)
     assert model.trained_on is None
     model.calibrate(loader)
+
+
+@pytest.mark.parametrize("method", ["temperature", "vector", "platt", "isotonic"])
+@pytest.mark.parametrize("pooling", ["before", "after"])
+@pytest.mark.parametrize("kind", ["deep", "batch", "mimo", "single"])
+def test_a_member_computes_alone_what_the_calibrated_ensemble_computes_for_it(
+    kind, pooling, method
+):
+    model = build(kind).double().calibrate((X.double(), Y), method=method, pooling=pooling)
+    member, x = model.member(-1), X.double()
+    rounding = {"rtol": 1e-3, "atol": 1e-3} if method == "isotonic" else {}  # its steps enlarge it
+    with torch.no_grad():
+        together = model(x)[:, -1]
+        torch.testing.assert_close(member(x), together, **rounding)
+        if pooling == "before":
+            assert not torch.allclose(model.uncalibrated().member(-1)(x), together, atol=1e-2)
+        torch.testing.assert_close(copy.deepcopy(member).eval()(x), together, **rounding)
+    assert model.verify(x[:5]).largest_difference < 1e-9
+    assert type(member) is type(model.uncalibrated().member(-1))
+    assert member.state_dict().keys() == model.uncalibrated().member(-1).state_dict().keys()

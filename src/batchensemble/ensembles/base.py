@@ -70,6 +70,17 @@ class Ensemble(Running, Freezing, Calibrating):
         self.class_names: tuple[str, ...] = ()  # in the order of their numbers
         self.training = network.training
 
+    def member(self, index: int) -> nn.Module:
+        """Return member ``index`` as a plain network, its own weights merged in.
+
+        It is of the user's own class, with the same names, and computes what the ensemble computes
+        for that member: calibrated where :meth:`calibrate` scales the members' outputs.
+
+        Raises:
+            IndexError: there is no such member.
+        """
+        return self._calibrate_member(super().member(index), self._check_index(index))
+
     def select(self, indices: Sequence[int]) -> Ensemble:
         """Return a smaller ensemble of the same kind, made of copies of these members.
 
@@ -105,7 +116,8 @@ class Ensemble(Running, Freezing, Calibrating):
         """
         if len(args) == 1 and isinstance(args[0], Nested):
             args, kwargs = args[0].arguments(kwargs)
-        return verify(self, args, kwargs)
+        # A calibrator is the same for both, and the steps of an isotonic one enlarge rounding.
+        return verify(self if self.calibrator is None else self.uncalibrated(), args, kwargs)
 
     @property
     def own_examples(self) -> bool:

@@ -54,9 +54,12 @@ class Calibrating(nn.Module):
         puts the ensemble's probabilities through the calibrator. ``benchmarks/calibration.py``
         compares the two.
 
-        :meth:`member` gives a member without calibrator. :meth:`select` keeps one that pools before
-        averaging; one that pools after belongs to the mean of all and cannot be kept. To train on,
-        take :meth:`uncalibrated`, and calibrate again after it.
+        :meth:`member` gives what the copy computes for that member: with a calibrator that pools
+        before averaging a network whose outputs are calibrated, by a forward hook, so that its
+        weights and names stay the user's own; with one that pools after, which changes no member,
+        the member as it was. ``uncalibrated().member(i)`` is without. :meth:`select` keeps one that
+        pools before averaging; one that pools after belongs to the mean of all and cannot be kept.
+        To train on, take :meth:`uncalibrated`, and calibrate again after it.
 
         Args:
             data: inputs and class numbers, in any form that :func:`batchensemble.fit` takes.
@@ -122,6 +125,14 @@ class Calibrating(nn.Module):
             self.register_forward_hook(_calibrated)
         self.calibrator = calibrator
 
+    def _calibrate_member(self, network: nn.Module, index: int) -> nn.Module:
+        """Return a member's plain network with its part of a calibrator before the mean."""
+        if self.calibrator is not None and self.calibrator.pooling == "before":
+            own = copy.deepcopy(self.calibrator)
+            own.keep([index])
+            network.register_forward_hook(_OfMember(own))
+        return network
+
     def _keep_calibration(self, indices: Sequence[int]) -> None:
         """Keep the calibration of these members, or refuse."""
         if self.calibrator is None:
@@ -132,6 +143,20 @@ class Calibrating(nn.Module):
                 "take model.uncalibrated().select(...) and calibrate it"
             )
         self.calibrator.keep(indices)
+
+
+class _OfMember:
+    """A hook that calibrates the outputs of one member, ``[batch, classes, ...]``.
+
+    A hook and no module around the network, which keeps its class, its names and its weights.
+    """
+
+    def __init__(self, calibrator: Calibrator) -> None:
+        self.calibrator = calibrator
+
+    def __call__(self, network: nn.Module, args: Any, outputs: Any) -> Any:
+        self.calibrator = self.calibrator.to(outputs.device)
+        return self.calibrator(outputs.unsqueeze(1)).squeeze(1)
 
 
 def _calibrated(model: Calibrating, args: Any, outputs: Any) -> Any:

@@ -127,7 +127,7 @@ class MIMO(Ensemble):
         weight = wide.weight.unflatten(0, (self.members, -1))[index]
         bias = None if wide.bias is None else wide.bias.unflatten(0, (self.members, -1))[index]
         network = put_module(network, self.last, plain_linear(weight, bias))
-        return network.train(self.network.training)
+        return self._calibrate_member(network.train(self.network.training), index)
 
     def report(self) -> Report:
         """Return one row a module; a head of the last layer is its member's own."""
