@@ -81,9 +81,8 @@ def check_batch(
             objective.loss, Custom
         ):
             shown = targets[:, 0] if objective.own_examples else targets
-            check_targets_fit(
-                objective.loss, outputs.shape, shown, per_member=objective.own_targets
-            )
+            own, drawn = objective.own_targets, objective.own_examples
+            check_targets_fit(objective.loss, outputs.shape, shown, per_member=own, drawn=drawn)
         with evaluating(model), torch.no_grad():
             losses = objective.by_member(objective.losses(inputs, targets))
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
@@ -169,7 +168,12 @@ def check_inputs_fit(model: Ensemble, inputs: Inputs, *, per_member: bool = Fals
 
 
 def check_targets_fit(
-    loss: EnsembleLoss, outputs_shape: Sequence[int], targets: Tensor, *, per_member: bool = False
+    loss: EnsembleLoss,
+    outputs_shape: Sequence[int],
+    targets: Tensor,
+    *,
+    per_member: bool = False,
+    drawn: bool = False,
 ) -> None:
     """Raise ``ValueError`` where targets do not go with outputs.
 
@@ -178,6 +182,7 @@ def check_targets_fit(
         outputs_shape: ``[batch, members, ...]``.
         targets: of any examples.
         per_member: whether they are ``[examples, members, ...]``, each member's own.
+        drawn: whether each member sees examples of its own, with which that does not go.
     """
     if per_member:
         loss.check(outputs_shape, targets, per_member=True)
@@ -187,8 +192,9 @@ def check_targets_fit(
     except ValueError as error:
         if not _fit_members(loss, outputs_shape, targets):
             raise
+        cure = "per_member_targets=True" + " and batches='shared'" * drawn
         raise ValueError(
-            f"{error}; where each member has targets of its own, give per_member_targets=True"
+            f"{error}; where each member has targets of its own, give {cure}"
         ) from None
 
 
@@ -232,7 +238,8 @@ def check_data(
     """Raise ``ValueError`` where targets of arrays or files do not go with the outputs."""
     if isinstance(batches, ArrayBatches) and not isinstance(loss, Custom):
         shape = check_inputs_fit(model, batches.inputs[:1]).shape
-        check_targets_fit(loss, shape, batches.targets, per_member=per_member)
+        drawn = batches.draw is not None
+        check_targets_fit(loss, shape, batches.targets, per_member=per_member, drawn=drawn)
         check_some_count(loss, batches.targets, batches.weights, "y")
     elif isinstance(batches, StreamBatches) and isinstance(loss, ClassLoss):
         check_classes(model, loss, batches)

@@ -22,6 +22,7 @@ from batchensemble.streams import StreamBatches
 if TYPE_CHECKING:
     from batchensemble.objective import Objective
 
+Rows = Callable[[int], int]
 ALONE = "Expected more than 1 value per channel when training"  # torch's, of batch norm
 
 
@@ -45,10 +46,9 @@ def check_smallest_batch(
         return  # until its first batch is there
     examples, size, drops = found
 
-    def fewest(size: int, micro_batch: int | None) -> int:
-        return _fewest(examples, size, micro_batch, objective, batches, drops=drops)
-
-    if fewest(size, objective.micro_batch) > 1:
+    # A member has at least its share of a batch; how many rows exactly, only a draw tells.
+    last = size if drops else examples % size or size
+    if objective.micro_batch is None and min(size, last) > 2 * model.members:
         return
     if inputs is None:
         inputs = _some(batches)
@@ -59,6 +59,13 @@ def check_smallest_batch(
     two = torch.arange(2) % len(inputs)
     if problem is None or _refused(model, inputs[two], own=own) is not None:
         return  # it takes one row, or is refused for another reason
+    rows_of = _rows_of(batches)
+
+    def fewest(size: int, micro_batch: int | None) -> int:
+        return _fewest(examples, size, micro_batch, objective, rows_of, drops=drops)
+
+    if fewest(size, objective.micro_batch) > 1:
+        return
     raise ValueError(
         f"in training the network does not take one row alone ({problem}), and "
         f"{_cure(examples, size, objective, fewest)}"
@@ -97,25 +104,34 @@ def raise_if_alone(error: Exception) -> None:
         ) from error
 
 
+def _rows_of(batches: Batches) -> Rows:
+    """Return a function from a batch's examples to the rows of one member."""
+
+    def rows(batch: int) -> int:
+        if batches.draw is None:
+            return batch
+        with torch.random.fork_rng([]):
+            return int(batches.draw(torch.arange(batch)).shape[-1])
+
+    return rows
+
+
 def _fewest(
     examples: int,
     size: int,
     micro_batch: int | None,
     objective: Objective,
-    batches: Batches,
+    rows_of: Rows,
     *,
     drops: bool,
 ) -> int:
-    """Return how many rows the network runs at once at least."""
+    """Return how many rows the network runs at once at least; by ``rows_of`` of a batch."""
     last = examples % size
     whole = {size} if examples >= size else set()
     sizes = whole if drops or not last else {*whole, last}
     fewest: float = math.inf
     for batch in sizes:
-        rows = batch
-        if batches.draw is not None:
-            with torch.random.fork_rng([]):
-                rows = batches.draw(torch.arange(batch)).shape[-1]
+        rows = rows_of(batch)
         sharing, own = objective.sharing, rows
         if sharing is not None:
             taken, _ = sharing.rows(rows)
