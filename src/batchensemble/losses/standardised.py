@@ -81,10 +81,12 @@ class Standardised(NumberLoss):
                 f"the network's outputs are for, got {len(self.mean)}"
             )
 
-    def _known(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def _known(
+        self, outputs: Tensor, targets: Tensor, *, per_member: bool = False
+    ) -> tuple[Tensor, Tensor]:
         """Return targets ``[batch, 1 or members, targets, ...]`` in standard units, and which are
         known."""
-        targets = self._aligned(outputs.shape, targets)
+        targets = self._aligned(outputs.shape, targets, per_member=per_member)
         known = ~targets.isnan()
         targets = targets.to(exact(targets.device))
         along = [-1, *[1] * (targets.dim() - 3)]
