@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from batchensemble.disk import WriteError, sync, write_file
+from batchensemble.disk import WriteError, open_regular, sync, write_file
 
 FORMAT = 3
 STATE = "state.json"
@@ -191,7 +191,8 @@ def read(folder: str | Path) -> Checkpoint:
     """
     folder = Path(folder)
     try:
-        found = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        with open_regular(folder / STATE) as state:
+            found = json.loads(state.read().decode("utf-8"))
         sums = dict(found.pop("sha256"))
         if sums.pop(STATE) != _sum_of(found):
             raise DamagedCheckpointError(f"the checkpoint {folder} is damaged: {STATE} was changed")
@@ -201,12 +202,16 @@ def read(folder: str | Path) -> Checkpoint:
                 f"batchensemble reads format {FORMAT}; go on with the version that wrote it"
             )
         for file, expected in sums.items():
-            if hashlib.sha256((folder / file).read_bytes()).hexdigest() != expected:
+            if Path(file).name != file:
+                raise DamagedCheckpointError(f"the checkpoint {folder} names files elsewhere")
+            if _sum_of_file(folder / file) != expected:
                 raise DamagedCheckpointError(
                     f"the checkpoint {folder} is damaged: {file} was changed"
                 )
         tensors = {Path(file).stem: load_file(folder / file) for file in sums}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+    except (
+        OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError
+    ) as error:  # fmt: skip
         raise DamagedCheckpointError(f"the checkpoint {folder} is damaged: {error}") from error
     return Checkpoint(folder, found["state"], tensors)
 
@@ -217,6 +222,14 @@ def _copied(value: Tensor) -> Tensor:
 
 def _sum_of(values: Any) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def _sum_of_file(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open_regular(path) as file:
+        while piece := file.read(2**20):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 def _replace(part: Path, target: Path) -> None:

@@ -262,7 +262,12 @@ def run_fingerprint(settings: Settings, data: Data) -> str:
 def read_run(files: RunFiles, method: str, seed: int) -> Run | None:
     """Return a finished run that a file keeps, if it is of the same data and settings."""
     found = files.read(f"{method}-seed-{seed}")
-    return None if found is None else Run.from_parts(*found)
+    if found is None:
+        return None
+    try:
+        return Run.from_parts(*found)
+    except (KeyError, TypeError, ValueError, AttributeError):  # not what this version writes
+        return None
 
 
 def write_run(files: RunFiles, run: Run, comparison: Comparison) -> None:

@@ -18,6 +18,7 @@ from batchensemble.checks import nearest, one_of, whole_number
 from batchensemble.comparison import LOSSES_OF
 from batchensemble.data import TASKS
 from batchensemble.ensembles import METHODS
+from batchensemble.strict_json import shown
 from batchensemble.training import fit
 
 if sys.version_info >= (3, 11):
@@ -38,6 +39,12 @@ OWN: dict[str, Any] = {
     "network": None,
 }
 SIZE = re.compile(r"(?P<number>\d+(\.\d+)?) ?((?P<prefix>[kmgt])(?P<binary>i)?)?b?")
+MOST_BYTES = 2**20  # of a file of settings
+KINDS: dict[str, Any] = {  # of what commands take of a folder without making the training again
+    **dict.fromkeys(("data", "target", "validation", "network", "task", "method", "loss"), str),
+    **dict.fromkeys(("seed", "batch_size"), int),
+    "memory_limit": (int, str),
+}
 # What the command line sees to, or a file cannot hold.
 NOT_OF_FIT = {
     "model",
@@ -155,17 +162,34 @@ def read(path: Path) -> dict[str, Any]:
     """Read settings from a TOML or JSON file.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: it is neither, or a text or a number in it is something else.
         OSError: it cannot be read.
     """
+    kind = "JSON" if path.suffix == ".json" else "TOML"
+    with path.open("rb") as file:  # which may be a pipe that the user makes
+        content = file.read(MOST_BYTES + 1)
     try:
-        text = path.read_text(encoding="utf-8")
+        if len(content) > MOST_BYTES:
+            raise ValueError(f"it is larger than {MOST_BYTES:,} bytes")
+        text = content.decode("utf-8")
         found = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not {kind}: not UTF-8 at byte {error.start}") from None
     except ValueError as error:
-        kind = "JSON" if path.suffix == ".json" else "TOML"
         raise ValueError(f"{path} is not {kind}: {error}") from None
+    except RecursionError:
+        raise ValueError(f"{path} is not {kind} of settings: it is nested too deep") from None
     if not isinstance(found, dict):
         raise ValueError(f"{path} must hold settings by name, got a {type(found).__name__}")
+    for name, types in KINDS.items():
+        value = found.get(name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, types)):
+            raise ValueError(
+                f"{path}: {name} must be {'text' if types is str else 'a number'}, got "
+                f"{shown(value)}"
+            )
+    if found.get("memory_limit") is not None:
+        found["memory_limit"] = size_in_bytes(found["memory_limit"])
     return found
 
 

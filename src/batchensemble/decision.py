@@ -15,12 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from batchensemble.checks import one_of
+from batchensemble.checks import between, fraction, one_of, positive_number, whole_number
 from batchensemble.decisions import ConformalIntervals, ConformalSets, Intervals, Threshold
+from batchensemble.decisions.doubt import UNCERTAINTIES
 from batchensemble.decisions.intervals import METHODS
 from batchensemble.disk import write_whole
 from batchensemble.model_folder import ModelFolder
 from batchensemble.predictions import AnyPrediction, Prediction, RegressionPrediction
+from batchensemble.strict_json import read_json, shown
 
 DECISION = "decision.json"
 FORMAT = 1
@@ -123,15 +125,15 @@ class Decision:
             raise ValueError("it is of another kind of model")
         found = sets or intervals
         return cls(
-            str(content["model"]),
-            str(content["data"]),
-            int(content["examples"]),
-            None if threshold is None else _threshold(threshold, int(content["examples"])),
+            _text(content["model"]),
+            _text(content["data"]),
+            _whole(content["examples"]),
+            None if threshold is None else _threshold(threshold, _whole(content["examples"])),
             None if sets is None else _sets(sets, classes),
             None if intervals is None else _intervals(intervals),
             _or_infinite(found["mean_size" if sets else "mean_width"]),
-            None if sets is None else float(sets["share_of_one"]),
-            tuple(map(str, content["notes"])),
+            None if sets is None else fraction("share_of_one", sets["share_of_one"]),
+            _texts(content["notes"]),
         )
 
     @property
@@ -162,9 +164,9 @@ def decision_of(folder: ModelFolder) -> Decision | None:
         return None
     again = f"give batchensemble decide {folder.path} again, or delete it"
     try:
-        found = json.loads(path.read_bytes())
+        found = read_json(path)
         if found["format"] != FORMAT:
-            raise ValueError(f"it has the format {found['format']!r}, expected {FORMAT}")
+            raise ValueError(f"it has the format {shown(found['format'])}, expected {FORMAT}")
         decision = Decision.of(found, len(folder.columns.class_names))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} cannot be read ({error!r}); {again}") from None
@@ -211,21 +213,22 @@ def _of_threshold(found: Threshold) -> dict[str, Any]:
 def _threshold(content: Mapping[str, Any], examples: int) -> Threshold:
     values = {"none": -math.inf, "all": math.inf}
     answers, risk, tolerance = content["answers"], content["risk"], content["tolerance"]
+    one_of("answers", answers, (*values, "some"))
     return Threshold(
-        by=str(content["by"]),
-        value=values[answers] if answers in values else float(content["below"]),
-        coverage=float(content["coverage"]),
-        risk=math.nan if risk is None else float(risk),
-        bound=float(content["bound"]),
-        target=float(content["target"]),
-        confidence=float(content["confidence"]),
+        by=one_of("by", content["by"], (*UNCERTAINTIES, "given")),
+        value=values[answers] if answers in values else _number(content["below"]),
+        coverage=fraction("coverage", content["coverage"]),
+        risk=math.nan if risk is None else fraction("risk", risk),
+        bound=fraction("bound", content["bound"]),
+        target=between("target", content["target"], 0, 1),
+        confidence=between("confidence", content["confidence"], 0, 1),
         examples=examples,
-        tolerance=None if tolerance is None else float(tolerance),
+        tolerance=None if tolerance is None else positive_number("tolerance", tolerance),
     )
 
 
 def _sets(content: Mapping[str, Any], classes: int) -> ConformalSets:
-    sets = smallest_sets(float(content["confidence"]))
+    sets = smallest_sets(between("confidence", content["confidence"], 0, 1))
     sets.thresholds_ = np.full(classes, _or_infinite(content["highest_score"]))
     return sets
 
@@ -237,7 +240,7 @@ def smallest_sets(coverage: float) -> ConformalSets:
 
 def _intervals(content: Mapping[str, Any]) -> ConformalIntervals:
     method: Any = one_of("method", content["method"], METHODS)
-    intervals = ConformalIntervals(method, float(content["confidence"]))
+    intervals = ConformalIntervals(method, between("confidence", content["confidence"], 0, 1))
     intervals.method_, intervals.quantile_ = method, _or_infinite(content["quantile"])
     return intervals
 
@@ -246,5 +249,27 @@ def _finite(number: float) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _or_infinite(number: float | None) -> float:
-    return math.inf if number is None else float(number)
+def _or_infinite(number: Any) -> float:
+    return math.inf if number is None else _number(number)
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"expected a number, got {shown(value)}")
+    return float(value)
+
+
+def _whole(value: Any) -> int:
+    return whole_number("examples", value, at_least=0)
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise TypeError(f"expected texts, got {shown(value)}")
+    return tuple(map(_text, value))
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"expected a text, got {shown(value)}")
+    return value

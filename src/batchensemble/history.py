@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from batchensemble.compilation import Compilation
 from batchensemble.notebook import MOST_ROWS, table
+from batchensemble.strict_json import LARGE, read_json
 
 
 @dataclass
@@ -89,6 +91,22 @@ class History:
             del found["gain"]
         return cls(**values, compilation=None if found is None else Compilation(**found))
 
+    @classmethod
+    def read(cls, path: Path) -> History:
+        """Return the history that a file holds.
+
+        Raises:
+            ValueError: it holds none.
+            OSError: it cannot be read.
+        """
+        found = read_json(path, **LARGE, nan=True)
+        try:
+            history = cls.from_dict(found)
+            _check(history)
+        except (TypeError, ValueError, KeyError) as error:
+            raise ValueError(f"{path} holds no history: {error}; delete it") from None
+        return history
+
     def _repr_html_(self) -> str:
         first = max(0, self.epochs - MOST_ROWS)
         columns = {
@@ -149,3 +167,30 @@ class History:
         self.seconds.append(seconds)
         self.examples.append(examples)
         self.forward_calls.append(calls)
+
+
+def _check(history: History) -> None:
+    """Check the types of what was read.
+
+    Raises:
+        TypeError: they are not those of a history.
+        ValueError: the members are not as many in each epoch.
+    """
+    kinds: dict[str, Any] = {
+        **dict.fromkeys(("losses", "last_batch_losses", "validation_nll", "seconds"), (int, float)),
+        **dict.fromkeys(("examples", "forward_calls"), int),
+        **dict.fromkeys(("evaluations", "diagnostics"), dict),
+        "member_losses": list,
+        "class_names": str,
+    }
+    for name, kind in kinds.items():
+        values = getattr(history, name)
+        if not isinstance(values, list) or not all(isinstance(each, kind) for each in values):
+            raise TypeError(f"{name} is of another type")
+    numbers = [each for row in history.member_losses for each in row]
+    if not all(isinstance(each, (int, float)) for each in numbers):
+        raise TypeError("member_losses is of another type")
+    if len({len(row) for row in history.member_losses}) > 1:
+        raise ValueError("member_losses has rows of several lengths")
+    if not isinstance(history.stopped, str):
+        raise TypeError("stopped is of another type")

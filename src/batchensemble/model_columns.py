@@ -50,6 +50,7 @@ class Columns:
                 "the model does not say which columns it takes; save it with "
                 'data={"feature_names": [...], "class_names": [...]}, the latter for classes'
             )
+        _check_network(config, len(data["feature_names"]), len(data.get("class_names", ())))
         return cls(
             tuple(data["feature_names"]),
             tuple(data.get("class_names", ())),
@@ -145,6 +146,24 @@ class Columns:
                     f"{file} has no {kind} {name!r}{nearest(name, names)}; the model was trained "
                     f"on {', '.join(self.feature_names)} (columns here: {', '.join(names)})"
                 )
+
+
+def _check_network(config: Mapping[str, Any], features: int, classes: int) -> None:
+    """Check that a network of the library takes as many features, and tells as many classes.
+
+    Raises:
+        ValueError: it does not.
+    """
+    widths = (config.get("network") or {}).get("mlp")
+    if widths is None:
+        return
+    name = (config.get("loss") or {}).get("name", "cross_entropy")
+    told = widths[-1] + (name == "ordinal")
+    if features != widths[0] or (name in CLASSES and classes != told):
+        raise ValueError(
+            f"the model's network takes {widths[0]} features and tells {told} classes, and its "
+            f"data name {features} and {classes}; save it again with those of its own"
+        )
 
 
 def numbers(file: str, column: pd.Series[Any], start: int = 0) -> Float[np.ndarray, "rows"]:

@@ -26,7 +26,7 @@ SELECTORS = ("include", "independent", "exclude", "one_by_one")
 # What a network is made by must be drawn, copied and stacked member by member.
 MOST_MEMBERS = 65_536
 MOST_RANK = 2**20
-MOST_NAMES = 100_000  # of modules
+MOST_NAMES = 50_000  # of modules
 MOST_PATTERNS = 100
 LONGEST = 256  # characters of a name of a module
 LARGEST = 1e300
@@ -184,6 +184,10 @@ def _is_name(value: Any) -> bool:
     return isinstance(value, str) and len(value) <= LONGEST
 
 
+def _is_title(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= 4_096
+
+
 def _are_texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(each, str) for each in value)
 
@@ -208,7 +212,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def _is_text_by_text(value: Any) -> bool:
-    return isinstance(value, dict) and _are_texts(list(value.values()))
+    return isinstance(value, dict) and _are_names(list(value.values()))
 
 
 def _is_network(value: Any) -> bool:
@@ -251,7 +255,10 @@ _TOP: dict[str, Check] = {
     "training": (lambda value: isinstance(value, bool), "true or false"),
     "tied": (_is_text_by_text, "names by name"),
     "frozen": (_are_names, "a list of names"),
-    "trained_on": (_is_optional(str), "a text"),
+    "trained_on": (
+        lambda value: value is None or _is_title(value),
+        "a text of up to 4,096 letters",
+    ),
     "calibration": (_is_optional(dict), "an object"),
     "loss": (_is_optional(dict), "an object"),
     "data": (_is_optional(dict), "an object"),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
+
+from batchensemble.strict_json import LARGE, read_json
 
 RESULTS = "results.json"
 
@@ -33,12 +34,12 @@ def read_results(folder: Path) -> dict[str, Any]:
             f"{folder} has no {RESULTS}; give a folder that batchensemble compare wrote"
         )
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_json(path, **LARGE, nan=True)
         kinds = (found["settings"], dict), (found["data"], dict), (found["runs"], list)
         fitting = all(isinstance(each, kind) for each, kind in kinds)
         if not fitting or not isinstance(found["data"]["name"], str):
             raise TypeError("settings and data must be objects, and runs a list")
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is not of a comparison: {error!r}; run it again") from None
     checked: dict[str, Any] = found
     return checked

@@ -12,14 +12,22 @@ import json
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from batchensemble.disk import write_whole, writing
+from batchensemble.disk import open_regular, write_whole, writing
 
 JSON_PART = "run"
-DAMAGED = (ValueError, KeyError, EOFError, zipfile.BadZipFile)
+DAMAGED = (
+    ValueError,
+    KeyError,
+    TypeError,
+    EOFError,
+    RecursionError,
+    MemoryError,
+    zipfile.BadZipFile,
+)
 
 
 class RunFiles:
@@ -53,11 +61,13 @@ class RunFiles:
         """
         try:
             # NumPy leaves a file open that is no archive.
-            with self.path(name).open("rb") as opened, np.load(opened) as file:
-                described = json.loads(str(file[JSON_PART]))
-                if described["fingerprint"] != self.fingerprint:
-                    return None
-                arrays = {part: file[part] for part in described["arrays"]}
+            with open_regular(self.path(name)) as opened:
+                _check_not_packed(opened)
+                with np.load(opened, allow_pickle=False) as file:
+                    described = json.loads(str(file[JSON_PART]))
+                    if described["fingerprint"] != self.fingerprint:
+                        return None
+                    arrays = {part: file[part] for part in described["arrays"]}
             return described["values"], arrays
         except (FileNotFoundError, *DAMAGED):
             return None
@@ -76,6 +86,18 @@ class RunFiles:
         with writing(path):
             self.folder.mkdir(parents=True, exist_ok=True)
             write_whole(path, content.getvalue())
+
+
+def _check_not_packed(opened: BinaryIO) -> None:
+    """Check that an archive holds no more than its bytes, as those that are written here.
+
+    Raises:
+        ValueError: it is compressed, and may be a thousand times larger.
+    """
+    with zipfile.ZipFile(opened) as archive:
+        if any(each.compress_type != zipfile.ZIP_STORED for each in archive.infolist()):
+            raise ValueError("a part of it is compressed")
+    opened.seek(0)
 
 
 def fingerprint_of(values: Mapping[str, Any], arrays: Iterable[np.ndarray]) -> str:

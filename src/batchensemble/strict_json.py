@@ -11,18 +11,21 @@ from typing import Any
 from batchensemble.disk import open_regular
 
 MOST_BYTES = 2**24
-MOST_VALUES = 1_000_000  # a value of one byte takes 60 in Python
+MOST_VALUES = 500_000  # a value of one byte takes 60 in Python
 MOST_NESTED = 100_000  # objects and lists
 DEEPEST = 64
+# Of files that grow with a training.
+LARGE = {"most": 2**28, "most_values": 20_000_000, "most_nested": 5_000_000}
 MOST_DIGITS = 19
 
 
-def read_json(path: Path, most: int = MOST_BYTES) -> Any:
+def read_json(path: Path, *, most: int = MOST_BYTES, **limits: Any) -> Any:
     """Return what a JSON file holds.
 
     Args:
         path: of a regular file.
         most: bytes.
+        limits: see :func:`parse_json`.
 
     Raises:
         ValueError: it is no file, too large, or no JSON, see :func:`parse_json`.
@@ -32,18 +35,28 @@ def read_json(path: Path, most: int = MOST_BYTES) -> Any:
         content = file.read(most + 1)
     if len(content) > most:
         raise ValueError(f"{path} is larger than {most:,} bytes, which no such file is")
-    return parse_json(content, str(path))
+    return parse_json(content, str(path), **limits)
 
 
-def parse_json(content: bytes, where: str) -> Any:
+def parse_json(
+    content: bytes,
+    where: str,
+    *,
+    most_values: int = MOST_VALUES,
+    most_nested: int = MOST_NESTED,
+    nan: bool = False,
+) -> Any:
     """Return what JSON in UTF-8 holds: finite numbers, whole ones of 64 bits, each key once.
 
     Args:
         content: as it stands in the file.
         where: what errors call it.
+        most_values: values that it may hold.
+        most_nested: objects and lists among them.
+        nan: whether numbers may be NaN or infinite, as Python writes them.
 
     Raises:
-        ValueError: it is not such JSON, nested deeper than 64, or of more than a million values.
+        ValueError: it is not such JSON, nested deeper than 64, or holds more.
 
     Example:
         >>> parse_json(b'{"members": 3}', "config.json")
@@ -53,14 +66,17 @@ def parse_json(content: bytes, where: str) -> Any:
         ValueError: config.json is damaged: it has the key 'members' twice
     """
     nested = content.count(b"[") + content.count(b"{")
-    if content.count(b",") + nested > MOST_VALUES or nested > MOST_NESTED:
-        raise ValueError(f"{where} is damaged: it holds more than a million values")
+    if content.count(b",") + nested > most_values or nested > most_nested:
+        raise ValueError(
+            f"{where} is damaged: it holds more than {most_values:,} values, or {most_nested:,} "
+            "objects and lists"
+        )
     try:
         found = json.loads(
             content.decode("utf-8"),
             object_pairs_hook=_once,
-            parse_constant=_constant,
-            parse_float=_finite,
+            parse_constant=float if nan else _constant,
+            parse_float=float if nan else _finite,
             parse_int=_whole,
         )
         _check(found)

@@ -21,8 +21,8 @@ from torch import Tensor
 from batchensemble.disk import open_regular
 from batchensemble.strict_json import parse_json, shown
 
-MOST_HEADER = 2**26  # bytes
-MOST_TENSORS = 100_000
+MOST_HEADER = 2**25  # bytes
+MOST_TENSORS = 50_000
 MOST_AXES = 64
 PIECE = 2**20  # bytes read at a time, a multiple of what any number takes
 TYPES = {
@@ -169,7 +169,12 @@ class TensorFile:
         text = self._file.read(length)
         if text.count(b'"data_offsets"') > MOST_TENSORS:
             raise ValueError(f"{self.path} has more tensors than {MOST_TENSORS:,}")
-        header = parse_json(text, f"the header of {self.path}")
+        header = parse_json(
+            text,
+            f"the header of {self.path}",
+            most_values=16 * MOST_TENSORS,
+            most_nested=4 * MOST_TENSORS,
+        )
         return hashlib.sha256(start + text), self._entries(header, size - 8 - length)
 
     def _entries(self, header: Any, size: int) -> dict[str, Entry]:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from batchensemble.commands.options import NUMBER, refuse
+from batchensemble.commands.options import NUMBER, calm, refuse
 from batchensemble.commands.use import (
     DeviceOption,
     ModelArgument,
@@ -113,10 +113,10 @@ def decide(
         print(json.dumps(decision.as_dict()))
         return
     console = Console(highlight=False)
-    console.print(decision.data, style="bold", markup=False)
+    console.print(calm(decision.data), style="bold", markup=False)
     for title, text in in_words(decision):
         # A pipe has no width to break lines at.
-        console.print(f"{title}: {text}", markup=False, soft_wrap=not console.is_terminal)
+        console.print(calm(f"{title}: {text}"), markup=False, soft_wrap=not console.is_terminal)
     added = ", ".join(decision.names)
     written = f"written: {path}; batchensemble predict {folder} now adds {added}"
-    console.print(written, markup=False, soft_wrap=True)
+    console.print(calm(written), markup=False, soft_wrap=True)

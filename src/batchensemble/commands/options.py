@@ -33,14 +33,24 @@ WHOLE: dict[str, Any] = {"parser": _whole, "metavar": "N"}
 NUMBER: dict[str, Any] = {"parser": _number, "metavar": "X"}
 
 
+def calm(text: str) -> str:
+    """Return text without what would steer a terminal: names in a file may be anybody's.
+
+    Example:
+        >>> calm("the class \x1b[31mred")
+        'the class  [31mred'
+    """
+    return "".join(each if each.isprintable() or each == "\n" else " " for each in text)
+
+
 def refuse(error: Exception) -> NoReturn:
     """Print the sentence of an error and leave with 2; with 1 where a disk failed on the way."""
     from batchensemble.disk import WriteError
 
     if isinstance(error, WriteError):
-        errors.print(f"Failed: {error}", markup=False)
+        errors.print(f"Failed: {calm(str(error))}", markup=False)
         raise typer.Exit(FAILED)
-    errors.print(f"Error: {error}", markup=False)
+    errors.print(f"Error: {calm(str(error))}", markup=False)
     raise typer.Exit(BAD_INPUT)
 
 

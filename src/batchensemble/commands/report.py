@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from batchensemble.commands.options import refuse, writable
+from batchensemble.commands.options import calm, refuse, writable
 from batchensemble.commands.use import NetworkOption, TrustOption, given
 
 FORMATS = ("html", "md")
@@ -68,7 +68,7 @@ def report(
         if format == "md":
             text = markdown(subject)
             if out is None:
-                print(text, end="")
+                print(calm(text), end="")
                 return
             out.parent.mkdir(parents=True, exist_ok=True)
             out.write_text(text, encoding="utf-8")

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from batchensemble.commands.options import INTERRUPTED, errors, refuse
+from batchensemble.commands.options import INTERRUPTED, calm, errors, refuse
 
 ModelArgument = Annotated[
     Path, typer.Argument(metavar="DIR", help="Folder of a model, such as train leaves.")
@@ -93,7 +93,7 @@ def evaluate(
     else:
         from batchensemble.terminal import scores_table
 
-        console.print(scores_table(rows.title, scores))
+        console.print(scores_table(calm(rows.title), scores))
     for note in rows.notes:
         console.print(f"Note: {note}", markup=False)
 
@@ -168,4 +168,4 @@ def _say_promise(console: Console, folder: Path) -> None:
         added = ", ".join(decision.names)
         console.print(f"{added}: by {folder / DECISION}", soft_wrap=True, markup=False)
         # A pipe has no width to break lines at.
-        console.print(promise(decision), markup=False, soft_wrap=not console.is_terminal)
+        console.print(calm(promise(decision)), markup=False, soft_wrap=not console.is_terminal)

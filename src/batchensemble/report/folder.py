@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +28,8 @@ from batchensemble.saving import CONFIG
 from batchensemble.scored_rows import ScoredRows, scores_of
 from batchensemble.summary import METHOD_NAMES
 from batchensemble.trust import Trust
+
+MOST_SEEDS = 10_000  # of a comparison: a file of each is looked for
 
 
 def of_folder(
@@ -81,6 +82,10 @@ def _comparison(folder: Path, source: str | None, target: str | None) -> Compari
         key: tuple(each) if isinstance(each, list) else each for key, each in asked.items()
     }
     settings = Settings(**values)
+    failures, explanation = results.get("failures", []), results.get("explanation", "")
+    texts = isinstance(failures, list) and all(isinstance(each, str) for each in failures)
+    if settings.seeds > MOST_SEEDS or not texts or not isinstance(explanation, str):
+        raise ValueError(f"{folder / RESULTS} is not of a comparison; run it again")
     target = target or described.get("target")
     if source is None and target is not None and not Path(name).exists():
         raise FileNotFoundError(
@@ -95,12 +100,12 @@ def _comparison(folder: Path, source: str | None, target: str | None) -> Compari
             "versions; run the comparison again"
         )
     # What failed then says why; what is only missing says so itself.
-    missing = [each for each in found.failures if not _told(each, results["failures"])]
+    missing = [each for each in found.failures if not _told(each, failures)]
     return replace(
         found,
-        failures=[*results["failures"], *missing],
-        interrupted=results["interrupted"],
-        explanation=results["explanation"],
+        failures=[*failures, *missing],
+        interrupted=bool(results.get("interrupted")),
+        explanation=explanation,
     )
 
 
@@ -179,7 +184,7 @@ def _data(folder: ModelFolder, rows: ScoredRows, target: str | None) -> Data:
 
 def _run(folder: ModelFolder, model: Ensemble, rows: ScoredRows, data: Data) -> Run:
     path, settings = folder.path / "history.json", folder.settings
-    history = History.from_dict(json.loads(path.read_text())) if path.is_file() else History()
+    history = History.read(path) if path.is_file() else History()
     prediction = _one_an_example(model, data.held_out[0])
     plane = make_plane(_with_training_part(data))
     examples = settings.get("batch_size", 128)
