@@ -1,5 +1,7 @@
 """Targets, features and weights are not rounded away: they are exact, or refused in a sentence."""
 
+import copy
+
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -7,7 +9,7 @@ import pyarrow as pa
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 import batchensemble as be
 from batchensemble.checkpoints import CheckpointError
@@ -102,6 +104,51 @@ def test_it_is_from_files_too(kind, limit, tmp_path):
     check(model, be.evaluate(model, path, **options))
 
 
+class HuggingFace:
+    """What of ``datasets.Dataset`` is used: its own tensors are float32."""
+
+    def __init__(self, y, columns=()):
+        self.rows = [{"input": row, "y": value} for row, value in zip(X.tolist(), y, strict=True)]
+        self.column_names, self.columns = ["input", "y"], columns
+        float64 = type("Value", (), {"dtype": "float64"})()
+        self.features = {"y": type("List", (), {"feature": float64})() if y.ndim > 1 else float64}
+
+    def with_format(self, kind, columns=("input", "y"), output_all_columns=False):
+        found = copy.copy(self)
+        found.columns = columns
+        return found
+
+    def __len__(self):
+        return N
+
+    def __getitem__(self, index):
+        row = self.rows[index]
+        return {
+            name: torch.tensor(row[name]) if name in self.columns else row[name] for name in row
+        }
+
+
+class Iterable(HuggingFace, IterableDataset):
+    """The same, one example after the other."""
+
+    def __iter__(self):
+        return map(super().__getitem__, range(N))
+
+
+HuggingFace.__module__ = Iterable.__module__ = "datasets.of_the_test"
+
+
+@pytest.mark.parametrize("y", [Y, np.stack([Y, -Y], 1)], ids=["one", "two"])
+def test_datasets_of_hugging_face_do_not_round_either(y):
+    model = trained(HuggingFace(y), outputs=2 * y[0].size, target="y")
+    said = be.predict(model, HuggingFace(y), target="y")
+    rmse = np.sqrt(np.mean((said.mean - y) ** 2))
+    found = be.evaluate(model, HuggingFace(y), target="y")["rmse"]
+    assert found == pytest.approx(rmse, rel=1e-9)
+    with pytest.raises(ValueError, match=r"cannot hold.*an IterableDataset of Hugging Face rounds"):
+        be.evaluate(model, Iterable(y), target="y")
+
+
 @pytest.mark.parametrize("limit", ["1GB", "5KB"])
 def test_the_commands_score_against_the_numbers_of_the_file(limit, tmp_path):
     path = written(tmp_path, "csv")
@@ -113,7 +160,10 @@ def test_the_commands_score_against_the_numbers_of_the_file(limit, tmp_path):
     truth = np.concatenate([np.asarray(targets) for _, targets in held_out])
     assert set(truth) <= set(Y)
     assert np.std(truth) == pytest.approx(np.std(Y), rel=0.2)
-    assert evaluate_folder(folder)[1]["rmse"] == pytest.approx(scores["rmse"], rel=1e-12)
+    off = [be.predict(model, inputs).mean - np.asarray(targets) for inputs, targets in held_out]
+    rmse = np.sqrt(np.mean(np.concatenate(off) ** 2))
+    assert scores["rmse"] == pytest.approx(rmse, rel=1e-9)
+    assert evaluate_folder(folder)[1]["rmse"] == pytest.approx(rmse, rel=1e-9)
     predict_file(folder, path, tmp_path / "said.csv", progress=False)
     said = pd.read_csv(tmp_path / "said.csv")
     rmse = np.sqrt(np.mean((said["mean"] - TABLE["y"]) ** 2))

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from batchensemble.batches import (
     Arrange,
@@ -36,6 +36,7 @@ from batchensemble.columns import (
 )
 from batchensemble.files import Files
 from batchensemble.formats import FORMATS
+from batchensemble.hugging_face import as_tensors, collated, is_hugging_face
 from batchensemble.inputs import Inputs, as_inputs, without
 from batchensemble.randomness import DataStream
 from batchensemble.rounding import check_features_held
@@ -308,16 +309,12 @@ def _images(folder: Path) -> Any:
 
 
 def _is_dataset(data: Any) -> bool:
-    if _is_hugging_face(data) and isinstance(data, Mapping):
+    if is_hugging_face(data) and isinstance(data, Mapping):
         raise TypeError(
             f"data must be one split of a DatasetDict, got all of them: give data[...] with one of "
             f"{', '.join(map(repr, data))}"
         )
-    return isinstance(data, (Dataset, DataLoader)) or _is_hugging_face(data)
-
-
-def _is_hugging_face(data: Any) -> bool:
-    return library_of(data) == "datasets"
+    return isinstance(data, (Dataset, DataLoader)) or is_hugging_face(data)
 
 
 def _loader(
@@ -326,12 +323,15 @@ def _loader(
     """Return a data loader of a dataset, and the names of its classes where it has some."""
     if isinstance(data, DataLoader):
         return data, _classes_of(data.dataset, target)
-    names = _classes_of(data, target)
-    if _is_hugging_face(data):
-        data = data.with_format("torch")
+    names, collate = _classes_of(data, target), collated
     in_order = isinstance(data, IterableDataset) or not hasattr(data, "__getitem__")
+    if is_hugging_face(data):
+        data, collate = as_tensors(data, target, in_order=in_order)
     loader: DataLoader[Any] = DataLoader(
-        data, batch_size, shuffle=shuffle and not in_order, collate_fn=_collate
+        data,
+        batch_size,
+        shuffle=shuffle and not in_order,
+        collate_fn=collate,
     )
     return loader, names
 
@@ -339,22 +339,10 @@ def _loader(
 def _classes_of(dataset: Any, target: str | None) -> Names:
     """Return ``classes`` of torchvision, or the names of Hugging Face's ``ClassLabel``."""
     features = getattr(dataset, "features", None)
-    if _is_hugging_face(dataset) and isinstance(features, Mapping):
+    if is_hugging_face(dataset) and isinstance(features, Mapping):
         return tuple(getattr(features.get(target), "names", None) or ())
     classes = getattr(dataset, "classes", ())
     return tuple(map(str, classes)) if isinstance(classes, (list, tuple)) else ()
-
-
-def _collate(examples: list[Any]) -> Any:
-    try:
-        return default_collate(examples)
-    except RuntimeError as error:
-        if "equal size" not in str(error):
-            raise
-        raise ValueError(
-            "the examples of a batch must have the same shape; crop or pad them in the dataset, or "
-            f"give a DataLoader with a collate_fn that does ({str(error).splitlines()[0]})"
-        ) from error
 
 
 def _inputs_of(batch: Any, target: str | None) -> Any:
