@@ -197,6 +197,36 @@ def test_a_wrong_target_leaves_nothing_but_what_was_there(tmp_path):
     assert list(there.iterdir()) == []
 
 
+@pytest.mark.parametrize("trackers", [[], ["--trackers", "tensorboard"]])
+@pytest.mark.parametrize("limit", ["10KB", "1GiB"])
+def test_a_network_that_the_first_batch_does_not_fit_leaves_nothing(
+    limit, trackers, tmp_path, monkeypatch
+):
+    pytest.importorskip("tensorboard")
+    (tmp_path / "alone.py").write_text(
+        "from torch import nn\n"
+        "def make():\n"
+        "    return nn.Sequential(nn.Flatten(0), nn.Unflatten(0, (-1, 30)), nn.Linear(30, 2),\n"
+        "        nn.Flatten(0), nn.Unflatten(0, (1, 2)))\n"  # takes one example alone
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    frame = pd.DataFrame(load("breast_cancer").train[0]).add_prefix("x")
+    frame.assign(y=load("breast_cancer").train[1]).to_csv(tmp_path / "t.csv", index=False)
+    before = sorted(tmp_path.iterdir())
+    data = ["--data", tmp_path / "t.csv", "--target", "y", "--memory-limit", limit, *trackers]
+    done = run("train", *data, "--network", "alone:make", "--method", "single", "--out",
+               tmp_path / "run")  # fmt: skip
+    assert "does not take examples" in sentence(done)
+    assert [each for each in sorted(tmp_path.iterdir()) if each.name != "__pycache__"] == before
+
+
+def test_predict_leaves_no_folder_where_it_refuses(trained, tmp_path):
+    out = tmp_path / "new" / "folder" / "out.csv"
+    done = run("predict", trained / "m", "--data", tmp_path / "nowhere.csv", "--out", out)
+    assert "there is no file" in sentence(done)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_evaluate_takes_a_file_with_other_columns_beside(trained):
     done = run("evaluate", trained / "m", "--data", trained / "plants.csv", "--json")
     assert done.exit_code == 0, done.output

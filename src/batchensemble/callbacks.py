@@ -23,7 +23,7 @@ class Callback:
     """
 
     def on_start(self, run: Run) -> None:
-        """Before the first step, after a checkpoint was read."""
+        """Before the first step, after a checkpoint was read and the first batch was admitted."""
 
     def on_step(self, run: Run) -> None:
         """After each step of the optimiser."""

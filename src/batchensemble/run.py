@@ -53,7 +53,8 @@ class Run:
         losses: of the last batch, ``[batch, members]``.
         last_loss: mean over the last batch in which something counts, where not all do the same.
         seconds: that they took, callbacks not counted.
-        admit: looks at the first batch before anything is trained.
+        admit: looks at the first batch before anything is trained, written or told.
+        begun: whether callbacks know that there is a training.
         scored: what is scored on held-out data: the model, or its moving average.
     """
 
@@ -85,6 +86,8 @@ class Run:
         self._weight: Tensor | None = None
         self.bar: TrainingBar | None = None
         self.admit: Callable[[Inputs, Targets], None] | None = None
+        self.begun = False
+        self._started = 0.0
         self.restored_random: tuple[dict[str, Tensor], dict[str, Any]] | None = None
         self._hooks: dict[str, list[Callable[[Run], None]]] = {
             name: [
@@ -114,6 +117,12 @@ class Run:
         for function in self._hooks[hook]:
             function(self)
 
+    def begin(self) -> None:
+        """Tell that there is a training; what was refused before that has left nothing."""
+        self.begun, before = True, time.perf_counter()
+        self.tell("on_start")
+        self._started += time.perf_counter() - before
+
     def begin_epoch(self) -> None:
         """Go to the start of the data."""
         self.stream.begin(self.epoch)
@@ -126,6 +135,8 @@ class Run:
             if self.admit is not None:
                 self.admit(inputs, targets)
                 self.admit = None
+            if not self.begun:
+                self.begin()
             if self.restored_random is not None:
                 # What is random in loading what was done comes before what was random in doing it.
                 tensors, numbers = self.restored_random

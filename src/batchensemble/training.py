@@ -40,7 +40,8 @@ from batchensemble.tracking import make_trackers
 
 def train(run: Run) -> None:
     """Go through the data until the run is over: the loop of every training."""
-    run.tell("on_start")
+    if run.step or run.over:
+        run.begin()  # else after the first batch was admitted
     while not run.over:
         run.begin_epoch()
         for inputs, targets in run.remaining():

@@ -132,20 +132,22 @@ def predict(
 
       batchensemble predict runs/p --data millions.parquet --out predictions.parquet
     """
+    from batchensemble.disk import leaving_nothing_empty
     from batchensemble.predict_file import predict_file
 
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        rows = predict_file(
-            folder,
-            data,
-            out,
-            id=id,
-            device=device,
-            progress=False if quiet else None,
-            network=given(network),
-            trust=trust,
-        )
+        with leaving_nothing_empty(out.parent):
+            out.parent.mkdir(parents=True, exist_ok=True)
+            rows = predict_file(
+                folder,
+                data,
+                out,
+                id=id,
+                device=device,
+                progress=False if quiet else None,
+                network=given(network),
+                trust=trust,
+            )
     except (ValueError, TypeError, ImportError, OSError, RuntimeError) as error:
         refuse(error)
     except KeyboardInterrupt:
