@@ -19,6 +19,9 @@ from batchensemble import predict_file, scored_rows
 from batchensemble.cli import app
 from batchensemble.data import load
 from batchensemble.networks import multilayer_perceptron
+from batchensemble.plots.training import loss_curves
+from batchensemble.report import figures
+from batchensemble.report.folder import of_folder
 
 QUICK = ["--data", "breast_cancer", "--epochs", "2", "--hidden", "8", "--members", "2"]
 
@@ -498,3 +501,21 @@ def test_a_file_is_scored_in_blocks_as_in_one_go(trained, tmp_path, monkeypatch)
     frame.to_csv(tmp_path / "in.csv", index=False)
     told = sentence(run("evaluate", trained / "m", "--data", tmp_path / "in.csv"))
     assert "has the class 'c' in row 41 (line 42); the model knows a, b" in told
+
+
+def test_losses_in_other_units_than_the_scores_beside_them_say_so(tmp_path):
+    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 3)), columns=[*"aby"])
+    frame.assign(y=1000 * frame["y"]).to_csv(tmp_path / "t.csv", index=False)
+    asked = ["--data", tmp_path / "t.csv", "--target", "y", "--task", "regression", "--hidden", 64]
+    options = ["--lr", 0.05, "--epochs", 40, "--patience", 1]
+    done = run("train", *asked, *options, "--out", tmp_path / "standard")
+    said = " ".join(done.output.split())
+    assert "stopped: the held-out loss of standardised targets was best at step" in said
+    own = ["--epochs", 1, "--set", "standardise_targets=false"]
+    assert run("train", *asked, *own, "--out", tmp_path / "own").exit_code == 0
+    units = {"standard": "of standardised targets", "own": "in the unit of the targets"}
+    for name, unit in units.items():
+        comparison = of_folder(tmp_path / name).comparison
+        assert loss_curves(comparison)[0].get_ylabel() == f"gaussian_nll {unit}"
+        found = figures._curves(comparison)
+        assert ("losses of standardised targets" in found) == (name == "standard")

@@ -92,3 +92,32 @@ def test_what_goes_by_held_out_data_needs_them(options):
 def test_an_unknown_score_is_refused():
     with pytest.raises(ValueError, match="stop_on must be one of nll, brier, ece, accuracy"):
         be.fit(build(), TRAIN, validation=HELD_OUT, stop_on="f1")
+
+
+@pytest.mark.parametrize(
+    ("loss", "standardise", "called"),
+    [
+        ("gaussian_nll", True, "loss of standardised targets"),
+        ("gaussian_nll", False, "loss"),
+        ("mse", True, "loss of standardised targets"),
+    ],
+)
+def test_a_loss_of_standardised_targets_is_called_so_beside_scores_that_are_not(
+    loss, standardise, called
+):
+    outputs = 2 if loss == "gaussian_nll" else 1
+    model = be.BatchEnsemble(nn.Linear(2, outputs), members=2)
+    X, y = TRAIN[0], 50 * torch.randn(len(TRAIN[0]))
+    options = {"loss": loss, "standardise_targets": standardise, "patience": 1, "lr": 1.0}
+    history = be.fit(model, (X, y), validation=(X, -y), epochs=30, **options)
+    assert history.stopped.startswith(f"the held-out {called} was best at step ")
+    assert history.standardised is standardise
+    assert be.History.from_dict(history.as_dict()) == history
+    assert ("losses of standardised targets" in history._repr_html_()) == standardise
+    assert "held-out NLL" not in history._repr_html_()
+
+
+def test_classes_have_no_unit():
+    history = be.fit(build(), TRAIN, validation=HELD_OUT, epochs=1)
+    assert history.standardised is None
+    assert "standardised" not in history.as_dict()

@@ -13,6 +13,7 @@ from batchensemble.callbacks import Callback
 from batchensemble.checks import one_of, whole_number
 from batchensemble.ensembles import Ensemble
 from batchensemble.losses import EnsembleLoss
+from batchensemble.losses.standardised import OF_STANDARDISED
 from batchensemble.metrics import BINS, losses_by_example, score
 from batchensemble.metrics.reliability import bins_of, edges_of
 from batchensemble.modes import evaluating
@@ -107,8 +108,11 @@ class Evaluating(Callback):
             run.updater.scale *= self.plateau.factor
             self.since_fall = 0
         if self.patience is not None and self.waiting >= self.patience:
+            numbers = run.history.standardised is not None
+            score = "loss" if numbers and self.stop_on == "nll" else self.stop_on
+            score += f" {OF_STANDARDISED}" if run.history.standardised else ""
             run.stop(
-                f"the held-out {self.stop_on} was best at step {self.best_step} ({self.best:.4g}) "
+                f"the held-out {score} was best at step {self.best_step} ({self.best:.4g}) "
                 f"and not better in {self.waiting} evaluations since"
             )
         run.tell("on_evaluation")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from batchensemble.compilation import Compilation
+from batchensemble.losses.standardised import OF_STANDARDISED
 from batchensemble.notebook import MOST_ROWS, table
 from batchensemble.strict_json import LARGE, read_json
 
@@ -34,6 +35,9 @@ class History:
         examples: examples gone through, one that two members saw apart counted twice.
         forward_calls: how often a network was called.
         compilation: what ``compile=True`` gained; ``None`` without it.
+        standardised: of numbers, whether all losses here are of targets in standard units, see
+            ``standardise_targets`` of :func:`batchensemble.fit`; ``None`` where there are none, or
+            an earlier version did not say.
         class_names: what the class numbers stand for, where the data say it.
         stopped: why the training ended before its last epoch; empty where it did not.
     """
@@ -48,6 +52,7 @@ class History:
     evaluations: list[dict[str, Any]] = field(default_factory=list)
     diagnostics: list[dict[str, Any]] = field(default_factory=list)
     compilation: Compilation | None = None
+    standardised: bool | None = None
     class_names: list[str] = field(default_factory=list)
     stopped: str = ""
 
@@ -78,6 +83,8 @@ class History:
         for name in ("class_names", "stopped"):
             if not result[name]:
                 del result[name]
+        if self.standardised is None:
+            del result["standardised"]
         if self.compilation is not None:
             result["compilation"] = self.compilation.as_dict()
         return result
@@ -111,7 +118,7 @@ class History:
         first = max(0, self.epochs - MOST_ROWS)
         columns = {
             "loss": self.losses,
-            "held-out NLL": self.validation_nll,
+            "held-out NLL" if self.standardised is None else "held-out loss": self.validation_nll,
             "seconds": self.seconds,
         }
         known = {name: values for name, values in columns.items() if len(values) == self.epochs}
@@ -120,6 +127,7 @@ class History:
             for epoch in range(first, self.epochs)
         )
         caption = f"Training, {self.epochs} epochs" + ("; the last ones" if first else "")
+        caption += f"; losses {OF_STANDARDISED}" if self.standardised else ""
         return table(caption, ["epoch", *known], rows)
 
     def to_pandas(self) -> Any:

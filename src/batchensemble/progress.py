@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from batchensemble.callbacks import Callback
+from batchensemble.losses.standardised import OF_STANDARDISED
 
 if TYPE_CHECKING:
     from batchensemble.run import Run
@@ -66,7 +67,9 @@ class TrainingBar(Callback):
         history = run.history
         text = f"epoch {run.epoch}/{run.epochs}, loss {history.losses[-1]:.4f}"
         if history.validation_nll:
-            text += f", held-out NLL {history.validation_nll[-1]:.4f}"
+            score = "NLL" if history.standardised is None else "loss"
+            text += f", held-out {score} {history.validation_nll[-1]:.4f}"
+        text += f" {OF_STANDARDISED}" if history.standardised else ""
         self.quality(text)
 
     def quality(self, text: str) -> None:

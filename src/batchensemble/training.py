@@ -23,6 +23,7 @@ from batchensemble.ensembles import Ensemble
 from batchensemble.history import History
 from batchensemble.keeping import Keeping
 from batchensemble.losses import Custom, Loss, LossOn, as_loss
+from batchensemble.losses.standardised import is_standardised
 from batchensemble.modes import modes_kept
 from batchensemble.optimisation import OptimizerFactory, SchedulerFactory, optimiser
 from batchensemble.precision import loss_scaler
@@ -146,8 +147,8 @@ def fit(
         ignore_index: the number in ``y`` that stands where there is no class.
         standardise_targets: train on the targets of a loss of numbers less their mean, over their
             standard deviation, which networks learn sooner than numbers of any size. The outputs
-            and the losses of the history are in these units; ``predict`` and ``evaluate`` give
-            the targets' own back.
+            and the losses of the history are in these units, as its ``standardised`` says;
+            ``predict`` and ``evaluate`` give the targets' own back.
         per_member_targets: ``y`` is ``[examples, members, ...]``, a target of its own for each
             member. Unless this says so, all members have the same, whatever the shape: labels are
             ``[examples]`` or a column ``[examples, 1]``, and one-hot rows are refused. Held-out
@@ -356,7 +357,10 @@ def fit(
             steering=f"{stop_on} every {evaluate_every or 'epoch'}" if steers else None,
         )
         sharing.begin(material.training, seed)
-        history = History(class_names=list(material.training.class_names))
+        history = History(
+            class_names=list(material.training.class_names),
+            standardised=is_standardised(material.loss),
+        )
         run = Run(
             model, objective, updater, material.training, stream, epochs, history, told, settings
         )

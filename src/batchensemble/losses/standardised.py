@@ -14,6 +14,8 @@ from batchensemble.losses.numbers import BinaryCrossEntropy, NumberLoss
 from batchensemble.rounding import LARGEST_SHARE, NOISE
 from batchensemble.targets import exact
 
+OF_STANDARDISED = "of standardised targets"  # what a loss is called beside scores that are not
+
 
 @dataclass(frozen=True)
 class Standardised(NumberLoss):
@@ -94,6 +96,13 @@ class Standardised(NumberLoss):
             targets.new_tensor(each).view(along) for each in (self.mean, self.deviation)
         )
         return torch.where(known, (targets - mean) / deviation, 0).to(outputs.dtype), known
+
+
+def is_standardised(loss: EnsembleLoss) -> bool | None:
+    """Return whether a loss of numbers is in standard units; ``None`` for one of anything else."""
+    if not isinstance(loss, NumberLoss) or isinstance(loss, BinaryCrossEntropy):
+        return None
+    return isinstance(loss, Standardised)
 
 
 def targets_of(loss: NumberLoss, outputs_shape: Sequence[int]) -> int:

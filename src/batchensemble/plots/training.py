@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from batchensemble.comparison import Comparison, Run, loss_of
+from batchensemble.losses.standardised import OF_STANDARDISED
 from batchensemble.plots.regression import of_numbers
 from batchensemble.plots.style import (
     METHOD_STYLES,
@@ -29,8 +30,9 @@ MARKERS_A_LINE = 8
 def loss_curves(comparison: Comparison, axes: Any = None) -> list[Axes]:
     """Draw the training loss (solid) and the held-out one (dashed) after each epoch.
 
-    Of classes in nats, on a log scale; of numbers in the loss's own unit of standardised targets,
-    which may be below 0. Methods without held-out scores in their history have no dashed line.
+    Of classes in nats, on a log scale; of numbers in the loss's own unit, of standardised targets
+    unless the history says otherwise, which may be below 0. Methods without held-out scores in
+    their history have no dashed line.
 
     Args:
         comparison: with at least one finished run.
@@ -59,7 +61,8 @@ def loss_curves(comparison: Comparison, axes: Any = None) -> list[Axes]:
     method_legend(figure, comparison.methods, markersize=6)
     if numbers:
         loss = loss_of(comparison.settings, comparison.data)
-        drawn[0].set_ylabel(f"{loss} of standardised targets")
+        own = all(run.history.standardised is False for run in runs)
+        drawn[0].set_ylabel(f"{loss} {'in the unit of the targets' if own else OF_STANDARDISED}")
         return drawn
     drawn[0].set_ylabel("cross-entropy (nats)")
     low, high = drawn[0].get_ylim()

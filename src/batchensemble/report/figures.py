@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 
 from batchensemble.comparison import Comparison, Run
+from batchensemble.losses.standardised import OF_STANDARDISED
 from batchensemble.metrics.member_curve import by_members
 from batchensemble.predictions import Prediction
 from batchensemble.summary import CLASSIFICATION, COST, METHOD_NAMES, REGRESSION, shown, value
@@ -134,10 +135,13 @@ def _curves(comparison: Comparison) -> str:
             return last
         lowest = min(range(len(nlls)), key=nlls.__getitem__)
         when = "the last epoch" if lowest == len(nlls) - 1 else f"epoch {lowest + 1}"
-        what = "NLL" if comparison.data.task == "classification" else "loss"
         return f"{last}, lowest held-out {what} {nlls[lowest]:.4f} after {when}"
 
-    return "At the end: " + _each(comparison, text)
+    numbers = comparison.data.task == "regression"
+    what = "loss" if numbers else "NLL"
+    own = all(run.history.standardised is False for run in comparison.runs)
+    unit = f" (losses {OF_STANDARDISED})" if numbers and not own else ""
+    return f"At the end{unit}: " + _each(comparison, text)
 
 
 def _curve(comparison: Comparison) -> str:
@@ -218,8 +222,8 @@ TEXTS = {
         "Training",
         "training",
         _curves,
-        "The loss is averaged over the epoch and over the members, the held-out NLL is that of "
-        "the ensemble after the epoch. A training loss that falls while the held-out NLL rises is "
+        "The loss is averaged over the epoch and over the members, the held-out one is that of "
+        "the ensemble after the epoch. A training loss that falls while the held-out one rises is "
         "overfitting.",
     ),
     "curve": Text(
