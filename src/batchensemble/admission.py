@@ -17,6 +17,7 @@ from batchensemble.losses import (
     Custom,
     EnsembleLoss,
     NumberLoss,
+    Ordinal,
     Standardised,
     standardised,
 )
@@ -262,6 +263,39 @@ def check_targets_rounding(loss: EnsembleLoss, batches: Batches, dtype: torch.dt
 def _is_in_targets_units(loss: EnsembleLoss) -> bool:
     """Return whether a loss takes numbers as they are."""
     return isinstance(loss, NumberLoss) and not isinstance(loss, Standardised)
+
+
+def check_order(loss: EnsembleLoss, found: Sequence[str], given: Sequence[Any], cure: str) -> None:
+    """Raise ``ValueError`` where an ordinal loss has words for classes whose order nobody said.
+
+    Args:
+        loss: of the training.
+        found: the classes in the order of their numbers; empty where the targets are numbers. One
+            that was declared says so by being ``ordered``.
+        given: the order that the user gave.
+        cure: how to give one.
+    """
+    if not isinstance(loss, Ordinal) or given or getattr(found, "ordered", False):
+        return
+    if not are_rising_numbers(found):
+        raise ValueError(
+            "the ordinal loss needs the order of the classes, and words have none but the "
+            f"alphabet's, got {', '.join(found)}; give {cure} from the lowest to the highest"
+        )
+
+
+def are_rising_numbers(names: Sequence[str]) -> bool:
+    """Return whether names of classes are numbers in their order; no names are those of numbers.
+
+    Example:
+        >>> are_rising_numbers(["1", "2", "10"]), are_rising_numbers(["1", "10", "2"])
+        (True, False)
+    """
+    try:
+        values = [float(name) for name in names]
+    except ValueError:
+        return False
+    return values == sorted(values)
 
 
 def check_classes(model: Ensemble, loss: ClassLoss, batches: StreamBatches) -> None:

@@ -30,6 +30,7 @@ SETTINGS = "run.toml"  # in the folder of a model
 OWN: dict[str, Any] = {
     "data": "moons",
     "target": None,
+    "classes": None,
     "task": None,
     "validation": None,
     "memory_limit": None,
@@ -93,6 +94,11 @@ def resolve(*given: Mapping[str, Any]) -> dict[str, Any]:
         raise TypeError(f"hidden must be whole numbers such as [128, 128], got {widths!r}")
     if "network" in asked:
         del settings["hidden"]  # so that what is written down can be given again
+    classes = settings["classes"]
+    if classes is not None and (
+        not isinstance(classes, list) or any(type(name) is not str for name in classes)
+    ):
+        raise TypeError(f"classes must be names such as ['low', 'mid', 'high'], got {classes!r}")
     if settings["memory_limit"] is not None:
         settings["memory_limit"] = size_in_bytes(settings["memory_limit"])
     return {key: value for key, value in settings.items() if value is not None}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from torch.amp import GradScaler
@@ -12,6 +13,7 @@ from batchensemble.admission import (
     check_batch,
     check_data,
     check_held_out,
+    check_order,
     check_targets_rounding,
     in_standard_units,
     place_of,
@@ -109,6 +111,11 @@ def prepare_data(
         data, batch_size, **names, **order, **tables, training=True, known=known
     )
     known = known.and_of(training)
+    of_images = isinstance(data, (str, Path)) and isinstance(training, LoaderBatches)
+    if of_images or not isinstance(training, LoaderBatches):  # of a dataset numbers are the order
+        cure = "names to the folders that sort" if of_images else "class_names="
+        given = () if of_images and training.class_names != tuple(class_names) else class_names
+        check_order(loss, training.class_names, given, cure)
     loss = with_balance(loss, training)
     if standardise_targets:
         loss = in_standard_units(loss, model, training, per_member=per_member)

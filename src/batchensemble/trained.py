@@ -11,10 +11,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from batchensemble.admission import check_order
 from batchensemble.callbacks import Callback
 from batchensemble.configuration import SETTINGS, of_fit, of_method, write
 from batchensemble.disk import leaving_nothing_empty, write_whole
 from batchensemble.ensembles import METHODS, Ensemble
+from batchensemble.files import Files
 from batchensemble.history import History
 from batchensemble.inspection import find_network
 from batchensemble.losses import EnsembleLoss, as_loss, outputs_for
@@ -74,7 +76,9 @@ def train(
         loss=loss,
         validation=settings.get("validation"),
         memory_limit=limit,
+        class_names=settings.get("classes", ()),
     )
+    check_order(loss, data.columns.class_names, settings.get("classes", ()), "--classes")
     model = build(settings, data, loss)
     trackers = [Tracking(name, folder) for name in arguments.pop("trackers", ())]
     lines = JsonLines(folder / "history.jsonl")
@@ -84,6 +88,8 @@ def train(
             data.train,
             validation=data.held_out,
             memory_limit=limit,
+            # Arrays hold class numbers already.
+            class_names=settings.get("classes", ()) if isinstance(data.train, Files) else (),
             checkpoints=checkpoints,
             resume=resume,
             callbacks=[_SettingsFile(folder / SETTINGS, settings), lines, *trackers],

@@ -129,6 +129,7 @@ def fit(
         target: the column or key of the targets, in ``data`` and ``validation``. Text in a column
             are classes, numbered in ``history.class_names``.
         class_names: the order of these classes; by default that of the training before, or sorted.
+            The ordinal loss needs it.
         memory_limit: bytes that a file may take as float32; of a larger one two windows, of an
             eighth of it each, are in memory at a time, and examples are shuffled within these.
         epochs: times the data are gone through.

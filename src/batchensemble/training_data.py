@@ -6,6 +6,7 @@ through: once for the classes, once for means and deviations, and then as it is 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 from sklearn.preprocessing import StandardScaler
 
 from batchensemble.columns import MAX_CLASSES, Names
-from batchensemble.data import NAMED, load, split_table
+from batchensemble.data import NAMED, Data, load, split_table
 from batchensemble.disk import checksum
 from batchensemble.files import Files
 from batchensemble.frames import is_csv, paths_of, table
@@ -68,6 +69,7 @@ def open_data(
     memory_limit: int = MEMORY_LIMIT,
     columns: Columns | None = None,
     rule: Rule | None = None,
+    class_names: Sequence[str] = (),
 ) -> TrainingData:
     """Return a named data set, or a table of one's own, in two parts.
 
@@ -80,6 +82,7 @@ def open_data(
         memory_limit: bytes; see :data:`WHOLE_SHARE`.
         columns: of a model that was trained on these; by default they are found.
         rule: that a table was split by then; by default its size and ``memory_limit`` say.
+        class_names: the classes in the order of their numbers; by default sorted.
 
     Raises:
         ValueError: the data cannot be used; the sentence says why.
@@ -87,6 +90,8 @@ def open_data(
         OSError: a file is not there or cannot be read.
     """
     path = Path(source)
+    if class_names and (source in NAMED or not isinstance(loss, ClassLoss)):
+        raise ValueError(f"classes is for a file of classes, got {', '.join(class_names)}")
     if source in NAMED or target is None or not path.exists():
         if validation is not None and source in NAMED:
             raise ValueError(f"validation is for a file; {source} has its own held-out examples")
@@ -99,6 +104,7 @@ def open_data(
         all_rows=validation is not None,
         columns=columns,
         rule=rule,
+        class_names=class_names,
     )
     if validation is None:
         return found
@@ -143,6 +149,7 @@ def _of_table(
     all_rows: bool,
     columns: Columns | None,
     rule: Rule | None,
+    class_names: Sequence[str],
 ) -> TrainingData:
     """Return a table in two parts; with ``all_rows`` the first has all of them."""
     classes, files = isinstance(loss, ClassLoss), None
@@ -154,13 +161,44 @@ def _of_table(
     if files is None:
         scaling = None if columns is None else (columns.mean, columns.scale)
         data = split_table(path, target, numbers=not classes, all_rows=all_rows, scaling=scaling)
+        if class_names:
+            data = in_order(data, checked_order(class_names, data.class_names))
+        elif columns is not None and set(columns.class_names) == set(data.class_names):
+            data = in_order(data, columns.class_names)
         found = Columns(data.feature_names, data.class_names, data.mean, data.scale, target)
         return TrainingData(path.name, data.train, data.held_out, found, Split("drawn", known))
     check_rows(path.name, files.rows)
     rows = None if all_rows else Fifth(held_out=False)
     found = columns or _columns_of(files, rows, classes=classes)
+    if class_names:
+        found = replace(found, class_names=checked_order(class_names, found.class_names))
     train, held_out = found.view(files, rows), found.view(files, Fifth(held_out=True))
     return TrainingData(path.name, train, held_out, found, Split("hashed", known))
+
+
+def checked_order(given: Sequence[str], found: Names) -> Names:
+    """Return the order of classes that was given.
+
+    Raises:
+        ValueError: it does not name each class once.
+
+    Example:
+        >>> checked_order(["low", "high"], ("high", "low"))
+        ('low', 'high')
+    """
+    if sorted(given) != sorted(found):
+        raise ValueError(
+            f"classes must name each class of the data once, which are {', '.join(found)}, got "
+            f"{', '.join(given)}"
+        )
+    return tuple(given)
+
+
+def in_order(data: Data, names: Names) -> Data:
+    """Return data in memory whose class numbers are the places of these names."""
+    places = np.array([names.index(name) for name in data.class_names], np.int64)
+    train, held_out = ((X, places[y] if len(names) else y) for X, y in (data.train, data.held_out))
+    return replace(data, train=train, held_out=held_out, class_names=names)
 
 
 def labelled(path: Path, columns: Columns, target: str, memory_limit: int) -> Any:

@@ -26,6 +26,14 @@ def train(
     target: Annotated[
         str | None, typer.Option(help="For a file: the column of labels, or of numbers.")
     ] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="The classes in their order, comma between, which --loss ordinal needs where they "
+            "are words; by default sorted.",
+        ),
+    ] = None,
     validation: Annotated[
         str | None,
         typer.Option(
@@ -171,6 +179,7 @@ def train(
     flags: dict[str, Any] = {
         "data": data,
         "target": target,
+        "classes": None if classes is None else _listed(classes),
         "validation": validation,
         "memory_limit": memory_limit,
         "method": method,
