@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from batchensemble.batches import ArrayBatches, Batches, LoaderBatches
@@ -53,7 +54,7 @@ def check_smallest_batch(
     if inputs is None:
         inputs = _some(batches)
     own = objective.own_examples
-    if own and (isinstance(batches, (ArrayBatches, StreamBatches))):
+    if own and isinstance(inputs, Tensor) and not isinstance(batches, LoaderBatches):
         inputs = inputs.unsqueeze(1).expand(-1, model.members, *inputs.shape[1:])
     problem = _refused(model, inputs[:1], own=own)
     two = torch.arange(2) % len(inputs)
@@ -189,7 +190,8 @@ def _some(batches: Batches) -> Inputs:
 def _refused(model: Ensemble, inputs: Inputs, *, own: bool) -> str | None:
     """Return why the network does not take inputs in training mode; ``None``: it does."""
     kept = {name: each.clone() for name, each in model.named_buffers()}
-    devices = [inputs.device] if inputs.device.type == "cuda" else []
+    device = next(model.parameters(), torch.empty(0)).device
+    devices = [device] if device.type == "cuda" else []
     try:
         with modes_kept(model), torch.no_grad(), torch.random.fork_rng(devices):
             model.train()

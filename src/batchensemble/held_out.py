@@ -135,10 +135,10 @@ class Evaluating(Callback):
                     each.append(some)
         found = {"nll": weighted_mean(losses, counts)}
         if self.stop_on != "nll":
-            probs, labels = torch.cat(outputs).numpy(), torch.cat(targets).numpy()
             known = [some.cpu() for some in each if some is not None]
             of_entries = torch.cat(known).double().numpy() if known else None
-            found[self.stop_on] = _score(self.stop_on, probs, labels, of_entries)
+            entries = torch.cat(outputs).numpy(), torch.cat(targets).numpy()
+            found[self.stop_on] = _score(self.stop_on, *entries, of_entries)
         return found
 
     def state_dict(self) -> dict[str, Any]:

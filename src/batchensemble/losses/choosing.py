@@ -139,9 +139,9 @@ def make_loss(loss: str | Loss, loss_on: LossOn = "members", *, per_member: bool
         ValueError: an unknown name.
     """
     function: Loss = loss if callable(loss) else LOSSES[one_of("loss", loss, LOSSES)]()
-    knows = isinstance(function, EnsembleLoss) and "per_member" in _parameters(function)
-    if per_member and knows:
-        function = partial(function, per_member=True)
+    if per_member and isinstance(function, EnsembleLoss) and "per_member" in _parameters(function):
+        of_members: Any = function
+        function = partial(of_members, per_member=True)
     one_of("loss_on", loss_on, ("members", "mean_logits"))
     if loss_on == "members":
         return function
