@@ -1,8 +1,13 @@
 """Learning rates over the steps of a training."""
 
+import warnings
+
 import pytest
 import torch
+from torch import nn
+from torch.utils.data import DataLoader, IterableDataset
 
+import batchensemble as be
 from batchensemble.schedules import Plateau, Schedule
 
 
@@ -70,3 +75,42 @@ def test_without_a_length_only_a_constant_rate_will_do(options):
 def test_a_plateau_has_to_lower_the_rate(options, sentence):
     with pytest.raises(ValueError, match=sentence):
         Plateau(**options)
+
+
+class Stream(IterableDataset):
+    """Rows of which nobody knows how many there are."""
+
+    def __iter__(self):
+        torch.manual_seed(0)
+        yield from zip(torch.randn(20, 2), torch.randint(3, (20,)), strict=True)
+
+
+@pytest.mark.parametrize("form", [Stream, lambda: DataLoader(Stream(), 4)])
+def test_without_a_length_there_is_no_cooldown_and_that_is_said(form):
+    def trained(**options):
+        torch.manual_seed(1)
+        model = be.Single(nn.Linear(2, 3))
+        be.fit(model, form(), epochs=2, batch_size=4, lr=0.1, **options)
+        return model.state_dict()
+
+    with pytest.warns(UserWarning, match=r"not say how many batches they have.*cooldown=0"):
+        found = trained()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        expected = trained(cooldown=0)
+        trained(optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.1))
+    assert all(torch.equal(value, expected[name]) for name, value in found.items())
+    with pytest.raises(TypeError, match="the data must know their length"):
+        trained(cooldown=0.1)
+
+
+def test_with_a_length_the_cooldown_is_a_tenth_as_it_was():
+    x, y = torch.randn(20, 2), torch.randint(3, (20,))
+    found = []
+    for options in ({}, {"cooldown": 0.1}, {"cooldown": 0.0}):
+        torch.manual_seed(1)
+        model = be.Single(nn.Linear(2, 3))
+        be.fit(model, (x, y), epochs=4, batch_size=4, lr=0.1, **options)
+        found.append(model.network.weight.detach())
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])

@@ -18,6 +18,7 @@ from batchensemble.checks import nearest, one_of, whole_number
 from batchensemble.comparison import LOSSES_OF
 from batchensemble.data import TASKS
 from batchensemble.ensembles import METHODS
+from batchensemble.schedules import COOLDOWN
 from batchensemble.strict_json import shown
 from batchensemble.training import fit
 
@@ -156,7 +157,7 @@ def of_method(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def fit_defaults() -> dict[str, Any]:
     """Return the defaults of the arguments of ``fit`` that a file can hold."""
-    return _defaults(fit, NOT_OF_FIT)
+    return {**_defaults(fit, NOT_OF_FIT), "cooldown": COOLDOWN}  # a table has a length
 
 
 def method_defaults(method: str) -> dict[str, Any]:

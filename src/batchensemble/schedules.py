@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,6 +11,8 @@ from batchensemble.checks import fraction, one_of, positive_number, whole_number
 
 Shape = Literal["constant", "linear", "cosine", "one_cycle"]
 SHAPES = ("constant", "linear", "cosine", "one_cycle")
+
+COOLDOWN = 0.1  # share of the steps, where the data know how many there are
 
 # Of the one-cycle schedule (Smith and Topin 2019, arXiv 1708.07120).
 RISING, FIRST, LAST = 0.3, 1 / 25, 1 / 25e4
@@ -93,6 +96,35 @@ class Plateau:
         whole_number("patience", self.patience)
         if positive_number("factor", self.factor) >= 1:
             raise ValueError(f"factor must be below 1, got {self.factor}")
+
+
+def usual_cooldown(asked: float | None, steps: int | None, *, used: bool = True) -> float:
+    """Return the share of the steps in which the learning rate falls to 0.
+
+    Args:
+        asked: as ``fit`` was given it; by default a tenth, or none where nobody knows the end.
+        steps: of the training; ``None`` where the data do not know them.
+        used: whether the learning rates are ours to choose.
+
+    Warns:
+        UserWarning: it is none, since the data do not know their length.
+
+    Example:
+        >>> usual_cooldown(None, 10), usual_cooldown(0.5, 10)
+        (0.1, 0.5)
+    """
+    if asked is not None:
+        return asked
+    if steps is not None:
+        return COOLDOWN
+    if used:
+        warnings.warn(
+            "the data do not say how many batches they have, so the learning rate does not fall "
+            f"towards the end as it usually does (cooldown={COOLDOWN}): it stays as it is "
+            "(cooldown=0); give cooldown=0 if that is what you want, or a dataset with __len__",
+            stacklevel=3,
+        )
+    return 0.0
 
 
 def _cosine(first: float, last: float, done: float) -> float:

@@ -33,7 +33,7 @@ from batchensemble.randomness import DataStream, seeded
 from batchensemble.rules import Selectors
 from batchensemble.run import Run
 from batchensemble.sampling import Sampling, make_draw
-from batchensemble.schedules import Plateau, Schedule, Shape
+from batchensemble.schedules import Plateau, Schedule, Shape, usual_cooldown
 from batchensemble.sharing import Strategy, share_out
 from batchensemble.sources import MEMORY_LIMIT
 from batchensemble.tracking import make_trackers
@@ -83,7 +83,7 @@ def fit(
     weight_decay: float = 0.0,
     fast_lr_multiplier: float = 1.0,
     schedule: Shape | Plateau | SchedulerFactory = "constant",
-    cooldown: float = 0.1,
+    cooldown: float | None = None,
     warmup: int = 0,
     clip: float | None = None,
     precision: str = "float32",
@@ -163,7 +163,8 @@ def fit(
             needs ``validation``; or a function that makes torch's scheduler of an optimiser, which
             then takes a step with each of the training's.
         cooldown: share of the steps, at the end, in which the learning rate falls to 0 in a
-            straight line; without it the last steps' noise stays in the weights.
+            straight line; without it the last steps' noise stays in the weights. By default 0.1,
+            and 0, with a warning, where the data do not know their length.
         warmup: steps, at the start, in which it rises.
         clip: the largest norm of a member's gradient, see
             :class:`~batchensemble.clipping.MemberClipping`.
@@ -299,6 +300,8 @@ def fit(
             scaler=scaler,
         )
         check_smallest_batch(model, objective, material.training)
+        ours = isinstance(optimizer, str)
+        cooldown = usual_cooldown(cooldown, material.steps, used=ours)
         rates = Schedule(
             None if material.steps is None else epochs * material.steps,
             schedule if isinstance(schedule, str) else "constant",
