@@ -347,6 +347,7 @@ def _announce(run: Run) -> None:
 def _finish(comparison: Comparison, folder: Path, *, as_json: bool, quiet: bool) -> None:
     """Write what was compared and print it."""
     from batchensemble.report import finite, write_report
+    from batchensemble.report.verdict import remarks
     from batchensemble.terminal import comparison_table, printed_losses_table
 
     for failure in comparison.failures:
@@ -365,6 +366,8 @@ def _finish(comparison: Comparison, folder: Path, *, as_json: bool, quiet: bool)
         if comparison.printed:
             console.print(printed_losses_table(comparison))
         console.print(comparison_table(comparison))
+        for remark in remarks(comparison).values():
+            console.print(f"Note: {remark}", markup=False, highlight=False)
         if comparison.explanation:
             console.print(comparison.explanation)
         console.print(f"report: {page}", soft_wrap=True)

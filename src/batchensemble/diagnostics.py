@@ -53,8 +53,9 @@ def diagnose(
         ``disagreement``: the mean total variation distance of two members' probabilities, 0 to 1;
         ``fast_weight_spread``: the standard deviation of the fast weights over the members, over
         their size, ``None`` without fast weights; ``member_nll``, nats; ``mean_logits_nll``: of the
-        mean of their logits, nats. Empty for other outputs and targets; examples whose target is no
-        class are left out.
+        mean of their logits, nats; ``one_class``, only where all members name this class for all
+        examples, and it is not that of all. Empty for other outputs and targets; examples whose
+        target is no class are left out.
     """
     inputs, targets = inputs[:EXAMPLES], targets[:EXAMPLES]
     with evaluating(model), torch.no_grad(), torch.random.fork_rng([]):
@@ -73,7 +74,10 @@ def diagnose(
         outputs, targets = outputs[classes].double(), targets[classes].long()
         probs, members = outputs.softmax(-1), outputs.shape[1]
         gaps = (probs.unsqueeze(1) - probs.unsqueeze(2)).abs().sum(-1) / 2
+        named = probs.argmax(-1)
+        alike = bool((named == named[0, 0]).all()) and not bool((targets == named[0, 0]).all())
         return {
+            **({"one_class": int(named[0, 0])} if alike else {}),
             "disagreement": (gaps.sum((1, 2)) / max(members * (members - 1), 1)).mean().item(),
             "fast_weight_spread": fast_weight_spread(model),
             "member_nll": cross_entropy(outputs, targets).mean(0).tolist(),
@@ -151,9 +155,9 @@ class Watching(Callback):
             targets.dim() == 2 and bool((targets == targets[:, :1]).all())
         ):
             targets = targets[:, 0]
-        if weights is not None:
-            targets = Weighted(targets, weights[:, 0] if weights.dim() == 2 else weights)
-        return inputs, targets
+        if weights is None:
+            return inputs, targets
+        return inputs, Weighted(targets, weights[:, 0] if weights.dim() == 2 else weights)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what was said."""

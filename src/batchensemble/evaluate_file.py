@@ -42,3 +42,8 @@ def evaluate_folder(
     model = folder.load(device, network, trust)
     rows = folder.rows(model, source, target)
     return rows, scores_of(model, rows)
+
+
+def class_names_of(folder: Path) -> tuple[str, ...]:
+    """Return the classes of a saved model in the order of their numbers; none of numbers."""
+    return ModelFolder(folder).columns.class_names

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from batchensemble.ensembles import Ensemble
-from batchensemble.metrics import BINS, Scores, reliability, score
+from batchensemble.metrics import BINS, Scores, one_class, reliability, score
 from batchensemble.metrics.regression import no_variance
 from batchensemble.metrics.scores import entries
 from batchensemble.prediction import loss_of, predict
@@ -43,6 +43,7 @@ def score_blocks(model: Ensemble, blocks: Iterable[tuple[Any, Any]]) -> Scores:
     """
     sums: _Sums | None = None
     ignored = getattr(loss_of(model), "ignore_index", None)
+    named: set[int | None] = set()  # the one class of each block, where there is one
     for X, targets in blocks:
         prediction, targets = predict(model, X), np.asarray(targets)
         if sums is None:
@@ -54,9 +55,10 @@ def score_blocks(model: Ensemble, blocks: Iterable[tuple[Any, Any]]) -> Scores:
         elif np.isnan(targets).all():
             continue
         sums.add(prediction, targets)
+        named.add(one_class(prediction) if isinstance(prediction, Prediction) else None)
     if sums is None or not sums.examples:
         raise ValueError("there must be at least one example to score, got none")
-    return sums.scores()
+    return Scores(sums.scores(), one_class=named.pop() if len(named) == 1 else None)
 
 
 class _Sums:

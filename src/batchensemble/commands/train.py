@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -202,6 +203,7 @@ def train(
     }
     from batchensemble.checkpoints import CheckpointError
     from batchensemble.configuration import parse, read, resolve
+    from batchensemble.evaluate_file import class_names_of
     from batchensemble.trained import train as train_in_folder
 
     try:
@@ -230,7 +232,7 @@ def train(
         )
         raise typer.Exit(int(str(end.code))) from None
     if not quiet:
-        _print(out, settings, history, scores)
+        _print(out, settings, history, scores, class_names_of(out))
 
 
 def _check_trusted(config: Path | None, given: dict[str, Any]) -> None:
@@ -246,7 +248,9 @@ def _check_trusted(config: Path | None, given: dict[str, Any]) -> None:
         )
 
 
-def _print(out: Path, settings: dict[str, Any], history: Any, scores: Any) -> None:
+def _print(
+    out: Path, settings: dict[str, Any], history: Any, scores: Any, class_names: Sequence[str]
+) -> None:
     from batchensemble.summary import METHOD_NAMES
     from batchensemble.terminal import scores_table
 
@@ -255,6 +259,8 @@ def _print(out: Path, settings: dict[str, Any], history: Any, scores: Any) -> No
     title = f"{name}, {many}, {history.epochs} epochs: held-out examples of {settings['data']}"
     console = Console()
     console.print(scores_table(title, scores))
+    if remark := scores.remark(class_names):
+        console.print(f"Note: {remark}", markup=False, highlight=False)
     if history.stopped:
         console.print(f"stopped: {history.stopped}", markup=False)
     console.print(f"model: {out}", soft_wrap=True, markup=False)

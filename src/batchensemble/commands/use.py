@@ -77,7 +77,7 @@ def evaluate(
 
       batchensemble evaluate runs/p --data new_patients.csv --target outcome --json
     """
-    from batchensemble.evaluate_file import evaluate_folder
+    from batchensemble.evaluate_file import class_names_of, evaluate_folder
 
     try:
         rows, scores = evaluate_folder(
@@ -94,7 +94,8 @@ def evaluate(
         from batchensemble.terminal import scores_table
 
         console.print(scores_table(calm(rows.title), scores))
-    for note in rows.notes:
+    remark = scores.remark(class_names_of(folder))
+    for note in (*rows.notes, *([remark] if remark else [])):
         console.print(f"Note: {note}", markup=False)
 
 

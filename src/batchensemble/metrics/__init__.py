@@ -5,7 +5,7 @@ from __future__ import annotations
 from batchensemble.metrics.bootstrap import Interval, ece_interval
 from batchensemble.metrics.brier import BrierParts, brier_parts
 from batchensemble.metrics.classwise import Classwise, classwise, top_label_by_class
-from batchensemble.metrics.diversity import Diversity, disagreement, diversity
+from batchensemble.metrics.diversity import Diversity, disagreement, diversity, one_class
 from batchensemble.metrics.gain import ShareOfGain, share_of_gain
 from batchensemble.metrics.labels import Labels, checked_labels
 from batchensemble.metrics.losses_by_example import example_losses, losses_by_example
@@ -24,7 +24,7 @@ from batchensemble.metrics.regression import (
 from batchensemble.metrics.reliability import BINS, Binning, Reliability, reliability
 from batchensemble.metrics.scores import entries, evaluate, score
 from batchensemble.metrics.smooth import Smooth, smooth_ece
-from batchensemble.metrics.values import Scores
+from batchensemble.metrics.values import Scores, only_one_class
 
 __all__ = [
     "BINS",
@@ -57,6 +57,8 @@ __all__ = [
     "interval_calibration",
     "is_one_model",
     "losses_by_example",
+    "one_class",
+    "only_one_class",
     "pit",
     "reliability",
     "score",

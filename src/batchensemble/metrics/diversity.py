@@ -91,6 +91,18 @@ def diversity(prediction: Prediction, labels: Any = None) -> Diversity:
     return Diversity(_differing(tops) / len(prediction), _kls(prediction), q, correlations)
 
 
+def one_class(prediction: Prediction) -> int | None:
+    """Return the class that all members name for every example; ``None`` where they name several.
+
+    Example:
+        >>> one_class(Prediction(np.array([[[0.9, 0.1]], [[0.6, 0.4]]])))
+        0
+    """
+    named = prediction.member_labels
+    first = named.flat[0] if named.size else 0
+    return int(first) if named.size and (named == first).all() else None
+
+
 def disagreement(prediction: Prediction) -> float:
     """Return the share of pairs of members whose most probable classes differ; 0 for one member.
 

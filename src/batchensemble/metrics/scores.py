@@ -9,7 +9,7 @@ import numpy as np
 
 from batchensemble.ensembles import Ensemble
 from batchensemble.losses import Loss
-from batchensemble.metrics.diversity import disagreement
+from batchensemble.metrics.diversity import disagreement, one_class
 from batchensemble.metrics.labels import Labels, checked_labels
 from batchensemble.metrics.losses_by_example import losses_by_example
 from batchensemble.metrics.multilabel import score_labels
@@ -153,5 +153,6 @@ def _score_classes(prediction: Prediction, labels: Labels) -> Scores:
             "mutual_information": float(prediction.epistemic.mean()),
             "disagreement": disagreement(prediction),
             "member_accuracies": (prediction.member_labels == labels[:, None]).mean(0).tolist(),
-        }
+        },
+        one_class=one_class(prediction),
     )

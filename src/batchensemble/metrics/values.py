@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from batchensemble.notebook import table
@@ -11,14 +11,19 @@ from batchensemble.notebook import table
 class Scores(Mapping[str, Any]):
     """Scores by name; which, the functions say that return them.
 
+    Attributes:
+        one_class: the class that all members name for every example; ``None`` where they name
+            several, or predict something else.
+
     Example:
         >>> scores = Scores({"accuracy": 0.9})
         >>> scores["accuracy"], list(scores)
         (0.9, ['accuracy'])
     """
 
-    def __init__(self, values: Mapping[str, Any]) -> None:
+    def __init__(self, values: Mapping[str, Any], *, one_class: int | None = None) -> None:
         self._values = dict(values)
+        self.one_class = one_class
 
     def __getitem__(self, name: str) -> Any:
         return self._values[name]
@@ -29,9 +34,32 @@ class Scores(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self._values)
 
+    def remark(self, class_names: Sequence[str] = ()) -> str:
+        """Return what the scores alone do not show: that one class is named for all; else nothing.
+
+        Args:
+            class_names: the classes in the order of their numbers; by default these are shown.
+
+        Example:
+            >>> Scores({"accuracy": 0.9}, one_class=0).remark()
+            'all members name the class 0 for every example: the accuracy of 0.9000 is its share'
+        """
+        if self.one_class is None or self["accuracy"] == 1:
+            return ""
+        return only_one_class(self.one_class, self["accuracy"], class_names)
+
     def __repr__(self) -> str:
         return f"Scores({self._values})"
 
     def _repr_html_(self) -> str:
         rows = [(name.replace("_", " "), value) for name, value in self.items()]
         return table("Scores", ["score", "value"], rows)
+
+
+def only_one_class(named: int, accuracy: float, class_names: Sequence[str] = ()) -> str:
+    """Return the sentence on members that tell no classes apart."""
+    name = repr(class_names[named]) if named < len(class_names) else str(named)
+    return (
+        f"all members name the class {name} for every example: the accuracy of {accuracy:.4f} is "
+        "its share"
+    )

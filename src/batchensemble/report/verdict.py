@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from scipy.stats import binom
 
 from batchensemble.comparison import Comparison
+from batchensemble.metrics import one_class, only_one_class
 from batchensemble.metrics.one_model import OneModel, is_one_model
 from batchensemble.predictions import Prediction
 from batchensemble.report.calibrated import error_by_chance
@@ -83,7 +84,29 @@ def verdict(comparison: Comparison, rows: Sequence[Row], standing: Standing) -> 
         other = _reference(by, rows, chosen)
         answers += [_better(by, standing, chosen, other), _cost(chosen, other)]
     answers += [_calibrated(comparison, chosen), *_members(comparison, rows, chosen)]
+    alike = remarks(comparison)
+    if chosen.method in alike:
+        answers.append(Answer("Does it tell the classes apart?", "No", alike[chosen.method]))
     return Verdict(_headline(by, comparison, rows, chosen), chosen.method, tuple(answers))
+
+
+def remarks(comparison: Comparison) -> dict[str, str]:
+    """Return by method which name one class for every held-out example, in all their runs.
+
+    Their accuracy is the share of that class, and members that agree so have no disagreement,
+    which looks like certainty.
+    """
+    found: dict[str, str] = {}
+    if comparison.data.task == "regression":
+        return found
+    for method in comparison.methods:
+        runs = comparison.of(method)
+        named = {one_class(run.classes) for run in runs}
+        accuracy = runs[0].scores["accuracy"] if runs else 1.0
+        if len(named) == 1 and accuracy < 1 and (only := named.pop()) is not None:
+            sentence = only_one_class(only, accuracy, comparison.data.class_names)
+            found[method] = f"{begin(spoken(method))}: {sentence}."
+    return found
 
 
 def _leading(by: Column, rows: Sequence[Row]) -> list[Row]:
