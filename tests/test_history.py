@@ -144,6 +144,11 @@ def test_where_nothing_counts_there_is_nothing_to_train_on(form):
     assert history is None
 
 
+def test_classes_of_weight_0_alone_are_nothing_to_train_on():
+    with pytest.raises(ValueError, match="must hold at least one target that counts"):
+        be.fit(build(), (X, 0 * Y), class_weight=[0, 1, 1], **STILL)
+
+
 @pytest.mark.parametrize("score", ["accuracy", "brier", "ece"])
 def test_held_out_scores_count_examples_by_their_weight(score):
     twice = torch.cat([torch.arange(N), torch.arange(12)])

@@ -157,11 +157,14 @@ def test_a_function_of_ones_own_may_look_at_all_examples_or_at_no_target():
 
     for function in (of_its_own, without_targets, against_the_batch):
         be.fit(build(1), (X, Y.astype(np.float32)), loss=function, epochs=1)
+    data = (X[:MEMBERS], Y[:MEMBERS].astype(np.float32))
+    be.fit(build(1), data, loss=of_its_own, loss_on="mean_logits", epochs=1)
 
 
 COUNTED = RNG.integers(2, size=N)
 
 
+@pytest.mark.filterwarnings("ignore:the calibration data say that the network's")  # not trained
 @pytest.mark.parametrize(
     "labels",
     [

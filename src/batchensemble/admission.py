@@ -98,7 +98,9 @@ def check_batch(
             f"{got}; average over further axes and keep these two"
         )
     if isinstance(objective.loss, Custom) and not objective.own_examples:
-        check_own_loss(objective.loss, outputs, targets)
+        together = losses.shape[1] == 1
+        seen = outputs.mean(1, keepdim=True) if together else outputs
+        check_own_loss(objective.loss, seen, targets)
 
 
 def check_own_loss(loss: Custom, outputs: Tensor, targets: Tensor) -> None:
@@ -208,28 +210,22 @@ def _fit_members(loss: EnsembleLoss, outputs_shape: Sequence[int], targets: Tens
     return True
 
 
-def check_some_count(
-    loss: EnsembleLoss, targets: Tensor, weights: Tensor | None, what: str
-) -> None:
+def check_some_count(counts: Tensor | None, weights: Tensor | None, what: str) -> None:
     """Raise ``ValueError`` where all targets are ignored, not known, or of weight 0.
 
     Args:
-        loss: that takes them.
-        targets: of all examples.
+        counts: how much the targets of each example count, as their loss says; ``None``: the same.
         weights: of the examples.
-        what: the name of these data, for the sentence.
+        what: the name of the targets, for the sentence.
     """
-    counts = loss.counts(targets)
     if counts is None:
         return
     if weights is not None:
         counts = counts * weights
     if not counts.any():
-        ignored = getattr(loss, "ignore_index", None)
-        missing = "NaN" if ignored is None else f"ignore_index={ignored}"
         raise ValueError(
-            f"{what} must hold at least one target that counts, got none: all are {missing}"
-            f"{'' if weights is None else ' or have the weight 0'}"
+            f"{what} must hold at least one target that counts, got none: all are ignored, not "
+            "known (NaN), or of weight 0"
         )
 
 
@@ -241,7 +237,7 @@ def check_data(
         shape = check_inputs_fit(model, batches.inputs[:1]).shape
         drawn = batches.draw is not None
         check_targets_fit(loss, shape, batches.targets, per_member=per_member, drawn=drawn)
-        check_some_count(loss, batches.targets, batches.weights, "y")
+        check_some_count(loss.weights(batches.targets), batches.weights, "y")
     elif isinstance(batches, StreamBatches) and isinstance(loss, ClassLoss):
         check_classes(model, loss, batches)
 
@@ -326,7 +322,8 @@ def check_held_out(model: Ensemble, loss: EnsembleLoss, batches: Batches) -> Non
         raise ValueError(
             f"the validation data, whose targets are the same for all members, do not fit: {error}"
         ) from None
-    check_some_count(loss, batches.targets, batches.weights, "y of the validation data")
+    counts = loss.counts(batches.targets)
+    check_some_count(counts, batches.weights, "y of the validation data")
 
 
 def in_standard_units(

@@ -51,7 +51,8 @@ class Run:
             where examples do not count the same ``[1 or members]``.
         epoch_calls: forward calls of one network.
         losses: of the last batch, ``[batch, members]``.
-        last_loss: mean over the last batch in which something counts, where not all do the same.
+        last_loss: of the last batch in which something counts, or its mean, where not all count
+            the same.
         seconds: that they took, callbacks not counted.
         admit: looks at the first batch before anything is trained, written or told.
         begun: whether callbacks know that there is a training.
@@ -168,7 +169,11 @@ class Run:
         else:
             sums = self._sums * self._weight
             self.epoch_weight = self.epoch_weight + len(self.losses) * self._weight.double()
-            self.last_loss = torch.where(self._weight.any(), self.losses.mean(), self.last_loss)
+            if self._weight.device.type != "cpu":  # which reading it would make wait
+                found = self.losses.mean()
+                self.last_loss = torch.where(self._weight.any(), found, self.last_loss)
+            elif self._weight.any():
+                self.last_loss = self.losses
         if self.epoch_rows:
             self.epoch_losses += sums
         else:
@@ -203,7 +208,7 @@ class Run:
         self.history.record(
             # NaN is the loss of a member of which nothing counted.
             (self.epoch_losses / weight.to(self.epoch_losses.device)).tolist(),
-            (self.losses.contiguous().mean() if self._weight is None else self.last_loss).item(),
+            (self.losses if self._weight is None else self.last_loss).contiguous().mean().item(),
             self.seconds,
             examples=self.epoch_rows * self.objective.examples_a_row,
             calls=self.epoch_calls,

@@ -87,12 +87,14 @@ class Calibrating(nn.Module):
 
         Example:
             >>> import torch
-            >>> from batchensemble import BatchEnsemble, predict
-            >>> X, y = torch.randn(300, 2), torch.randint(3, (300,))
-            >>> model = BatchEnsemble(nn.Linear(2, 3), members=4)
-            >>> calibrated = model.calibrate((X, y), pooling="after")
+            >>> from batchensemble import BatchEnsemble, fit, predict
+            >>> X = torch.randn(600, 2)
+            >>> y = (X[:, 0] + torch.randn(600) > 0).long()
+            >>> model = BatchEnsemble(nn.Linear(2, 2), members=4)
+            >>> history = fit(model, (X[:300], y[:300]), lr=0.03)
+            >>> calibrated = model.calibrate((X[300:], y[300:]), pooling="after")
             >>> predict(calibrated, X).together.shape, model.calibrator
-            ((300, 3), None)
+            ((600, 2), None)
         """
         # An ensemble needs neither SciPy nor data to be one.
         from batchensemble.calibration.calibrate import calibrate
