@@ -85,7 +85,8 @@ def check_batch(
             own, drawn = objective.own_targets, objective.own_examples
             check_targets_fit(objective.loss, outputs.shape, shown, per_member=own, drawn=drawn)
         with evaluating(model), torch.no_grad():
-            losses = objective.by_member(objective.losses(inputs, targets))
+            # A loss of the user's own may write into its targets, too.
+            losses = objective.by_member(objective.losses(inputs, targets.clone()))
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
         raise ValueError(
             f"the loss does not take outputs of shape {list(outputs.shape)} with targets of "

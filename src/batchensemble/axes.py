@@ -80,7 +80,7 @@ def _give_up(network: nn.Module) -> None:
 
 def _run(network: nn.Module, arguments: Arguments) -> Any:
     with evaluating(network), torch.no_grad(), torch.random.fork_rng([]):
-        return arguments.call(network)
+        return arguments.copied().call(network)
 
 
 def _axis_of_one(shape: tuple[int, ...], preferred: int) -> int:

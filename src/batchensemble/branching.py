@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from batchensemble.convert import (
     Reset,
@@ -32,6 +32,7 @@ from batchensemble.inspection import Report
 from batchensemble.layers import OneByOne
 from batchensemble.layers.rows import RUNNING
 from batchensemble.layers.twin import same
+from batchensemble.nesting import leaves
 from batchensemble.registry import find, needs_twin
 from batchensemble.rules import ARGUMENTS, Rules, nothing_found
 from batchensemble.tiling import Arguments, Tiling
@@ -186,6 +187,9 @@ class Branch:
                 f"branch_at names {self.name!r}, and the network ran without calling it, so its "
                 "members are one; name a module that the forward calls itself"
             )
+        for _, leaf in leaves(outputs):
+            if isinstance(leaf, Tensor):
+                current.check_unwritten(leaf)
         return outputs
 
     @contextmanager

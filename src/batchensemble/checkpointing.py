@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from batchensemble.layers.rows import RUNNING, running
+from batchensemble.nesting import Path, leaves, map_leaves
 from batchensemble.rules import Selectors, select
+from batchensemble.written_inputs import WrittenInputError
 
 
 @contextmanager
@@ -61,26 +63,68 @@ def _chosen(network: nn.Module, which: bool | Selectors) -> list[nn.Module]:
 
 
 class _RunAgain:
-    """A module's ``forward`` that runs once more in the backward, as the ensemble ran it."""
+    """A module's ``forward`` that runs once more in the backward, as the ensemble ran it.
+
+    Where it writes into its input, each run has a copy of what that was before, and what the first
+    wrote is seen outside, as without checkpointing; see :mod:`batchensemble.written_inputs`.
+    """
 
     def __init__(self, module: nn.Module, forward: Callable[..., Any]) -> None:
         self.module, self.forward = module, forward
+        self.written: set[Path] = set()
+        self.calls = 0
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if not torch.is_grad_enabled():
             return self.forward(*args, **kwargs)
+        if torch.compiler.is_compiling():  # which keeps what it needs of its own accord
+            return self._checkpointed(self.forward, args, kwargs)
+        given = {path: leaf for path, leaf in leaves((args, kwargs)) if isinstance(leaf, Tensor)}
+        copied = self.written if self.calls else set(given)
+        versions = {path: leaf._version for path, leaf in given.items()}
+        wrote: dict[Path, Tensor] = {}
+
+        def on_copies(*args: Any, **kwargs: Any) -> Any:
+            own = _cloned((args, kwargs), copied)
+            before = {path: leaf._version for path, leaf in leaves(own) if path in copied}
+            outputs = self.forward(*own[0], **own[1])
+            wrote.update(
+                (path, leaf)
+                for path, leaf in leaves(own)
+                if path in copied and leaf._version != before[path]
+            )
+            return outputs
+
+        outputs = self._checkpointed(on_copies, *_cloned((args, kwargs), copied))
+        late = {path for path, leaf in given.items() if leaf._version != versions[path]}
+        self.calls += 1
+        self.written |= late | set(wrote)
+        if late:
+            raise WrittenInputError(
+                "a module of gradient_checkpointing wrote into its input, which it had not done at "
+                "first, so it cannot be run again; let it write into x.clone(), or leave it out"
+            )
+        for path, leaf in wrote.items():
+            given[path].copy_(leaf)
+        return outputs
+
+    def _checkpointed(self, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         rows, member, runs = RUNNING.rows, RUNNING.member, itertools.count()
 
         def run(*args: Any, **kwargs: Any) -> Any:
             again = next(runs) > 0
             with running(rows, member), buffers_kept(self.module) if again else nullcontext():
-                return self.forward(*args, **kwargs)
+                return forward(*args, **kwargs)
 
         return checkpoint(run, *args, use_reentrant=False, **kwargs)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Callable[..., Any]:
         """Return the plain ``forward`` of a copy of the module: members come out of a training."""
         return copy.deepcopy(self.forward, memo)
+
+
+def _cloned(values: Any, paths: Collection[Path]) -> Any:
+    return map_leaves(lambda path, leaf: leaf.clone() if path in paths else leaf, values)
 
 
 @contextmanager

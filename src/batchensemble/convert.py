@@ -259,6 +259,17 @@ def takes_any_leading_axes(network: nn.Module) -> bool:
     return type(network) in (RankOneLinear, StackedLinear, nn.Linear, nn.Identity, *POINTWISE)
 
 
+def writes_into_input(chain: nn.Module) -> bool:
+    """Tell whether a chain of :func:`takes_any_leading_axes` writes into what it is given."""
+    for module in chain.modules():
+        if type(module) in POINTWISE and getattr(module, "inplace", False):
+            return True
+        # Dropout in evaluation hands on what it gets.
+        if type(module) not in (nn.Sequential, nn.Identity, nn.Dropout):
+            return False
+    return False
+
+
 def check_network(network: Any) -> None:
     """Check that ``network`` is one whose weights can be copied.
 

@@ -18,6 +18,7 @@ from torch.nn.utils.rnn import PackedSequence
 from batchensemble.layers.rows import RUNNING, repeat
 from batchensemble.nesting import Path, leaves, map_leaves
 from batchensemble.tiling import Tiling, choose_packed
+from batchensemble.written_inputs import shares_memory
 
 RESHAPED = (
     "reshaped by the size of the batch as it was before the branch; let the network read that size "
@@ -62,6 +63,8 @@ class Pass:
         axis: of the batch, where nothing else is known.
         watched: whether it is the first, which is checked.
         opened: whether the branch has run.
+        repeats: where it is watched, what was repeated for a module: the module's name, the tensor,
+            the rows of all members, and how often these had been written into.
     """
 
     name: str
@@ -70,8 +73,9 @@ class Pass:
     axis: int
     watched: bool = False
     opened: bool = False
+    repeats: list[tuple[str, Tensor, Tensor, int]] = field(default_factory=list)
 
-    def repeated(self, path: Path, leaf: Any, place: Place | None) -> Any:
+    def repeated(self, path: Path, leaf: Any, place: Place | None, module: str) -> Any:
         """Return an input of a module with the rows of all members."""
         if self.members == 1 or not self.batch:
             return leaf
@@ -89,7 +93,25 @@ class Pass:
                 f"a module behind branch_at={self.name!r} gets an input of shape "
                 f"{list(leaf.shape)}, which no member alone gives it: it was {RESHAPED}"
             )
-        return repeat(leaf, self.members, axis)
+        # Of one example that would be a view, into which no module could write.
+        rows = repeat(leaf, self.members, axis).contiguous()
+        if self.watched and not rows.is_inference():
+            self.check_unwritten(leaf)
+            self.repeats.append((module, leaf, rows, rows._version))
+        return rows
+
+    def check_unwritten(self, x: Tensor) -> None:
+        """Raise ``BranchError`` where a module behind the branch should have written into ``x``.
+
+        A plain network would go on with what it wrote, which is in the rows of the members here.
+        """
+        for module, leaf, rows, version in self.repeats:
+            if rows._version != version and shares_memory(leaf, x):
+                raise BranchError(
+                    f"{module!r} is behind branch_at={self.name!r} and writes into its input, "
+                    "which others read after it: the members cannot write into what they share. "
+                    "Branch at an earlier module, or let it work out of place (inplace=False)"
+                )
 
     def _axis_of(self, x: Tensor, learned: int | str | None) -> int | None:
         """Return which axis of an input is still one of examples; learned, -1 is none."""
@@ -127,7 +149,7 @@ class Entrance:
             current.opened = True
         if current.opened:
             return map_leaves(
-                lambda path, leaf: current.repeated(path, leaf, self.places.get(path)),
+                lambda path, leaf: current.repeated(path, leaf, self.places.get(path), self.name),
                 (args, kwargs),
             )
         if self.own and current.members > 1:

@@ -18,6 +18,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from batchensemble.layers.rows import AmbiguousAxisError, repeat
 from batchensemble.nesting import Path, leaves, map_leaves
+from batchensemble.written_inputs import copies_of
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,10 @@ class Arguments:
         items = list(self.values.items())
         args = tuple(value for _, value in items[: self.positional])
         return args, dict(items[self.positional :])
+
+    def copied(self) -> Arguments:
+        """Return the same arguments, of which a network may write into all tensors."""
+        return self.replaced(copies_of(self.values))
 
     def replaced(self, values: dict[str, Any]) -> Arguments:
         """Return the same arguments with other values."""
@@ -139,7 +144,9 @@ class Tiling:
                 return choose_packed(leaf, range(self.batch), self.members)
             if self._has_members(leaf, axis):
                 return leaf.transpose(axis, axis + 1).flatten(axis, axis + 1)
-            return repeat(leaf, self.members, axis)
+            # Of one example that would be a view, into which no network could write.
+            repeated = repeat(leaf, self.members, axis)
+            return repeated.contiguous() if self.members > 1 else repeated
 
         return arguments.replaced(map_leaves(rows, arguments.values))
 

@@ -78,7 +78,7 @@ def verify(model: Ensemble, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Ve
             outputs = _outputs(model, part, size)
             for index in range(model.members):
                 member = model.member(index).eval()
-                expected = part.call(member)
+                expected = part.copied().call(member)
                 difference = _difference(outputs, expected, model.members, index, axes)
                 if not difference <= _tolerance(expected):
                     raise ValueError(
@@ -94,14 +94,14 @@ def _learn_axes(model: Ensemble, tiling: Tiling, arguments: Arguments) -> dict[P
     """Learn where the rows are; where only this number of examples fits, say which module it is."""
     member = model.member(0).eval()
     with torch.no_grad(), torch.random.fork_rng([]):
-        arguments.call(member)  # wrong inputs raise the network's own error
+        arguments.copied().call(member)  # wrong inputs raise the network's own error
         try:
             return model.learn_axes(tiling, arguments)
         except Exception as error:
-            ends = _calls(member, lambda: arguments.call(member))
+            ends = _calls(member, lambda: arguments.copied().call(member))
             for size in SIZES:
                 part = tiling.resized(arguments, size)
-                reached = len(_calls(member, lambda part=part: part.call(member)))
+                reached = len(_calls(member, lambda part=part: part.copied().call(member)))
                 if reached < len(ends):
                     place = f"{ends[reached].name or 'the network'!r} ({ends[reached].kind})"
                     raise ValueError(
@@ -118,7 +118,7 @@ def _outputs(model: Ensemble, arguments: Arguments, size: int) -> Any:
         return arguments.call(model.forward)
     except Exception as error:
         member = model.member(0).eval()
-        arguments.call(member)  # if that fails too, its error is the one to read
+        arguments.copied().call(member)  # if that fails too, its error is the one to read
         raise ValueError(
             f"the ensemble fails on {size} examples where member(0) does not: {error}. "
             f"{_first_parting(model, member, 0, arguments)}"
@@ -174,7 +174,7 @@ def _first_parting(model: Ensemble, member: nn.Module, index: int, arguments: Ar
         "Name it in exclude=, independent= or one_by_one=, or an argument in untiled="
     )
     last = ""
-    for call in _calls(member, lambda: arguments.call(member)):
+    for call in _calls(member, lambda: arguments.copied().call(member)):
         others = together.get(call.name)
         if others is None and call.name not in dict(model.network.named_modules()):
             continue  # beneath a twin

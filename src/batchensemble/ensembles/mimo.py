@@ -21,6 +21,7 @@ from batchensemble.inspection import Report, count_parameters
 from batchensemble.layers.linear import plain_linear
 from batchensemble.nesting import Path
 from batchensemble.tiling import Arguments, Tiling
+from batchensemble.written_inputs import lending
 
 
 class MIMO(Ensemble):
@@ -93,12 +94,12 @@ class MIMO(Ensemble):
         """Return the heads side by side, ``[batch, members * outputs]``."""
         if not isinstance(x, Tensor):
             raise TypeError("MIMO takes one tensor of inputs, got several by name or by position")
-        if per_member:
-            self._check_member_axis(x)
-            side_by_side = x.flatten(1, 2) if x.dim() > 2 else x
-        else:
-            side_by_side = x.repeat(1, self.members, *[1] * (x.dim() - 2))
-        return self.network(side_by_side)
+        if not per_member:
+            return self.network(x.repeat(1, self.members, *[1] * (x.dim() - 2)))
+        self._check_member_axis(x)
+        side_by_side = x.flatten(1, 2) if x.dim() > 2 else x
+        with lending(self) as lent:
+            return self.network(lent.one((), side_by_side, x))
 
     def draw(self, order: Int[Tensor, "*steps batch"]) -> Int[Tensor, "*steps members rows"]:
         """Return ``batch * batch_repetition`` rows of ``members`` examples for each batch.

@@ -12,13 +12,14 @@ from torch import Tensor, nn
 from batchensemble.axes import learn_axes
 from batchensemble.branching import Branch
 from batchensemble.checks import whole_number
-from batchensemble.convert import extract, takes_any_leading_axes
+from batchensemble.convert import extract, takes_any_leading_axes, writes_into_input
 from batchensemble.entrances import BranchError, repeat_outputs, without_entrances
 from batchensemble.inputs import Inputs, Nested
 from batchensemble.layers import Independent, OneByOne, Twin, Vmapped
 from batchensemble.layers.rows import RUNNING, AmbiguousAxisError, NotPerExampleError
-from batchensemble.nesting import Path
+from batchensemble.nesting import Path, map_leaves
 from batchensemble.tiling import Arguments, Tiling
+from batchensemble.written_inputs import lending
 
 
 class ForwardError(RuntimeError):
@@ -97,15 +98,24 @@ class Running(nn.Module):
     def _outputs(self, tiling: Tiling, arguments: Arguments) -> Any:
         """Return the outputs, each as ``[batch, members, ...]``."""
         if isinstance(self.network, Independent):
-            own = [tiling.of_member(arguments, index) for index in range(self.members)]
-            pairs = zip(self.network.copies, own, strict=True)
-            outputs = [each.call(network) for network, each in pairs]
+            outputs = []
+            with lending(self) as lent:
+                if not lent.copies_any:
+                    lent.lend(arguments.values)
+                for index, network in enumerate(self.network.copies):
+                    own = tiling.of_member(arguments, index)
+                    if lent.copies_any:
+                        own = own.replaced(lent.lend(own.values))
+                    outputs.append(own.call(network))
             return self._gathered(outputs, tiling, arguments)
         if isinstance(self.network, Vmapped):
             axes = arguments.replaced(tiling.member_axes(arguments))
             outputs = self.network.of_each(*arguments.split(), axes.split())
             return self._gathered(outputs, tiling, arguments)
-        outputs = self._run(tiling, arguments, lambda: tiling.tile(arguments).call(self.network))
+        with lending(self) as lent:
+            rows = tiling.tile(arguments)
+            rows = rows.replaced(lent.lend(rows.values, arguments.values))
+            outputs = self._run(tiling, arguments, lambda: rows.call(self.network))
         return tiling.take_apart(outputs, self._output_axes)
 
     def _branched(self, branch: Branch, tiling: Tiling, arguments: Arguments) -> Any:
@@ -116,10 +126,15 @@ class Running(nn.Module):
             with contextlib.suppress(Exception):  # a network for one size of batch tells nothing
                 self.learn_axes(tiling, arguments)
 
-        def run() -> Any:
-            return branch.run(self.network, tiling, arguments, watch=watch)
+        with lending(self) as lent:
+            # Containers of its own, of which the network may take parts out.
+            values = map_leaves(lambda _, leaf: leaf, lent.lend(arguments.values))
+            own = arguments.replaced(values)
 
-        outputs = self._run(tiling, arguments, run, branch.hint(tiling))
+            def run() -> Any:
+                return branch.run(self.network, tiling, own, watch=watch)
+
+            outputs = self._run(tiling, arguments, run, branch.hint(tiling))
         self._branch_seen = True
         outputs = repeat_outputs(
             branch.name,
@@ -134,7 +149,7 @@ class Running(nn.Module):
     def _alone(self, arguments: Arguments) -> Any:
         """Return the outputs of the first member."""
         with torch.no_grad(), torch.random.fork_rng([]):
-            return arguments.call(self.member(0).eval())
+            return arguments.copied().call(self.member(0).eval())
 
     def _gathered(self, outputs: list[Any], tiling: Tiling, arguments: Arguments) -> Any:
         """Put what the members return together; statistics would count a second run twice."""
@@ -179,7 +194,7 @@ class Running(nn.Module):
         """
         if isinstance(x, Tensor) and self._is_chain_for(x):
             if self.members == 1 and not per_member:
-                return self.network(x)
+                return self.network(x.clone() if self._writes_at_once else x)
             return self._stacked(x, per_member).flatten(0, 1)
         return self.forward(x, per_member=per_member).transpose(0, 1).flatten(0, 1)
 
@@ -217,6 +232,7 @@ class Running(nn.Module):
     def _look_at_network(self) -> None:
         rows_only = bool(self.batch_axis) or self._branch is not None
         self._any_leading_axes = not rows_only and takes_any_leading_axes(self.network)
+        self._writes_at_once = self._any_leading_axes and writes_into_input(self.network)
         modules = self.network.modules() if self._any_leading_axes else ()
         self._hooks = [
             hooks
@@ -237,8 +253,8 @@ class Running(nn.Module):
         """Return the outputs of a plain chain of layers as ``[members, batch, ...]``."""
         if per_member:
             self._check_member_axis(x)
-            return self.network(x.transpose(0, 1))
-        return self.network(x.expand(self.members, *x.shape))
+        x = x.transpose(0, 1) if per_member else x.expand(self.members, *x.shape)
+        return self.network(x.clone() if self._writes_at_once else x)
 
     def _plain(self) -> nn.Module:
         """Return the module whose ``forward`` names the arguments."""

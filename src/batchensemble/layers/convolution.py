@@ -114,10 +114,18 @@ class RankOneConvolution(Mergeable):
         if is_transformed():
             return self.convolve(bent, self.weight, None, *args, **kwargs)
 
+        version = None if x.is_inference() else x._version
+
         def pack(saved: Tensor) -> Tensor | None:
             return None if saved is bent else saved
 
         def unpack(saved: Tensor | None) -> Tensor:
+            if saved is None and version is not None and x._version != version:
+                raise RuntimeError(
+                    f"the input of {self.name or 'a convolution'!r} was written into after the "
+                    "call, and its gradient needs it as it was; let what comes next work out of "
+                    "place (inplace=False)"
+                )
             return self._scaled(x, r) if saved is None else saved
 
         with torch.autograd.graph.saved_tensors_hooks(pack, unpack):

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from batchensemble.nesting import leaves, map_leaves
+from batchensemble.nesting import Path, leaves, map_leaves
+from batchensemble.written_inputs import lending, never_writes
 
 
 class _Running(threading.local):
@@ -144,19 +145,66 @@ def unfold(x: Tensor, members: int, axis: int) -> Tensor:
 def each_member(twin: Any, run: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Call ``run(index, ...)`` with each member's part of the arguments and join what it returns.
 
-    Arguments without rows go to every member. Where all have one row for all examples, so must the
-    outputs, which are repeated.
+    Arguments without rows go to every member; see :func:`_on_loan` for what they write into. Where
+    all have one row for all examples, so must the outputs, which are repeated.
 
     Raises:
         NotPerExampleError: no argument has rows.
     """
     if RUNNING.member is not None:
         return run(RUNNING.member, *args, **kwargs)
-    members = twin.members
-    axis, times = find_rows(twin, (args, kwargs), (twin.batch_axis, 0))
-    parts = split((args, kwargs), members, axis)
-    outputs = [run(index, *own, **named) for index, (own, named) in enumerate(parts)]
+    values, members = (args, kwargs), twin.members
+    axis, times = find_rows(twin, values, (twin.batch_axis, 0))
+    parts = split(values, members, axis)
+    if members == 1 or never_writes(twin):
+        outputs = [run(index, *own, **named) for index, (own, named) in enumerate(parts)]
+    else:
+        outputs = _on_loan(twin, run, parts, values, axis)
     return repeated(twin, join(outputs, axis), axis, times)
+
+
+def _on_loan(
+    twin: Any, run: Callable[..., Any], parts: list[Any], values: Any, axis: int
+) -> list[Any]:
+    """Run each member on its part of the arguments, which it may write into.
+
+    What a plain module writes is seen by whoever reads its input after it, and so is this: rows
+    come back to where they were, and what all members see is written into by the last one. For
+    autograd, members cannot write into one tensor each at its place: they get copies then.
+    """
+    outputs = []
+    rows: dict[Path, tuple[Tensor, list[Tensor]]] = {}
+    with lending(twin, repr(twin.name or "a module")) as lent:
+        apart = torch.is_grad_enabled() and not lent.blind
+
+        for index, part in enumerate(parts):
+            last = index == len(parts) - 1
+            given: dict[int, Tensor] = {}  # a tensor that comes twice is one tensor
+
+            def own(
+                path: Path, leaf: Any, whole: Any, last: bool = last, given: Any = given
+            ) -> Any:
+                if not isinstance(leaf, Tensor):
+                    return leaf
+                if id(whole) in given:
+                    return given[id(whole)]
+                if leaf is whole:
+                    leaf = leaf if last else lent.one(path, leaf)
+                elif apart and lent.copies(path):
+                    leaf = lent.one(path, leaf)
+                    rows.setdefault(path, (whole, []))[1].append(leaf)
+                elif apart:
+                    lent.watch(path, leaf)
+                if not lent.blind:
+                    given[id(whole)] = leaf
+                return leaf
+
+            own_args, named = map_leaves(own, part, values)
+            outputs.append(run(index, *own_args, **named))
+        for path, (whole, copies) in rows.items():
+            if lent.is_written(path) and copies[0].dim() == whole.dim():
+                whole.copy_(torch.cat(copies, axis))
+    return outputs
 
 
 def find_rows(twin: Any, values: Any, axes: Sequence[int]) -> tuple[int, int | None]:

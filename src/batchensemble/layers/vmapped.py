@@ -28,6 +28,7 @@ from batchensemble.layers.rows import (
 )
 from batchensemble.layers.twin import FILLED, HOOKS, Twin
 from batchensemble.nesting import leaves, map_leaves
+from batchensemble.written_inputs import copies_of, lending
 
 Tensors = dict[str, Tensor]
 
@@ -110,10 +111,14 @@ class Vmapped(Twin):
         """
         axes = map_leaves(_also_shared, (args, kwargs), axes)
         values = map_leaves(self._expanded, (args, kwargs), axes)
-        if self._autocasts():
-            own = [_of_member(values, axes, index) for index in range(self.members)]
-            return [self.run_member(index, *a, **k) for index, (a, k) in enumerate(own)]
-        outputs = self._at_once(values, axes)
+        with lending(self) as lent:
+            if self._autocasts():
+                outputs = []
+                for index in range(self.members):
+                    own, named = lent.lend(_of_member(values, axes, index))
+                    outputs.append(self.run_member(index, *own, **named))
+                return outputs
+            outputs = self._at_once(lent.lend(values, (args, kwargs)), axes)
         parts = {path: leaf.unbind() for path, leaf in leaves(outputs) if isinstance(leaf, Tensor)}
         return [
             map_leaves(lambda path, leaf, i=i: parts[path][i] if path in parts else leaf, outputs)
@@ -163,7 +168,7 @@ class Vmapped(Twin):
     def _run_without_a_trace(self, values: Any, axes: Any) -> None:
         """Run the first member and change nothing."""
         tensors = {name: value.detach().clone() for name, value in self.tensors(0).items()}
-        args, kwargs = _of_member(values, axes, 0)
+        args, kwargs = copies_of(_of_member(values, axes, 0))
         with FILLED, torch.no_grad(), torch.random.fork_rng([]):
             self._call(tensors, set(), args, kwargs)
 
