@@ -9,10 +9,11 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from batchensemble.layers.rows import RUNNING, running
+from batchensemble.modes import buffers_kept
 from batchensemble.nesting import Path, leaves, map_leaves
 from batchensemble.rules import Selectors, select
 from batchensemble.written_inputs import WrittenInputError
@@ -125,14 +126,3 @@ class _RunAgain:
 
 def _cloned(values: Any, paths: Collection[Path]) -> Any:
     return map_leaves(lambda path, leaf: leaf.clone() if path in paths else leaf, values)
-
-
-@contextmanager
-def buffers_kept(module: nn.Module) -> Iterator[None]:
-    """Let running statistics, which the first run has moved, stay where they are."""
-    before: list[tuple[Tensor, Tensor]] = [(each, each.clone()) for each in module.buffers()]
-    try:
-        yield
-    finally:
-        for buffer, value in before:
-            buffer.data.copy_(value)  # without a trace: nobody needs it for a gradient

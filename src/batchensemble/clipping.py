@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from batchensemble.checkpointing import buffers_kept
 from batchensemble.convert import twins
 from batchensemble.layers import Independent
+from batchensemble.modes import buffers_kept
 
 # A member whose factor is below this share of the others' is taken out of what they share.
 ALONE = 0.5
