@@ -70,7 +70,7 @@ LAYERS = {"embedding": lambda: nn.Embedding(50, 4), "linear": lambda: nn.Linear(
 @pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS)
 class TestPositions:
     def test_without_an_axis_of_the_batch_are_refused_by_the_layers_name(self, layer, steps):
-        model = converted(Positions(layer(), leading=0))
+        model = converted(Positions(layer(), leading=0), run="together")
         numbers = torch.randint(9, (BATCH, max(steps, 2)))
         for _ in range(2):
             with pytest.raises(NotPerExampleError, match="'positions' is each member's own, but"):
@@ -81,13 +81,19 @@ class TestPositions:
         for length in (steps, *LENGTHS):
             assert_members_match(model, torch.randint(9, (BATCH, length)))
 
+    def test_are_shared_where_the_first_call_may_look(self, layer, steps):
+        model = converted(Positions(layer(), leading=0))
+        for length in (steps, *LENGTHS):
+            assert_members_match(model, torch.randint(9, (BATCH, length)))
+        assert model.report()[1].sharing == "shared"
+
     def test_are_no_matter_where_all_members_share_the_layer(self, layer, steps):
         model = converted(Positions(layer(), leading=0), exclude=["positions"])
         assert_members_match(model, torch.randint(9, (BATCH, steps)))
 
 
 def test_the_refusal_says_what_to_do():
-    model = converted(Positions(nn.Embedding(50, 4), leading=0))
+    model = converted(Positions(nn.Embedding(50, 4), leading=0), run="together")
     with pytest.raises(NotPerExampleError) as error:
         model(torch.zeros(BATCH, ROWS, dtype=torch.long))
     text = str(error.value)

@@ -21,6 +21,8 @@ def _float64():
 
 
 def converted(network, **options):
+    """Convert a network whose rows all go together, so that what is wrong stays wrong."""
+    options = {"run": "together", **options}
     return be.BatchEnsemble(network, MEMBERS, init="normal", std=0.3, **options)
 
 
@@ -204,7 +206,7 @@ BAD = {
 
 @pytest.mark.parametrize("bad", BAD)
 def test_the_first_module_that_goes_wrong_is_named(bad):
-    make, place, _ = BAD[bad]
+    make, place, cure = BAD[bad]
     with pytest.raises(
         ValueError, match=r"of the ensemble does not compute|the ensemble fails on"
     ) as error:
@@ -212,7 +214,8 @@ def test_the_first_module_that_goes_wrong_is_named(bad):
     text = str(error.value)
     parting = text[text.index("They part") :]
     assert place in parting
-    assert "exclude=, independent= or one_by_one=" in parting
+    assert ("run='one_by_one'" in parting) == ("one_by_one" in cure)
+    assert ("exclude= or independent=" in parting) == ("exclude" in cure)
 
 
 @pytest.mark.parametrize("bad", BAD)
@@ -247,7 +250,7 @@ def test_tied_weights_that_are_read_pass_once_the_layer_is_shared():
 
 def test_an_argument_that_only_looks_per_example_is_named_in_untiled():
     mixing = torch.randn(BATCH, 5)
-    with pytest.raises(ValueError, match=r"does not compute.* or an argument in untiled="):
+    with pytest.raises(ValueError, match=r"does not compute.* not per example in untiled="):
         converted(Masked()).verify(x(), mixing)
     assert converted(Masked(), untiled="mixing").verify(x(), mixing).largest_difference < 1e-12
 
@@ -262,10 +265,15 @@ def test_what_only_fits_by_the_size_of_the_batch_is_found_with_one_example_less(
 
 
 def test_a_network_that_takes_one_number_of_examples_only_is_told_where():
-    for make in (converted, be.Single):
-        with pytest.raises(ValueError, match="takes 4 examples but not 2") as error:
-            make(Mixing(Fixed())).verify(x())
-        assert "'inner' (Fixed) fails with shape '[4, 2, 2]' is invalid" in str(error.value)
+    with pytest.raises(ValueError, match="takes 4 examples but not 2") as error:
+        converted(Mixing(Fixed())).verify(x())
+    assert "'inner' (Fixed) fails with shape '[4, 2, 2]' is invalid" in str(error.value)
+    assert "run='one_by_one'" in str(error.value)
+    apart = converted(Mixing(Fixed()), run="one_by_one")
+    for model in (apart, be.Single(Mixing(Fixed()))):
+        found = model.verify(x())
+        assert found.batches == (BATCH,)
+        assert found.largest_difference < 1e-12
 
 
 def test_what_is_per_step_of_each_example_is_compared_too():

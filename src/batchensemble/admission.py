@@ -143,15 +143,16 @@ def check_own_loss(loss: Custom, outputs: Tensor, targets: Tensor) -> None:
 def warn_if_members_differ(model: Ensemble, inputs: Inputs) -> None:
     """Warn where the ensemble does not compute what its members compute alone.
 
-    A network may use its weights, or mix its rows, in ways that conversion cannot see; training
-    would then train something else than the members that come out. Chains of torch's layers and
-    networks that run as copies cannot.
+    A network may use its weights in ways that conversion cannot see; training would then train
+    something else than the members that come out. Chains of torch's layers and networks that run as
+    copies cannot. Whether it mixes its rows the first call has found, and taken care of; with
+    ``run="together"`` it is as the user wants it.
 
     Args:
         model: any ensemble.
         inputs: some examples; two are tried.
     """
-    if model.members == 1 or model.own_examples or model.is_plain:
+    if model.members == 1 or model.own_examples or model.is_plain or model.run == "together":
         return
     try:
         model.verify(inputs[:2])

@@ -50,18 +50,56 @@ def learn_axes(
     return axes
 
 
-def _learn_inputs(network: nn.Module, tiling: Tiling, arguments: Arguments) -> None:
+def unchanging(
+    network: nn.Module, tiling: Tiling, arguments: Arguments
+) -> tuple[set[Twin], set[Twin]]:
+    """Return the twins whose inputs have the same shape whatever the size of the batch.
+
+    Args:
+        network: a converted network.
+        tiling: how the arguments are made rows.
+        arguments: of one call.
+
+    Returns:
+        Those whose inputs have no axis of one row for all examples, and those whose inputs have.
+    """
+    same: dict[Twin, bool] = {}
+    one_row: dict[Twin, bool] = {}
+    for twin, one, other in _pairs_of_calls(network, tiling, arguments) or ():
+        if isinstance(twin, Twin):
+            same[twin] = same.get(twin, True) and one == other
+            one_row[twin] = one_row.get(twin, False) or _axis_of_one(one, twin.batch_axis) >= 0
+    found = {twin for twin, is_same in same.items() if is_same}
+    once = {twin for twin in found if one_row[twin]}
+    return found - once, once
+
+
+def _pairs_of_calls(
+    network: nn.Module, tiling: Tiling, arguments: Arguments
+) -> list[tuple[Any, tuple[int, ...], tuple[int, ...]]] | None:
+    """Return what is called in turn, and the shapes of its inputs for two sizes of batches.
+
+    ``None`` where the network does not run, or goes another way for another size.
+    """
     calls: list[list[tuple[Any, tuple[int, ...]]]] = [[], []]
     try:
         for size, record in zip(SIZES, calls, strict=True):
             with running(member=0, calls=record):
                 _run(network, tiling.resized(arguments, size))
     except Exception:  # it uses a twin's weights itself, for example
-        return _give_up(network)
+        return None
     if [twin for twin, _ in calls[0]] != [twin for twin, _ in calls[1]]:
+        return None
+    pairs = zip(*calls, strict=True)
+    return [(twin, one, other) for (twin, one), (_, other) in pairs]
+
+
+def _learn_inputs(network: nn.Module, tiling: Tiling, arguments: Arguments) -> None:
+    calls = _pairs_of_calls(network, tiling, arguments)
+    if calls is None:
         return _give_up(network)
     found: dict[Any, set[int]] = {}
-    for (twin, one), (_, other) in zip(*calls, strict=True):
+    for twin, one, other in calls:
         axis = _changing_axis(one, other)
         if axis == -1:
             axis = _axis_of_one(one, twin.batch_axis)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -32,6 +32,7 @@ from batchensemble.inspection import Report
 from batchensemble.layers import OneByOne
 from batchensemble.layers.rows import RUNNING
 from batchensemble.layers.twin import same
+from batchensemble.modes import buffers_kept
 from batchensemble.nesting import leaves
 from batchensemble.registry import find, needs_twin
 from batchensemble.rules import ARGUMENTS, Rules, nothing_found
@@ -302,6 +303,14 @@ class Branch:
                         f"{name!r} is before branch_at={self.name!r} and so shared by all members, "
                         f"but network {index} has another than network 0"
                     )
+
+    @contextmanager
+    def statistics_kept(self, network: nn.Module) -> Iterator[None]:
+        """Let the running statistics before the branch stay as they are."""
+        with ExitStack() as stack:
+            for name in self.trunk:
+                stack.enter_context(buffers_kept(network.get_submodule(name)))
+            yield
 
     def describe(self, report: Report) -> Report:
         """Return a conversion report that says what runs once."""

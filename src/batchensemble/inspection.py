@@ -58,6 +58,7 @@ class Report:
         parameters: of all members together.
         parameters_of_one: of one plain network.
         branch_at: the module before which the network runs once; empty where there is none.
+        calls_per_forward: of the network; one a member where the members run one after the other.
     """
 
     rows: list[ModuleReport]
@@ -66,6 +67,7 @@ class Report:
     parameters_of_one: int
     warnings: list[str] = field(default_factory=list)
     branch_at: str = ""
+    calls_per_forward: int = 1
 
     def __iter__(self) -> Iterator[ModuleReport]:
         return iter(self.rows)
@@ -92,6 +94,12 @@ class Report:
             console.print(report_table("Conversion", self))
             if self.branch_at:
                 text = f"All before {self.branch_at} runs once, on the batch as it is."
+                console.print(text, soft_wrap=True, markup=False)
+            if self.calls_per_forward > 1:
+                text = (
+                    "The members run one after the other, each with its own rows: "
+                    f"{self.calls_per_forward} calls of the network instead of 1."
+                )
                 console.print(text, soft_wrap=True, markup=False)
             for warning in self.warnings:
                 console.print(f"Warning: {warning}", soft_wrap=True, markup=False)
@@ -152,6 +160,12 @@ def _twin_row(twin: nn.Module, name: str, members: int, counted: set[nn.Paramete
             else:
                 own += _count_new([parameter], counted)
     reason = ""
+    if isinstance(twin, Twin) and twin.for_all:
+        roles = twin.roles()
+        counts = [getattr(twin, each).numel() for each in twin.own if roles[each] != "fast"]
+        used = _count_new(shared, counted) + sum(counts) // members
+        reason = "its input is not per example"
+        return ModuleReport(name, type(plain).__name__, shape_of(plain), "shared", used, 0, reason)
     if "forward" in twin.__dict__:
         reason = "its own forward, members one by one"
     elif twin.sharing == "shared":

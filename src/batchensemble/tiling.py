@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -185,6 +185,10 @@ class Tiling:
             return leaf.index_select(axis, torch.tensor(chosen, device=leaf.device))
 
         return arguments.replaced(map_leaves(part, arguments.values))
+
+    def resized_to(self, examples: int) -> Tiling:
+        """Return how the arguments of :meth:`resized` become rows."""
+        return replace(self, batch=examples)
 
     def take_apart(self, outputs: Any, axes: Mapping[Path, int]) -> Any:
         """Return outputs with rows as ``[batch, members, ...]``.

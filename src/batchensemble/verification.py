@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,12 +10,29 @@ import torch
 from torch import Tensor, nn
 
 from batchensemble.axes import SIZES
+from batchensemble.layers import Twin
 from batchensemble.modes import evaluating
 from batchensemble.nesting import Path, leaves
-from batchensemble.tiling import Arguments, Tiling
+from batchensemble.tiling import Arguments, Tiling, find_axis
 
 if TYPE_CHECKING:
     from batchensemble.ensembles.base import Ensemble
+
+
+CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+
+
+@dataclass(frozen=True)
+class Parting:
+    """Where an ensemble and one of its members part first.
+
+    Attributes:
+        text: a sentence without its end.
+        around: the name of the module whose ``forward`` does it; empty for the network itself.
+    """
+
+    text: str
+    around: str
 
 
 @dataclass(frozen=True)
@@ -69,9 +87,8 @@ def verify(model: Ensemble, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Ve
     check_numbers(model)
     arguments = Arguments.of(model._plain(), args, kwargs)
     tiling = Tiling.of(arguments, model.members, model.batch_axis, False, model.untiled)
-    axes = _learn_axes(model, tiling, arguments)
+    axes, sizes = _learn_axes(model, tiling, arguments)
     largest = 0.0
-    sizes = sorted({tiling.batch, max(tiling.batch - 1, min(1, tiling.batch))}, reverse=True)
     with evaluating(model), torch.no_grad(), torch.random.fork_rng([]):
         for size in sizes:
             part = tiling.resized(arguments, size)
@@ -80,24 +97,39 @@ def verify(model: Ensemble, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Ve
                 member = model.member(index).eval()
                 expected = part.copied().call(member)
                 difference = _difference(outputs, expected, model.members, index, axes)
-                if not difference <= _tolerance(expected):
+                if not difference <= tolerance(expected):
                     raise ValueError(
                         f"member {index} of the ensemble does not compute what member({index}) "
                         f"computes on {size} examples: outputs differ by {difference:.1e} of their "
-                        f"size. {_first_parting(model, member, index, part)}"
+                        f"size. {_advice(model, member, index, part)}"
                     )
                 largest = max(largest, difference)
     return Verification(model.members, tuple(sizes), largest)
 
 
-def _learn_axes(model: Ensemble, tiling: Tiling, arguments: Arguments) -> dict[Path, int]:
-    """Learn where the rows are; where only this number of examples fits, say which module it is."""
+def _learn_axes(
+    model: Ensemble, tiling: Tiling, arguments: Arguments
+) -> tuple[dict[Path, int], list[int]]:
+    """Learn where the rows are, and return that with the sizes of batches to compare.
+
+    Where only this number of examples fits and the members run together, say which module it is.
+    """
     member = model.member(0).eval()
+    sizes = sorted({tiling.batch, max(tiling.batch - 1, min(1, tiling.batch))}, reverse=True)
     with torch.no_grad(), torch.random.fork_rng([]):
-        arguments.copied().call(member)  # wrong inputs raise the network's own error
+        expected = arguments.copied().call(member)  # wrong inputs raise the network's own error
+        with evaluating(model):
+            model.look(tiling, arguments)
         try:
-            return model.learn_axes(tiling, arguments)
+            return model.learn_axes(tiling, arguments), sizes
         except Exception as error:
+            if model.members == 1 or model.one_by_one:
+                axes = {
+                    path: -1 if axis is None else axis
+                    for path, leaf in leaves(expected)
+                    for axis in (find_axis(leaf, tiling.batch, tiling.axis, tiling.axis),)
+                }
+                return axes, [tiling.batch]
             ends = _calls(member, lambda: arguments.copied().call(member))
             for size in SIZES:
                 part = tiling.resized(arguments, size)
@@ -106,7 +138,8 @@ def _learn_axes(model: Ensemble, tiling: Tiling, arguments: Arguments) -> dict[P
                     place = f"{ends[reached].name or 'the network'!r} ({ends[reached].kind})"
                     raise ValueError(
                         f"the network takes {tiling.batch} examples but not {size}, and the rows "
-                        f"are members times examples: {place} fails with {error}"
+                        f"are members times examples: {place} fails with {error}; run='one_by_one' "
+                        "gives each member its own"
                     ) from error
             raise
 
@@ -121,7 +154,7 @@ def _outputs(model: Ensemble, arguments: Arguments, size: int) -> Any:
         arguments.copied().call(member)  # if that fails too, its error is the one to read
         raise ValueError(
             f"the ensemble fails on {size} examples where member(0) does not: {error}. "
-            f"{_first_parting(model, member, 0, arguments)}"
+            f"{_advice(model, member, 0, arguments)}"
         ) from error
 
 
@@ -142,6 +175,34 @@ def _difference(
     return largest
 
 
+def difference_of(together: Any, apart: Any, each: Sequence[Any]) -> float:
+    """Return the largest difference of two ways to run all members, over the largest output.
+
+    Args:
+        together: the outputs of the one way, as ``[batch, members, ...]``.
+        apart: of the other way.
+        each: what each member returned in that way.
+    """
+    members = [dict(leaves(one)) for one in each]
+    others = dict(leaves(apart))
+    pairs = [
+        (path, leaf, others[path])
+        for path, leaf in leaves(together)
+        if isinstance(leaf, Tensor) and isinstance(others.get(path), Tensor)
+    ]
+    # Rounding may turn a label that a network returns beside its numbers.
+    numbers = [pair for pair in pairs if pair[1].is_floating_point() or pair[1].is_complex()]
+    largest = 0.0
+    for path, leaf, other in numbers or pairs:
+        if leaf.shape == other.shape:
+            largest = max(largest, _relative(leaf, other))
+            continue
+        for index, own in enumerate(members):
+            part = _part(leaf, own[path], len(members), index)
+            largest = max(largest, _relative(part, own[path]))
+    return largest
+
+
 def _relative(one: Tensor, other: Tensor) -> float:
     """Return the largest difference of two tensors over the largest entry; NaN equals NaN."""
     if one.shape != other.shape:
@@ -157,39 +218,89 @@ def _relative(one: Tensor, other: Tensor) -> float:
     return (differences.max() / (size or 1.0)).nan_to_num(nan=float("inf")).item()
 
 
-def _tolerance(expected: Any) -> float:
+def tolerance(expected: Any) -> float:
     """Return the square root of the precision of the outputs."""
     kinds = [leaf.dtype for _, leaf in leaves(expected) if isinstance(leaf, Tensor)]
     floating = [torch.finfo(kind).eps for kind in kinds if kind.is_floating_point]
     return max(floating, default=torch.finfo(torch.float32).eps) ** 0.5
 
 
-def _first_parting(model: Ensemble, member: nn.Module, index: int, arguments: Arguments) -> str:
-    """Say in which module the ensemble and the member part first."""
-    together: dict[str, list[_Call]] = {}
-    for call in _calls(model.network, lambda: arguments.call(model)):
-        together.setdefault(call.name, []).append(call)
-    cure = (
-        "it does not treat its rows one by one, or reads the weights of another module itself. "
-        "Name it in exclude=, independent= or one_by_one=, or an argument in untiled="
+def _advice(model: Ensemble, member: nn.Module, index: int, arguments: Arguments) -> str:
+    """Say in which module the ensemble and a member part first, and what to do."""
+    parting = first_parting(
+        model.network,
+        lambda: arguments.call(model),
+        lambda: arguments.copied().call(member),
+        model.members,
+        index,
+        member=member,
     )
+    own = model.of_member(index, arguments.copied())
+    expected = arguments.copied().call(member)
+    if not difference_of(own, expected, [expected]) <= tolerance(expected):
+        return (
+            f"{parting.text}, which reads the weights of another module itself: call that module "
+            "instead, or name it in exclude= or independent="
+        )
+    name = f"[{parting.around!r}]" if parting.around else ""
+    return (
+        f"{parting.text}, which does not treat its rows one by one. run='one_by_one' runs the "
+        "members one after the other, which is right for any network; it costs less to name that "
+        f"module in one_by_one={name}, or an argument that is not per example in untiled="
+    )
+
+
+def first_parting(
+    network: nn.Module,
+    together: Callable[[], Any],
+    alone: Callable[[], Any],
+    members: int,
+    index: int,
+    *,
+    member: nn.Module | None = None,
+) -> Parting:
+    """Find the module in which the rows of all members and those of one member part first.
+
+    Args:
+        network: a converted network.
+        together: runs it on the rows of all members.
+        alone: runs one member on its own rows.
+        members: how many there are.
+        index: of the member.
+        member: the network that ``alone`` runs; by default ``network`` itself.
+    """
+    called: dict[str, list[_Call]] = {}
+    for call in _calls(network, together):
+        called.setdefault(call.name, []).append(call)
+    names = dict(network.named_modules())
     last = ""
-    for call in _calls(member, lambda: arguments.copied().call(member)):
-        others = together.get(call.name)
-        if others is None and call.name not in dict(model.network.named_modules()):
+    for call in _calls(member or network, alone):
+        others = called.get(call.name)
+        if others is None and call.name not in names:
             continue  # beneath a twin
         place = f"{call.name or 'the network'!r} ({call.kind})"
         if not others:
-            return (
-                f"They part {f'after {last}' if last else 'at once'}, before {place} ends: {cure}"
-            )
+            after = f"after {last}" if last else "at once"
+            return Parting(f"They part {after}, before {place} ends", _caller(names, call.name))
         other = others.pop(0)
-        if not _same(other.output, call.output, model.members, index):
-            if _same(other.inputs, call.inputs, model.members, index):
-                return f"They part in {place}: {cure}"
-            return f"They part before {place}, in the forward of a module that calls it: {cure}"
+        if not _same(other.output, call.output, members, index):
+            if _same(other.inputs, call.inputs, members, index):
+                is_twin = isinstance(names.get(call.name), Twin)
+                around = _caller(names, call.name) if is_twin else call.name
+                return Parting(f"They part in {place}", around)
+            text = f"They part before {place}, in the forward of a module that calls it"
+            return Parting(text, _caller(names, call.name))
         last = place
-    return f"Every module agrees, so they part in the forward of the network itself: {cure}"
+    return Parting("Every module agrees, so they part in the forward of the network itself", "")
+
+
+def _caller(names: Mapping[str, nn.Module], name: str) -> str:
+    """Return the name of the module around another that has a ``forward`` of its own."""
+    while name:
+        name = name.rpartition(".")[0]
+        if not isinstance(names.get(name), CONTAINERS):
+            return name
+    return ""
 
 
 def _calls(network: nn.Module, run: Any) -> list[_Call]:
@@ -221,7 +332,7 @@ def _same(rows: Any, plain: Any, members: int, index: int) -> bool:
     for (_, one), (_, other) in zip(leaves(rows), leaves(plain), strict=False):
         if not isinstance(one, Tensor) or not isinstance(other, Tensor):
             continue
-        if not _relative(_part(one, other, members, index), other) <= _tolerance(other):
+        if not _relative(_part(one, other, members, index), other) <= tolerance(other):
             return False
     return True
 
@@ -231,6 +342,7 @@ def _part(rows: Tensor, plain: Tensor, members: int, index: int) -> Tensor:
     if rows.shape == plain.shape or rows.dim() != plain.dim():
         return rows
     for axis, (many, one) in enumerate(zip(rows.shape, plain.shape, strict=True)):
-        if many == one * members:
-            return rows.narrow(axis, index * one, one)
+        if many != one and many % members == 0 and one in (1, many // members):
+            # One row for all examples is repeated for each, see batchensemble.layers.rows.enter.
+            return rows.narrow(axis, index * (many // members), one)
     return rows

@@ -119,8 +119,8 @@ def test_a_table_as_long_as_the_batch_is_named_in_untiled(make, given):
         return
     model = make(Scored(), untiled="table" if given == "untiled" else given)
     assert_members_match(model, x, table=table)
-    model = make(Scored())
     if isinstance(model, be.BatchEnsemble):
+        model = make(Scored(), run="together")
         with pytest.raises(ForwardError, match=r"per example: x \[5, 4\], table \[5, 6\]"):
             model(x, table=table)
 
@@ -469,7 +469,7 @@ class Fussy(nn.Module):
     "error", [RuntimeError("no such size"), ValueError("no such size"), IndexError("no such size")]
 )
 def test_a_failed_forward_pass_says_what_ran_and_points_to_verify(error):
-    model = be.BatchEnsemble(Fussy(error), MEMBERS)
+    model = be.BatchEnsemble(Fussy(error), MEMBERS, run="together")
     with pytest.raises(ForwardError) as caught:
         model(torch.randn(2, 4))
     text = str(caught.value)
@@ -481,7 +481,7 @@ def test_a_failed_forward_pass_says_what_ran_and_points_to_verify(error):
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyError, KeyboardInterrupt])
 def test_after_an_error_the_ensemble_is_as_before(error):
-    model = be.BatchEnsemble(Fussy(error("stop")), MEMBERS)
+    model = be.BatchEnsemble(Fussy(error("stop")), MEMBERS, run="together")
     with pytest.raises((ForwardError, KeyError, KeyboardInterrupt)):
         model(torch.randn(2, 4))
     assert (RUNNING.rows, RUNNING.member, RUNNING.calls) == (None, None, None)

@@ -206,8 +206,6 @@ SPECIMENS = [
         NanoGPT,
         tokens(WORDS, 7),
         "language model with its head tied to the word table, attention by hand",
-        {"exclude": ["positions"]},
-        "it looks up positions [time] that all examples share, which are no batch",
     ),
     Specimen(
         "ft_transformer",

@@ -149,13 +149,6 @@ SPECIMENS = [
         t5,
         two_texts,
         "transformers T5 with relative positions and one word table in three places",
-        {
-            "exclude": [
-                f"{part}.block.0.layer.0.SelfAttention.relative_attention_bias"
-                for part in ("encoder", "decoder")
-            ]
-        },
-        "it looks up distances [time, time] that all examples share, which are no batch",
     ),
     Specimen(
         "llama",

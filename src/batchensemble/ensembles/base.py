@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from jaxtyping import Int
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from batchensemble.branching import Branch
 from batchensemble.checks import positive_number
 from batchensemble.convert import twins
+from batchensemble.ensembles.both_ways import Run
 from batchensemble.ensembles.calibrating import Calibrating
 from batchensemble.ensembles.freezing import Freezing
 from batchensemble.ensembles.running import ForwardError, Running
@@ -42,6 +44,8 @@ class Ensemble(Running, Freezing, Calibrating):
         untiled: names of arguments, or keys within them, that are not per example though their
             size may be the batch's.
         branch: where the members part; what is before it runs once.
+        run: whether the members run ``"together"`` or ``"one_by_one"``; by default the first call
+            finds out what is right.
 
     Attributes:
         feature_names: the columns of the table that it was trained on, in the order of the
@@ -59,8 +63,11 @@ class Ensemble(Running, Freezing, Calibrating):
         batch_axis: int = 0,
         untiled: Collection[str] = (),
         branch: Branch | None = None,
+        run: Run | None = None,
     ) -> None:
-        super().__init__(network, members, batch_axis=batch_axis, untiled=untiled, branch=branch)
+        super().__init__(
+            network, members, batch_axis=batch_axis, untiled=untiled, branch=branch, run=run
+        )
         self.parameters_of_one = parameters_of_one
         self.options: dict[str, Any] = {}  # that it is made again with, as JSON can hold them
         self.loss: EnsembleLoss | None = None  # that it was trained with: what its outputs are
@@ -126,8 +133,8 @@ class Ensemble(Running, Freezing, Calibrating):
 
     @property
     def calls_per_forward(self) -> int:
-        """How many times a forward pass calls a network: 1, or M where the members are copies."""
-        return self.members if isinstance(self.network, Independent) else 1
+        """How many times a forward pass calls a network: 1, or M where they run one by one."""
+        return self.members if self.one_by_one or isinstance(self.network, Independent) else 1
 
     def draw(self, order: Int[Tensor, "*steps batch"]) -> Int[Tensor, "*steps members rows"]:
         """Return which example each member sees in each row of each training batch.
@@ -142,7 +149,14 @@ class Ensemble(Running, Freezing, Calibrating):
     def report(self) -> Report:
         """Return a row for each module that holds weights: how it is shared, and what it costs."""
         report = inspect_network(self.network, self.members, self.parameters_of_one)
+        if self.one_by_one:
+            report = replace(report, calls_per_forward=self.calls_per_forward)
         return report if self._branch is None else self._branch.describe(report)
+
+    def run_as(self, run: Run) -> None:
+        """Let the members run together or one after the other from now on, and when saved too."""
+        super().run_as(run)
+        self.options["run"] = run
 
     def parameter_counts(self) -> dict[str, int | float]:
         """Return the parameters in total, those each member owns, and the ratio to one network."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import fnmatch
 from collections.abc import Collection, Sequence
 
 import torch
@@ -12,9 +13,10 @@ from batchensemble.branching import Branch
 from batchensemble.checks import whole_number
 from batchensemble.convert import check_network, convert, extract, same_architecture, twins
 from batchensemble.ensembles.base import Ensemble
+from batchensemble.ensembles.both_ways import Run
 from batchensemble.entrances import without_entrances
 from batchensemble.inspection import count_parameters
-from batchensemble.layers import Independent, StackedLinear
+from batchensemble.layers import Independent, MemberNorm, RankOne, StackedLinear, Twin
 from batchensemble.layers.options import Initialisation, Mode, Options, Owner
 from batchensemble.layers.twin import same
 from batchensemble.rank_one import Space
@@ -60,6 +62,10 @@ class BatchEnsemble(Ensemble):
         branch_at: the name of the module at which the members part. All that is defined before it
             runs once, on the batch as it is, and is shared; it and what follows is the ensemble.
             By default the members part at the first layer.
+        run: how the members run. ``"together"``: all in one call, which wants a network that treats
+            its rows one by one. ``"one_by_one"``: one after the other, each with its own rows,
+            which is right for any network and takes a call for each. By default together, unless
+            the first call finds that the network mixes its rows; it warns then.
 
     Raises:
         TypeError: an argument is of the wrong type.
@@ -94,6 +100,7 @@ class BatchEnsemble(Ensemble):
         space: Space = "auto",
         inplace: bool = False,
         branch_at: str | None = None,
+        run: Run | None = None,
     ) -> None:
         members = whole_number("members", members)
         options = {
@@ -131,9 +138,38 @@ class BatchEnsemble(Ensemble):
                 "include= and exclude= leave none, or the network holds its weights itself"
             )
         super().__init__(
-            converted, members, of_one, batch_axis=batch_axis, untiled=untiled, branch=branch
+            converted,
+            members,
+            of_one,
+            batch_axis=batch_axis,
+            untiled=untiled,
+            branch=branch,
+            run=run,
         )
-        self.options = {**options, **given, "untiled": list(self.untiled), "branch_at": branch_at}
+        self.options = {
+            **options,
+            **given,
+            "untiled": list(self.untiled),
+            "branch_at": branch_at,
+            "run": run,
+        }
+
+    def may_be_for_all(self, chosen: Collection[nn.Module]) -> list[Twin]:
+        """Return which of these layers all members may share, though nobody said so.
+
+        Not what the user made rank-one or independent by name, nor the last one of all.
+        """
+        named = [*(self.options["include"] or ()), *self.options["independent"]]
+        left = [twin for _, twin in twins(self.network) if isinstance(twin, Twin)]
+        found: list[Twin] = [
+            twin
+            for twin in left
+            if twin in chosen
+            and isinstance(twin, (RankOne, MemberNorm))
+            and not list(twin.buffers())
+            and not any(fnmatch.fnmatchcase(twin.name, each) for each in named)
+        ]
+        return found if len(found) < len(left) else []
 
     def average(self) -> nn.Module:
         """Return one plain network with the mean of the members' fast weights merged in.

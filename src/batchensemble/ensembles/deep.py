@@ -12,6 +12,7 @@ from batchensemble.branching import Branch
 from batchensemble.checks import whole_number
 from batchensemble.convert import Reset, check_network, draw_copies, same_architecture, stack
 from batchensemble.ensembles.base import Ensemble
+from batchensemble.ensembles.both_ways import Run
 from batchensemble.inspection import count_parameters
 
 
@@ -40,6 +41,10 @@ class DeepEnsemble(Ensemble):
             runs once, on the batch as it is, and is shared with the weights of ``network``; it and
             what follows is drawn anew for each member. The members then see the same examples in
             training, since there is one trunk to see them.
+        run: how the members run. ``"together"``: all in one call, which wants a network that treats
+            its rows one by one. ``"one_by_one"``: one after the other, each with its own rows,
+            which is right for any network and takes a call for each. By default together, unless
+            the first call finds that the network mixes its rows; it warns then.
 
     Raises:
         TypeError: ``members`` is not a whole number.
@@ -62,6 +67,7 @@ class DeepEnsemble(Ensemble):
         batch_axis: int = 0,
         untiled: Collection[str] = (),
         branch_at: str | None = None,
+        run: Run | None = None,
     ) -> None:
         members = whole_number("members", members)
         check_network(network)
@@ -73,13 +79,20 @@ class DeepEnsemble(Ensemble):
             copies = branch.draw_copies(network, members, reset)
             networks = branch.stack(network, copies, batch_axis, stacked=stacked)
         super().__init__(
-            networks, members, of_one, batch_axis=batch_axis, untiled=untiled, branch=branch
+            networks,
+            members,
+            of_one,
+            batch_axis=batch_axis,
+            untiled=untiled,
+            branch=branch,
+            run=run,
         )
         self.options = {
             "stacked": stacked,
             "batch_axis": batch_axis,
             "untiled": list(self.untiled),
             "branch_at": branch_at,
+            "run": run,
         }
 
     @property
@@ -125,7 +138,7 @@ class DeepEnsemble(Ensemble):
             branch.check_same_trunk(networks)
             network = branch.stack(networks[0], networks, stacked=stacked)
             Ensemble.__init__(ensemble, network, members, of_one, branch=branch)
-        ensemble.options = {"stacked": stacked, "branch_at": branch_at}
+        ensemble.options = {"stacked": stacked, "branch_at": branch_at, "run": None}
         return ensemble
 
 

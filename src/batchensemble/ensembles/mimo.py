@@ -62,7 +62,7 @@ class MIMO(Ensemble):
         first, last = _ends(network)
         widened = _widen(copy.deepcopy(network), first, inputs=members)
         widened = _widen(widened, last, outputs=members)
-        super().__init__(widened, members, count_parameters(network))
+        super().__init__(widened, members, count_parameters(network), run="together")
         self.first, self.last = first, last
         self.input_repetition = fraction("input_repetition", input_repetition)
         self.batch_repetition = whole_number("batch_repetition", batch_repetition)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Collection
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -11,12 +12,14 @@ from torch import Tensor, nn
 
 from batchensemble.axes import learn_axes
 from batchensemble.branching import Branch
-from batchensemble.checks import whole_number
+from batchensemble.checks import one_of, whole_number
 from batchensemble.convert import extract, takes_any_leading_axes, writes_into_input
+from batchensemble.ensembles.both_ways import Run
+from batchensemble.ensembles.first_call import RUNS, Looks, look
 from batchensemble.entrances import BranchError, repeat_outputs, without_entrances
 from batchensemble.inputs import Inputs, Nested
 from batchensemble.layers import Independent, OneByOne, Twin, Vmapped
-from batchensemble.layers.rows import RUNNING, AmbiguousAxisError, NotPerExampleError
+from batchensemble.layers.rows import RUNNING, AmbiguousAxisError, NotPerExampleError, running
 from batchensemble.nesting import Path, map_leaves
 from batchensemble.tiling import Arguments, Tiling
 from batchensemble.written_inputs import lending
@@ -36,6 +39,8 @@ class Running(nn.Module):
         untiled: names of arguments, or keys within them, that are not per example though their
             size may be the batch's.
         branch: where the members part; what is before it runs once.
+        run: ``"together"``, all rows at once; ``"one_by_one"``, each member with its own; ``None``,
+            what the first call finds to be right.
     """
 
     def __init__(
@@ -46,19 +51,21 @@ class Running(nn.Module):
         batch_axis: int,
         untiled: Collection[str],
         branch: Branch | None,
+        run: Run | None,
     ) -> None:
         super().__init__()
         self.network = network
         self.members = whole_number("members", members)
         self.batch_axis = batch_axis
         self.untiled = (untiled,) if isinstance(untiled, str) else tuple(untiled)
-        self._output_axes: dict[Path, int] = {}
         self._branch = branch
-        self._branch_seen = False  # in a forward pass that was watched
-        self._trunk_outputs: set[Path] = set()
+        self.forget_axes()
         if branch is not None:
             branch.install(network)
+        self.run: Run | None = run if run is None else one_of("run", run, RUNS)  # type: ignore[assignment]
         self._look_at_network()
+        alone = self.members == 1 or self.is_plain
+        self.looks = Looks(dict.fromkeys((False, True), alone or run is not None))
 
     def forward(self, *args: Any, per_member: bool = False, **kwargs: Any) -> Any:
         """Run all members.
@@ -75,6 +82,8 @@ class Running(nn.Module):
             What the network returns; each tensor of it that is per example as
             ``[batch, members, ...]``.
 
+        The first call runs some examples both ways, see :mod:`batchensemble.ensembles.first_call`.
+
         Raises:
             ForwardError: the network does not take the rows; see :meth:`verify`.
             ValueError: there is no tensor with an axis of the batch, ``per_member=True`` and there
@@ -86,6 +95,60 @@ class Running(nn.Module):
             return self._stacked(args[0], per_member).transpose(0, 1)
         arguments = Arguments.of(self._plain(), args, kwargs)
         tiling = Tiling.of(arguments, self.members, self.batch_axis, per_member, self.untiled)
+        self.look(tiling, arguments)
+        if self.one_by_one or isinstance(self.network, Independent):
+            return self.gathered(self._each(tiling, arguments), tiling, arguments)
+        return self.together(tiling, arguments)
+
+    def look(self, tiling: Tiling, arguments: Arguments) -> None:
+        """Find out how the members run, where nobody has said or found it."""
+        if self.looks.done[self.network.training]:
+            return
+        if torch.compiler.is_compiling():
+            from batchensemble.ensembles.first_compiled_call import look_between_graphs
+
+            look_between_graphs(self, tiling, arguments)
+        else:
+            look(self, tiling, arguments)
+
+    @property
+    def branched(self) -> bool:
+        """Whether what is before a module runs once."""
+        return self._branch is not None
+
+    @property
+    def one_by_one(self) -> bool:
+        """Whether the members run one after the other, each with its own rows."""
+        return self.run == "one_by_one" and self.members > 1
+
+    def forget_axes(self) -> None:
+        """Forget where the rows of outputs were found."""
+        self._output_axes: dict[Path, int] = {}
+        self._branch_seen = False  # in a forward pass that was watched
+        self._trunk_outputs: set[Path] = set()
+
+    def run_as(self, run: Run) -> None:
+        """Let the members run together or one after the other from now on."""
+        self.run = run
+        self.looks.done = {False: True, True: True}
+        self._look_at_network()
+
+    def may_be_for_all(self, chosen: Collection[nn.Module]) -> list[Twin]:
+        """Return which of these layers all members may share, though nobody said so."""
+        return []
+
+    def of_member(self, index: int, arguments: Arguments) -> Any:
+        """Run one member with its own arguments and return its outputs."""
+        if isinstance(self.network, Independent):
+            return arguments.call(self.network.copies[index])
+        # The trunk sees the same batch again, which its statistics must not count again.
+        branch = self._branch if index > 0 and self.network.training else None
+        kept = nullcontext() if branch is None else branch.statistics_kept(self.network)
+        with running(member=index), kept:
+            return arguments.call(self.network)
+
+    def together(self, tiling: Tiling, arguments: Arguments) -> Any:
+        """Run the rows of all members at once; return outputs as ``[batch, members, ...]``."""
         branch = None if tiling.per_member else self._branch
         if branch is not None:
             return self._branched(branch, tiling, arguments)
@@ -95,23 +158,25 @@ class Running(nn.Module):
             self.learn_axes(tiling, arguments)
             return self._outputs(tiling, arguments)
 
+    def _each(self, tiling: Tiling, arguments: Arguments) -> list[Any]:
+        """Return the outputs of each member, one after the other, each with its own rows."""
+        outputs = []
+        with lending(self) as lent:
+            if not lent.copies_any:
+                lent.lend(arguments.values)
+            for index in range(self.members):
+                own = tiling.of_member(arguments, index)
+                if lent.copies_any:
+                    own = own.replaced(lent.lend(own.values))
+                outputs.append(self.of_member(index, own))
+        return outputs
+
     def _outputs(self, tiling: Tiling, arguments: Arguments) -> Any:
         """Return the outputs, each as ``[batch, members, ...]``."""
-        if isinstance(self.network, Independent):
-            outputs = []
-            with lending(self) as lent:
-                if not lent.copies_any:
-                    lent.lend(arguments.values)
-                for index, network in enumerate(self.network.copies):
-                    own = tiling.of_member(arguments, index)
-                    if lent.copies_any:
-                        own = own.replaced(lent.lend(own.values))
-                    outputs.append(own.call(network))
-            return self._gathered(outputs, tiling, arguments)
         if isinstance(self.network, Vmapped):
             axes = arguments.replaced(tiling.member_axes(arguments))
             outputs = self.network.of_each(*arguments.split(), axes.split())
-            return self._gathered(outputs, tiling, arguments)
+            return self.gathered(outputs, tiling, arguments)
         with lending(self) as lent:
             rows = tiling.tile(arguments)
             rows = rows.replaced(lent.lend(rows.values, arguments.values))
@@ -151,7 +216,7 @@ class Running(nn.Module):
         with torch.no_grad(), torch.random.fork_rng([]):
             return arguments.copied().call(self.member(0).eval())
 
-    def _gathered(self, outputs: list[Any], tiling: Tiling, arguments: Arguments) -> Any:
+    def gathered(self, outputs: list[Any], tiling: Tiling, arguments: Arguments) -> Any:
         """Put what the members return together; statistics would count a second run twice."""
         try:
             return tiling.gather(outputs, self._output_axes)
@@ -230,7 +295,7 @@ class Running(nn.Module):
         return self._any_leading_axes or isinstance(self.network, (Independent, Vmapped))
 
     def _look_at_network(self) -> None:
-        rows_only = bool(self.batch_axis) or self._branch is not None
+        rows_only = bool(self.batch_axis) or self._branch is not None or self.one_by_one
         self._any_leading_axes = not rows_only and takes_any_leading_axes(self.network)
         self._writes_at_once = self._any_leading_axes and writes_into_input(self.network)
         modules = self.network.modules() if self._any_leading_axes else ()

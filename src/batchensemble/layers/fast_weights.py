@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from batchensemble.layers.fitting import fit_low_rank, fit_rank_one
@@ -193,7 +194,7 @@ class RankOne(Twin):
         """Return the tensors of member ``index``'s plain layer, by name."""
         tensors = super().tensors(index)
         for name in self.layouts:
-            tensors[name] = self.merged_weight(index, name)
+            tensors[name] = getattr(self, name) if self.for_all else self.merged_weight(index, name)
             del tensors[self._prefix(name) + "r"], tensors[self._prefix(name) + "s"]
         return tensors
 
@@ -206,6 +207,8 @@ class RankOne(Twin):
 
     def put(self, index: int, layer: nn.Module) -> None:
         """Make member ``index`` the plain ``layer``, in place."""
+        if self.for_all:
+            return super().put(index, layer)
         given = dict(layer.named_parameters())
         for name in self.layouts:
             if not self.fast_weights(name).put(index, given[name]):
@@ -220,6 +223,19 @@ class RankOne(Twin):
                 getattr(self, name).detach()[index].copy_(value)
             elif name in shared:
                 self.check_shared(name, getattr(self, name), value)
+        return None
+
+    def share_with_all(self) -> None:
+        """Let all members share the layer for good; its fast weights change nothing any more."""
+        with torch.no_grad():
+            for name in self.layouts:
+                fast, multiplies = self.fast_weights(name), self.options.mode == "multiplicative"
+                fast.s.fill_(float(multiplies))
+                if multiplies:
+                    fast.r.fill_(1.0)
+                fast.r.requires_grad_(False)
+                fast.s.requires_grad_(False)
+        super().share_with_all()
 
     def extra_repr(self) -> str:
         """Describe the layer in one line."""

@@ -47,12 +47,14 @@ class Twin(nn.Module):
         own: names of the parameters and buffers whose first axis is the members.
         name: of the layer in its network, for errors.
         learned_axis: see :func:`batchensemble.axes.learn_axes`.
+        for_all: whether all members share the layer, see :meth:`share_with_all`.
     """
 
     shell: Any
     sharing: Sharing = "rank_one"
     any_axis = False  # whether rows may lie on another axis than the first
     name = ""
+    for_all = False
 
     def __init__(self, layer: nn.Module, members: int, batch_axis: int = 0) -> None:
         super().__init__()
@@ -95,6 +97,8 @@ class Twin(nn.Module):
     def tensors(self, index: int) -> dict[str, Tensor]:
         """Return the tensors of member ``index``'s plain layer, by name, for autograd to follow."""
         values = {**dict(self.named_parameters()), **dict(self.named_buffers())}
+        if self.for_all:
+            return {name: v.mean(0) if name in self.own else v for name, v in values.items()}
         return {name: value[index] if name in self.own else value for name, value in values.items()}
 
     def member(self, index: int) -> nn.Module:
@@ -108,9 +112,12 @@ class Twin(nn.Module):
         """Run the plain layer that member ``index`` is."""
         if RUNNING.calls is not None and args and isinstance(args[0], Tensor):
             RUNNING.calls.append((self, tuple(args[0].shape)))
+        return self._run_plain(self.tensors(index), args, kwargs)
+
+    def _run_plain(self, tensors: dict[str, Tensor], args: Any, kwargs: Any) -> Any:
+        """Run the plain layer with these tensors."""
         if self.shell.training != self.training:  # set without a call of train()
             self.shell.train(self.training)
-        tensors = self.tensors(index)
         if torch.compiler.is_compiling():
             return torch.func.functional_call(self.shell, tensors, args, kwargs)
         with FILLED:
@@ -123,6 +130,35 @@ class Twin(nn.Module):
     def run_as_written(self) -> None:
         """Send the rows through the plain layer's own ``forward``, one member after the other."""
         self.forward = self.one_by_one  # type: ignore[method-assign]
+
+    def run_for_all(self) -> None:
+        """Run one plain layer for all members, whatever their rows, until :meth:`run_for_each`."""
+        self.for_all = True
+        self.__dict__["own_forward"] = self.__dict__.get("forward")
+        self.forward = self._of_all  # type: ignore[method-assign]
+
+    def run_for_each(self) -> None:
+        """Undo :meth:`run_for_all`."""
+        self.for_all = False
+        del self.forward
+        before = self.__dict__.pop("own_forward")
+        if before is not None:
+            self.forward = before  # type: ignore[method-assign]
+
+    def share_with_all(self) -> None:
+        """Let all members share the layer for good: its input is not per example.
+
+        No parameter comes or goes, so that an optimiser that holds them stays right. What each
+        member owns is made the same for all, and gets the same gradient from now on.
+        """
+        self.run_for_all()
+        for name in self.own:
+            value = getattr(self, name).detach()
+            if not (value == value[:1]).all():
+                value.copy_(value.mean(0, keepdim=True).expand_as(value))
+
+    def _of_all(self, *args: Any, **kwargs: Any) -> Any:
+        return self._run_plain(self.tensors(0), args, kwargs)
 
     def train(self, mode: bool = True) -> Twin:
         """Set the mode, of the shell too."""
@@ -173,7 +209,7 @@ class Twin(nn.Module):
         """
         given = {**dict(layer.named_parameters()), **dict(layer.named_buffers())}
         for name, value in self.tensors(index).items():
-            if name in self.own:
+            if name in self.own and not self.for_all:
                 value.detach().copy_(given[name])
             else:
                 self.check_shared(name, value, given[name])
