@@ -1,8 +1,11 @@
 """What tests/test_processes.py runs in several processes: a training, or several, by name."""
 
+import contextlib
+import io
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 
 import torch
@@ -11,6 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import batchensemble as be
 from batchensemble.checkpoints import CheckpointError
+from batchensemble.cli import app
 
 torch.set_num_threads(1)
 torch.manual_seed(0)
@@ -141,6 +145,8 @@ def all_cases():
 class Interrupt(be.Callback):
     """Ends the training after some steps, by an error or by a signal to one process."""
 
+    every_process = True
+
     def __init__(self, step, number=None):
         self.step, self.number = step, number
 
@@ -164,6 +170,8 @@ def go_on(make, folder, step, number=None, **options):
 
 class Holding(be.Callback):
     """Counts the numbers that this process holds."""
+
+    every_process = True
 
     def on_step(self, run):
         weights = list(run.model.parameters())
@@ -222,10 +230,106 @@ def broken(out):
     return found
 
 
+class Noting(be.Callback):
+    """Writes down what it was told in a file that all processes have in common."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def note(self, run, what):
+        with self.path.open("a") as file:
+            file.write(f"{what} {run.step} in {RANK}\n")
+
+    def on_start(self, run):
+        self.note(run, "start")
+
+    def on_epoch(self, run):
+        self.note(run, "epoch")
+
+    def on_end(self, run):
+        self.note(run, "end")
+
+    def state_dict(self):
+        assert self.path.exists(), "only where it runs"
+        return {"lines": len(self.path.read_text().splitlines())}
+
+
+class Everywhere(Noting):
+    every_process = True
+
+
+class Stopping(be.Callback):
+    """Ends the training, or fails, in the process where it runs."""
+
+    def __init__(self, hook, fails=None):
+        self.fails, self.hook = fails, hook
+
+    def act(self, run):
+        if run.step >= 11 and self.fails is None:
+            run.stop("it is enough")
+        elif run.step >= 11:
+            raise self.fails
+
+    def on_step(self, run):
+        if self.hook == "step":
+            self.act(run)
+
+    def on_epoch(self, run):
+        if self.hook == "epoch":
+            self.act(run)
+
+    def on_evaluation(self, run):
+        if self.hook == "evaluation":
+            self.act(run)
+
+
+class UnsentError(Exception):
+    """Cannot be sent to another process."""
+
+    def __init__(self, lock):
+        super().__init__("held")
+        self.lock = lock
+
+
+def callbacks(out):
+    """Return what the callbacks of some trainings did, and what became of those."""
+    found = {}
+    noted = [Noting(out / "first"), Everywhere(out / "every")]
+    lines = be.JsonLines(out / "lines.jsonl", every=3)
+    model = batch()
+    tracker = be.Tracking("tensorboard", out / "tracked")
+    told = {"callbacks": [*noted, lines], "trackers": [tracker]}
+    written = train(model, (X, Y), out / "kept", **told)
+    found["history"] = results(model, written)["history"]
+    be.save(model, out / "saved")
+    for hook in ("step", "evaluation", "epoch"):
+        options = {"validation": HELD_OUT, "evaluate_every": 3}
+        torch.manual_seed(1)
+        model = batch()
+        ended = train(model, (X, Y), callbacks=[Stopping(hook)], **options)
+        found[f"ended by {hook}"] = results(model, ended)
+        for error in (KeyError("power"), UnsentError(threading.Lock())):
+            try:
+                train(batch(), (X, Y), callbacks=[Stopping(hook, error)], **options)
+            except (KeyError, UnsentError, RuntimeError) as caught:
+                found[f"{type(error).__name__} at {hook}"] = repr(caught)
+    return found
+
+
+def command_line(out):
+    """Return what the command prints that trains a model."""
+    settings = ["--members", "2", "--epochs", "2", "--hidden", "4", "--batch-size", "9999", "--out"]
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        app(["train", *settings, str(out / "model")], standalone_mode=False)
+    return printed.getvalue()
+
+
 if __name__ == "__main__":
     what, out = sys.argv[1], Path(sys.argv[2])
     if what == "all":
-        torch.save({**all_cases(), **broken(out), "held": in_pieces()}, out / f"{RANK}.pt")
+        found = {"held": in_pieces(), "callbacks": callbacks(out), "printed": command_line(out)}
+        torch.save({**all_cases(), **broken(out), **found}, out / f"{RANK}.pt")
     else:  # a training, by its strategy, that waits to be killed
         (out / f"pid-{RANK}").write_text(str(os.getpid()))
         train(batch(), (X, Y), out / "killed", epochs=10**6, strategy=what)

@@ -145,10 +145,13 @@ def test_the_last_few_stay(tmp_path):
     ]
 
 
-def test_a_folder_in_use_is_refused(tmp_path):
-    train(build(), tmp_path)
+def test_a_folder_in_use_is_refused_before_a_callback_is_told(tmp_path):
+    lines = tmp_path / "lines"
+    train(build(), tmp_path / "kept", epochs=1, callbacks=[be.JsonLines(lines)])
+    before = lines.read_text()
     with pytest.raises(CheckpointError, match="give resume=True to go on with it"):
-        train(build(), tmp_path)
+        train(build(), tmp_path / "kept", epochs=1, callbacks=[be.JsonLines(lines)])
+    assert lines.read_text() == before
 
 
 def squared(outputs, targets):
@@ -315,10 +318,12 @@ def test_a_checkpoint_of_another_version_is_refused_not_passed_over(tmp_path):
     path = max(tmp_path.iterdir()) / "state.json"
     found = json.loads(path.read_text())
     sums = found.pop("sha256")
-    found["format"] = FORMAT - 1
+    found["format"] = FORMAT + 1
     sums[path.name] = hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
     path.write_text(json.dumps({**found, "sha256": sums}))
-    sentence = f"is of format {FORMAT - 1}, and this version .* reads format {FORMAT}; go on with"
+    sentence = (
+        f"is of format {FORMAT + 1}, and this version .* reads formats .*{FORMAT}; go on with"
+    )
     with pytest.raises(CheckpointError, match=sentence):
         train(build(), tmp_path, epochs=2, resume=True)
     assert len(list(tmp_path.iterdir())) == 2

@@ -1,5 +1,6 @@
 """One training on two processes is the training of one, whatever is done to it."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -11,9 +12,10 @@ import pytest
 import torch
 
 import batchensemble as be
+from batchensemble.cli import main
 from batchensemble.processes import Processes, cut
 from batchensemble.sharing import SharedExamples, SharedMembers, SharedWeights, share_out
-from on_processes import CASES, X, Y, all_cases, batch, deep, go_on
+from on_processes import CASES, X, Y, all_cases, batch, deep, go_on, network
 
 SCRIPT = Path(__file__).with_name("on_processes.py")
 BREAKS = ("of one", "mine", "of one, pieces", "mine, pieces", "dropout", "spread", "pieces")
@@ -109,6 +111,67 @@ def test_weights_are_whole_and_plain_again_after_the_training(together):
         assert each["held"]["plain"]
         close(each["held"]["member"], each["held"]["of members"])
     close(together[1]["held"]["probs"], together[0]["held"]["probs"])
+
+
+def test_callbacks_run_in_the_first_process_unless_they_say_that_they_run_in_all(folder, together):
+    """Each would else write each line twice, and take the other's for its own after a resume."""
+    noted = (folder / "first").read_text().splitlines()
+    assert noted == ["start 0 in 0", "epoch 8 in 0", "epoch 16 in 0", "end 16 in 0"]
+    everywhere = (folder / "every").read_text().splitlines()
+    assert sorted(everywhere) == sorted([*noted, *(line[:-1] + "1" for line in noted)])
+    lines = [json.loads(line) for line in (folder / "lines.jsonl").read_text().splitlines()]
+    assert [each["step"] for each in lines if each["event"] == "step"] == [3, 6, 9, 12, 15]
+    assert len(lines) == 5 + 2 + 1
+    assert len(list((folder / "tracked").rglob("events.*"))) == 1
+    assert together[0]["callbacks"]["history"] == together[1]["callbacks"]["history"]
+
+
+def test_a_model_that_each_process_saves_is_whole(folder, together):
+    assert be.load(folder / "saved", network=network()).members == 3
+    assert sorted(each.name for each in (folder / "saved").iterdir()) == [
+        "config.json",
+        "model.safetensors",
+    ]
+
+
+@pytest.mark.parametrize(("hook", "rows"), [("step", 24), ("evaluation", 32), ("epoch", 57)])
+def test_an_end_in_the_first_process_is_that_of_all_after_the_same_step(together, hook, rows):
+    one, other = (each["callbacks"][f"ended by {hook}"] for each in together)
+    assert one["history"] == other["history"]
+    assert one["history"]["examples"] == [57, rows]
+    assert one["history"]["stopped"] == "it is enough"
+    close(one["weights"], other["weights"])
+
+
+@pytest.mark.parametrize("hook", ["step", "evaluation", "epoch"])
+def test_an_error_in_the_first_process_is_that_of_all(together, hook):
+    """The others would wait for it until their patience is at its end."""
+    one, other = (each["callbacks"] for each in together)
+    assert one[f"KeyError at {hook}"] == other[f"KeyError at {hook}"] == "KeyError('power')"
+    assert one[f"UnsentError at {hook}"] == "UnsentError('held')"
+    assert "a callback of process 0 raised UnsentError: held" in other[f"UnsentError at {hook}"]
+
+
+def test_the_command_that_trains_prints_and_writes_once(folder, together):
+    printed = [each["printed"] for each in together]
+    assert "held-out examples of moons" in printed[0]
+    assert printed[1] == ""
+    assert not list((folder / "model").glob(".*"))
+    lines = (folder / "model" / "history.jsonl").read_text().splitlines()
+    assert [json.loads(line)["event"] for line in lines] == ["evaluation", "epoch"] * 2 + ["end"]
+    assert be.load(folder / "model").members == 2
+
+
+@pytest.mark.parametrize("command", ["compare", "predict", "report"])
+def test_other_commands_say_that_they_run_in_one_process(monkeypatch, capsys, command):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(sys, "argv", ["batchensemble", command])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert (
+        f"Error: {command} runs in one process, and torchrun started 2" in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize("name", ["dropout", "spread", "pieces"])

@@ -22,6 +22,9 @@ class Averaging(Callback):
             that the start is forgotten.
     """
 
+    every_process = True
+    key, earlier_keys = "moving average", ("Averaging",)
+
     def __init__(self, decay: float) -> None:
         self.decay = fraction("average", decay)
         self.steps = 0

@@ -20,7 +20,22 @@ class Callback:
         ...     def on_step(self, run):
         ...         if run.losses.mean() < 0.01:
         ...             run.stop("the loss is below 0.01")
+
+    Attributes:
+        every_process: whether it runs in every process of a training, not in the first one alone.
+            In the first one it may print, write files and end the training, which all then do. A
+            callback that runs the network under ``strategy="fsdp"``, or changes the data or the
+            model, has to run in every process, and to do the same there.
+        key: the name of its state in checkpoints, by default that of its class. Give one to a class
+            that may be renamed, and to each of several of one class.
+        earlier_keys: names that its state had before.
+        optional_state: whether a training may go on without its state, as if it were new.
     """
+
+    every_process: bool = False
+    key: str = ""
+    earlier_keys: tuple[str, ...] = ()
+    optional_state: bool = False
 
     def on_start(self, run: Run) -> None:
         """Before the first step, after a checkpoint was read and the first batch was admitted."""
@@ -46,3 +61,8 @@ class Callback:
 
 
 HOOKS = ("on_start", "on_step", "on_evaluation", "on_epoch", "on_end")
+
+
+def overrides(callback: Callback, name: str) -> bool:
+    """Return whether a callback does something at a hook, or has a state."""
+    return getattr(type(callback), name) is not getattr(Callback, name)

@@ -23,7 +23,8 @@ from torch import Tensor
 
 from batchensemble.disk import WriteError, open_regular, sync, write_file
 
-FORMAT = 3
+FORMAT = 4
+READABLE = (3, FORMAT)  # 3 kept no states of data loaders, and named callbacks by their classes
 STATE = "state.json"
 Tensors = Mapping[str, Tensor]
 
@@ -196,10 +197,11 @@ def read(folder: str | Path) -> Checkpoint:
         sums = dict(found.pop("sha256"))
         if sums.pop(STATE) != _sum_of(found):
             raise DamagedCheckpointError(f"the checkpoint {folder} is damaged: {STATE} was changed")
-        if found["format"] != FORMAT:
+        if found["format"] not in READABLE:
+            formats = " and ".join(map(str, READABLE))
             raise CheckpointError(
                 f"the checkpoint {folder} is of format {found['format']}, and this version of "
-                f"batchensemble reads format {FORMAT}; go on with the version that wrote it"
+                f"batchensemble reads formats {formats}; go on with the version that wrote it"
             )
         for file, expected in sums.items():
             if Path(file).name != file:

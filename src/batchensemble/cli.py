@@ -6,6 +6,7 @@ Everything heavy is imported inside the commands, so that ``--help`` answers at 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +18,7 @@ from typer.core import TyperGroup
 
 from batchensemble.commands.decide import decide
 from batchensemble.commands.options import (
+    BAD_INPUT,
     FAILED,
     INTERRUPTED,
     NUMBER,
@@ -262,7 +264,20 @@ def _inspect_network(path: str, **options: Any) -> None:
 
 
 def main() -> None:
-    """Run the command line; Ctrl-C leaves with 130."""
+    """Run the command line; Ctrl-C leaves with 130.
+
+    Of several processes that a launcher started, each would do the same and write the same files,
+    so only ``train`` runs in several.
+    """
+    command = next((each for each in sys.argv[1:] if not each.startswith("-")), "train")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and command != "train":
+        errors.print(
+            f"Error: {command} runs in one process, and torchrun started "
+            f"{os.environ['WORLD_SIZE']}; start it without torchrun"
+            + (", and with --jobs for several trainings at once" if command == "compare" else ""),
+            markup=False,
+        )
+        sys.exit(BAD_INPUT)
     try:
         app()
     except KeyboardInterrupt:

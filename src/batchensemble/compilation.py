@@ -65,6 +65,8 @@ class Compiling(Callback):
         device: whose work has to be over before the clock is read.
     """
 
+    every_process = True
+
     def __init__(self, losses: Losses, mode: bool | str, device: torch.device) -> None:
         name = "default" if mode is True else one_of("compile", mode, MODES)
         self.losses, self.device = losses, device

@@ -110,6 +110,9 @@ class Watching(Callback):
         sharing: among processes, which have some of the members each.
     """
 
+    every_process = optional_state = True
+    key, earlier_keys = "diagnostics", ("Watching",)
+
     def __init__(self, batches: Batches | None = None, sharing: Sharing | None = None) -> None:
         self.batches, self.sharing = batches, sharing
         self.said: set[str] = set()

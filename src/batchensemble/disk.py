@@ -115,7 +115,9 @@ def write_whole(path: Path, content: bytes) -> None:
     Raises:
         WriteError: it cannot be written; what was there before stays.
     """
-    part = path.with_name(f".{path.name}.part")
+    # Where each process of a training writes the same file, none writes into another's.
+    rank = os.environ.get("RANK", "0")
+    part = path.with_name(f".{path.name}.part" if rank == "0" else f".{path.name}.{rank}.part")
     with writing(path):
         try:
             write_file(part, content)

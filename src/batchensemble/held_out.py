@@ -47,6 +47,9 @@ class Evaluating(Callback):
         ValueError: an unknown score, or one that the loss does not go with.
     """
 
+    every_process = True
+    key, earlier_keys = "held-out scores", ("Evaluating",)
+
     def __init__(
         self,
         batches: Batches,
@@ -68,6 +71,7 @@ class Evaluating(Callback):
                 "have; leave it out to go by the held-out loss"
             )
         self.patience = patience if patience is None else whole_number("patience", patience)
+        self.optional_state = patience is None and plateau is None  # the training goes by neither
         self.best: float | None = None
         self.best_step = self.waiting = self.since_fall = 0
         self.best_weights: dict[str, Tensor] | None = None

@@ -26,6 +26,7 @@ from joblib import Parallel, cpu_count, delayed, parallel_config
 from joblib.externals.loky import BrokenProcessPool, ProcessPoolExecutor
 
 from batchensemble.checks import one_of, whole_number
+from batchensemble.processes import launched
 
 BACKENDS = ("loky", "ray")
 ROUNDS = 3  # how often the tasks of machines that were lost are given out
@@ -57,6 +58,11 @@ def prepare(jobs: int, backend: str = "loky", address: str | None = None) -> int
         OSError: there is no Ray at the address.
     """
     jobs = whole_number("jobs", jobs)
+    if jobs > 1 and launched() > 1:
+        raise ValueError(
+            f"jobs are processes of their own, got {jobs} in one of {launched()} processes that "
+            "torchrun started for one training; start it without torchrun"
+        )
     one_of("backend", backend, BACKENDS)
     if backend == "ray":
         if jobs == 1:

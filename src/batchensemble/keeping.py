@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from batchensemble.agreement import warn_of_other_rates
+from batchensemble.callback_states import keyed, matched
 from batchensemble.callbacks import Callback
 from batchensemble.checkpoints import Checkpoint, CheckpointError, Checkpoints
 from batchensemble.checks import whole_number
@@ -43,6 +44,8 @@ class Keeping(Callback):
         resume: go on from the newest; without one the training starts afresh.
         sharing: among processes, of which the first one reads and writes.
     """
+
+    every_process = True
 
     def __init__(
         self,
@@ -73,11 +76,6 @@ class Keeping(Callback):
             if self.checkpoints is not None:
                 self.checkpoints.close()
 
-    def on_start(self, run: Run) -> None:
-        """Refuse a folder of another training, unless this one goes on with it."""
-        if not self.resume:
-            self.processes.on_first(self._refuse)
-
     def on_step(self, run: Run) -> None:
         """Write a checkpoint every so many steps, or when the training is to end."""
         if self.sharing.agreed:
@@ -101,20 +99,38 @@ class Keeping(Callback):
             self.processes.on_first(self._wait)
 
     def restore(self, run: Run) -> None:
-        """Go on from the newest checkpoint, if there is one.
+        """Go on from the newest checkpoint, if there is one, before any callback is told.
 
         Raises:
-            CheckpointError: it is of another network, number of members, data or setting.
+            CheckpointError: it is of another network, number of members, data or setting; or there
+                is one, and this training is not to go on with it.
+            ValueError: the key of a callback is no name.
         """
+        keyed(run.callbacks)
         if not self.resume:
+            self.processes.on_first(self._refuse)
             return
         found = self.processes.from_first(self._latest)
         if found is not None:
-            own = part_of(found, self.sharing)
-            go_on(run, own)
+            own = self._same_on_all(run, found)
+            names = self.processes.from_first(lambda: names_of_states(run, own))
+            go_on(run, own, names)
             if own.state["random"] is None:  # of no process that wrote it
                 run.restored_random = None
                 self.sharing.own_randomness(run.settings["seed"], run.step)
+
+    def _same_on_all(self, run: Run, found: Checkpoint) -> Checkpoint:
+        """Return what this process goes on from; where one cannot, none does."""
+        error = None
+        try:
+            found = part_of(found, self.sharing)
+            check_same(run, found)
+        except CheckpointError as refused:
+            error = refused
+        for each in self.processes.all(error):
+            if each is not None:
+                raise each
+        return found
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.sharing.note(number)
@@ -144,10 +160,11 @@ def snapshot(run: Run) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
     if run.epoch_rows:
         weight = torch.as_tensor(run.epoch_weight, dtype=torch.float64)
         tensors["losses"] = {"sum": run.epoch_losses, "last": run.losses, "weight": weight}
+    states = {name: each.state_dict() for name, each in _with_state(run).items()}
     parts = {}
-    for name, part in _parts(run).items():
+    for name, values in states.items():
         found: dict[str, Tensor] = {}
-        parts[name] = apart(part.state_dict(), found)
+        parts[name] = apart(values, found)
         if found:
             tensors[name] = found
     state = {
@@ -157,6 +174,11 @@ def snapshot(run: Run) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
         "history": run.history.as_dict(),
         "random": numbers,
         "parts": parts,
+        "optional": [
+            name
+            for name, each in _with_state(run).items()
+            if isinstance(each, Callback) and each.optional_state
+        ],
     }
     return tensors, state
 
@@ -218,30 +240,50 @@ def part_of(found: Checkpoint, sharing: Sharing) -> Checkpoint:
     return Checkpoint(found.folder, state, tensors)
 
 
-def go_on(run: Run, found: Checkpoint) -> None:
-    """Bring a run to where a checkpoint was written.
-
-    Raises:
-        CheckpointError: it is of another training; the sentence says what differs.
-
-    Warns:
-        UserWarning: more epochs follow than were meant to, and the learning rate had begun to fall.
-    """
-    state, tensors = found.state, found.tensors
+def check_same(run: Run, found: Checkpoint) -> None:
+    """Raise ``CheckpointError`` for one of another training; the sentence says what differs."""
     now = about(run)
-    for what, value in state["about"].items():
+    for what, value in found.state["about"].items():
         if now.get(what) != value:
             raise CheckpointError(
                 f"the checkpoint {found.folder} is of another training: its {what} is {value}, "
                 f"and here it is {now.get(what)}; give another folder, or what it was trained with"
             )
+
+
+def names_of_states(run: Run, found: Checkpoint) -> dict[str, str]:
+    """Return under which name a checkpoint has the state of each callback of a run.
+
+    Raises:
+        CheckpointError: one is missing, or left over, without which other weights would come out.
+    """
+    stored = {name: each for name, each in found.state["parts"].items() if name != "optimizer"}
+    try:
+        return matched(run.callbacks, stored, found.state.get("optional"))
+    except ValueError as error:
+        raise CheckpointError(f"the checkpoint {found.folder} cannot be used: {error}") from error
+
+
+def go_on(run: Run, found: Checkpoint, names: dict[str, str]) -> None:
+    """Bring a run to where a checkpoint was written.
+
+    Args:
+        run: that has just been made.
+        found: what this process goes on from.
+        names: of :func:`names_of_states`.
+
+    Warns:
+        UserWarning: more epochs follow than were meant to, and the learning rate had begun to fall.
+    """
+    state, tensors = found.state, found.tensors
     now_held = run.model.state_dict()
     run.model.load_state_dict(
         {name: as_held(value, now_held[name]) for name, value in tensors["model"].items()}
     )
-    for name, part in _parts(run).items():
-        if name in state["parts"]:  # a callback may be new
-            part.load_state_dict(together(state["parts"][name], tensors.get(name, {})))
+    for name, part in _with_state(run).items():
+        before = name if part is run.updater else names.get(name)
+        if before is not None:  # else a callback is new
+            part.load_state_dict(together(state["parts"][before], tensors.get(before, {})))
     for name in COUNTS:
         setattr(run, name, state[name])
     history = History.from_dict(state["history"])
@@ -302,14 +344,10 @@ def together(value: Any, tensors: Mapping[str, Tensor]) -> Any:
     return [together(each, tensors) for each in value] if isinstance(value, list) else value
 
 
-def _parts(run: Run) -> dict[str, Any]:
-    """Return what has a state, by a name that stays when other callbacks come or go."""
-    parts: dict[str, Any] = {"optimizer": run.updater}
-    for each in run.callbacks:
-        kind = type(each).__name__
-        before = sum(name.startswith(f"{kind} ") for name in parts)
-        parts[f"{kind} {before + 1}"] = each
-    return parts
+def _with_state(run: Run) -> dict[str, Any]:
+    """Return what has a state in this process, by a name that stays."""
+    named = keyed(run.callbacks).items()
+    return {"optimizer": run.updater, **{name: each for name, each in named if run.tells(each)}}
 
 
 def _number(processes: int) -> str:

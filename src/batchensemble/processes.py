@@ -115,6 +115,16 @@ class Processes:
                     each.copy_(sent)
 
 
+def launched() -> int:
+    """Return how many processes a launcher started for one training, 1 without a launcher."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_first() -> bool:
+    """Return whether this process is the first of those that a launcher started, or alone."""
+    return launched() < 2 or os.environ.get("RANK", "0") == "0"
+
+
 def started(device: torch.device) -> Processes:
     """Return the processes that a launcher started, or this one alone.
 
@@ -125,7 +135,7 @@ def started(device: torch.device) -> Processes:
     Raises:
         ImportError: there are several, and accelerate is not installed.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+    if launched() < 2:
         return Processes()
     try:
         from accelerate import PartialState

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from batchensemble.batches import Batches, Pair
-from batchensemble.callbacks import HOOKS, Callback
+from batchensemble.callbacks import HOOKS, Callback, overrides
 from batchensemble.ensembles import Ensemble
+from batchensemble.first_process import Hearing
 from batchensemble.history import History
 from batchensemble.inputs import Inputs
 from batchensemble.objective import Objective
@@ -90,13 +91,12 @@ class Run:
         self.begun = False
         self._started = 0.0
         self.restored_random: tuple[dict[str, Tensor], dict[str, Any]] | None = None
+        self._hearing = next((each for each in callbacks if isinstance(each, Hearing)), None)
+        hook = getattr if self._hearing is None else self._hearing.hook
+        told = {name: [each for each in callbacks if overrides(each, name)] for name in HOOKS}
         self._hooks: dict[str, list[Callable[[Run], None]]] = {
-            name: [
-                getattr(each, name)
-                for each in callbacks
-                if getattr(type(each), name) is not getattr(Callback, name)
-            ]
-            for name in HOOKS
+            name: [function for each in those if (function := hook(each, name)) is not None]
+            for name, those in told.items()
         }
 
     @property
@@ -112,6 +112,10 @@ class Run:
     def stop(self, reason: str) -> None:
         """End the training after this step."""
         self.history.stopped = reason
+
+    def tells(self, callback: Callback) -> bool:
+        """Return whether a callback runs in this process."""
+        return self._hearing is None or self._hearing.runs(callback)
 
     def tell(self, hook: str) -> None:
         """Call a hook of all callbacks that have it."""

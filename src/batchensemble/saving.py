@@ -68,6 +68,9 @@ def save(
             function is trusted.
         data: what else the model is to be used with, as JSON can hold it, such as names of classes.
 
+    Of several processes of a training one is enough, since all have the same weights; where each
+    of them saves, the files are whole all the same.
+
     Returns:
         The folder.
 

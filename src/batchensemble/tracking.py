@@ -43,6 +43,8 @@ class JsonLines(Callback):
         ['step', 'step', 'epoch', 'end']
     """
 
+    key, earlier_keys, optional_state = "json lines", ("JsonLines",), True
+
     def __init__(self, path: str | Path, *, every: int = EVERY) -> None:
         self.path, self.every = Path(path), whole_number("every", every)
         self._bytes = 0

@@ -21,6 +21,7 @@ from batchensemble.history import History
 from batchensemble.inspection import find_network
 from batchensemble.losses import EnsembleLoss, as_loss, outputs_for
 from batchensemble.networks import multilayer_perceptron
+from batchensemble.processes import is_first
 from batchensemble.run import Run
 from batchensemble.saving import save
 from batchensemble.scored_rows import of_part, scores_of
@@ -96,16 +97,17 @@ def train(
             progress=progress,
             **arguments,
         )
-    text = json.dumps(history.as_dict(), indent=1)
-    write_whole(folder / "history.json", text.encode() + b"\n")
     model.eval()  # a loaded model is mostly asked
     model.feature_names, model.class_names = data.columns.feature_names, data.columns.class_names
-    save(
-        model,
-        folder,
-        network=settings.get("network"),
-        data=data.describe(settings["loss"]),
-    )
+    if is_first():  # of several processes, which all have the same
+        text = json.dumps(history.as_dict(), indent=1)
+        write_whole(folder / "history.json", text.encode() + b"\n")
+        save(
+            model,
+            folder,
+            network=settings.get("network"),
+            data=data.describe(settings["loss"]),
+        )
     held_out = of_part(model, data.held_out, data.name, data.columns, limit)
     return model, history, scores_of(model, held_out)
 

@@ -20,6 +20,7 @@ from batchensemble.checkpointing import checkpointed
 from batchensemble.checks import positive_number, whole_number
 from batchensemble.compilation import Compiling
 from batchensemble.ensembles import Ensemble
+from batchensemble.first_process import Hearing
 from batchensemble.history import History
 from batchensemble.keeping import Keeping
 from batchensemble.losses import Custom, Loss, LossOn, as_loss
@@ -210,7 +211,8 @@ def fit(
             process. ``"fsdp"``: the same, and each holds a piece of every weight, gradient and
             moment, for networks too large for one device; not with ``clip``, ``average`` and
             ``compile``. ``"members"``, of a deep ensemble: each trains some of the members. Only
-            the first process writes, shows a bar and warns; all return the same.
+            the first process writes, shows a bar, warns and runs callbacks, unless they say that
+            they run in every process; all return the same.
 
     Returns:
         The history, one entry an epoch.
@@ -327,9 +329,10 @@ def fit(
             patience=patience,
             plateau=plateau,
         )
-        told += callbacks
-        if first:
-            told += make_trackers(trackers, label)
+        told += [*callbacks, *make_trackers(trackers, label)]
+        if sharing.shared:
+            told.append(Hearing(sharing.processes, told))
+        steers = plateau is not None or patience is not None
         keeping = None
         if checkpoints is not None:
             keeping = Keeping(
@@ -341,7 +344,6 @@ def fit(
         updater = stack.enter_context(
             optimiser(optimizer, groups, rates, scheduler, scaler, in_pieces=sharing.in_pieces)
         )
-        steers = plateau is not None or patience is not None
         settings = agreed_settings(
             loss=material.loss,
             loss_on=loss_on,

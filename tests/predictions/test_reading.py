@@ -33,6 +33,8 @@ from batchensemble.predictions import (
     Points,
     Prediction,
     Quantiles,
+    as_arrays,
+    from_arrays,
     reading,
 )
 
@@ -261,3 +263,25 @@ def test_a_scale_of_another_number_of_targets_is_refused() -> None:
 def test_a_custom_loss_keeps_no_meaning() -> None:
     model = trained(Custom(lambda outputs, targets: outputs.mean(2)), 2, NUMBERS)
     assert model.loss is None
+
+
+NAMES: dict[str, tuple[type, dict[str, np.ndarray]]] = {
+    "Prediction": (Prediction, {"member_probs": np.full((2, 3, 2), 0.5)}),
+    "MultiLabelPrediction": (MultiLabelPrediction, {"member_probs": np.full((2, 3, 2), 0.5)}),
+    "Points": (Points, {"values": np.zeros((2, 3))}),
+    "Normals": (Normals, {"means": np.zeros((2, 3)), "deviations": np.ones((2, 3))}),
+    "Quantiles": (Quantiles, {"values": np.zeros((2, 3, 2)), "levels": np.array([0.1, 0.9])}),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_files_keep_the_name_of_a_prediction_whose_class_is_renamed(name: str) -> None:
+    kind, parts = NAMES[name]
+    stored = {f"{name}.{part}": values for part, values in parts.items()}
+    kind.__name__ = "Renamed"
+    try:
+        found = from_arrays(stored)
+        assert type(found) is kind
+        assert list(as_arrays(found)) == list(stored)
+    finally:
+        kind.__name__ = name

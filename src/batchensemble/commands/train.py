@@ -204,6 +204,7 @@ def train(
     from batchensemble.checkpoints import CheckpointError
     from batchensemble.configuration import parse, read, resolve
     from batchensemble.evaluate_file import class_names_of
+    from batchensemble.processes import is_first
     from batchensemble.trained import train as train_in_folder
 
     try:
@@ -231,7 +232,7 @@ def train(
             markup=False,
         )
         raise typer.Exit(int(str(end.code))) from None
-    if not quiet:
+    if not quiet and is_first():
         _print(out, settings, history, scores, class_names_of(out))
 
 

@@ -31,7 +31,14 @@ from batchensemble.predictions.quantiles import Quantiles
 
 AnyPrediction = Prediction | MultiLabelPrediction | RegressionPrediction
 Arrays = tuple[np.ndarray, ...]
-KINDS: tuple[Any, ...] = (Prediction, MultiLabelPrediction, Points, Normals, Quantiles)
+# What files of runs call each kind of prediction, whatever its class is called.
+KINDS: dict[str, Any] = {
+    "Prediction": Prediction,
+    "MultiLabelPrediction": MultiLabelPrediction,
+    "Points": Points,
+    "Normals": Normals,
+    "Quantiles": Quantiles,
+}
 
 
 @dataclass(frozen=True)
@@ -176,7 +183,7 @@ def as_arrays(prediction: AnyPrediction) -> dict[str, np.ndarray]:
         >>> list(as_arrays(Points(np.zeros((5, 4)))))
         ['Points.values']
     """
-    kind = type(prediction).__name__
+    kind = next(name for name, kind in KINDS.items() if type(prediction) is kind)
     return {
         f"{kind}.{each.name}": np.asarray(getattr(prediction, each.name))
         for each in fields(prediction)  # type: ignore[arg-type]
@@ -186,9 +193,8 @@ def as_arrays(prediction: AnyPrediction) -> dict[str, np.ndarray]:
 
 def from_arrays(arrays: Mapping[str, np.ndarray]) -> AnyPrediction:
     """Return the prediction that :func:`as_arrays` took apart."""
-    kinds = {kind.__name__: kind for kind in KINDS}
     parts = {name.partition(".")[2]: each for name, each in arrays.items()}
-    kind = kinds[next(iter(arrays)).partition(".")[0]]
+    kind = KINDS[next(iter(arrays)).partition(".")[0]]
     if "levels" in parts:
         parts["levels"] = parts["levels"].tolist()
     return kind(**parts)
