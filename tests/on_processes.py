@@ -8,9 +8,10 @@ import sys
 import threading
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, DistributedSampler, Sampler, TensorDataset
 
 import batchensemble as be
 from batchensemble.checkpoints import CheckpointError
@@ -283,6 +284,28 @@ class Stopping(be.Callback):
             self.act(run)
 
 
+class OfRank(Sampler):
+    """Draws another order in each process."""
+
+    def __len__(self):
+        return len(X)
+
+    def __iter__(self):
+        return iter(np.random.default_rng(RANK).permutation(len(X)).tolist())
+
+
+def other_batches():
+    """Return what is said of loaders that differ in the processes."""
+    found = []
+    for sampler in (OfRank(), DistributedSampler(TensorDataset(X, Y), 2, RANK)):
+        loader = DataLoader(TensorDataset(X, Y), 8, sampler=sampler)
+        try:
+            train(batch(), loader)
+        except ValueError as error:
+            found.append(str(error))
+    return found
+
+
 class UnsentError(Exception):
     """Cannot be sent to another process."""
 
@@ -329,6 +352,7 @@ if __name__ == "__main__":
     what, out = sys.argv[1], Path(sys.argv[2])
     if what == "all":
         found = {"held": in_pieces(), "callbacks": callbacks(out), "printed": command_line(out)}
+        found["other batches"] = other_batches()
         torch.save({**all_cases(), **broken(out), **found}, out / f"{RANK}.pt")
     else:  # a training, by its strategy, that waits to be killed
         (out / f"pid-{RANK}").write_text(str(os.getpid()))

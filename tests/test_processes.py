@@ -152,6 +152,14 @@ def test_an_error_in_the_first_process_is_that_of_all(together, hook):
     assert "a callback of process 0 raised UnsentError: held" in other[f"UnsentError at {hook}"]
 
 
+def test_loaders_that_differ_in_the_processes_are_refused(together):
+    """Each would train on its share of other batches, and no example count as often as the next."""
+    for each in together:
+        assert len(each["other batches"]) == 2
+        for said in each["other batches"]:
+            assert "in epoch 1 the first one of process 1 is another than that of process 0" in said
+
+
 def test_the_command_that_trains_prints_and_writes_once(folder, together):
     printed = [each["printed"] for each in together]
     assert "held-out examples of moons" in printed[0]

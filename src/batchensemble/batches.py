@@ -159,7 +159,7 @@ class ArrayBatches:
     def _checksum(self, values: Tensor) -> str:
         """Return a checksum of numbers in the network's type, as checkpoints know them."""
         exact = self.inputs.dtype == torch.float64 or values.dtype != torch.float64
-        return _checksum(values, torch.float64 if exact else torch.float32)
+        return checksum(values, torch.float64 if exact else torch.float32)
 
     def _drawn(self, steps: Tensor) -> Tensor:
         if self.draw is None:
@@ -233,17 +233,18 @@ class LoaderBatches:
     def __iter__(self) -> Iterator[Pair]:
         return self.starting_at(0)
 
-    def starting_at(self, skip: int) -> Iterator[Pair]:
+    def starting_at(self, skip: int, caught_up: Callable[[], None] | None = None) -> Iterator[Pair]:
         """Yield the batches of an epoch without its first ``skip``, which are loaded all the same.
 
-        The loader's order and whatever it does at random then go on as they would have.
+        The loader's order then goes on as it would have; ``caught_up`` is called before.
         """
         with self.stream.turn():
             loading = iter(self.loader)
         for number in itertools.count():
+            if number == skip and caught_up is not None:
+                caught_up()
             with self.stream.turn():
-                batch = next(loading, None)
-                if batch is None:
+                if (batch := next(loading, None)) is None:
                     return
                 pair = self._pair(batch)
             if number >= skip:
@@ -273,7 +274,7 @@ class LoaderBatches:
         return inputs, rest[0] if len(rest) == 1 else Weighted(*rest)
 
 
-def _checksum(values: Tensor, dtype: torch.dtype) -> str:
+def checksum(values: Tensor, dtype: torch.dtype = torch.float64) -> str:
     """Return a checksum of some of the numbers, evenly spread and rounded to a type."""
     flat = values.flatten()
     some = flat[:: max(1, len(flat) // SAMPLE)].cpu().to(dtype).double()

@@ -161,18 +161,21 @@ def snapshot(run: Run) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
         weight = torch.as_tensor(run.epoch_weight, dtype=torch.float64)
         tensors["losses"] = {"sum": run.epoch_losses, "last": run.losses, "weight": weight}
     states = {name: each.state_dict() for name, each in _with_state(run).items()}
+    data = run.data_state and run.data_state.state(midway=run.step_of_epoch > 0)
     parts = {}
-    for name, values in states.items():
+    for name, values in {**states, "data": data}.items():
         found: dict[str, Tensor] = {}
         parts[name] = apart(values, found)
         if found:
             tensors[name] = found
+    data = parts.pop("data")
     state = {
         "about": about(run),
         "epochs": run.epochs,
         **{name: getattr(run, name) for name in COUNTS},
         "history": run.history.as_dict(),
         "random": numbers,
+        "data": data,
         "parts": parts,
         "optional": [
             name
@@ -272,6 +275,9 @@ def go_on(run: Run, found: Checkpoint, names: dict[str, str]) -> None:
         found: what this process goes on from.
         names: of :func:`names_of_states`.
 
+    Raises:
+        CheckpointError: the data are drawn in another way.
+
     Warns:
         UserWarning: more epochs follow than were meant to, and the learning rate had begun to fall.
     """
@@ -284,6 +290,15 @@ def go_on(run: Run, found: Checkpoint, names: dict[str, str]) -> None:
         before = name if part is run.updater else names.get(name)
         if before is not None:  # else a callback is new
             part.load_state_dict(together(state["parts"][before], tensors.get(before, {})))
+    if run.data_state is not None:
+        try:
+            run.data_state.load(together(state.get("data"), tensors.get("data", {})))
+        except ValueError as error:
+            raise CheckpointError(
+                f"the checkpoint {found.folder} is of other data: {error}; give the data that it "
+                "was trained with, or another folder"
+            ) from error
+    run.resumed = True
     for name in COUNTS:
         setattr(run, name, state[name])
     history = History.from_dict(state["history"])

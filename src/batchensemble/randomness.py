@@ -47,6 +47,15 @@ class DataStream:
         self.seed = seed
         self._state: Tensor | None = None
 
+    @property
+    def state(self) -> Tensor | None:
+        """The state as it is; ``None`` where draws are from torch's global one."""
+        return self._state
+
+    def restore(self, state: Tensor) -> None:
+        """Go to a state that :attr:`state` returned."""
+        self._state = state.clone()
+
     def begin(self, epoch: int) -> None:
         """Go to the start of an epoch."""
         if self.seed is not None:
@@ -74,15 +83,8 @@ def random_states(device: torch.device) -> tuple[dict[str, Tensor], dict[str, An
     tensors = {"torch": torch.get_rng_state()}
     if device.type == "cuda":
         tensors["cuda"] = torch.cuda.get_rng_state(device)
-    state: Any = np.random.get_state()  # noqa: NPY002
-    kind, keys, position, has_gauss, gauss = state
-    tensors["numpy"] = torch.from_numpy(keys.astype(np.int64))
-    version, internal, next_gauss = random.getstate()
-    numbers = {
-        "numpy": [kind, position, has_gauss, gauss],
-        "python": [version, list(internal), next_gauss],
-    }
-    return tensors, numbers
+    keys, numbers = of_libraries()
+    return {**tensors, **keys}, numbers
 
 
 def set_random_states(
@@ -92,6 +94,23 @@ def set_random_states(
     torch.set_rng_state(tensors["torch"])
     if "cuda" in tensors and device.type == "cuda":
         torch.cuda.set_rng_state(tensors["cuda"], device)
+    set_of_libraries((tensors, numbers))
+
+
+def of_libraries() -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the states of NumPy's and Python's global generators, as tensors and as JSON."""
+    state: Any = np.random.get_state()  # noqa: NPY002
+    kind, keys, position, has_gauss, gauss = state
+    version, internal, next_gauss = random.getstate()
+    return {"numpy": torch.from_numpy(keys.astype(np.int64))}, {
+        "numpy": [kind, position, has_gauss, gauss],
+        "python": [version, list(internal), next_gauss],
+    }
+
+
+def set_of_libraries(states: Any) -> None:
+    """Go on from what :func:`of_libraries` returned."""
+    tensors, numbers = states
     kind, position, has_gauss, gauss = numbers["numpy"]
     keys = tensors["numpy"].numpy().astype(np.uint32)
     np.random.set_state((kind, keys, position, has_gauss, gauss))  # noqa: NPY002

@@ -10,16 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from batchensemble.batches import Batches, Pair
+from batchensemble.batches import Batches, LoaderBatches, Pair, checksum
 from batchensemble.callbacks import HOOKS, Callback, overrides
+from batchensemble.data_state import DataState
 from batchensemble.ensembles import Ensemble
 from batchensemble.first_process import Hearing
 from batchensemble.history import History
-from batchensemble.inputs import Inputs
+from batchensemble.inputs import Inputs, Nested
 from batchensemble.objective import Objective
 from batchensemble.optimisation import Updater
 from batchensemble.progress import TrainingBar
-from batchensemble.randomness import DataStream, set_random_states
+from batchensemble.randomness import DataStream, random_states, set_random_states
 from batchensemble.targets import Targets
 
 # Reading a loss makes the processor wait for an accelerator, so that is done now and then there.
@@ -57,6 +58,8 @@ class Run:
         seconds: that they took, callbacks not counted.
         admit: looks at the first batch before anything is trained, written or told.
         begun: whether callbacks know that there is a training.
+        data_state: where the data are, which checkpoints keep.
+        resumed: whether it goes on from a checkpoint.
         scored: what is scored on held-out data: the model, or its moving average.
     """
 
@@ -90,6 +93,8 @@ class Run:
         self.admit: Callable[[Inputs, Targets], None] | None = None
         self.begun = False
         self._started = 0.0
+        self.data_state: DataState | None = None
+        self.resumed = False
         self.restored_random: tuple[dict[str, Tensor], dict[str, Any]] | None = None
         self._hearing = next((each for each in callbacks if isinstance(each, Hearing)), None)
         hook = getattr if self._hearing is None else self._hearing.hook
@@ -136,18 +141,54 @@ class Run:
 
     def remaining(self) -> Iterator[Pair]:
         """Yield the batches of this epoch that are left."""
-        for inputs, targets in self.batches.starting_at(self.step_of_epoch):
+        skip = self.step_of_epoch
+        if self.data_state is not None:
+            skip = 0 if self.data_state.goes_on else skip
+            self.data_state.begin()
+        if isinstance(self.batches, LoaderBatches) and self.step_of_epoch:
+            # What is random in loading what was done comes before what was random in doing it.
+            batches = self.batches.starting_at(skip, self._caught_up)
+        else:
+            self._caught_up()
+            batches = self.batches.starting_at(skip)
+        for number, (inputs, targets) in enumerate(batches):
+            if not number and isinstance(self.batches, LoaderBatches):
+                self._check_same(inputs)
             if self.admit is not None:
+                device = next(self.model.parameters()).device
+                before = random_states(device)
                 self.admit(inputs, targets)
+                if not self.begun:
+                    self.begin()
+                if self.resumed:  # the first time it did so before the states that were restored
+                    set_random_states(*before, device)
                 self.admit = None
-            if not self.begun:
-                self.begin()
-            if self.restored_random is not None:
-                # What is random in loading what was done comes before what was random in doing it.
-                tensors, numbers = self.restored_random
-                set_random_states(tensors, numbers, next(self.model.parameters()).device)
-                self.restored_random = None
             yield inputs, targets
+
+    def _check_same(self, inputs: Inputs) -> None:
+        """Raise ``ValueError`` where the loaders of several processes yield different batches."""
+        sharing = self.objective.sharing
+        if sharing is None or sharing.each_its_own:  # members may have orders of their own
+            return
+        tensors = inputs.tensors() if isinstance(inputs, Nested) else [inputs]
+        sums = sharing.processes.all([checksum(each) for each in tensors])
+        for rank, other in enumerate(sums):
+            if other != sums[0]:
+                raise ValueError(
+                    "all processes must have the same batches, and each takes its share of them; "
+                    f"in epoch {self.epoch + 1} the first one of process {rank} is another than "
+                    "that of process 0: give samplers the same seed and set_epoch in each (in a "
+                    "callback with every_process = True), and no DistributedSampler that shares "
+                    "the data out"
+                )
+
+    def _caught_up(self) -> None:
+        """Go on with what was random when the checkpoint was written."""
+        if self.restored_random is not None:
+            set_random_states(*self.restored_random, next(self.model.parameters()).device)
+            self.restored_random = None
+        if self.data_state is not None:
+            self.data_state.caught_up()
 
     def check(self, losses: Tensor, weight: Tensor | None, inputs: Inputs) -> None:
         """Raise ``FloatingPointError`` where a loss is not finite, before it reaches the weights.

@@ -19,6 +19,7 @@ from batchensemble.callbacks import Callback
 from batchensemble.checkpointing import checkpointed
 from batchensemble.checks import positive_number, whole_number
 from batchensemble.compilation import Compiling
+from batchensemble.data_state import DataState
 from batchensemble.ensembles import Ensemble
 from batchensemble.first_process import Hearing
 from batchensemble.history import History
@@ -333,8 +334,11 @@ def fit(
         if sharing.shared:
             told.append(Hearing(sharing.processes, told))
         steers = plateau is not None or patience is not None
-        keeping = None
+        keeping, state = None, None
         if checkpoints is not None:
+            state = DataState(
+                material.training, material.held_out, stream, resume=resume, steering=steers
+            )
             keeping = Keeping(
                 checkpoints, every=checkpoint_every, keep=keep, resume=resume, sharing=sharing
             )
@@ -370,7 +374,7 @@ def fit(
         run = Run(
             model, objective, updater, material.training, stream, epochs, history, told, settings
         )
-        run.bar = bar
+        run.bar, run.data_state = bar, state
         run.admit = partial(admit, model, objective, material.training)
         if keeping is not None:
             keeping.restore(run)
