@@ -100,13 +100,17 @@ def class_numbers(targets: Tensor, ignore_index: int | None = None) -> Tensor:
     if targets.is_floating_point() or targets.is_complex():
         raise TypeError(
             f"y must hold class numbers (0, 1, 2, ...), got {targets.dtype}; convert with "
-            "y.astype(int) if these are classes, or give fit the loss of what they are, such as "
-            "loss='mse'"
+            "y.astype(int) if these are classes, or if they are only called so give "
+            "class_names=[...], what each is called, or give fit the loss of what they are, such "
+            "as loss='mse'"
         )
     check_examples(targets)
     known = targets if ignore_index is None else targets[targets != ignore_index]
     if known.numel() and known.min() < 0:
-        raise ValueError(f"y must hold class numbers from 0 on, got {known.min().item()}")
+        raise ValueError(
+            f"y must hold class numbers from 0 on, got {known.min().item()}; if that is what a "
+            "class is called, give class_names=[...], what each is called"
+        )
     return targets.long()
 
 
@@ -171,7 +175,7 @@ def check_weights(weights: Tensor, examples: int) -> Tensor:
     if wrong.any():
         row = int(wrong.nonzero()[0])
         raise ValueError(
-            f"weights must be finite numbers from 0 on, got {weights[row].item()} in row {row}"
+            f"weights must be finite numbers from 0 on, got {weights[row].item()} in row {row + 1}"
         )
     if not weights.any():
         raise ValueError("weights must hold a number above 0, got only 0")

@@ -117,7 +117,8 @@ class ClassLoss(EnsembleLoss):
             raise ValueError(
                 f"y must hold class numbers from 0 to {classes - 1}, since the network has "
                 f"{outputs} outputs, got {highest}; give the last layer "
-                f"{outputs + highest + 1 - classes} outputs"
+                f"{outputs + highest + 1 - classes} outputs, or if that is what a class is called "
+                "give class_names=[...], what each is called"
             )
 
     def counts(self, targets: Tensor, *, own: bool = False) -> Tensor | None:

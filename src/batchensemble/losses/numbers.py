@@ -69,10 +69,10 @@ class NumberLoss(EnsembleLoss):
         """Raise ``ValueError`` where targets are of another shape, or infinite."""
         self._aligned(outputs_shape, targets, per_member=per_member)
         if targets.isinf().any():
-            row = targets.isinf().nonzero()[0, 0].item()
+            row = targets.isinf().nonzero()[0, 0].item() + 1
             raise ValueError(f"y must be finite, got an infinite target in row {row}; drop it")
         if targets.dim() == 1 and targets.isnan().any():
-            row = targets.isnan().nonzero()[0, 0].item()
+            row = targets.isnan().nonzero()[0, 0].item() + 1
             raise ValueError(f"y must be finite, got nan in row {row}; drop that example")
 
     def counts(self, targets: Tensor, *, own: bool = False) -> Tensor | None:
