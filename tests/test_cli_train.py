@@ -331,7 +331,9 @@ def test_predict_and_evaluate_say_what_is_missing(trained, tmp_path):
     ids = ["--data", plants, "--id", "nam", "--out", out]
     assert "did you mean 'name'?" in sentence(run("predict", trained / "m", *ids))
     target = ["--data", plants, "--target", "name"]
-    assert "has the class '0' in row 1" in sentence(run("evaluate", trained / "m", *target))
+    assert "has the class '000' in row 1 (line 2)" in sentence(
+        run("evaluate", trained / "m", *target)
+    )
 
 
 def test_a_file_without_rows_gives_a_header(trained, tmp_path):

@@ -149,7 +149,7 @@ def test_networks_of_any_precision_give_probabilities_that_sum_to_1(dtype):
         (X[:0], ValueError, "at least one example, got none"),
         (X[:, :3], ValueError, r"does not take examples of shape \[3\]"),
         (X[0], ValueError, r"X must have the shape \[examples, features...\], got \[4\]"),
-        (X * np.nan, ValueError, "X must be finite, got nan in row 0, column 0"),
+        (X * np.nan, ValueError, "X must be finite, got nan in row 1, X\\[0, 0\\]"),
         (np.full((3, 4), "a"), TypeError, "X must hold numbers"),
         (3, ValueError, "X must have the shape"),
         (DataLoader(X[:0], 5), ValueError, "at least one example to predict, got none"),

@@ -121,12 +121,16 @@ def test_numbers_are_targets_as_they_stand(limit, tmp_path):
 @pytest.mark.parametrize(
     ("changed", "loss", "sentence"),
     [
-        ({"a": "tall"}, CLASSES, "column 'a' must hold a finite number .* got 'tall'"),
-        ({"b": np.nan}, CLASSES, "column 'b' must hold a finite number .* no value in row 0"),
+        ({"a": "tall"}, CLASSES, "column 'a' must hold a number .* got 'tall'"),
+        ({"b": np.nan}, CLASSES, "column 'b' must hold a finite number .* no value in row 1;"),
         ({"y": "same"}, CLASSES, "must hold at least two classes, got only 'same'"),
         ({"y": np.arange(ROWS) / 7}, CLASSES, "must hold classes, .* put it into bins"),
         ({"y": np.arange(ROWS)}, CLASSES, "must hold classes, got 500 different values"),
-        ({"y": [*"ab"] * 250}, NUMBERS, "must hold a number in every row, got 'a'; leave --loss"),
+        (
+            {"y": [*"ab"] * 250},
+            NUMBERS,
+            "must hold a number in every row, got 'a' in row 1; .* leave the loss",
+        ),
     ],
 )
 def test_a_large_table_that_cannot_be_used_is_refused_before_training(
@@ -142,7 +146,7 @@ def test_a_held_out_row_is_checked_before_training_as_well(tmp_path):
     row = int(Fifth(held_out=True).positions(0, ROWS)[-1])
     frame.loc[row, "b"] = np.inf
     path = write(tmp_path, frame, "parquet")
-    with pytest.raises(ValueError, match=f"column 'b' .* got inf in row {row} "):
+    with pytest.raises(ValueError, match=f"column 'b' .* got inf in row {row + 1};"):
         open_data(path, "y", loss=CLASSES, memory_limit=SMALL)
 
 

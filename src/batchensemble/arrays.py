@@ -40,13 +40,14 @@ def check_inputs(X: Any, dtype: torch.dtype, *, training: bool = False) -> Tenso
             finite = torch.isfinite(held[start : start + rows])
             if not finite.all():
                 row, *column = (~finite).nonzero()[0].tolist()
-                where = column[0] if len(column) == 1 else tuple(column)
-                value = inputs[(start + row, *column)].item()
+                place = (start + row, *column)
+                value = inputs[place].item()
                 cure = "fill or drop it"
                 if math.isfinite(value):
                     cure = f"{dtype}, the network's type, ends before; divide that column"
                 raise ValueError(
-                    f"X must be finite, got {value} in row {start + row}, column {where}; {cure}"
+                    f"X must be finite, got {value} in row {place[0] + 1}, "
+                    f"X[{', '.join(map(str, place))}]; {cure}"
                 )
         if training and len(inputs):
             flat = inputs.reshape(len(inputs), -1)

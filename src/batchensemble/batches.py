@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from batchensemble.arrays import BLOCK_BYTES, as_tensor, check_inputs
+from batchensemble.class_labels import ClassNames
 from batchensemble.inputs import Inputs, is_labelled, take_apart
 from batchensemble.randomness import DataStream
 from batchensemble.targets import (
@@ -53,7 +54,7 @@ class Batches(Protocol):
         arrange: puts targets into the order of the ensemble's rows.
     """
 
-    class_names: tuple[str, ...]
+    class_names: ClassNames
     feature_names: tuple[str, ...] | None
     target_names: tuple[str, ...] | None
     draw: Draw | None
@@ -111,7 +112,7 @@ class ArrayBatches:
         self.batch_size = batch_size
         self.shuffle, self.draw, self.arrange = shuffle, draw, arrange
         self.stream = stream or DataStream(None)
-        self.class_names: tuple[str, ...] = ()
+        self.class_names = ClassNames()
         self.feature_names: tuple[str, ...] | None = None
         self.target_names: tuple[str, ...] | None = None
 
@@ -211,7 +212,7 @@ class LoaderBatches:
         any_targets: bool = False,
     ) -> None:
         self.loader, self.device, self.target = loader, device, target
-        self.class_names: tuple[str, ...] = ()
+        self.class_names = ClassNames()
         self.feature_names: tuple[str, ...] | None = None
         self.target_names: tuple[str, ...] | None = None
         self.draw, self.arrange = draw, arrange

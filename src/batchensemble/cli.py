@@ -23,6 +23,11 @@ from batchensemble.commands.options import (
     INTERRUPTED,
     NUMBER,
     WHOLE,
+    DecimalOption,
+    EncodingOption,
+    GapsOption,
+    SeparatorOption,
+    dialect_of,
     errors,
     refuse,
     writable,
@@ -35,6 +40,7 @@ from batchensemble.commands.use import evaluate, predict
 if TYPE_CHECKING:
     from batchensemble.comparison import Comparison, Run, Settings
     from batchensemble.data import Data
+    from batchensemble.dialects import Dialect
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -94,6 +100,10 @@ def compare(
     data: DataOption = "moons",
     target: TargetOption = None,
     task: TaskOption = None,
+    separator: SeparatorOption = None,
+    decimal: DecimalOption = None,
+    encoding: EncodingOption = None,
+    gaps: GapsOption = None,
     methods: MethodsOption = "single,deep,batch,mimo",
     members: MembersOption = 3,
     epochs: Annotated[
@@ -183,13 +193,17 @@ def compare(
                 data=data,
                 target=target,
                 task=task,
+                separator=separator,
+                decimal=decimal,
+                encoding=encoding,
+                gaps=gaps,
                 jobs=jobs,
                 backend=backend,
                 address=address,
             )
             run, folder = _recipe(recipe), out or Path("runs") / recipe
         else:
-            loaded = _load(data, target, task)
+            loaded = _load(data, target, task, dialect_of(separator, decimal, encoding, gaps))
             folder = out or Path("runs") / Path(loaded.name).stem
             run = _comparison(loaded, settings, folder, jobs, backend, address)
         writable(folder)
@@ -298,10 +312,12 @@ def _settings(*, methods: str, hidden: str, **numbers: Any) -> Settings:
     return Settings(methods=names, hidden=widths, **numbers)
 
 
-def _load(source: str, target: str | None, task: str | None = None) -> Data:
+def _load(
+    source: str, target: str | None, task: str | None = None, dialect: Dialect | None = None
+) -> Data:
     from batchensemble.data import load
 
-    return load(source, target, task)
+    return load(source, target, task, dialect)
 
 
 def _comparison(
@@ -338,12 +354,10 @@ def _recipe(name: str) -> Any:
 def _refuse_settings_of_a_recipe(settings: Settings, **given: Any) -> None:
     given = {**given, **asdict(settings)}
     usual: dict[str, Any] = {
+        **dict.fromkeys(("target", "task", "separator", "decimal", "encoding", "gaps", "address")),
         "data": "moons",
-        "target": None,
-        "task": None,
         "jobs": 1,
         "backend": "loky",
-        "address": None,
     }
     usual.update(asdict(type(settings)()))
     changed = ["--" + name.replace("_", "-") for name in given if given[name] != usual[name]]

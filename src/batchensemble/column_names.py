@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from batchensemble.checks import nearest
-from batchensemble.columns import Names
+from batchensemble.columns import Names, as_text
 
 if TYPE_CHECKING:
     from batchensemble.batches import Batches
@@ -62,19 +62,19 @@ class ColumnNames:
         """
         return _taken(self.targets, given, where, "model.target_names", more=False)
 
-    def order_of_classes(self, given: Sequence[str]) -> Names:
+    def order_of_classes(self, given: Sequence[Any]) -> Sequence[Any]:
         """Return the classes in the order of their numbers: the given ones, else the model's.
 
         Raises:
             ValueError: the given ones are those of the model in another order.
         """
-        given = tuple(given)
-        if given != self.classes and sorted(given) == sorted(self.classes):
+        texts = tuple(map(as_text, given))
+        if texts != self.classes and sorted(texts) == sorted(self.classes):
             raise ValueError(
                 f"class_names must be in the order of the training, {_few(self.classes)}, got "
-                f"{_few(given)}; leave it out"
+                f"{_few(texts)}; leave it out"
             )
-        return given or self.classes
+        return given if texts else self.classes
 
     def check_classes(self, found: Names) -> None:
         """Raise ``ValueError`` where data number other classes than the model, or otherwise.

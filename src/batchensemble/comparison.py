@@ -214,6 +214,7 @@ class Comparison:
                 "feature_names": list(self.data.feature_names),
                 "class_names": list(self.data.class_names),
                 "standardised": self.data.standardised,
+                "dialect": asdict(self.data.dialect),
             },
             "explanation": self.explanation,
             "printed_losses": {

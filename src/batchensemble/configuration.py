@@ -17,6 +17,7 @@ from typing import Any
 from batchensemble.checks import nearest, one_of, whole_number
 from batchensemble.comparison import LOSSES_OF
 from batchensemble.data import TASKS
+from batchensemble.dialects import Dialect
 from batchensemble.ensembles import METHODS
 from batchensemble.schedules import COOLDOWN
 from batchensemble.strict_json import shown
@@ -34,6 +35,10 @@ OWN: dict[str, Any] = {
     "classes": None,
     "task": None,
     "validation": None,
+    "separator": None,
+    "decimal": None,
+    "encoding": None,
+    "gaps": None,
     "memory_limit": None,
     "method": "batch",
     "members": 4,
@@ -100,6 +105,7 @@ def resolve(*given: Mapping[str, Any]) -> dict[str, Any]:
         not isinstance(classes, list) or any(type(name) is not str for name in classes)
     ):
         raise TypeError(f"classes must be names such as ['low', 'mid', 'high'], got {classes!r}")
+    Dialect.of(settings)  # which says what is wrong with it
     if settings["memory_limit"] is not None:
         settings["memory_limit"] = size_in_bytes(settings["memory_limit"])
     return {key: value for key, value in settings.items() if value is not None}

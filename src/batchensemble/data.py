@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 
 from batchensemble.checks import nearest, one_of
+from batchensemble.dialects import FOUND, Dialect
 from batchensemble.tables import read_table
 
 # "_examples": the two parts of a data set differ in length, so the name binds no size.
@@ -42,6 +43,7 @@ class Data:
         target: the column of targets, for a file.
         mean, scale: of each column before that; empty where it was not standardised.
         scored: what the examples of ``held_out`` are called.
+        dialect: how a CSV file is written.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Data:
     mean: tuple[float, ...] = ()
     scale: tuple[float, ...] = ()
     scored: str = "held-out examples"
+    dialect: Dialect = FOUND
 
     @property
     def features(self) -> int:
@@ -73,16 +76,23 @@ class Data:
     def describe(self) -> dict[str, Any]:
         """Return what a model of the data needs to know of others, as JSON can hold it."""
         names = ("name", "target", "feature_names", "class_names", "mean", "scale")
-        return {name: getattr(self, name) for name in names}
+        found = {name: getattr(self, name) for name in names}
+        return {**found, "dialect": asdict(self.dialect)}
 
 
-def load(source: str, target: str | None = None, task: str | None = None) -> Data:
+def load(
+    source: str,
+    target: str | None = None,
+    task: str | None = None,
+    dialect: Dialect | None = None,
+) -> Data:
     """Return a named data set, or a table of one's own.
 
     Args:
         source: one of :data:`NAMED`, or the path of a CSV file.
         target: the column of labels or numbers, for a file.
         task: ``"classification"``, which a file's is by default, or ``"regression"``.
+        dialect: how a CSV file is written, as far as the user says it.
 
     Raises:
         ValueError: an unknown name, a ``target`` for a named set, a task that is not the set's, or
@@ -113,7 +123,7 @@ def load(source: str, target: str | None = None, task: str | None = None) -> Dat
         )
     if target is None:
         raise ValueError(f"target is missing: name the column of {source} that holds the labels")
-    return split_table(path, target, numbers=task == "regression")
+    return split_table(path, target, numbers=task == "regression", dialect=dialect)
 
 
 def split_table(
@@ -123,6 +133,9 @@ def split_table(
     numbers: bool = False,
     all_rows: bool = False,
     scaling: Scaling | None = None,
+    class_names: Sequence[str] = (),
+    by_value: bool = False,
+    dialect: Dialect | None = None,
 ) -> Data:
     """Return a table of one's own, a fifth of it held out.
 
@@ -133,18 +146,29 @@ def split_table(
         all_rows: train on all rows, and hold out none.
         scaling: what columns are standardised by; by default their mean and deviation over the
             training part.
+        class_names: the classes in the order of their numbers; by default they are found.
+        by_value: see :func:`~batchensemble.class_labels.numbers_of`.
+        dialect: how a CSV file is written, as far as the user says it.
 
     Raises:
         ValueError: it cannot be used; the sentence says why.
     """
-    table = read_table(path, target, numbers=numbers)
+    table = read_table(
+        path,
+        target,
+        numbers=numbers,
+        class_names=class_names,
+        by_value=by_value,
+        dialect=dialect,
+    )
     names = table.feature_names, table.class_names
     if all_rows:
         y = _targets(table.labels, table.class_names)
         rows = table.features, table.features[:0], y, y[:0]
-        return replace(_standardised(path.name, rows, *names, scaling), target=target)
-    found = _split(path.name, table.features, table.labels, *names, scaling)
-    return replace(found, target=target)
+        found = _standardised(path.name, rows, *names, scaling)
+    else:
+        found = _split(path.name, table.features, table.labels, *names, scaling)
+    return replace(found, target=target, dialect=table.dialect)
 
 
 def _moons() -> Data:

@@ -18,6 +18,7 @@ from batchensemble.decision import Decision, smallest_sets
 from batchensemble.decisions import ConformalIntervals, Threshold, threshold_for
 from batchensemble.decisions.doubt import doubt
 from batchensemble.decisions.errors import losses
+from batchensemble.dialects import Dialect
 from batchensemble.losses import BinaryCrossEntropy
 from batchensemble.model_folder import ModelFolder
 from batchensemble.prediction import loss_of, predict
@@ -45,6 +46,7 @@ def decide_folder(
     device: str | torch.device | None = None,
     network: nn.Module | None = None,
     trust: Trust = False,
+    dialect: Dialect | None = None,
 ) -> Decision:
     """Return when a saved model may answer, and sets or intervals that hold the truth.
 
@@ -66,6 +68,7 @@ def decide_folder(
         device: where the model runs.
         network: the plain network, where the folder does not say how to make one.
         trust: what may be imported of what the folder names, see :func:`batchensemble.load`.
+        dialect: how CSV files are written, as far as the user says it.
 
     Raises:
         ValueError: an argument is out of range, or the data do not fit the model.
@@ -76,7 +79,7 @@ def decide_folder(
     between("coverage", coverage, 0, 1)
     if tolerance is not None:
         positive_number("tolerance", tolerance)
-    folder = ModelFolder(path)
+    folder = ModelFolder(path, dialect)
     # As predict does, so that what is answered there is what was counted here.
     model = folder.load(device, network, trust).freeze(PREDICTION_BATCH)
     if isinstance(loss_of(model), BinaryCrossEntropy):

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from batchensemble.dialects import Dialect
 from batchensemble.metrics import Scores
 from batchensemble.model_folder import ModelFolder
 from batchensemble.scored_rows import ScoredRows, scores_of
@@ -19,6 +20,7 @@ def evaluate_folder(
     target: str | None = None,
     *,
     device: str | torch.device | None = None,
+    dialect: Dialect | None = None,
     network: nn.Module | None = None,
     trust: Trust = False,
 ) -> tuple[ScoredRows, Scores]:
@@ -33,12 +35,13 @@ def evaluate_folder(
         device: where the model runs.
         network: the plain network, where the folder does not say how to make one.
         trust: what may be imported of what the folder names, see :func:`batchensemble.load`.
+        dialect: how CSV files are written, as far as the user says it.
 
     Raises:
         ValueError: the data do not fit the model, or it cannot be told which rows trained it.
         OSError: there is no such model or file.
     """
-    folder = ModelFolder(path)
+    folder = ModelFolder(path, dialect)
     model = folder.load(device, network, trust)
     rows = folder.rows(model, source, target)
     return rows, scores_of(model, rows)

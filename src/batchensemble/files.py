@@ -4,29 +4,39 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from batchensemble.class_labels import (
+    ClassNames,
+    are_measured,
+    coded,
+    gap_among,
+    labels_of,
+    names_of,
+    refuse_gap,
+)
 from batchensemble.columns import (
     MAX_CLASSES,
+    TARGET_CURE,
     Array,
     Names,
     Table,
-    as_array,
+    as_text,
+    check_size,
     fill,
     finite,
-    labels_of,
+    merged_order,
     split,
 )
-from batchensemble.formats import FORMATS, Unit, need_pyarrow, reading
+from batchensemble.dialects import Dialect
+from batchensemble.formats import Block, Csv, Unit, format_of
 from batchensemble.row_split import Fifth
 
 END_BYTES = 1 << 16  # of a file that go into its checksum, at each end
-INDEX = re.compile(r"__index_level_\d+__")  # of pandas, which is no feature
 
 # number(file, values, first_row) makes a block of the target's column into class numbers.
 Number = Callable[[str, Array, int], Array]
@@ -41,10 +51,15 @@ class Files:
         class_names: the classes in the order of their numbers, where the targets are text; by
             default all that there are, sorted.
         labelled: whether the targets are wanted; else their column is left out if it is there.
+        numbers: whether the targets are numbers, whatever they look like.
+        dialect: how CSV files are written, as far as the user says it.
+        known: how CSV files of their kind are.
 
     Attributes:
-        names: the columns of features.
+        columns: all that there are.
+        names: the columns of features: all but the target and the index of a data frame.
         class_names: see above; empty where targets are numbers.
+        found: the classes that stand in a column of text, numbers or not.
         units: the parts that the rows are in.
         rows: how many.
 
@@ -58,22 +73,28 @@ class Files:
         self,
         paths: Sequence[Path],
         target: str | None = None,
-        class_names: Sequence[str] = (),
+        class_names: Sequence[Any] = (),
         *,
         labelled: bool = True,
+        numbers: bool = False,
+        dialect: Dialect | None = None,
+        known: Dialect | None = None,
     ) -> None:
-        need_pyarrow(paths[0])
         self.paths = list(paths)
-        self.format = FORMATS[paths[0].suffix.lower()]()
+        self.format = format_of(paths[0], dialect, known)
         self._columns = {path: self._columns_of(path) for path in paths}
-        columns = self._same_columns()
+        self.columns = self._same_columns()
+        with self.format.reading(paths[0]):
+            index = self.format.index(paths[0])
+        columns = tuple(name for name in self.columns if name not in index or name == target)
         self.target = target = target if labelled or target in columns else None
         self.names, _ = split(Table(columns, 0, np.empty), target, paths[0].name)
         self.target = target = target if labelled else None
-        self.class_names = tuple(class_names)
+        self.class_names = ClassNames(map(as_text, class_names), ordered=bool(class_names))
+        self.found = ClassNames()
         self.units: list[Unit] = []
         for path in paths:
-            with reading(path, self._columns[path]):
+            with self.format.reading(path):
                 self.units += self.format.units(path, target or self.names[0])
         self._counts = [unit.rows for unit in self.units]
         self._starts = np.cumsum([0, *self._counts]).tolist()
@@ -82,10 +103,17 @@ class Files:
         self._mean: Sequence[float] = ()
         self._scale: Sequence[float] = ()
         self._number: Number | None = None
+        self._to_be_scaled = False
         if not self.rows:
             raise ValueError(f"{paths[0].name} must hold at least one row, got none")
-        if target is not None and not self.class_names and self._target_is_text():
-            self.class_names = self._classes()
+        self._as_text = target is not None and not numbers and self._may_be_text(target)
+        if self._as_text and not self.class_names:
+            self.found = self._classes()
+            # Numbers are read as such; what they are says the loss.
+            by_size = self.found == names_of(self.found)
+            measured = are_measured(self.found, self.decimal)
+            self._as_text = not (by_size and measured)
+            self.class_names = self.found if self._as_text else ClassNames()
 
     def view(
         self,
@@ -96,6 +124,7 @@ class Files:
         scale: Sequence[float] = (),
         class_names: Sequence[str] | None = None,
         number: Number | None = None,
+        to_be_scaled: bool = False,
     ) -> Files:
         """Return the same files read in another way; nothing is read for that.
 
@@ -106,11 +135,13 @@ class Files:
             class_names: what the numbers of ``number`` stand for.
             number: what makes the target's column into class numbers; by default text is numbered
                 in the order of ``class_names``, and numbers stay.
+            to_be_scaled: refuse features that have no mean and deviation.
         """
         other = copy.copy(self)
         other.names = self.names if names is None else tuple(names)
-        other.class_names = self.class_names if class_names is None else tuple(class_names)
+        other.class_names = self.class_names if class_names is None else ClassNames(class_names)
         other._mean, other._scale, other._number = tuple(mean), tuple(scale), number
+        other._as_text, other._to_be_scaled = self._as_text or number is not None, to_be_scaled
         other._chosen = rows
         sizes = zip(self._starts, self.units, strict=False)
         other._counts = [
@@ -130,6 +161,18 @@ class Files:
                 [values[position[name]] for name in names] for values in (self._mean, self._scale)
             )
         return other
+
+    @property
+    def dialect(self) -> Dialect:
+        """How CSV files are written."""
+        if not isinstance(self.format, Csv):
+            return Dialect()
+        return self.format.file(self.paths[0]).dialect
+
+    @property
+    def decimal(self) -> str:
+        """The decimal sign of text."""
+        return self.dialect.decimal or "."
 
     @property
     def bytes_as_float32(self) -> int:
@@ -152,6 +195,7 @@ class Files:
             ValueError: a value is missing or no number, or the file is damaged.
         """
         columns = [*self.names, *([] if self.target is None else [self.target])]
+        text = [str(self.target)] if self._as_text else []
         position = {unit: number for number, unit in enumerate(self.units)}
         for unit in units:
             number = position[unit]
@@ -159,19 +203,18 @@ class Files:
                 skip -= self._counts[number]
                 continue
             row, before = unit.first_row, self._starts[number] - unit.first_row
-            with reading(unit.path, self._columns[unit.path]):
-                for batch in self.format.read(unit, columns, self.target):
-                    chosen = self._positions(before + row, len(batch))
+            with self.format.reading(unit.path):
+                for block in self.format.read(unit, columns, text):
+                    chosen = self._positions(before + row, block.rows)
                     if skip < len(chosen):
                         # Rows of the other part are checked as well, once before training.
                         first = int(chosen[skip]) if skip else 0
-                        part = batch.slice(first).select(columns)
-                        features, targets = self._numbers(unit.path, part, row + first, dtype)
-                        if len(chosen) < len(batch):
+                        features, targets = self._numbers(unit.path, block, first, row, dtype)
+                        if len(chosen) < block.rows:
                             wanted = chosen[skip:] - first
                             features, targets = features[wanted], targets[wanted]
                         yield features, targets
-                    skip, row = max(0, skip - len(chosen)), row + len(batch)
+                    skip, row = max(0, skip - len(chosen)), row + block.rows
 
     def targets(self) -> Iterator[Array]:
         """Yield the targets alone, block by block; no column of features is read for that."""
@@ -197,20 +240,27 @@ class Files:
             f"(checksum {checksum.hexdigest()[:8]})"
         )
 
-    def _numbers(self, path: Path, batch: Any, row: int, dtype: Any) -> tuple[Array, Array]:
-        features = np.empty((len(batch), len(self.names)), dtype)
+    def _numbers(
+        self, path: Path, block: Block, first: int, row: int, dtype: Any
+    ) -> tuple[Array, Array]:
+        """Return features and targets of a block whose row ``first`` is the first that counts."""
+        features = np.empty((block.rows - first, len(self.names)), dtype)
+        row, decimal = row + first, self.decimal
         for number, name in enumerate(self.names):
             where = f"{path.name}: column {name!r}"
-            values = finite(as_array(batch.column(number)), where, row)
-            if self._mean:
-                values = (values.astype(np.float64) - self._mean[number]) / self._scale[number]
-            fill(features, number, values, where, row)
+            values = finite(block.columns[name][first:], where, row, decimal)
+            if self._to_be_scaled:
+                check_size(values, where, row)
+            scaling = (self._mean[number], self._scale[number]) if self._mean else None
+            fill(features, number, values, where, row, scaling)
         if self.target is None:
-            return features, np.zeros(len(batch), np.int64)
+            return features, np.zeros(len(features), np.int64)
         where = f"{path.name}: the target column {self.target!r}"
-        values = as_array(batch.column(len(self.names)))
+        values = block.columns[self.target][first:]
         if self._number is not None:
             return features, self._number(path.name, values, row)
+        if not self._as_text and not self.class_names:
+            return features, finite(values, where, row, decimal, TARGET_CURE)
         return features, labels_of(values, where, self.class_names, row)[0]
 
     def _positions(self, start: int, rows: int) -> Array:
@@ -233,28 +283,54 @@ class Files:
         return first
 
     def _columns_of(self, path: Path) -> Names:
-        with reading(path):
-            names = self.format.schema(path).names
-        return tuple(name for name in names if not INDEX.fullmatch(name))
+        with self.format.reading(path):
+            return self.format.names(path)
 
-    def _target_is_text(self) -> bool:
-        import pyarrow.types as kinds
+    def _may_be_text(self, target: str) -> bool:
+        with self.format.reading(self.paths[0]):
+            return self.format.is_text(self.paths[0], target)
 
-        with reading(self.paths[0]):
-            kind = self.format.schema(self.paths[0]).field(self.target).type
-        kind = kind.value_type if kinds.is_dictionary(kind) else kind
-        return bool(kinds.is_string(kind) or kinds.is_large_string(kind))
+    def _classes(self) -> ClassNames:
+        """Return the classes of the target's column, which is read once for that.
 
-    def _classes(self) -> Names:
-        """Return all texts of the target's column, which is read once for that."""
-        assert self.target is not None
+        There are none where it has so many different numbers that they can be no classes.
+        """
         found: set[str] = set()
-        for unit in self.units:
-            where, row = f"{unit.path.name}: the target column {self.target!r}", unit.first_row
-            with reading(unit.path):
-                for batch in self.format.read(unit, [self.target], self.target):
-                    found |= set(labels_of(as_array(batch.column(0)), where, (), row)[1])
-                    row += len(batch)
+        orders: set[Names] = set()
+        known = self._texts_known()
+        for where, _, _, texts, order in () if known else self._target_alone():
+            found |= set(texts)
+            orders |= {order}
             if len(found) > MAX_CLASSES:
+                if are_measured(found, self.decimal):
+                    return ClassNames()
                 raise ValueError(f"{where} must hold classes, got more than {MAX_CLASSES:,} texts")
-        return tuple(sorted(found))
+        found = known or found
+        gap = gap_among(found)
+        if gap is not None:
+            with self.format.reading(self.paths[0]):
+                for where, row, codes, texts, _ in self._target_alone():
+                    if gap in texts:
+                        refuse_gap(codes, [*texts, "0"], where, row)
+        return names_of(found, merged_order(list(orders)))
+
+    def _texts_known(self) -> set[str]:
+        """Return the labels of a CSV file, whose rows were counted by them; none where one misses.
+
+        What is wrong with them is found by going through them again.
+        """
+        if not isinstance(self.format, Csv):
+            return set()
+        found = self.format.texts(self.paths[0], str(self.target))
+        return found if "" not in found and len(found) <= MAX_CLASSES else set()
+
+    def _target_alone(self) -> Iterator[tuple[str, int, Array, list[str], Names]]:
+        """Yield what sentences call the target's column, its labels, and the order it declares."""
+        target = str(self.target)
+        for unit in self.units:
+            where, row = f"{unit.path.name}: the target column {target!r}", unit.first_row
+            with self.format.reading(unit.path):
+                for block in self.format.read(unit, [target], [target]):
+                    labels = coded(block.columns[target], where, row)
+                    yield where, row, *labels, block.declared.get(target, ())
+                    row += block.rows

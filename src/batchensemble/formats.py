@@ -1,22 +1,24 @@
-"""Files that hold a table, read part by part: CSV, Parquet, Feather, through pyarrow."""
+"""Files that hold a table, read part by part: CSV, and through pyarrow Parquet and Feather."""
 
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from batchensemble.columns import MAX_CLASSES, Array, Names, as_array, declared_by
+from batchensemble.csv_files import CsvFile
+from batchensemble.dialects import Dialect
+
 # Rows that are decoded at a time.
 BLOCK_ROWS = 1 << 14
-
-CONVERSION = re.compile(
-    r"CSV column #(?P<column>\d+): (?:Row #(?P<row>\d+): )?.*invalid value '(?P<value>.*)'"
-)
+INDEX = re.compile(r"__index_level_\d+__")  # of pandas, without a name
 
 
 @dataclass(frozen=True)
@@ -36,26 +38,103 @@ class Unit:
     rows: int
 
 
+@dataclass(frozen=True)
+class Block:
+    """Rows of a part.
+
+    Attributes:
+        rows: how many.
+        columns: their values by name.
+        declared: the order of classes that a column declares, by name; empty where it does not.
+    """
+
+    rows: int
+    columns: dict[str, Array]
+    declared: dict[str, Names]
+
+
 @runtime_checkable
 class Format(Protocol):
     """How files of one kind are read."""
 
     random_access: bool
 
-    def schema(self, path: Path) -> Any:
-        """Return the columns of a file and their types."""
+    def names(self, path: Path) -> Names:
+        """Return the columns of a file."""
+
+    def index(self, path: Path) -> Names:
+        """Return those of them that were the index of a data frame."""
+
+    def is_text(self, path: Path, column: str) -> bool:
+        """Return whether a column may hold text."""
 
     def units(self, path: Path, column: str) -> list[Unit]:
         """Return the parts of a file; ``column`` may be read to count its rows."""
 
-    def read(self, unit: Unit, columns: Sequence[str], target: str | None) -> Iterator[Any]:
-        """Yield these columns of a part as record batches, in order; the target may be any."""
+    def read(self, unit: Unit, columns: Sequence[str], text: Sequence[str] = ()) -> Iterator[Block]:
+        """Yield these columns of a part, in order; those of ``text`` as they stand."""
+
+    def reading(self, path: Path) -> AbstractContextManager[None]:
+        """Say in a sentence what is wrong with a file that cannot be read, and in which line."""
 
 
-class Parquet:
-    """Parquet, by row groups."""
+class Arrow(ABC):
+    """What files that pyarrow reads have in common."""
 
     random_access = True
+
+    @abstractmethod
+    def schema(self, path: Path) -> Any:
+        """Return the columns of a file and their types."""
+
+    @abstractmethod
+    def batches(self, unit: Unit, columns: Sequence[str]) -> Iterator[Any]:
+        """Yield the columns of a part as record batches."""
+
+    def names(self, path: Path) -> Names:
+        """Return the columns of a file, without an index that has no name."""
+        return tuple(name for name in self.schema(path).names if not INDEX.fullmatch(name))
+
+    def index(self, path: Path) -> Names:
+        """Return those of them that were the index of a data frame of pandas."""
+        found = (self.schema(path).pandas_metadata or {}).get("index_columns", ())
+        return tuple(name for name in found if isinstance(name, str))
+
+    def is_text(self, path: Path, column: str) -> bool:
+        """Return whether a column holds text, or categories."""
+        import pyarrow.types as kinds
+
+        kind = self.schema(path).field(column).type
+        return bool(
+            kinds.is_dictionary(kind) or kinds.is_string(kind) or kinds.is_large_string(kind)
+        )
+
+    def read(self, unit: Unit, columns: Sequence[str], text: Sequence[str] = ()) -> Iterator[Block]:
+        """Yield the columns of a part; what is text says the file."""
+        for batch in self.batches(unit, columns):
+            found = {name: batch.column(name) for name in columns}
+            yield Block(
+                len(batch),
+                {name: as_array(column) for name, column in found.items()},
+                {name: declared_by(found[name]) for name in text},
+            )
+
+    @contextmanager
+    def reading(self, path: Path) -> Iterator[None]:
+        """Say in a sentence what is wrong with a file that cannot be read."""
+        import pyarrow as pa
+
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except (pa.ArrowException, OSError) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"{path.name} cannot be read: {reason}") from error
+
+
+class Parquet(Arrow):
+    """Parquet, by row groups."""
 
     def schema(self, path: Path) -> Any:
         """Return the columns of a file and their types."""
@@ -69,7 +148,7 @@ class Parquet:
             sizes = [file.metadata.row_group(group).num_rows for group in groups]
         return _units(path, sizes)
 
-    def read(self, unit: Unit, columns: Sequence[str], target: str | None) -> Iterator[Any]:
+    def batches(self, unit: Unit, columns: Sequence[str]) -> Iterator[Any]:
         """Yield the columns of a row group as record batches."""
         with self._open(unit.path) as file:
             yield from file.iter_batches(
@@ -84,10 +163,8 @@ class Parquet:
         return pyarrow.parquet.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20)
 
 
-class Feather:
+class Feather(Arrow):
     """Feather and Arrow files, by record batches."""
-
-    random_access = True
 
     def schema(self, path: Path) -> Any:
         """Return the columns of a file and their types."""
@@ -100,7 +177,7 @@ class Feather:
             sizes = [file.get_batch(number).num_rows for number in range(file.num_record_batches)]
         return _units(path, sizes)
 
-    def read(self, unit: Unit, columns: Sequence[str], target: str | None) -> Iterator[Any]:
+    def batches(self, unit: Unit, columns: Sequence[str]) -> Iterator[Any]:
         """Yield the columns of a record batch."""
         with self._open(unit.path, columns) as file:
             yield file.get_batch(unit.number)
@@ -118,51 +195,67 @@ class Feather:
 
 
 class Csv:
-    """CSV with a header, from the beginning to the end."""
+    """CSV with a header, from the beginning to the end.
+
+    Args:
+        given: how the files are written, as far as the user says it.
+        known: how files of their kind are.
+    """
 
     random_access = False
 
-    def schema(self, path: Path) -> Any:
-        """Return the columns of a file, and their types as its first rows tell."""
-        import pyarrow.csv
+    def __init__(self, given: Dialect | None = None, known: Dialect | None = None) -> None:
+        self.given, self.known = given, known
+        self._files: dict[Path, CsvFile] = {}
+        self._texts: dict[tuple[Path, str], set[str]] = {}
 
-        return pyarrow.csv.open_csv(path, read_options=self._one_thread()).schema
+    def file(self, path: Path) -> CsvFile:
+        """Return a file, whose beginning is read once."""
+        if path not in self._files:
+            self._files[path] = CsvFile(path, self.given, self.known)
+        return self._files[path]
+
+    def names(self, path: Path) -> Names:
+        """Return the columns of a file."""
+        return self.file(path).names
+
+    def index(self, path: Path) -> Names:
+        """Return nothing: the file does not say it."""
+        return ()
+
+    def is_text(self, path: Path, column: str) -> bool:
+        """Return that it may be: what a column of CSV holds is not known before it is read."""
+        return True
 
     def units(self, path: Path, column: str) -> list[Unit]:
-        """Return the file as a whole, its rows counted by reading one column."""
-        import pyarrow as pa
+        """Return the file as a whole, all of which is read to count and to check its rows."""
+        rows, texts = 0, set[str]()
+        for frame in self.file(path).frames(BLOCK_ROWS, [column]):
+            rows += len(frame)
+            if len(texts) <= MAX_CLASSES:
+                texts |= set(frame[column].unique())
+        self._texts[path, column] = texts
+        return _units(path, [rows])
 
-        return _units(path, [sum(map(len, self._batches(path, {column: pa.string()})))])
+    def texts(self, path: Path, column: str) -> set[str]:
+        """Return what stands in the column that :meth:`units` read, each once.
 
-    def read(self, unit: Unit, columns: Sequence[str], target: str | None) -> Iterator[Any]:
-        """Yield columns of a file: numbers, but the target what its first rows tell."""
-        import pyarrow as pa
+        Where that is more than :data:`~batchensemble.columns.MAX_CLASSES` it is not all.
+        """
+        return self._texts[path, column]
 
-        types = dict.fromkeys(columns, pa.float64())
-        if target is not None:
-            found = self.schema(unit.path).field(target).type
-            types[target] = pa.float64() if pa.types.is_null(found) else found
-        return self._batches(unit.path, types)
+    def read(self, unit: Unit, columns: Sequence[str], text: Sequence[str] = ()) -> Iterator[Block]:
+        """Yield columns of a file."""
+        file = self.file(unit.path)
+        for frame in file.frames(BLOCK_ROWS, text, columns):
+            yield Block(len(frame), {name: frame[name].to_numpy() for name in columns}, {})
 
-    def _batches(self, path: Path, types: dict[str, Any]) -> Iterator[Any]:
-        import pyarrow.csv
-
-        convert = pyarrow.csv.ConvertOptions(
-            column_types=types, include_columns=list(types), strings_can_be_null=True
-        )
-        # One thread: with more an error does not tell its row.
-        yield from pyarrow.csv.open_csv(
-            path, read_options=self._one_thread(), convert_options=convert
-        )
-
-    @staticmethod
-    def _one_thread() -> Any:
-        import pyarrow.csv
-
-        return pyarrow.csv.ReadOptions(use_threads=False)
+    def reading(self, path: Path) -> AbstractContextManager[None]:
+        """Say in a sentence what is wrong with a file, and in which line."""
+        return self.file(path).readable()
 
 
-FORMATS: dict[str, type[Format]] = {
+FORMATS: dict[str, type[Csv] | type[Parquet] | type[Feather]] = {
     ".csv": Csv,
     ".parquet": Parquet,
     ".pq": Parquet,
@@ -171,29 +264,24 @@ FORMATS: dict[str, type[Format]] = {
 }
 
 
-@contextmanager
-def reading(path: Path, columns: Sequence[str] = ()) -> Iterator[None]:
-    """Say in a sentence what is wrong with a file that cannot be read."""
-    import pyarrow as pa
+def format_of(
+    path: Path, given: Dialect | None = None, known: Dialect | None = None
+) -> Csv | Parquet | Feather:
+    """Return how a file is read, by its ending; CSV where that says nothing else.
 
-    try:
-        yield
-    except FileNotFoundError:
-        raise
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        reason = str(error).splitlines()[0]
-        if "Empty CSV file" in reason:
-            raise ValueError(f"{path.name} is empty; a header and rows are needed") from None
-        if found := CONVERSION.search(reason):
-            number = int(found["column"])
-            name = columns[number] if number < len(columns) else f"number {number}"
-            where = "" if found["row"] is None else f" in row {int(found['row']) - 2}"
-            raise ValueError(
-                f"{path.name}: column {name!r} must hold a number in every row, got "
-                f"{found['value']!r}{where} (counted from 0); fill it, drop it or leave the column "
-                "out"
-            ) from None
-        raise ValueError(f"{path.name} cannot be read: {reason}") from error
+    Args:
+        path: of the file.
+        given: how a CSV file is written, as far as the user says it.
+        known: how CSV files of its kind are.
+
+    Raises:
+        ImportError: it needs pyarrow, which is not installed.
+    """
+    kind = FORMATS.get(path.suffix.lower(), Csv)
+    if issubclass(kind, Csv):
+        return Csv(given, known)
+    need_pyarrow(path)
+    return kind()
 
 
 def need_pyarrow(path: Path) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,10 @@ from typing import Any
 
 import pandas as pd
 
-from batchensemble.formats import FORMATS, Csv, Format, Unit, need_pyarrow, reading
+from batchensemble.columns import Names
+from batchensemble.csv_files import CsvFile
+from batchensemble.dialects import FOUND, Dialect
+from batchensemble.formats import FORMATS, Arrow, Csv, Unit, format_of
 
 KINDS = "a CSV file, a Parquet or Feather file, or a folder of Parquet files"
 PARQUET = (".parquet", ".pq")
@@ -40,13 +42,24 @@ def is_csv(path: Path) -> bool:
 
 
 @contextmanager
-def table(path: Path, rows: int, text: str | None = None) -> Iterator[Rows]:
+def table(
+    path: Path,
+    rows: int,
+    text: Sequence[str] = (),
+    *,
+    dialect: Dialect | None = None,
+    known: Dialect | None = None,
+) -> Iterator[Rows]:
     """Open a table to go through it, so many rows at a time.
+
+    What is found wrong with a row while it is open is said with its line of the file.
 
     Args:
         path: of a file or of a folder of Parquet files; CSV where the ending says nothing else.
         rows: at a time.
-        text: a column whose values stay as they stand in a CSV file.
+        text: columns whose values stay as they stand in a CSV file, such as ids and classes.
+        dialect: how a CSV file is written, as far as the user says it.
+        known: how CSV files of its kind are.
 
     Raises:
         ValueError: it is no such table.
@@ -57,23 +70,10 @@ def table(path: Path, rows: int, text: str | None = None) -> Iterator[Rows]:
     if not is_csv(paths[0]):
         yield _from_parts(paths, rows)
         return
-    with readable(path.name), warnings.catch_warnings():
-        # With more fields in a row than in the header pandas would drop some.
-        warnings.simplefilter("error", pd.errors.ParserWarning)
-        head = pd.read_csv(path, skipinitialspace=True, header=None, nrows=1, dtype=str)
-        names = [str(name) for name in head.iloc[0]]
-        if len(set(names)) < len(names):
-            twice = next(name for name in names if names.count(name) > 1)
-            raise ValueError(f"{path.name} has two columns called {twice!r}; rename or drop one")
-        reader = pd.read_csv(
-            path,
-            skipinitialspace=True,
-            index_col=False,
-            chunksize=rows,
-            converters=None if text is None else {text: str},
-        )
-        with reader:
-            yield Rows(names, None, iter(reader))
+    file = CsvFile(path, dialect, known)
+    with file.readable():
+        frames = file.frames(rows, [name for name in text if name in file.names])
+        yield Rows(list(file.names), None, frames, dialect=file.dialect)
 
 
 @dataclass(frozen=True)
@@ -84,20 +84,24 @@ class Rows:
         names: of its columns.
         count: how many rows there are, where the files say it.
         frames: the rows, some at a time.
+        index: names of what was the index of a data frame, and is no feature.
+        dialect: how a CSV file is written.
     """
 
     names: list[str]
     count: int | None
     frames: Iterator[pd.DataFrame]
+    index: Names = ()
+    dialect: Dialect = FOUND
 
 
 def _from_parts(paths: list[Path], rows: int) -> Rows:
-    need_pyarrow(paths[0])
-    kind = FORMATS[paths[0].suffix.lower()]()
+    kind = format_of(paths[0])
+    assert isinstance(kind, Arrow)
     names: list[list[str]] = []
     for path in paths:
-        with reading(path):
-            names.append(list(kind.schema(path).names))
+        with kind.reading(path):
+            names.append(list(kind.names(path)))
         if sorted(names[-1]) != sorted(names[0]):
             raise ValueError(
                 f"all files must have the columns of {paths[0].name} ({', '.join(names[0])}), got "
@@ -105,22 +109,23 @@ def _from_parts(paths: list[Path], rows: int) -> Rows:
             )
     units: list[Unit] = []
     for path in paths:
-        with reading(path):
+        with kind.reading(path):
             units += kind.units(path, names[0][0])
 
     return Rows(
         names[0],
         sum(unit.rows for unit in units),
         _regrouped(_pieces(kind, units, names[0], rows), rows),
+        kind.index(paths[0]),
     )
 
 
-def _pieces(kind: Format, units: list[Unit], names: list[str], rows: int) -> Iterator[pd.DataFrame]:
+def _pieces(kind: Arrow, units: list[Unit], names: list[str], rows: int) -> Iterator[pd.DataFrame]:
     for unit in units:
-        with reading(unit.path):
-            for batch in kind.read(unit, names, None):
+        with kind.reading(unit.path):
+            for batch in kind.batches(unit, names):
                 for start in range(0, len(batch), rows):
-                    yield batch.slice(start, rows).select(names).to_pandas()
+                    yield batch.slice(start, rows).select(names).to_pandas(ignore_metadata=True)
 
 
 def _regrouped(pieces: Iterator[pd.DataFrame], rows: int) -> Iterator[pd.DataFrame]:
@@ -149,17 +154,3 @@ def parquet() -> Any:
             "Parquet needs pyarrow; pip install 'batchensemble[files]', or use CSV"
         ) from None
     return pyarrow.parquet
-
-
-@contextmanager
-def readable(file: str) -> Iterator[None]:
-    """Say in a sentence what is wrong with a CSV file."""
-    try:
-        yield
-    except pd.errors.EmptyDataError:
-        raise ValueError(f"{file} is empty; a header and rows are needed") from None
-    except UnicodeDecodeError:
-        raise ValueError(f"{file} is not text in UTF-8; is it a CSV file?") from None
-    except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
-        reason = str(error).removeprefix("Error tokenizing data. C error: ").strip()
-        raise ValueError(f"{file} is not a regular table: {reason}") from None

@@ -71,7 +71,7 @@ def collated(examples: list[Any], exact: str | None = None) -> Any:
 def _is_float64(dataset: Any, target: str | None) -> bool:
     """Return whether a column of Hugging Face's holds float64, or lists of it."""
     features = getattr(dataset, "features", None)
-    kind = features.get(target) if isinstance(features, Mapping) else None
+    kind: Any = features.get(target) if isinstance(features, Mapping) else None
     while hasattr(kind, "feature"):
         kind = kind.feature
     return getattr(kind, "dtype", None) == "float64"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,9 +13,13 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from batchensemble.checks import nearest
-from batchensemble.columns import Array, refuse_times
+from batchensemble.class_labels import ClassNames, coded, numbers_of
+from batchensemble.columns import TARGET_CURE, Array, RowError, fill
+from batchensemble.dialects import FOUND, Dialect
 from batchensemble.files import Files
+from batchensemble.frames import Rows, table
 from batchensemble.row_split import Fifth
+from batchensemble.tables import numbers_in, other_separator
 
 CLASSES = ("cross_entropy", "ordinal")  # losses whose targets are classes
 
@@ -28,6 +34,10 @@ class Columns:
         mean, scale: of each feature where the model was trained; empty where it took them as they
             are.
         target: the column of labels in the file it was trained on.
+        dialect: how the CSV file was written that it was trained on.
+        given: how the user says that CSV files are written.
+        by_value: labels are matched as numbers however they are written, as models did that were
+            saved before labels were kept as they stand.
     """
 
     feature_names: tuple[str, ...]
@@ -35,10 +45,17 @@ class Columns:
     mean: tuple[float, ...] = ()
     scale: tuple[float, ...] = ()
     target: str | None = None
+    dialect: Dialect = FOUND
+    given: Dialect = FOUND
+    by_value: bool = False
 
     @classmethod
-    def of(cls, config: Mapping[str, Any]) -> Columns:
+    def of(cls, config: Mapping[str, Any], given: Dialect | None = None) -> Columns:
         """Return the columns that a saved configuration tells of.
+
+        Args:
+            config: of a saved model.
+            given: how the user says that CSV files are written.
 
         Raises:
             ValueError: it tells of none.
@@ -53,11 +70,26 @@ class Columns:
         _check_network(config, len(data["feature_names"]), len(data.get("class_names", ())))
         return cls(
             tuple(data["feature_names"]),
-            tuple(data.get("class_names", ())),
+            ClassNames(data.get("class_names", ()), ordered=bool(data.get("ordered"))),
             tuple(data.get("mean", ())),
             tuple(data.get("scale", ())),
             data.get("target"),
+            Dialect.of(data.get("dialect")),
+            given or Dialect(),
+            "dialect" not in data,
         )
+
+    def describe(self) -> dict[str, Any]:
+        """Return what is saved with a model, as JSON can hold it."""
+        return {
+            "feature_names": self.feature_names,
+            "class_names": self.class_names,
+            "ordered": bool(getattr(self.class_names, "ordered", False)),
+            "mean": self.mean,
+            "scale": self.scale,
+            "target": self.target,
+            "dialect": asdict(self.dialect),
+        }
 
     def inputs(
         self, file: str, frame: pd.DataFrame, start: int = 0
@@ -72,11 +104,27 @@ class Columns:
         Raises:
             ValueError: a value is no finite number; the sentence says where.
         """
-        columns = [numbers(file, frame[name], start) for name in self.feature_names]
-        values = np.column_stack(columns)
-        if self.mean:
-            values = (values - np.asarray(self.mean)) / np.asarray(self.scale)
-        return values.astype(np.float32)
+        values = np.empty((len(frame), len(self.feature_names)), np.float32)
+        for number, name in enumerate(self._in(list(frame.columns))):
+            column = numbers_in(file, frame[name], start)
+            scaling = (self.mean[number], self.scale[number]) if self.mean else None
+            fill(values, number, column, f"{file}: column {name!r}", start, scaling)
+        return values
+
+    def table(
+        self, path: Path, rows: int, target: str | None = None, id: str | None = None
+    ) -> AbstractContextManager[Rows]:
+        """Open a table to go through it as the model takes it, so many rows at a time.
+
+        Args:
+            path: of a file or of a folder of Parquet files.
+            rows: at a time.
+            target: the column of targets, if they are wanted.
+            id: a column whose values stay as they stand in the file.
+        """
+        classes = target if self.class_names else None
+        text = [name for name in (classes, id) if name is not None]
+        return table(path, rows, text, dialect=self.given, known=self.dialect)
 
     def targets(
         self, file: str, column: pd.Series[Any], start: int = 0
@@ -92,19 +140,18 @@ class Columns:
             ValueError: a value is none of the classes, or no number; the sentence says where.
         """
         if not self.class_names:
-            return numbers(file, column, start)
-        known = {_key(name): index for index, name in enumerate(self.class_names)}
-        # Each different value is looked up once.
-        codes, values = pd.factorize(column)
-        places = np.array([known.get(_key(value), -1) for value in values] + [-1], np.int64)
+            return numbers_in(file, column, start, TARGET_CURE)
+        where = f"{file}: column {column.name!r}"
+        # Each different label is looked up once.
+        codes, texts = coded(column, where, start)
+        places = np.array(numbers_of(texts, self.class_names, by_value=self.by_value), np.int64)
         found: Int[np.ndarray, "rows"] = places[codes]
         if (found < 0).any():
             row = int((found < 0).argmax())
-            value = column.iloc[row]
-            what = "no value" if pd.isna(value) else f"the class {str(value)!r}"
-            raise ValueError(
-                f"{file}: column {column.name!r} has {what} in {_row(start + row)}; the model "
-                f"knows {', '.join(self.class_names)}"
+            raise RowError(
+                f"{where} has the class {texts[codes[row]]!r}",
+                start + row,
+                f"; the model knows {', '.join(self.class_names)}",
             )
         return found
 
@@ -119,14 +166,14 @@ class Columns:
             ValueError: a column is not there.
         """
         assert files.target is not None
-        self.check(files.paths[0].name, (*files.names, files.target), files.target)
+        self.check(files.paths[0].name, files.columns, files.target)
 
         def number(file: str, values: Array, start: int) -> Array:
             return self.targets(file, pd.Series(values, name=files.target), start)
 
         return files.view(
             rows=rows,
-            names=self.feature_names,
+            names=self._in(files.columns),
             mean=self.mean,
             scale=self.scale,
             class_names=self.class_names,
@@ -139,13 +186,24 @@ class Columns:
         Raises:
             ValueError: one is not there.
         """
-        for name in (*self.feature_names, *more):
+        for name in (*self._in(names), *more):
             if name not in names:
                 kind = "column" if name in more else "feature"
                 raise ValueError(
                     f"{file} has no {kind} {name!r}{nearest(name, names)}; the model was trained "
                     f"on {', '.join(self.feature_names)} (columns here: {', '.join(names)})"
+                    f"{other_separator(names)}"
                 )
+
+    def _in(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Return the features as a table calls them.
+
+        Models saved before may have blanks around a name, which CSV files are now read without.
+        """
+        return tuple(
+            each if each in names else each.strip() if each.strip() in names else each
+            for each in self.feature_names
+        )
 
 
 def _check_network(config: Mapping[str, Any], features: int, classes: int) -> None:
@@ -164,38 +222,3 @@ def _check_network(config: Mapping[str, Any], features: int, classes: int) -> No
             f"the model's network takes {widths[0]} features and tells {told} classes, and its "
             f"data name {features} and {classes}; save it again with those of its own"
         )
-
-
-def numbers(file: str, column: pd.Series[Any], start: int = 0) -> Float[np.ndarray, "rows"]:
-    """Return a column as finite numbers.
-
-    Raises:
-        ValueError: a value is none; the sentence says where.
-    """
-    refuse_times(column, f"{file}: column {column.name!r}")
-    values = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64)
-    bad = ~np.isfinite(values)
-    if bad.any():
-        row = int(bad.argmax())
-        value = column.iloc[row]
-        what = "no value" if pd.isna(value) else f"{value!r}"
-        raise ValueError(
-            f"{file}: column {column.name!r} must hold a finite number in every row, got {what} in "
-            f"{_row(start + row)}; fill it or drop the row"
-        )
-    return values
-
-
-def _row(row: int) -> str:
-    """Name a row as an editor shows it, the header being line 1."""
-    return f"row {row + 1} (line {row + 2})"
-
-
-def _key(value: Any) -> float | str:
-    """Return a label so that 1, 1.0 and "1" are one class, and True is "True"."""
-    if isinstance(value, (bool, np.bool_)):
-        return str(value)
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return str(value)

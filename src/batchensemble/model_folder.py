@@ -20,6 +20,7 @@ from torch import nn
 from batchensemble.admission import place_of
 from batchensemble.configuration import SETTINGS, read
 from batchensemble.data import NAMED
+from batchensemble.dialects import Dialect
 from batchensemble.disk import checksum
 from batchensemble.ensembles import Ensemble
 from batchensemble.files import Files
@@ -56,6 +57,7 @@ class ModelFolder:
 
     Args:
         path: of the folder.
+        dialect: how CSV files are written, as far as the user says it.
 
     Attributes:
         config: of the model, without its weights.
@@ -66,10 +68,10 @@ class ModelFolder:
         ValueError: a file of it is damaged, or it does not say which columns it takes.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, dialect: Dialect | None = None) -> None:
         self.path = Path(path)
         self.config = read_config(self.path)
-        self.columns = Columns.of(self.config)
+        self.columns = Columns.of(self.config, dialect)
 
     @cached_property
     def settings(self) -> dict[str, Any]:

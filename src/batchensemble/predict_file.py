@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,10 @@ from torch import nn
 
 from batchensemble.batches import PREDICTION_BATCH
 from batchensemble.decision import Decision, decision_of
+from batchensemble.dialects import Dialect
 from batchensemble.disk import sync, write_whole, writing
 from batchensemble.ensembles import Ensemble
-from batchensemble.frames import PARQUET, parquet, table
+from batchensemble.frames import PARQUET, parquet
 from batchensemble.losses import BinaryCrossEntropy, EnsembleLoss
 from batchensemble.metrics import widest_interval
 from batchensemble.model_columns import Columns
@@ -47,6 +49,7 @@ def predict_file(
     progress: bool | None = None,
     network: nn.Module | None = None,
     trust: Trust = False,
+    dialect: Dialect | None = None,
 ) -> int:
     """Write what a saved model says of each row of a file.
 
@@ -68,6 +71,7 @@ def predict_file(
         progress: show a bar; by default only in a terminal.
         network: the plain network, where the folder does not say how to make one.
         trust: what may be imported of what the folder names, see :func:`batchensemble.load`.
+        dialect: how a CSV file is written, as far as the user says it.
 
     Returns:
         How many rows there are.
@@ -78,7 +82,7 @@ def predict_file(
         ImportError: Parquet, and pyarrow is not installed.
         OSError: a file cannot be read or written; parts that are done stay.
     """
-    folder = ModelFolder(path)
+    folder = ModelFolder(path, dialect)
     columns = folder.columns
     # Frozen for one size, layers choose how to compute by nothing that was before.
     model = folder.load(device, network, trust).freeze(PREDICTION_BATCH)
@@ -90,9 +94,10 @@ def predict_file(
     if out.suffix not in (".csv", *PARQUET):
         raise ValueError(f"out must end in .csv or .parquet, got {out.name}")
     size, lists = block_rows(model.members, len(columns.class_names)), out.suffix in PARQUET
-    with table(source, size, id) as rows:
+    with columns.table(source, size, id=id) as rows:
         columns.check(source.name, rows.names, *([] if id is None else [id]))
         about = {**_fingerprint(source), "model": folder.config["sha256"], "id": id, "rows": size}
+        about |= {"dialect": asdict(rows.dialect)}
         about |= {} if decision is None else {"decision": decision.sha256}
         parts = Parts(out, names, about)
         done, start = len(parts), 0

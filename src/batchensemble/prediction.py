@@ -15,7 +15,7 @@ from batchensemble.checks import whole_number
 from batchensemble.column_names import ColumnNames
 from batchensemble.ensembles import Ensemble
 from batchensemble.inputs import Inputs
-from batchensemble.losses import CrossEntropy, EnsembleLoss, Loss, as_loss
+from batchensemble.losses import ClassLoss, CrossEntropy, Custom, EnsembleLoss, Loss, as_loss
 from batchensemble.modes import evaluating
 from batchensemble.predictions import AnyPrediction
 from batchensemble.predictions import Prediction as Prediction
@@ -75,7 +75,7 @@ def predict_pairs(
     *,
     loss: str | Loss | None = None,
     target: str | None = None,
-    class_names: Sequence[str] = (),
+    class_names: Sequence[Any] = (),
     memory_limit: int = MEMORY_LIMIT,
 ) -> tuple[AnyPrediction, np.ndarray]:
     """Return the prediction on data with targets, and the targets in the same order.
@@ -97,6 +97,7 @@ def predict_pairs(
         class_names=class_names,
         memory_limit=memory_limit,
         read=found.read,
+        numbers=not isinstance(found, (ClassLoss, Custom)),
         known=ColumnNames.of(model),
         **place_of(model),
     )

@@ -28,7 +28,7 @@ from batchensemble.diagnostics import Watching
 from batchensemble.ensembles import Ensemble
 from batchensemble.held_out import Evaluating
 from batchensemble.inputs import Inputs
-from batchensemble.losses import EnsembleLoss, LossOn, with_balance
+from batchensemble.losses import ClassLoss, Custom, EnsembleLoss, LossOn, with_balance
 from batchensemble.objective import Objective, make_objective
 from batchensemble.precision import in_precision
 from batchensemble.randomness import DataStream
@@ -68,7 +68,7 @@ def prepare_data(
     batch_size: int,
     *,
     target: str | None,
-    class_names: Sequence[str],
+    class_names: Sequence[Any],
     memory_limit: int,
     shuffle: bool,
     draw: Draw | None,
@@ -101,6 +101,7 @@ def prepare_data(
     tables: dict[str, Any] = {
         "memory_limit": memory_limit,
         "read": loss.read,
+        "numbers": not isinstance(loss, (ClassLoss, Custom)),
         "weighted": True,
         **place_of(model),
     }
@@ -122,7 +123,7 @@ def prepare_data(
     held_out = None
     if validation is not None:
         named = None if isinstance(validation, (tuple, list)) else target
-        names = {"target": named, "class_names": training.class_names}
+        names = {"target": named, "class_names": class_names or training.class_names}
         held_out = open_batches(validation, PREDICTION_BATCH, **names, **tables, known=known)
         check_held_out(model, loss, held_out)
     check_data(model, loss, training, per_member=per_member)

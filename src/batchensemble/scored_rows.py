@@ -11,7 +11,6 @@ import numpy as np
 from batchensemble.admission import place_of
 from batchensemble.ensembles import Ensemble
 from batchensemble.files import Files
-from batchensemble.frames import table
 from batchensemble.metrics import Scores, evaluate
 from batchensemble.model_columns import Columns
 from batchensemble.prediction import loss_of
@@ -135,7 +134,7 @@ def of_table(
 
     def blocks() -> Iterator[Block]:
         row = 0
-        with table(path, size) as rows:
+        with columns.table(path, size, target) as rows:
             columns.check(path.name, rows.names, target)
             for frame in rows.frames:
                 inputs = columns.inputs(path.name, frame, row)

@@ -5,7 +5,7 @@ None of these libraries is imported before there is something of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,14 +23,18 @@ from batchensemble.batches import (
     make_batches,
 )
 from batchensemble.checks import whole_number
+from batchensemble.class_labels import ClassNames, are_numbers, labels_of
 from batchensemble.column_names import UNNAMED, ColumnNames, remembered
 from batchensemble.columns import (
+    TARGET_CURE,
     Array,
     Names,
     as_array,
     as_table,
+    as_text,
+    declared_by,
     features_of,
-    labels_of,
+    finite,
     library_of,
     split,
 )
@@ -54,13 +58,14 @@ def open_batches(
     device: torch.device,
     dtype: torch.dtype,
     target: str | None = None,
-    class_names: Sequence[str] = (),
+    class_names: Sequence[Any] = (),
     memory_limit: int = MEMORY_LIMIT,
     shuffle: bool = False,
     draw: Draw | None = None,
     arrange: Arrange | None = None,
     stream: DataStream | None = None,
     read: Read | None = None,
+    numbers: bool = False,
     weighted: bool = False,
     training: bool = False,
     known: ColumnNames = UNNAMED,
@@ -76,13 +81,15 @@ def open_batches(
         device: where the batches are wanted.
         dtype: what the features of arrays, tables and files are converted to.
         target: the column or key of the targets.
-        class_names: the classes in the order of their numbers, where targets are text.
+        class_names: the classes in the order of their numbers, where targets are text, or numbers
+            that are no class numbers.
         memory_limit: bytes; larger files are streamed.
         shuffle: a new order each epoch; data loaders and iterable datasets have their own.
         draw: see :class:`~batchensemble.batches.ArrayBatches`.
         arrange: see :class:`~batchensemble.batches.ArrayBatches`.
         stream: see :class:`~batchensemble.batches.ArrayBatches`.
         read: see :func:`~batchensemble.batches.make_batches`.
+        numbers: whether the targets are numbers: text among them is refused, not numbered.
         weighted: whether a third part of a pair may say how much each example counts.
         training: whether a network is trained on them: features that its type would round away are
             refused then.
@@ -102,13 +109,17 @@ def open_batches(
         >>> batches.class_names, next(iter(batches))[1]
         (('a', 'b'), tensor([1, 0]))
     """
+    # Names that the user gives are what stands in arrays too; those of other data are not.
+    named = bool(class_names) and not isinstance(class_names, ClassNames)
     ways: dict[str, Any] = {"draw": draw, "arrange": arrange, "stream": stream}
     place: dict[str, Any] = {"device": device, "dtype": dtype}
     whole_number("memory_limit", memory_limit)
     class_names = known.order_of_classes(class_names)
     names = UNNAMED
     if isinstance(data, (str, Path)):
-        data = _from_path(Path(data), target, class_names, known=known)
+        data = _from_path(
+            Path(data), target, class_names, labelled=True, numbers=numbers, known=known
+        )
     if training:
         _check_features_held(data, target, dtype)
     if isinstance(data, Files):
@@ -125,10 +136,11 @@ def open_batches(
         batches.class_names = classes
         return batches
     else:
-        data, names = _pair(data, target, class_names, dtype, known)
+        kind: dict[str, Any] = {"numbers": numbers, "named": named}
+        data, names = _pair(data, target, class_names, dtype, known, **kind)
     options = {**place, **ways, "read": read, "weighted": weighted, "training": training}
     batches = make_batches(data, batch_size, shuffle=shuffle, **options)
-    batches.class_names = names.classes
+    batches.class_names = ClassNames(names.classes)
     batches.feature_names, batches.target_names = names.features, names.targets
     return batches
 
@@ -184,9 +196,12 @@ def open_inputs(
 def _pair(
     data: Any,
     target: str | None,
-    class_names: Sequence[str],
+    class_names: Sequence[Any],
     dtype: torch.dtype,
     known: ColumnNames,
+    *,
+    numbers: bool,
+    named: bool,
 ) -> tuple[Any, ColumnNames]:
     """Return a table, or a pair of which one is, as a pair of arrays, and the names in them."""
     table = as_table(data)
@@ -201,8 +216,11 @@ def _pair(
         names = known.features_among(names, where)
         features = features_of(table, names, _numpy(dtype), where)
         labels = table.column(target), f"{where}: the target column {target!r}"
-        targets, classes = labels_of(*labels, class_names)
-        return (features, targets), ColumnNames(remembered(names), None, classes)
+        found = ColumnNames(remembered(names))
+        if numbers:
+            return (features, finite(*labels, cure=TARGET_CURE)), found
+        targets, classes = labels_of(*labels, class_names, declared=table.declared(target))
+        return (features, targets), replace(found, classes=classes)
     if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
         return data, UNNAMED  # which make_batches refuses
     if target is not None:
@@ -217,17 +235,23 @@ def _pair(
         X = features_of(table, names, _numpy(dtype), "X")
         found = ColumnNames(remembered(names))
     column = as_table(y)
+    declared: Names = ()
     if column is not None and len(column.names) == 1:
+        declared = column.declared(column.names[0])
         y = column.column(column.names[0])
     elif library_of(y) in TABLES and column is None:
-        y = as_array(y)
-    else:
-        if column is not None:
-            names = known.targets_among(column.names, "y")
-            y = np.column_stack([column.column(name) for name in names])
-            found = replace(found, targets=remembered(names))
+        declared, y = declared_by(y), as_array(y)
+    elif column is not None:
+        names = known.targets_among(column.names, "y")
+        y = np.column_stack([column.column(name) for name in names])
+        return (X, y, *weights), replace(found, targets=remembered(names))
+    elif numbers or not named or not are_numbers(map(as_text, class_names)):
         return (X, y, *weights), found
-    targets, classes = labels_of(y, "y", class_names)
+    else:
+        y = np.asarray(y)
+    if numbers:
+        return (X, finite(y, "y", cure=TARGET_CURE), *weights), found
+    targets, classes = labels_of(y, "y", class_names, declared=declared)
     return (X, targets, *weights), replace(found, classes=classes)
 
 
@@ -259,9 +283,10 @@ def _check_column_held(column: Array, dtype: torch.dtype, name: str) -> None:
 def _from_path(
     path: Path,
     target: str | None,
-    class_names: Sequence[str],
+    class_names: Sequence[Any],
     *,
-    labelled: bool = True,
+    labelled: bool,
+    numbers: bool = False,
     known: ColumnNames,
 ) -> Any:
     """Return the files of a path, or the images of a folder as a ``Dataset``.
@@ -286,7 +311,7 @@ def _from_path(
         raise ValueError(
             f"target is missing: name the column of {path.name} that holds the targets"
         )
-    files = Files(paths, target, class_names, labelled=labelled)
+    files = Files(paths, target, class_names, labelled=labelled, numbers=numbers)
     return files.taking(known.features_among(files.names, path.name, more=True))
 
 
@@ -319,11 +344,12 @@ def _is_dataset(data: Any) -> bool:
 
 def _loader(
     data: Any, batch_size: int, shuffle: bool, target: str | None
-) -> tuple[DataLoader[Any], Names]:
+) -> tuple[DataLoader[Any], ClassNames]:
     """Return a data loader of a dataset, and the names of its classes where it has some."""
     if isinstance(data, DataLoader):
         return data, _classes_of(data.dataset, target)
-    names, collate = _classes_of(data, target), collated
+    names = _classes_of(data, target)
+    collate: Callable[[list[Any]], Any] = collated
     in_order = isinstance(data, IterableDataset) or not hasattr(data, "__getitem__")
     if is_hugging_face(data):
         data, collate = as_tensors(data, target, in_order=in_order)
@@ -336,13 +362,13 @@ def _loader(
     return loader, names
 
 
-def _classes_of(dataset: Any, target: str | None) -> Names:
+def _classes_of(dataset: Any, target: str | None) -> ClassNames:
     """Return ``classes`` of torchvision, or the names of Hugging Face's ``ClassLabel``."""
     features = getattr(dataset, "features", None)
     if is_hugging_face(dataset) and isinstance(features, Mapping):
-        return tuple(getattr(features.get(target), "names", None) or ())
+        return ClassNames(getattr(features.get(target), "names", None) or (), ordered=True)
     classes = getattr(dataset, "classes", ())
-    return tuple(map(str, classes)) if isinstance(classes, (list, tuple)) else ()
+    return ClassNames(map(str, classes) if isinstance(classes, (list, tuple)) else ())
 
 
 def _inputs_of(batch: Any, target: str | None) -> Any:

@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
 from batchensemble.checks import nearest
-from batchensemble.columns import refuse_times
-from batchensemble.frames import is_csv, paths_of, table
+from batchensemble.class_labels import (
+    ClassNames,
+    coded,
+    is_plain,
+    names_of,
+    numbered,
+    refuse_gap,
+)
+from batchensemble.columns import (
+    CURE,
+    NUMBER,
+    TARGET_CURE,
+    as_array,
+    check_size,
+    declared_by,
+    finite,
+)
+from batchensemble.dialects import Dialect
+from batchensemble.frames import table
 
 MIN_ROWS = 10
 ROWS = 1 << 16  # that become a frame at a time
@@ -30,49 +47,94 @@ class Table:
         labels: class numbers, or numbers (float64).
         feature_names: the columns of ``features``.
         class_names: what the class numbers stand for in the file; empty where there are none.
+        dialect: how a CSV file is written.
     """
 
     features: Float[np.ndarray, "rows columns"]
     labels: Int[np.ndarray, "rows"] | Float[np.ndarray, "rows"]
     feature_names: tuple[str, ...]
-    class_names: tuple[str, ...]
+    class_names: ClassNames
+    dialect: Dialect
 
 
-def read_table(path: Path, target: str, *, numbers: bool = False) -> Table:
+def read_table(
+    path: Path,
+    target: str,
+    *,
+    numbers: bool = False,
+    class_names: Sequence[str] = (),
+    by_value: bool = False,
+    dialect: Dialect | None = None,
+) -> Table:
     """Read numeric features and one column of targets.
 
     Args:
         path: a CSV file with a header, a Parquet or Feather file, or a folder of Parquet files.
         target: the column of targets.
         numbers: it holds numbers, not labels of any kind.
+        class_names: the classes in the order of their numbers; by default they are found.
+        by_value: see :func:`~batchensemble.class_labels.numbers_of`.
+        dialect: how a CSV file is written, as far as the user says it.
 
     Raises:
         ValueError: the file is no such table; the sentence says where and what to do.
         OSError: it cannot be read.
     """
-    frame = _frame(path)
-    columns = [str(name) for name in frame.columns]
-    frame.columns = pd.Index(columns)
-    if target not in columns:
-        raise ValueError(
-            f"{path.name} has no column {target!r}{nearest(target, columns)} "
-            f"(columns: {', '.join(columns)})"
-        )
-    if len(columns) < 2:
-        raise ValueError(
-            f"{path.name} has only the column {target!r}; at least one feature is needed beside it "
-            "(is the separator a comma?)"
-        )
-    check_rows(path.name, len(frame))
-    class_names: tuple[str, ...] = ()
-    labels: Int[np.ndarray, "rows"] | Float[np.ndarray, "rows"]
-    if numbers:
-        labels = _numbers(path.name, frame[target], "fill it or drop the row")
-    else:
-        labels, class_names = _labels(path.name, frame[target])
-    features = frame.drop(columns=target)
-    values = np.column_stack([_numbers(path.name, features[name]) for name in features.columns])
-    return Table(values, labels, tuple(features.columns), class_names)
+    with table(path, ROWS, [] if numbers else [target], dialect=dialect) as rows:
+        if target not in rows.names:
+            raise ValueError(
+                f"{path.name} has no column {target!r}{nearest(target, rows.names)} "
+                f"(columns: {', '.join(rows.names)}){other_separator(rows.names)}"
+            )
+        names = [name for name in rows.names if name != target and name not in rows.index]
+        if not names:
+            raise ValueError(
+                f"{path.name} has only the column {target!r}; at least one feature is needed "
+                f"beside it{other_separator(rows.names)}"
+            )
+        parts: list[Float[np.ndarray, "rows columns"]] = []
+        targets: list[pd.Series[Any]] = []
+        start = 0
+        for frame in rows.frames:
+            columns = [numbers_in(path.name, frame[each], start) for each in names]
+            for each, values in zip(names, columns, strict=True):
+                check_size(values, f"{path.name}: column {each!r}", start)
+            parts.append(np.column_stack(columns))
+            targets.append(frame[target])
+            start += len(frame)
+        check_rows(path.name, start)
+        column = pd.concat(targets, ignore_index=True)
+        found = ClassNames(class_names)
+        labels: Int[np.ndarray, "rows"] | Float[np.ndarray, "rows"]
+        if numbers:
+            labels = numbers_in(path.name, column, cure=TARGET_CURE)
+        else:
+            labels, found = _labels(path.name, column, found, by_value=by_value)
+    return Table(np.concatenate(parts), labels, tuple(names), found, rows.dialect)
+
+
+def numbers_in(
+    file: str, column: pd.Series[Any], start: int = 0, cure: str = CURE
+) -> Float[np.ndarray, "rows"]:
+    """Return a column as finite numbers.
+
+    Args:
+        file: what errors call it.
+        column: of some rows.
+        start: how many rows of the file are before them.
+        cure: what to do, for the sentence.
+
+    Raises:
+        ValueError: a value is none; the sentence says where.
+    """
+    decimal = column.attrs.get("decimal", ".")
+    found = finite(as_array(column), f"{file}: column {column.name!r}", start, decimal, cure)
+    return found.astype(np.float64)
+
+
+def other_separator(names: Sequence[str]) -> str:
+    """Return the end of a sentence about a table of one column, which may be more."""
+    return "; if a character separates more columns, give --separator" if len(names) == 1 else ""
 
 
 def check_rows(file: str, rows: int) -> None:
@@ -84,93 +146,40 @@ def check_rows(file: str, rows: int) -> None:
         )
 
 
-def check_classes(file: str, target: str, values: Sequence[object], rows: int) -> None:
-    """Check that the different values of a column are classes.
+def check_classes(file: str, target: str, labels: Sequence[str], rows: int) -> None:
+    """Check that the different labels of a column are classes.
 
     Args:
         file: what errors call it.
         target: the column.
-        values: each once.
+        labels: each once.
         rows: how many there are in all.
 
     Raises:
         ValueError: there is only one, one is a fraction, or nearly each row has its own.
     """
-    if len(values) < 2:
+    if len(labels) < 2:
+        only = labels[0] if is_plain(labels[0]) else repr(labels[0])
         raise ValueError(
-            f"{file}: the target column {target!r} must hold at least two classes, got only "
-            f"{values[0]!r}"
+            f"{file}: the target column {target!r} must hold at least two classes, got only {only}"
         )
-    real = any(isinstance(value, float) and value % 1 != 0 for value in values)
-    if real or len(values) > max(MAX_NUMERIC_CLASSES, rows // 10):
+    numbers = all(map(NUMBER.fullmatch, labels))
+    real = numbers and any(float(label) % 1 != 0 for label in labels)
+    if real or len(labels) > max(MAX_NUMERIC_CLASSES, rows // 10):
         raise ValueError(
-            f"{file}: the target column {target!r} must hold classes, got {len(values)} "
+            f"{file}: the target column {target!r} must hold classes, got {len(labels)} "
             f"different values in {rows} rows; choose another column, put it into bins, or "
-            "predict the number itself: compare --task regression, train --loss mse"
+            "predict the number itself: compare --task regression, train --task regression"
         )
 
 
-def _frame(path: Path) -> pd.DataFrame:
-    paths = paths_of(path)
-    if not is_csv(paths[0]):
-        with table(path, ROWS) as rows:
-            frames = list(rows.frames)
-        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=rows.names)
-    try:
-        with warnings.catch_warnings():
-            # Rows longer than the header would lose their last fields.
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            # In one go: a column read in parts may hold 1 and "1" as two classes.
-            frame = pd.read_csv(path, skipinitialspace=True, index_col=False, low_memory=False)
-            header = pd.read_csv(path, skipinitialspace=True, header=None, nrows=1, dtype=str)
-    except pd.errors.EmptyDataError:
-        raise ValueError(f"{path.name} is empty; a header and rows are needed") from None
-    except UnicodeDecodeError:
-        raise ValueError(f"{path.name} is not text in UTF-8; is it a CSV file?") from None
-    except pd.errors.ParserWarning:
-        raise ValueError(
-            f"{path.name} is not a regular table: a row has more fields than the header"
-        ) from None
-    except pd.errors.ParserError as error:
-        reason = str(error).removeprefix("Error tokenizing data. C error: ").strip()
-        raise ValueError(f"{path.name} is not a regular table: {reason}") from None
-    names = header.iloc[0].dropna()
-    if names.duplicated().any():
-        twice = names[names.duplicated()].iloc[0]
-        raise ValueError(f"{path.name} has two columns called {twice!r}; rename or drop one")
-    return frame
-
-
-def _labels(file: str, column: pd.Series[str]) -> tuple[Int[np.ndarray, "rows"], tuple[str, ...]]:
-    missing = column.isna().to_numpy()
-    if missing.any():
-        raise ValueError(
-            f"{file}: the target column {column.name!r} has no value in {_row(missing)}; "
-            "fill or drop it"
-        )
-    numbers, classes = pd.factorize(column, sort=True)
-    check_classes(file, str(column.name), classes.tolist(), len(column))
-    return numbers.astype(np.int64), tuple(str(name) for name in classes)
-
-
-def _numbers(
-    file: str, column: pd.Series[float], cure: str = "fill it, drop it or leave the column out"
-) -> Float[np.ndarray, "rows"]:
-    refuse_times(column, f"{file}: column {column.name!r}")
-    values = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64)
-    bad = ~np.isfinite(values)
-    if bad.any():
-        value = column[bad].tolist()[0]
-        what = "no value" if pd.isna(value) else f"{value!r}"
-        kind = "a number" if isinstance(value, str) else "a finite number"
-        raise ValueError(
-            f"{file}: column {column.name!r} must hold {kind} in every row, got {what} in "
-            f"{_row(bad)}; {cure}"
-        )
-    return values
-
-
-def _row(bad: np.ndarray) -> str:
-    """Name the first bad row as an editor shows it, the header being line 1."""
-    first = int(bad.argmax())
-    return f"row {first + 1} (line {first + 2})"
+def _labels(
+    file: str, column: pd.Series[Any], names: ClassNames, *, by_value: bool
+) -> tuple[Int[np.ndarray, "rows"], ClassNames]:
+    where = f"{file}: the target column {column.name!r}"
+    codes, texts = coded(column, where)
+    if not names:
+        refuse_gap(codes, texts, where)
+        names = names_of(texts, declared_by(column))
+        check_classes(file, str(column.name), names, len(column))
+    return numbered(codes, texts, names, where, by_value=by_value), names

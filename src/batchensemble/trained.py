@@ -14,6 +14,7 @@ from torch import nn
 from batchensemble.admission import check_order
 from batchensemble.callbacks import Callback
 from batchensemble.configuration import SETTINGS, of_fit, of_method, write
+from batchensemble.dialects import Dialect
 from batchensemble.disk import leaving_nothing_empty, write_whole
 from batchensemble.ensembles import METHODS, Ensemble
 from batchensemble.files import Files
@@ -78,6 +79,7 @@ def train(
         validation=settings.get("validation"),
         memory_limit=limit,
         class_names=settings.get("classes", ()),
+        dialect=Dialect.of(settings),
     )
     check_order(loss, data.columns.class_names, settings.get("classes", ()), "--classes")
     model = build(settings, data, loss)

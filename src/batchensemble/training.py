@@ -69,7 +69,7 @@ def fit(
     *,
     validation: Any = None,
     target: str | None = None,
-    class_names: Sequence[str] = (),
+    class_names: Sequence[Any] = (),
     memory_limit: int = MEMORY_LIMIT,
     epochs: int = 10,
     batch_size: int = 128,
@@ -130,8 +130,10 @@ def fit(
         validation: held-out data in the same forms, scored after each epoch.
         target: the column or key of the targets, in ``data`` and ``validation``. Text in a column
             are classes, numbered in ``history.class_names``.
-        class_names: the order of these classes; by default that of the training before, or sorted.
-            The ordinal loss needs it.
+        class_names: the order of these classes; by default that of the training before, or the one
+            that an ordered categorical declares, else sorted; the ordinal loss needs one of these.
+            Numbers, such as ``[-1, 1]``, say what stands in ``y`` in place of class numbers from 0
+            on.
         memory_limit: bytes that a file may take as float32; of a larger one two windows, of an
             eighth of it each, are in memory at a time, and examples are shuffled within these.
         epochs: times the data are gone through.

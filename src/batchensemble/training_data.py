@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 from sklearn.preprocessing import StandardScaler
 
-from batchensemble.columns import MAX_CLASSES, Names
+from batchensemble.class_labels import ClassNames, names_of
+from batchensemble.columns import MAX_CLASSES, as_text
 from batchensemble.data import NAMED, Data, load, split_table
+from batchensemble.dialects import Dialect
 from batchensemble.disk import checksum
 from batchensemble.files import Files
-from batchensemble.frames import is_csv, paths_of, table
+from batchensemble.frames import is_csv, paths_of
 from batchensemble.losses import ClassLoss, EnsembleLoss
 from batchensemble.model_columns import Columns
 from batchensemble.row_split import Fifth, Rule, Split
@@ -57,7 +59,7 @@ class TrainingData:
     def describe(self, loss: str) -> dict[str, Any]:
         """Return what a model of the data needs to know of others, as JSON can hold it."""
         split = asdict(self.split)
-        return {"name": self.name, "loss": loss, **asdict(self.columns), "split": split}
+        return {"name": self.name, "loss": loss, **self.columns.describe(), "split": split}
 
 
 def open_data(
@@ -70,6 +72,7 @@ def open_data(
     columns: Columns | None = None,
     rule: Rule | None = None,
     class_names: Sequence[str] = (),
+    dialect: Dialect | None = None,
 ) -> TrainingData:
     """Return a named data set, or a table of one's own, in two parts.
 
@@ -83,6 +86,7 @@ def open_data(
         columns: of a model that was trained on these; by default they are found.
         rule: that a table was split by then; by default its size and ``memory_limit`` say.
         class_names: the classes in the order of their numbers; by default sorted.
+        dialect: how CSV files are written, as far as the user says it.
 
     Raises:
         ValueError: the data cannot be used; the sentence says why.
@@ -96,6 +100,7 @@ def open_data(
         if validation is not None and source in NAMED:
             raise ValueError(f"validation is for a file; {source} has its own held-out examples")
         return _named(source, target, loss)
+    given = (dialect or Dialect()).over(Dialect() if columns is None else columns.given)
     found = _of_table(
         path,
         target,
@@ -105,11 +110,13 @@ def open_data(
         columns=columns,
         rule=rule,
         class_names=class_names,
+        # What a model was trained on is read as it was then.
+        dialect=given if columns is None else given.over(columns.dialect),
     )
     if validation is None:
         return found
     other = Path(validation)
-    held_out = labelled(other, found.columns, target, memory_limit)
+    held_out = labelled(other, replace(found.columns, given=given), target, memory_limit)
     split = Split("file", found.split.table, checksum(paths_of(other)))
     if split.table == split.held_out:
         raise ValueError(
@@ -150,22 +157,30 @@ def _of_table(
     columns: Columns | None,
     rule: Rule | None,
     class_names: Sequence[str],
+    dialect: Dialect,
 ) -> TrainingData:
     """Return a table in two parts; with ``all_rows`` the first has all of them."""
     classes, files = isinstance(loss, ClassLoss), None
     if (rule is None and not _surely_small(path, memory_limit)) or rule == "hashed":
-        files = Files(paths_of(path), target)
+        files = Files(paths_of(path), target, numbers=not classes, dialect=dialect)
         if rule is None and files.bytes_as_float32 <= memory_limit // WHOLE_SHARE:
             files = None
     known = checksum(paths_of(path))
     if files is None:
-        scaling = None if columns is None else (columns.mean, columns.scale)
-        data = split_table(path, target, numbers=not classes, all_rows=all_rows, scaling=scaling)
+        data = split_table(
+            path,
+            target,
+            numbers=not classes,
+            all_rows=all_rows,
+            scaling=None if columns is None else (columns.mean, columns.scale),
+            class_names=() if columns is None else columns.class_names,
+            by_value=columns is not None and columns.by_value,
+            dialect=dialect,
+        )
         if class_names:
             data = in_order(data, checked_order(class_names, data.class_names))
-        elif columns is not None and set(columns.class_names) == set(data.class_names):
-            data = in_order(data, columns.class_names)
-        found = Columns(data.feature_names, data.class_names, data.mean, data.scale, target)
+        scaling = data.mean, data.scale
+        found = Columns(data.feature_names, data.class_names, *scaling, target, data.dialect)
         return TrainingData(path.name, data.train, data.held_out, found, Split("drawn", known))
     check_rows(path.name, files.rows)
     rows = None if all_rows else Fifth(held_out=False)
@@ -176,7 +191,7 @@ def _of_table(
     return TrainingData(path.name, train, held_out, found, Split("hashed", known))
 
 
-def checked_order(given: Sequence[str], found: Names) -> Names:
+def checked_order(given: Sequence[str], found: Sequence[str]) -> ClassNames:
     """Return the order of classes that was given.
 
     Raises:
@@ -191,10 +206,10 @@ def checked_order(given: Sequence[str], found: Names) -> Names:
             f"classes must name each class of the data once, which are {', '.join(found)}, got "
             f"{', '.join(given)}"
         )
-    return tuple(given)
+    return ClassNames(given, ordered=True)
 
 
-def in_order(data: Data, names: Names) -> Data:
+def in_order(data: Data, names: ClassNames) -> Data:
     """Return data in memory whose class numbers are the places of these names."""
     places = np.array([names.index(name) for name in data.class_names], np.int64)
     train, held_out = ((X, places[y] if len(names) else y) for X, y in (data.train, data.held_out))
@@ -208,11 +223,20 @@ def labelled(path: Path, columns: Columns, target: str, memory_limit: int) -> An
         ValueError: there are none, or they do not fit the model.
         OSError: there is no such file.
     """
-    files = None if _surely_small(path, memory_limit) else Files(paths_of(path), target)
+    files = None
+    if not _surely_small(path, memory_limit):
+        files = Files(
+            paths_of(path),
+            target,
+            columns.class_names,
+            numbers=not columns.class_names,
+            dialect=columns.given,
+            known=columns.dialect,
+        )
     if files is not None and files.bytes_as_float32 > memory_limit // WHOLE_SHARE:
         return columns.view(files)
     features, targets, start = [], [], 0
-    with table(path, FRAME_ROWS) as rows:
+    with columns.table(path, FRAME_ROWS, target) as rows:
         columns.check(path.name, rows.names, target)
         for frame in rows.frames:
             features.append(columns.inputs(path.name, frame, start))
@@ -234,29 +258,24 @@ def _surely_small(path: Path, memory_limit: int) -> bool:
 def _columns_of(files: Files, rows: Fifth | None, *, classes: bool) -> Columns:
     """Go through files for the classes, and for means and deviations of the training part."""
     assert files.target is not None
-    if not classes and files.class_names:
-        raise ValueError(
-            f"{files.paths[0].name}: the target column {files.target!r} must hold a number in "
-            f"every row, got {files.class_names[0]!r}; leave --loss out if these are classes"
-        )
     scaler = StandardScaler()
-    for features, _ in files.view(rows=rows).blocks(files.units, np.float64):
+    for features, _ in files.view(rows=rows, to_be_scaled=True).blocks(files.units, np.float64):
         scaler.partial_fit(features)
-    names = _class_names(files) if classes else ()
+    names = _class_names(files) if classes else ClassNames()
     mean, scale = tuple(scaler.mean_.tolist()), tuple(scaler.scale_.tolist())
-    return Columns(files.names, names, mean, scale, files.target)
+    return Columns(files.names, names, mean, scale, files.target, files.dialect)
 
 
-def _class_names(files: Files) -> Names:
+def _class_names(files: Files) -> ClassNames:
     """Return the classes of a target, in their order."""
     file, target = files.paths[0].name, str(files.target)
-    if files.class_names:
-        check_classes(file, target, files.class_names, files.rows)
-        return files.class_names
-    found: set[Any] = set()
-    for _, values in files.view(names=()).blocks(files.units, np.float32):
-        found |= set(np.unique(values).tolist())
-        if len(found) > MAX_CLASSES:
-            break
-    check_classes(file, target, sorted(found), files.rows)
-    return tuple(map(str, sorted(found)))
+    names = files.found
+    if not names:
+        found: set[Any] = set()
+        for _, values in files.view(names=()).blocks(files.units, np.float32):
+            found |= set(np.unique(values).tolist())
+            if len(found) > MAX_CLASSES:
+                break
+        names = names_of(map(as_text, found))
+    check_classes(file, target, names, files.rows)
+    return names

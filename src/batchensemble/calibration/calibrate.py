@@ -35,7 +35,7 @@ def calibrate(
     pooling: Pooling = "before",
     per_member: bool = False,
     target: str | None = None,
-    class_names: Sequence[str] = (),
+    class_names: Sequence[Any] = (),
     memory_limit: int = MEMORY_LIMIT,
 ) -> Model:
     """Return a calibrated copy of a model, see :meth:`batchensemble.Ensemble.calibrate`."""
@@ -68,7 +68,11 @@ def _identity(fitted: Calibrator) -> Calibrator:
 
 
 def _outputs(
-    model: Ensemble, data: Any, target: str | None, class_names: Sequence[str], memory_limit: int
+    model: Ensemble,
+    data: Any,
+    target: str | None,
+    class_names: Sequence[Any],
+    memory_limit: int,
 ) -> tuple[Tensor, Tensor]:
     """Return the members' logits ``[entries, members, classes]``, float64, and the classes.
 
@@ -137,7 +141,7 @@ def _check(logits: Tensor, labels: Tensor, method: str) -> None:
         row = int((~finite).nonzero()[0])
         value = logits[row][~logits[row].isfinite()][0].item()
         raise ValueError(
-            f"the network's outputs must be finite to be calibrated, got {value} for example {row}"
+            f"the network's outputs must be finite to be calibrated, got {value} in row {row + 1}"
         )
     classes = logits.shape[2]
     if labels.min() < 0 or labels.max() >= classes:

@@ -8,7 +8,16 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from batchensemble.commands.options import NUMBER, calm, refuse
+from batchensemble.commands.options import (
+    NUMBER,
+    DecimalOption,
+    EncodingOption,
+    GapsOption,
+    SeparatorOption,
+    calm,
+    dialect_of,
+    refuse,
+)
 from batchensemble.commands.use import (
     DeviceOption,
     ModelArgument,
@@ -31,6 +40,10 @@ def decide(
         ),
     ] = None,
     target: TargetOption = None,
+    separator: SeparatorOption = None,
+    decimal: DecimalOption = None,
+    encoding: EncodingOption = None,
+    gaps: GapsOption = None,
     risk: Annotated[
         float,
         typer.Option(help="Share of the answers that may be wrong, above 0 and below 1.", **NUMBER),
@@ -105,6 +118,7 @@ def decide(
             device=device,
             network=given(network),
             trust=trust,
+            dialect=dialect_of(separator, decimal, encoding, gaps),
         )
         path = decision.write(folder)
     except (ValueError, TypeError, ImportError, OSError, RuntimeError) as error:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
+
+if TYPE_CHECKING:
+    from batchensemble.dialects import Dialect
 
 FAILED = 1
 BAD_INPUT = 2
@@ -31,6 +34,44 @@ def _number(text: str | float) -> float:
 
 WHOLE: dict[str, Any] = {"parser": _whole, "metavar": "N"}
 NUMBER: dict[str, Any] = {"parser": _number, "metavar": "X"}
+
+SeparatorOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="CHARACTER",
+        help="Of a CSV file: what separates its fields, or tab; by default the file tells.",
+    ),
+]
+DecimalOption = Annotated[
+    str | None,
+    typer.Option(metavar="SIGN", help="Of a CSV file: . or , in numbers; by default it tells."),
+]
+EncodingOption = Annotated[
+    str | None,
+    typer.Option(help="Of a CSV file, such as cp1252; by default utf-8, or utf-16 where it is."),
+]
+GapsOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="WORDS",
+        help="Of a CSV file: words that are no value in columns of numbers, comma between; an "
+        "empty field is none either. By default NA, NaN, null, None and others.",
+    ),
+]
+
+
+def dialect_of(
+    separator: str | None, decimal: str | None, encoding: str | None, gaps: str | None
+) -> Dialect:
+    """Return how the user says that CSV files are written.
+
+    Raises:
+        ValueError: one of it cannot be.
+    """
+    from batchensemble.dialects import Dialect
+
+    given = {"separator": separator, "decimal": decimal, "encoding": encoding, "gaps": gaps}
+    return Dialect.of(given)
 
 
 def calm(text: str) -> str:

@@ -8,7 +8,16 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from batchensemble.commands.options import calm, refuse, writable
+from batchensemble.commands.options import (
+    DecimalOption,
+    EncodingOption,
+    GapsOption,
+    SeparatorOption,
+    calm,
+    dialect_of,
+    refuse,
+    writable,
+)
 from batchensemble.commands.use import NetworkOption, TrustOption, given
 
 FORMATS = ("html", "md")
@@ -32,6 +41,10 @@ def report(
     ] = None,
     network: NetworkOption = None,
     trust: TrustOption = False,
+    separator: SeparatorOption = None,
+    decimal: DecimalOption = None,
+    encoding: EncodingOption = None,
+    gaps: GapsOption = None,
     format: Annotated[
         str, typer.Option("--format", help="html, a page; or md, Markdown for a pull request.")
     ] = "html",
@@ -64,7 +77,10 @@ def report(
 
     try:
         one_of("format", format, FORMATS)
-        subject = of_folder(folder, data, target, network=given(network), trust=trust)
+        dialect = dialect_of(separator, decimal, encoding, gaps)
+        subject = of_folder(
+            folder, data, target, dialect=dialect, network=given(network), trust=trust
+        )
         if format == "md":
             text = markdown(subject)
             if out is None:

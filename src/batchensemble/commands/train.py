@@ -9,7 +9,18 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from batchensemble.commands.options import FAILED, NUMBER, WHOLE, errors, refuse, writable
+from batchensemble.commands.options import (
+    FAILED,
+    NUMBER,
+    WHOLE,
+    DecimalOption,
+    EncodingOption,
+    GapsOption,
+    SeparatorOption,
+    errors,
+    refuse,
+    writable,
+)
 
 
 def train(
@@ -41,6 +52,10 @@ def train(
             metavar="FILE", help="A file to hold out, in place of a fifth of the rows of --data."
         ),
     ] = None,
+    separator: SeparatorOption = None,
+    decimal: DecimalOption = None,
+    encoding: EncodingOption = None,
+    gaps: GapsOption = None,
     memory_limit: Annotated[
         str | None,
         typer.Option(
@@ -182,6 +197,10 @@ def train(
         "target": target,
         "classes": None if classes is None else _listed(classes),
         "validation": validation,
+        "separator": separator,
+        "decimal": decimal,
+        "encoding": encoding,
+        "gaps": gaps,
         "memory_limit": memory_limit,
         "method": method,
         "members": members,

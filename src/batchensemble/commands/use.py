@@ -9,7 +9,17 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from batchensemble.commands.options import INTERRUPTED, calm, errors, refuse
+from batchensemble.commands.options import (
+    INTERRUPTED,
+    DecimalOption,
+    EncodingOption,
+    GapsOption,
+    SeparatorOption,
+    calm,
+    dialect_of,
+    errors,
+    refuse,
+)
 
 ModelArgument = Annotated[
     Path, typer.Argument(metavar="DIR", help="Folder of a model, such as train leaves.")
@@ -59,6 +69,10 @@ def evaluate(
         ),
     ] = None,
     target: TargetOption = None,
+    separator: SeparatorOption = None,
+    decimal: DecimalOption = None,
+    encoding: EncodingOption = None,
+    gaps: GapsOption = None,
     device: DeviceOption = None,
     network: NetworkOption = None,
     trust: TrustOption = False,
@@ -81,7 +95,13 @@ def evaluate(
 
     try:
         rows, scores = evaluate_folder(
-            folder, data, target, device=device, network=given(network), trust=trust
+            folder,
+            data,
+            target,
+            device=device,
+            network=given(network),
+            trust=trust,
+            dialect=dialect_of(separator, decimal, encoding, gaps),
         )
     except (ValueError, TypeError, ImportError, OSError, RuntimeError) as error:
         refuse(error)
@@ -115,6 +135,10 @@ def predict(
         str | None,
         typer.Option(metavar="COLUMN", help="A column to copy beside; by default row, from 1."),
     ] = None,
+    separator: SeparatorOption = None,
+    decimal: DecimalOption = None,
+    encoding: EncodingOption = None,
+    gaps: GapsOption = None,
     device: DeviceOption = None,
     network: NetworkOption = None,
     trust: TrustOption = False,
@@ -137,6 +161,7 @@ def predict(
     from batchensemble.predict_file import predict_file
 
     try:
+        dialect = dialect_of(separator, decimal, encoding, gaps)
         with leaving_nothing_empty(out.parent):
             out.parent.mkdir(parents=True, exist_ok=True)
             rows = predict_file(
@@ -148,6 +173,7 @@ def predict(
                 progress=False if quiet else None,
                 network=given(network),
                 trust=trust,
+                dialect=dialect,
             )
     except (ValueError, TypeError, ImportError, OSError, RuntimeError) as error:
         refuse(error)

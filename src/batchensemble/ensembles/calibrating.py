@@ -36,7 +36,7 @@ class Calibrating(nn.Module):
         pooling: Literal["before", "after"] = "before",
         per_member: bool = False,
         target: str | None = None,
-        class_names: Sequence[str] = (),
+        class_names: Sequence[Any] = (),
         memory_limit: int | None = None,
     ) -> Model:
         """Return a copy of the model whose probabilities are calibrated on these data.

@@ -33,7 +33,7 @@ def evaluate(
     *,
     loss: str | Loss | None = None,
     target: str | None = None,
-    class_names: Sequence[str] = (),
+    class_names: Sequence[Any] = (),
     memory_limit: int = MEMORY_LIMIT,
 ) -> Scores:
     """Return the scores of an ensemble on data with targets, see :func:`score`.
@@ -43,9 +43,9 @@ def evaluate(
         data: inputs and targets in any form that :func:`batchensemble.fit` takes.
         loss: what the outputs are; by default what ``fit`` trained with, else logits of classes.
         target: the column or key of the targets.
-        class_names: the classes in the order of their numbers, where the targets are text; by
-            default those of the training, which the model remembers, else those of ``data``,
-            sorted.
+        class_names: the classes in the order of their numbers, where the targets are text, or
+            numbers that are no class numbers; by default those of the training, which the model
+            remembers, else those of ``data``, sorted.
         memory_limit: bytes; larger files are streamed.
 
     Raises:

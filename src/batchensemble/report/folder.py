@@ -15,6 +15,7 @@ from batchensemble.comparison import Comparison, Run, Settings, read_run, run_fi
 from batchensemble.configuration import SETTINGS
 from batchensemble.cost import measure_cost
 from batchensemble.data import Data, load
+from batchensemble.dialects import Dialect
 from batchensemble.ensembles import Ensemble
 from batchensemble.history import History
 from batchensemble.model_folder import ModelFolder
@@ -37,6 +38,7 @@ def of_folder(
     source: str | None = None,
     target: str | None = None,
     *,
+    dialect: Dialect | None = None,
     network: nn.Module | None = None,
     trust: Trust = False,
 ) -> Subject:
@@ -50,15 +52,16 @@ def of_folder(
         target: the column of labels; by default as in the training.
         network: the plain network of a model, where its folder does not say how to make one.
         trust: what may be imported of what a model's folder names, see :func:`batchensemble.load`.
+        dialect: how CSV files are written, as far as the user says it.
 
     Raises:
         ValueError: the folder holds neither, or the data are not those that it needs.
         OSError: something cannot be read.
     """
     if (folder / RESULTS).is_file():
-        return of_comparison(_comparison(folder, source, target))
+        return of_comparison(_comparison(folder, source, target, dialect))
     if (folder / CONFIG).is_file():
-        return _of_model(ModelFolder(folder), source, target, network, trust)
+        return _of_model(ModelFolder(folder, dialect), source, target, network, trust)
     if not folder.is_dir():
         raise FileNotFoundError(
             f"there is no folder {folder}; give one that compare or train wrote"
@@ -69,7 +72,9 @@ def of_folder(
     )
 
 
-def _comparison(folder: Path, source: str | None, target: str | None) -> Comparison:
+def _comparison(
+    folder: Path, source: str | None, target: str | None, dialect: Dialect | None
+) -> Comparison:
     results = read_results(folder)
     asked, described = results["settings"], results["data"]
     recipe, name = results.get("recipe"), described["name"]
@@ -92,7 +97,8 @@ def _comparison(folder: Path, source: str | None, target: str | None) -> Compari
             f"the comparison in {folder} ran on {name}, which is not here; give --data PATH"
         )
     task = described.get("task") if target is not None else None
-    data = load(source or name, target, task)
+    known = Dialect.of(described.get("dialect"))
+    data = load(source or name, target, task, (dialect or Dialect()).over(known))
     found = _runs(data, settings, folder / "runs")
     if not found.runs:
         raise ValueError(
@@ -179,6 +185,7 @@ def _data(folder: ModelFolder, rows: ScoredRows, target: str | None) -> Data:
         columns.mean,
         columns.scale,
         rows.kind,
+        columns.dialect,
     )
 
 
