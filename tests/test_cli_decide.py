@@ -320,7 +320,7 @@ def test_a_calibrated_model_is_told_of(classes):
         ("classes", ["--target", "x", "--data", "held.csv"], "the model knows"),
         ("numbers", ["--by", "confidence"], "which predicted numbers do not have"),
         ("numbers", ["--tolerance", -1], "tolerance must be a finite number above 0, got -1.0"),
-        ("numbers", ["--target", "kind", "--data", "held.csv"], "must hold a finite number"),
+        ("numbers", ["--target", "kind", "--data", "held.csv"], "must hold a number"),
         ("nothing", [], "no model"),
     ],
 )

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 
 from batchensemble.checks import nearest
 from batchensemble.class_labels import ClassNames, coded, numbers_of
-from batchensemble.columns import TARGET_CURE, Array, RowError, fill
+from batchensemble.columns import Array, RowError, fill
 from batchensemble.dialects import FOUND, Dialect
 from batchensemble.files import Files
 from batchensemble.frames import Rows, table
@@ -140,7 +140,7 @@ class Columns:
             ValueError: a value is none of the classes, or no number; the sentence says where.
         """
         if not self.class_names:
-            return numbers_in(file, column, start, TARGET_CURE)
+            return numbers_in(file, column, start, "fill it or drop the row")
         where = f"{file}: column {column.name!r}"
         # Each different label is looked up once.
         codes, texts = coded(column, where, start)
