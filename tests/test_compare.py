@@ -108,6 +108,7 @@ def test_the_dictionary_is_json_and_holds_what_was_done(finished):
         "held_out_examples": 15,
         "feature_names": ["f0", "f1", "f2"],
         "class_names": ["a", "b", "c"],
+        "dialect": dict.fromkeys(("separator", "decimal", "encoding", "gaps")),
         "target": None,
         "standardised": True,
     }
