@@ -14,6 +14,7 @@ from torch import nn
 
 import batchensemble as be
 from batchensemble.class_labels import ClassNames, names_of, numbers_of
+from batchensemble.dialects import Dialect
 from batchensemble.losses import as_loss
 from batchensemble.sources import open_batches
 from batchensemble.training_data import open_data
@@ -70,12 +71,13 @@ def test_labels_stay_as_they_stand_whole_and_streamed(tmp_path, limit, written, 
 
 
 @pytest.mark.parametrize("limit", [STREAMED, 1 << 29])
-@pytest.mark.parametrize("gap", ["NA", "null", ""])
+@pytest.mark.parametrize("gap", ["NA", "null", "", "?"])
 def test_a_gap_among_numbers_is_no_class(tmp_path, limit, gap):
+    gaps = Dialect(gaps=("?",)) if gap == "?" else None
     path = csv(tmp_path, ["0", "1", "0", "1", gap])
     sentence = r"'y' must hold a class in every row, got no value .*in row 5 \(line 6\)"
     with pytest.raises(ValueError, match=sentence):
-        open_data(str(path), "y", loss=CLASSES, memory_limit=limit)
+        open_data(str(path), "y", loss=CLASSES, memory_limit=limit, dialect=gaps)
 
 
 @pytest.mark.parametrize("limit", [STREAMED, 1 << 29])
@@ -240,6 +242,7 @@ def test_class_numbers_in_arrays_stay_where_other_data_name_the_classes():
 def test_models_saved_before_match_labels_by_value():
     assert numbers_of(["007", "7.0", "true"], ["7", "True"]) == [-1, 0, -1]
     assert numbers_of(["007", "7.0", "true"], ["7", "True"], by_value=True) == [0, 0, 1]
+    assert numbers_of(["007", "7", "07"], ["7", "007"], by_value=True) == [1, 0, -1]
 
 
 def test_class_names_stay_ordered_when_copied():

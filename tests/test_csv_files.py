@@ -1,12 +1,14 @@
 """What is read whole and what is streamed agree to the letter, and a sentence names the line."""
 
 import itertools
+import pickle
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+from batchensemble.columns import RowError
 from batchensemble.csv_files import CsvFile
 from batchensemble.dialects import Dialect
 from batchensemble.files import Files
@@ -243,6 +245,24 @@ def test_text_that_is_a_number_is_one_in_parquet_too(tmp_path):
     for limit in (STREAMED, 1 << 29):
         data = open_data(str(tmp_path / "t.parquet"), "y", loss=CLASSES, memory_limit=limit)
         assert data.columns.mean == pytest.approx((1.75,), abs=0.05)
+
+
+@pytest.mark.parametrize("kind", ["float32", "int64", "bool"])
+def test_columns_of_any_type_are_scaled_in_full_precision(tmp_path, kind):
+    rng = np.random.default_rng(0)
+    values = (16_777_216 + rng.integers(-9, 9, 60)).astype(kind)
+    values[:30] = 1
+    frame = pd.DataFrame({"a": values, "y": [0, 1] * 30})
+    frame.to_parquet(tmp_path / "t.parquet")
+    data = open_data(str(tmp_path / "t.parquet"), "y", loss=CLASSES, memory_limit=STREAMED)
+    rows = Fifth(held_out=False).positions(0, 60)
+    expected = (values[rows].astype(float) - data.columns.mean) / data.columns.scale
+    np.testing.assert_array_equal(arrays(data.train)[0][:, 0], expected)
+
+
+def test_an_error_of_a_row_is_the_same_in_another_process():
+    error = RowError("y must be finite", 3, "; drop it", 5)
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
 
 
 def test_streaming_reads_a_file_in_blocks_and_closes_it(tmp_path, monkeypatch):

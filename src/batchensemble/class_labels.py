@@ -43,6 +43,16 @@ class ClassNames(tuple[str, ...]):
         return (tuple(self),), {"ordered": self.ordered}
 
 
+def given_names(names: Sequence[Any]) -> ClassNames:
+    """Return names that a user gives, whose order counts, or those of other data.
+
+    Example:
+        >>> given_names([-1, 1]), given_names([-1, 1]).ordered
+        (('-1', '1'), True)
+    """
+    return ClassNames(map(as_text, names), ordered=getattr(names, "ordered", bool(names)))
+
+
 def is_plain(text: str) -> bool:
     """Return whether text is a number written plainly.
 
@@ -133,7 +143,10 @@ def numbers_of(texts: Sequence[str], names: Sequence[str], *, by_value: bool = F
     """
     position = {name: number for number, name in enumerate(names)}
     by_size = {Decimal(name): number for name, number in position.items() if is_plain(name)}
-    values = {_value(name): number for name, number in position.items()} if by_value else {}
+    values: dict[float | str, int] = {}
+    for name, number in position.items() if by_value else ():
+        # Of several the text itself must say which.
+        values[_value(name)] = -1 if _value(name) in values else number
     found = []
     for text in texts:
         number = position.get(text, -1)
@@ -178,7 +191,7 @@ def labels_of(
         >>> labels_of(np.array(["dog", "cat", "dog"]), "column 'y'")
         (array([1, 0, 1]), ('cat', 'dog'))
     """
-    names, declared = ClassNames(map(as_text, names), ordered=bool(names)), tuple(declared)
+    names, declared = given_names(names), tuple(declared)
     by_size = names_of(declared) == declared
     if not is_text(values) and not _name_numbers(names) and (by_size or names):
         return finite(values, where, first_row), ClassNames()
@@ -246,7 +259,13 @@ def coded(values: Any, where: str, first_row: int = 0) -> tuple[Array, list[str]
     return codes, list(together)
 
 
-def refuse_gap(codes: Array, texts: list[str], where: str, first_row: int = 0) -> None:
+def refuse_gap(
+    codes: Array,
+    texts: list[str],
+    where: str,
+    first_row: int = 0,
+    gaps: Sequence[str] = GAPS,
+) -> None:
     """Raise ``ValueError`` where a word such as ``NA`` stands among labels that are numbers.
 
     Args:
@@ -254,8 +273,9 @@ def refuse_gap(codes: Array, texts: list[str], where: str, first_row: int = 0) -
         texts: the labels.
         where: the table and the column, for the sentence.
         first_row: how many rows of the table are before them.
+        gaps: the words.
     """
-    gap = gap_among(texts)
+    gap = gap_among(texts, gaps)
     if gap is not None:
         raise RowError(
             f"{where} must hold a class in every row, got no value ({gap!r} among numbers)",

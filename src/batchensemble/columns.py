@@ -52,6 +52,10 @@ class RowError(ValueError):
         place = f"row {row + 1}" + ("" if line is None else f" (line {line})")
         super().__init__(f"{before} in {place}{after}")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return what makes a copy in another process."""
+        return RowError, (self.before, self.row, self.after, self.line)
+
     def on_line(self, line: int | None) -> RowError:
         """Return the same, said with the line of the file."""
         return RowError(self.before, self.row, self.after, line)
@@ -95,22 +99,19 @@ def as_table(value: Any) -> Table | None:
         by_name = {str(name): number for number, name in enumerate(value.columns)}
         if len(by_name) < len(value.columns):
             raise ValueError("the table has two columns of the same name; rename or drop one")
-        columns = {name: value.iloc[:, number] for name, number in by_name.items()}
-        return _table(tuple(by_name), len(value), columns)
+        return _table(tuple(by_name), len(value), lambda name: value.iloc[:, by_name[name]])
     if library == "polars" and hasattr(value, "columns") and hasattr(value, "height"):
-        return _table(tuple(value.columns), value.height, value)
+        return _table(tuple(value.columns), value.height, value.__getitem__)
     if library == "pyarrow" and hasattr(value, "column_names"):
         names = tuple(value.column_names)
         if len(set(names)) < len(names):
             raise ValueError("the table has two columns of the same name; rename or drop one")
-        return _table(names, value.num_rows, value)
+        return _table(names, value.num_rows, value.column)
     return None
 
 
-def _table(names: Names, rows: int, columns: Any) -> Table:
-    return Table(
-        names, rows, lambda name: as_array(columns[name]), lambda name: declared_by(columns[name])
-    )
+def _table(names: Names, rows: int, get: Callable[[str], Any]) -> Table:
+    return Table(names, rows, lambda name: as_array(get(name)), lambda name: declared_by(get(name)))
 
 
 def as_text(value: Any) -> str:
@@ -162,7 +163,7 @@ def merged_order(orders: Sequence[Names]) -> Names:
 
 
 def _texts(values: Sequence[Any]) -> Names:
-    return tuple(map(as_text, values))
+    return tuple(dict.fromkeys(map(as_text, values)))
 
 
 def as_array(column: Any) -> Array:
@@ -229,7 +230,9 @@ def fill(
         ValueError: a number is too large for them.
     """
     with np.errstate(over="ignore"):
-        scaled = column if scaling is None else (column - scaling[0]) / scaling[1]
+        scaled = column
+        if scaling is not None:
+            scaled = (column.astype(np.float64) - scaling[0]) / scaling[1]
         values[:, number] = scaled
     if scaled.dtype.kind == "f" and scaled.dtype.itemsize > values.dtype.itemsize:
         beyond = ~np.isfinite(values[:, number])
@@ -255,7 +258,9 @@ def check_size(column: Array, where: str, first_row: int = 0) -> None:
     Raises:
         ValueError: there is one; the sentence says where.
     """
-    if len(column) and max(column.max(), -column.min()) > LARGEST:
+    if column.dtype.kind != "f" or not len(column):
+        return
+    if max(float(column.max()), -float(column.min())) > LARGEST:
         first = int((np.abs(column) > LARGEST).argmax())
         raise RowError(
             f"{where} must hold numbers up to {LARGEST:.0e}, got {column[first]:.6g}",

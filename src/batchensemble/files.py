@@ -15,6 +15,7 @@ from batchensemble.class_labels import (
     are_measured,
     coded,
     gap_among,
+    given_names,
     labels_of,
     names_of,
     refuse_gap,
@@ -25,14 +26,13 @@ from batchensemble.columns import (
     Array,
     Names,
     Table,
-    as_text,
     check_size,
     fill,
     finite,
     merged_order,
     split,
 )
-from batchensemble.dialects import Dialect
+from batchensemble.dialects import GAPS, Dialect
 from batchensemble.formats import Block, Csv, Unit, format_of
 from batchensemble.row_split import Fifth
 
@@ -90,7 +90,7 @@ class Files:
         self.target = target = target if labelled or target in columns else None
         self.names, _ = split(Table(columns, 0, np.empty), target, paths[0].name)
         self.target = target = target if labelled else None
-        self.class_names = ClassNames(map(as_text, class_names), ordered=bool(class_names))
+        self.class_names = given_names(class_names)
         self.found = ClassNames()
         self.units: list[Unit] = []
         for path in paths:
@@ -306,12 +306,13 @@ class Files:
                     return ClassNames()
                 raise ValueError(f"{where} must hold classes, got more than {MAX_CLASSES:,} texts")
         found = known or found
-        gap = gap_among(found)
+        gaps = self.dialect.gaps or GAPS
+        gap = gap_among(found, gaps)
         if gap is not None:
             with self.format.reading(self.paths[0]):
                 for where, row, codes, texts, _ in self._target_alone():
                     if gap in texts:
-                        refuse_gap(codes, [*texts, "0"], where, row)
+                        refuse_gap(codes, [*texts, "0"], where, row, gaps)
         return names_of(found, merged_order(list(orders)))
 
     def _texts_known(self) -> set[str]:

@@ -29,7 +29,7 @@ from batchensemble.columns import (
     declared_by,
     finite,
 )
-from batchensemble.dialects import Dialect
+from batchensemble.dialects import GAPS, Dialect
 from batchensemble.frames import table
 
 MIN_ROWS = 10
@@ -109,7 +109,9 @@ def read_table(
         if numbers:
             labels = numbers_in(path.name, column, cure=TARGET_CURE)
         else:
-            labels, found = _labels(path.name, column, found, by_value=by_value)
+            labels, found = _labels(
+                path.name, column, found, by_value=by_value, gaps=rows.dialect.gaps or GAPS
+            )
     return Table(np.concatenate(parts), labels, tuple(names), found, rows.dialect)
 
 
@@ -174,12 +176,12 @@ def check_classes(file: str, target: str, labels: Sequence[str], rows: int) -> N
 
 
 def _labels(
-    file: str, column: pd.Series[Any], names: ClassNames, *, by_value: bool
+    file: str, column: pd.Series[Any], names: ClassNames, *, by_value: bool, gaps: Sequence[str]
 ) -> tuple[Int[np.ndarray, "rows"], ClassNames]:
     where = f"{file}: the target column {column.name!r}"
     codes, texts = coded(column, where)
     if not names:
-        refuse_gap(codes, texts, where)
+        refuse_gap(codes, texts, where, 0, gaps)
         names = names_of(texts, declared_by(column))
         check_classes(file, str(column.name), names, len(column))
     return numbered(codes, texts, names, where, by_value=by_value), names
