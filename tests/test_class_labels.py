@@ -118,6 +118,23 @@ def table_of(frame, kind, folder):
     return path
 
 
+@pytest.mark.parametrize("limit", [STREAMED, 1 << 29])
+@pytest.mark.parametrize("kind", ["polars' text", "dates"])
+def test_labels_of_other_types_are_numbered_alike_in_all_parts(tmp_path, kind, limit):
+    path, labels = tmp_path / "table.arrow", pl.Series(["no", "yes", "maybe"] * 20)
+    names = ("maybe", "no", "yes")
+    if kind == "dates":
+        dates = pd.to_datetime(["2026-02-01", "2026-03-01", "2026-01-01"] * 20)
+        labels, names = pl.Series(dates), tuple(f"2026-0{month}-01 00:00:00" for month in (1, 2, 3))
+    table = pl.DataFrame({"a": np.arange(60.0), "y": labels})
+    table.write_ipc(path, record_batch_size=7)
+    for source in (path, table):
+        batches = open_batches(source, 60, target="y", memory_limit=limit, **PLACE)
+        assert batches.class_names == names
+        assert torch.cat([y for _, y in batches])[:3].tolist() == [1, 2, 0]
+    assert classes_of(path, limit)[0] == names
+
+
 SIZES = ["small", "medium", "large", "never"]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -157,10 +158,14 @@ def numbers_of(texts: Sequence[str], names: Sequence[str], *, by_value: bool = F
 
 
 def is_text(values: Array) -> bool:
-    """Return whether a column holds text: its first value that is not missing does."""
+    """Return whether a column holds text, or dates, which are called as they are written.
+
+    Of objects the first value that is not missing tells.
+    """
     if values.dtype.kind != "O":
-        return values.dtype.kind in "UT"
-    return isinstance(next((each for each in values if not is_missing(each)), None), str)
+        return values.dtype.kind in "UTM"
+    first = next((each for each in values if not is_missing(each)), 0)
+    return not isinstance(first, (Real, Decimal, np.bool_))
 
 
 def labels_of(
@@ -246,7 +251,7 @@ def coded(values: Any, where: str, first_row: int = 0) -> tuple[Array, list[str]
     import pandas as pd  # which is slow to import, and needed for labels alone
 
     codes, found = pd.factorize(values if values.dtype.kind != "U" else values.astype(object))
-    texts = [as_text(each) for each in found]
+    texts = [as_text(each) for each in pd.Index(found)]  # of dates Timestamps, however they came
     together: dict[str, int] = {}
     places = np.array([together.setdefault(text, len(together)) for text in texts] + [-1], np.int64)
     codes = places[codes]

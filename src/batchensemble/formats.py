@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 
@@ -53,31 +53,6 @@ class Block:
     declared: dict[str, Names]
 
 
-@runtime_checkable
-class Format(Protocol):
-    """How files of one kind are read."""
-
-    random_access: bool
-
-    def names(self, path: Path) -> Names:
-        """Return the columns of a file."""
-
-    def index(self, path: Path) -> Names:
-        """Return those of them that were the index of a data frame."""
-
-    def is_text(self, path: Path, column: str) -> bool:
-        """Return whether a column may hold text."""
-
-    def units(self, path: Path, column: str) -> list[Unit]:
-        """Return the parts of a file; ``column`` may be read to count its rows."""
-
-    def read(self, unit: Unit, columns: Sequence[str], text: Sequence[str] = ()) -> Iterator[Block]:
-        """Yield these columns of a part, in order; those of ``text`` as they stand."""
-
-    def reading(self, path: Path) -> AbstractContextManager[None]:
-        """Say in a sentence what is wrong with a file that cannot be read, and in which line."""
-
-
 class Arrow(ABC):
     """What files that pyarrow reads have in common."""
 
@@ -86,6 +61,10 @@ class Arrow(ABC):
     @abstractmethod
     def schema(self, path: Path) -> Any:
         """Return the columns of a file and their types."""
+
+    @abstractmethod
+    def units(self, path: Path, column: str) -> list[Unit]:
+        """Return the parts of a file; ``column`` may be read to count its rows."""
 
     @abstractmethod
     def batches(self, unit: Unit, columns: Sequence[str]) -> Iterator[Any]:
@@ -101,13 +80,12 @@ class Arrow(ABC):
         return tuple(name for name in found if isinstance(name, str))
 
     def is_text(self, path: Path, column: str) -> bool:
-        """Return whether a column holds text, or categories."""
+        """Return whether a column may hold text: it is not one of numbers or truth values."""
         import pyarrow.types as kinds
 
         kind = self.schema(path).field(column).type
-        return bool(
-            kinds.is_dictionary(kind) or kinds.is_string(kind) or kinds.is_large_string(kind)
-        )
+        number = (kinds.is_integer, kinds.is_floating, kinds.is_decimal, kinds.is_boolean)
+        return not any(of_that_kind(kind) for of_that_kind in number)
 
     def read(self, unit: Unit, columns: Sequence[str], text: Sequence[str] = ()) -> Iterator[Block]:
         """Yield the columns of a part; what is text says the file."""
@@ -266,7 +244,7 @@ FORMATS: dict[str, type[Csv] | type[Parquet] | type[Feather]] = {
 
 def format_of(
     path: Path, given: Dialect | None = None, known: Dialect | None = None
-) -> Csv | Parquet | Feather:
+) -> Csv | Arrow:
     """Return how a file is read, by its ending; CSV where that says nothing else.
 
     Args:
