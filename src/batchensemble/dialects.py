@@ -220,7 +220,7 @@ def no_text(file: str, encoding: str) -> str:
     """Return the sentence of a file that is not in the encoding that it should be in."""
     return (
         f"{file} is not text in {encoding.upper()}; if it is a CSV file, give its encoding, such "
-        "as --encoding cp1252, or save it in UTF-8"
+        "as --encoding cp1252, or from Python a data frame"
     )
 
 
@@ -235,7 +235,8 @@ def _separator(file: str, text: str, whole: bool, known: str | None) -> str:
     if len(likely) > 1:
         raise ValueError(
             f"{file}: what separates its fields is not plain, "
-            f"{' or '.join(map(shown, sorted(likely)))}; give it with --separator"
+            f"{' or '.join(map(shown, sorted(likely)))}; give it with --separator, or from Python "
+            "a data frame"
         )
     return likely[0] if likely else ","
 
