@@ -196,6 +196,21 @@ def test_the_loss_in_standard_units_is_that_of_a_slow_loop():
             assert found[example, member].item() == pytest.approx(np.nanmean(entries), rel=1e-4)
 
 
+def test_labels_from_a_loader_may_be_of_any_type():
+    there = torch.from_numpy(X > 0)
+    for labels in (there, there.double(), there.long(), there.to(torch.uint8)):
+        model = be.BatchEnsemble(network(), members=2)
+        be.fit(model, loader(F32, labels), loss="binary_cross_entropy", epochs=1)
+        assert be.evaluate(model, loader(F32, labels))["nll"] > 0
+
+
+def test_a_shift_by_rounding_is_no_less_than_a_spread():
+    y = np.where(X[:, 0] > 0, 1e9 + 10, 1e9 + 74)  # both rounded down by 10
+    with pytest.raises(ValueError, match="y has numbers that float32"):
+        trained((F32, y), "mse", outputs=1, standardise_targets=False)
+    assert trained((F32, y), "mse", outputs=1).loss.mean == pytest.approx([y.mean()], rel=1e-14)
+
+
 def test_two_neighbours_of_float32_are_no_constant():
     y = torch.tensor([1e7, 1e7 + 1] * 50)
     assert standardised(MSE(), (1, 2, 1), [y]).deviation == (0.5,)

@@ -72,7 +72,8 @@ class ColumnNames:
         if texts != self.classes and sorted(texts) == sorted(self.classes):
             raise ValueError(
                 f"class_names must be in the order of the training, {_few(self.classes)}, got "
-                f"{_few(texts)}; leave it out"
+                f"{_few(texts)}; leave it out, or set model.class_names = () where the numbers "
+                "mean others from now on"
             )
         return given if texts else self.classes
 
@@ -86,7 +87,8 @@ class ColumnNames:
             raise ValueError(
                 f"the classes must be those of the training, {_few(self.classes)}, got "
                 f"{_few(found)}, which have other numbers; give data with the same classes, in "
-                "folders of images empty ones too"
+                "folders of images empty ones too, or set model.class_names = () where the numbers "
+                "mean others from now on"
             )
 
     def and_of(self, batches: Batches) -> ColumnNames:

@@ -13,6 +13,8 @@ from torch.utils.data import default_collate
 from batchensemble.columns import library_of
 from batchensemble.rounding import OF_ONE_BATCH, check_targets_held
 
+Collate = Callable[[list[Any]], Any]
+
 FIRST = 1000  # examples of an iterable dataset that are looked at
 AS_A_DATASET = "an IterableDataset of Hugging Face rounds to it: give a Dataset"
 
@@ -22,9 +24,7 @@ def is_hugging_face(data: Any) -> bool:
     return library_of(data) == "datasets"
 
 
-def as_tensors(
-    data: Any, target: str | None, *, in_order: bool
-) -> tuple[Any, Callable[[list[Any]], Any]]:
+def as_tensors(data: Any, target: str | None, *, in_order: bool) -> tuple[Any, Collate]:
     """Return a dataset that yields tensors, and what makes a batch of them.
 
     Its own tensors of fractions are float32; targets of float64 stay as exact as they are.

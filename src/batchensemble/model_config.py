@@ -192,6 +192,10 @@ def _are_texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(each, str) for each in value)
 
 
+def _are_different(value: Any) -> bool:
+    return value is None or (_are_texts(value) and len(set(value)) == len(value))
+
+
 def _are_names(value: Any) -> bool:
     return isinstance(value, list) and len(value) <= MOST_NAMES and all(map(_is_name, value))
 
@@ -240,7 +244,16 @@ def _is_one_of(allowed: Iterable[Any]) -> Callable[[Any], bool]:
 
 
 Check = tuple[Callable[[Any], bool], str]
-_LATER = ("frozen", "calibration", "loss", "trained_on", "data")  # that older folders may not have
+_LATER = (
+    "feature_names",
+    "target_names",
+    "class_names",
+    "frozen",
+    "calibration",
+    "loss",
+    "trained_on",
+    "data",
+)  # that older folders may not have
 _TOP: dict[str, Check] = {
     "method": (_is_one_of(METHODS), f"one of {', '.join(METHODS)}"),
     "members": (

@@ -77,10 +77,11 @@ def check_targets_held(
     def name(number: int) -> str:
         return "y" if first.shape[1] == 1 else f"y: column {number}"
 
-    beyond = (first.abs() > torch.finfo(torch.float32).max) & first.isfinite()
-    if dtype == torch.float32 and beyond.any():
-        column = int(beyond.any(0).nonzero()[0])
-        raise ValueError(_sentence(name(column), first[:, column], dtype, cure))
+    if dtype == torch.float32 and first.dtype == torch.float64:
+        beyond = (first.abs() > torch.finfo(dtype).max) & first.isfinite()
+        if beyond.any():
+            column = int(beyond.any(0).nonzero()[0])
+            raise ValueError(_sentence(name(column), first[:, column], dtype, cure))
     _check(columns, examples, dtype, name, cure, share)
 
 
@@ -122,8 +123,8 @@ def _lost(values: Tensor, dtype: torch.dtype, share: float) -> Tensor:
     """
     if not len(values):
         return torch.zeros(values.shape[1], dtype=torch.bool, device=values.device)
-    off = values.to(dtype).double() - values
-    spread, moved = _deviation(values), _deviation(off)
+    spread, off = _deviation(values), values.to(dtype).double() - values
+    moved = off.square().nanmean(0).sqrt()
     largest = values.abs().nan_to_num().amax(0)
     beyond = largest > torch.finfo(dtype).max
     lost: Tensor = ((moved > share * spread) & (spread > NOISE * largest)) | beyond

@@ -15,6 +15,7 @@ from safetensors.torch import save as bytes_of
 from torch import Tensor, nn
 
 from batchensemble.admission import check_ensemble
+from batchensemble.column_names import ColumnNames
 from batchensemble.disk import write_whole
 from batchensemble.ensembles import METHODS, Ensemble
 from batchensemble.losses import as_dict, from_dict
@@ -92,6 +93,7 @@ def save(
     folder = Path(folder)
     tensors, tied = _weights(model)
     _check_finite(model)
+    names = ColumnNames.of(model)
     content = bytes_of(tensors)
     parameters = model.named_parameters(remove_duplicate=False)
     config = {
@@ -104,9 +106,9 @@ def save(
         "calibration": None if model.calibrator is None else model.calibrator.settings(),
         "loss": None if model.loss is None else as_dict(model.loss),
         "trained_on": model.trained_on,
-        "feature_names": model.feature_names,
-        "target_names": model.target_names,
-        "class_names": model.class_names,
+        "feature_names": names.features,
+        "target_names": names.targets,
+        "class_names": names.classes,
         "tied": tied,
         "frozen": [name for name, each in parameters if not each.requires_grad],
         "data": None if data is None else dict(data),

@@ -5,7 +5,7 @@ None of these libraries is imported before there is something of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ from batchensemble.columns import (
 )
 from batchensemble.files import Files
 from batchensemble.formats import FORMATS
-from batchensemble.hugging_face import as_tensors, collated, is_hugging_face
+from batchensemble.hugging_face import Collate, as_tensors, collated, is_hugging_face
 from batchensemble.inputs import Inputs, as_inputs, without
 from batchensemble.randomness import DataStream
 from batchensemble.rounding import check_features_held
@@ -349,7 +349,7 @@ def _loader(
     if isinstance(data, DataLoader):
         return data, _classes_of(data.dataset, target)
     names = _classes_of(data, target)
-    collate: Callable[[list[Any]], Any] = collated
+    collate: Collate = collated
     in_order = isinstance(data, IterableDataset) or not hasattr(data, "__getitem__")
     if is_hugging_face(data):
         data, collate = as_tensors(data, target, in_order=in_order)

@@ -159,13 +159,15 @@ def standardised(
             moment.add(part)
     if not moments[0].totals[0].all():
         raise ValueError("standardise_targets needs at least one known number of each target")
-    (mean, deviation), in_type, (_, moved) = (each.found() for each in moments)
+    (mean, deviation), in_type, off = (each.found() for each in moments)
     if not deviation.isfinite().all():
         raise ValueError(
             "standardise_targets needs numbers whose squares float64 holds, up to about 1e150, got "
             f"targets around {mean[~deviation.isfinite()][0].item():.4g}; divide them by their unit"
         )
+    moved = torch.hypot(*off)
     held = moved <= LARGEST_SHARE * deviation  # not where it is NaN, of numbers beyond the type
+    held |= deviation == 0
     mean, deviation = (
         torch.where(held, *each) for each in zip(in_type, (mean, deviation), strict=True)
     )
