@@ -176,7 +176,13 @@ def test_resume_starts_afresh_then_goes_on_then_changes_nothing(tmp_path):
         (["--memory-limit", "a lot"], "memory_limit must be bytes, such as 512MB"),
         (["--memory-limit", "0"], "memory_limit must be at least 1, got 0"),
         (["--loss", "mes"], "did you mean 'mse'?"),
-        (["--loss", "mse"], "breast_cancer has classes, and loss=MSE is for numbers"),
+        (
+            ["--loss", "mse"],
+            "give --task regression, which learns both, or --task regression --loss",
+        ),
+        (["--loss", "huber"], "loss 'huber' learns numbers without how far they may be off"),
+        (["--loss", "quantile"], "breast_cancer has classes, and loss=Quantile is for numbers"),
+        (["--task", "regression", "--loss", "mse"], "and loss=MSE is for numbers"),
         (["--validation", "x.csv"], "breast_cancer has its own held-out examples"),
         (["--trackers", "tensorbord"], "did you mean 'tensorboard'?"),
         (["--set", "optimizer=adamm"], "did you mean 'adam'?"),
@@ -430,6 +436,7 @@ def test_numbers_are_trained_on_and_scored_by_the_loss(loss, outputs, limit, tmp
     frame = pd.read_parquet(tmp_path / "rows.parquet").drop(columns="kind")
     frame.to_parquet(tmp_path / "rows.parquet", row_group_size=30)
     options = ["--data", tmp_path / "rows.parquet", "--target", "price", "--loss", loss, *STREAMED]
+    options += ["--task", "regression"]
     options += ["--memory-limit", limit, "--epochs", 4, "--lr", 0.02]
     done = run("train", *options, "--out", tmp_path / "run")
     assert done.exit_code == 0, done.output
@@ -440,7 +447,7 @@ def test_numbers_are_trained_on_and_scored_by_the_loss(loss, outputs, limit, tmp
     assert model.loss.deviation[0] == pytest.approx(frame["price"].std(), rel=0.2)
     evaluated = run("evaluate", tmp_path / "run", "--json")
     assert evaluated.exit_code == 0, evaluated.output
-    scores = json.loads(evaluated.output)
+    scores = json.loads(evaluated.stdout)
     assert f"{scores['rmse']:.4f}" in done.output
     options = ["--data", tmp_path / "rows.parquet", "--out", tmp_path / "out.csv"]
     assert run("predict", tmp_path / "run", *options).exit_code == 0
@@ -521,3 +528,43 @@ def test_losses_in_other_units_than_the_scores_beside_them_say_so(tmp_path):
         assert loss_curves(comparison)[0].get_ylabel() == f"gaussian_nll {unit}"
         found = figures._curves(comparison)
         assert ("losses of standardised targets" in found) == (name == "standard")
+
+
+def write_numbers(path: Path) -> Path:
+    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(400, 3)), columns=[*"aby"])
+    frame.assign(y=2 * frame["a"] + frame["y"]).to_csv(path, index=False)
+    return path
+
+
+@pytest.mark.parametrize("loss", ["mse", "huber"])
+def test_numbers_without_noise_are_asked_for_and_called_so(loss, tmp_path):
+    data = ["--data", write_numbers(tmp_path / "t.csv"), "--target", "y"]
+    told = sentence(run("train", *data, "--loss", loss, "--out", tmp_path / "run"))
+    assert f"give --task regression, which learns both, or --task regression --loss {loss}" in told
+    assert not (tmp_path / "run").exists()
+    asked = ["--task", "regression", "--loss", loss, "--epochs", 5, "--lr", 0.02]
+    printed = run("train", *data, *asked, "--out", tmp_path / "run").output
+    scores = json.loads(run("evaluate", tmp_path / "run", "--json").stdout)
+    assert scores["coverage"] < 0.5
+    evaluated = run("evaluate", tmp_path / "run").output
+    to = ["--out", tmp_path / "out.csv"]
+    predicted = run("predict", tmp_path / "run", *data[:2], *to).output
+    page = run("report", tmp_path / "run", "--format", "md").output
+    for said in (printed, evaluated, predicted, page):
+        assert "The loss learns no noise" in " ".join(said.split())
+    # An earlier version wrote no task.
+    path = tmp_path / "run" / "run.toml"
+    path.write_text(path.read_text().replace('task = "regression"\n', ""))
+    done = run("train", "--config", path, "--epochs", 1, "--out", tmp_path / "again")
+    assert done.exit_code == 0, done.output
+
+
+def test_what_advises_numbers_for_classes_learns_intervals_that_hold(tmp_path):
+    data = ["--data", write_numbers(tmp_path / "t.csv"), "--target", "y"]
+    told = sentence(run("train", *data, "--out", tmp_path / "run"))
+    assert "predict the number itself with --task regression" in told
+    assert "mse" not in told
+    asked = ["--task", "regression", "--epochs", 20, "--lr", 0.01]
+    assert "no noise" not in run("train", *data, *asked, "--out", tmp_path / "run").output
+    scores = json.loads(run("evaluate", tmp_path / "run", "--json").stdout)
+    assert scores["coverage"] > 0.75

@@ -334,7 +334,7 @@ def test_half_precision_trains_numbers():
 @pytest.mark.parametrize(
     ("data", "options", "error", "sentence"),
     [
-        ((X, SIGNAL[:, 0]), {}, TypeError, "class numbers .* such as loss='mse'"),
+        ((X, SIGNAL[:, 0]), {}, TypeError, "class numbers .* such as loss='gaussian_nll'"),
         ((X, SIGNAL), {"loss": "huber", "outputs": 1}, ValueError, r"shape \[examples, 1\]"),
         ((X, Y[:, None].repeat(1, 5)), {}, ValueError, r"y must have the shape \[examples\],"),
         ((X, Y), {"loss": "mse", "class_weight": [1, 2]}, ValueError, "class_weight= is of loss="),

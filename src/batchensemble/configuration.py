@@ -45,6 +45,7 @@ OWN: dict[str, Any] = {
     "hidden": [128, 128],
     "network": None,
 }
+POINTS = ("mse", "huber")  # losses of numbers that learn no noise
 SIZE = re.compile(r"(?P<number>\d+(\.\d+)?) ?((?P<prefix>[kmgt])(?P<binary>i)?)?b?")
 MOST_BYTES = 2**20  # of a file of settings
 KINDS: dict[str, Any] = {  # of what commands take of a folder without making the training again
@@ -115,7 +116,8 @@ def _of_task(asked: Mapping[str, Any]) -> dict[str, Any]:
     """Return the defaults that follow from what is predicted: numbers have a scale to be taken off.
 
     Raises:
-        ValueError: there is no such task, or the loss is not one of it.
+        ValueError: there is no such task, the loss is not one of it, or it learns no noise and was
+            not asked for with the task.
     """
     task, loss = asked.get("task"), asked.get("loss")
     if task is not None:
@@ -125,6 +127,13 @@ def _of_task(asked: Mapping[str, Any]) -> dict[str, Any]:
     numbers = loss in LOSSES_OF["regression"]
     if task is not None and numbers != (task == "regression"):
         raise ValueError(f"loss {loss!r} is not for {task}; leave one of the two out")
+    # Earlier versions wrote no task; what they wrote says that numbers were meant.
+    if task is None and loss in POINTS and "standardise_targets" not in asked:
+        raise ValueError(
+            f"loss {loss!r} learns numbers without how far they may be off, so that intervals hold "
+            f"few of them; give --task regression, which learns both, or --task regression --loss "
+            f"{loss} for numbers alone"
+        )
     return {"loss": loss, "standardise_targets": numbers}
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from batchensemble.dialects import Dialect
 from batchensemble.metrics import Scores
 from batchensemble.model_folder import ModelFolder
-from batchensemble.scored_rows import ScoredRows, scores_of
+from batchensemble.scored_rows import ScoredRows, notes_on, scores_of
 from batchensemble.trust import Trust
 
 
@@ -44,6 +44,7 @@ def evaluate_folder(
     folder = ModelFolder(path, dialect)
     model = folder.load(device, network, trust)
     rows = folder.rows(model, source, target)
+    rows.notes += notes_on(model.loss)
     return rows, scores_of(model, rows)
 
 

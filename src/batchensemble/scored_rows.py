@@ -11,6 +11,7 @@ import numpy as np
 from batchensemble.admission import place_of
 from batchensemble.ensembles import Ensemble
 from batchensemble.files import Files
+from batchensemble.losses import MSE, EnsembleLoss, Huber
 from batchensemble.metrics import Scores, evaluate
 from batchensemble.model_columns import Columns
 from batchensemble.prediction import loss_of
@@ -19,6 +20,12 @@ from batchensemble.streamed_scores import score_blocks
 
 MOST_ROWS = 65_536
 MOST_NUMBERS = 2**23  # of the members' probabilities of a block: 64 MB
+
+NO_NOISE = (
+    "The loss learns no noise, so that the interval of a number (lower, upper, coverage, width) is "
+    "how far the members differ and holds fewer than it should; --task regression without --loss "
+    "learns the noise, and batchensemble decide finds intervals that hold what they say."
+)
 
 Block = tuple[Any, Any]
 
@@ -88,6 +95,17 @@ class ScoredRows:
 def scores_of(model: Ensemble, rows: ScoredRows) -> Scores:
     """Return the scores of a model, in the memory of a block where the rows are not in memory."""
     return score_blocks(model, rows) if rows.whole is None else evaluate(model, rows.whole)
+
+
+def notes_on(loss: EnsembleLoss | None) -> tuple[str, ...]:
+    """Return what to know of predictions by a loss, whatever the rows.
+
+    Example:
+        >>> from batchensemble.losses import MSE, GaussianNLL
+        >>> notes_on(GaussianNLL()), len(notes_on(MSE()))
+        ((), 1)
+    """
+    return (NO_NOISE,) if isinstance(getattr(loss, "loss", loss), (MSE, Huber)) else ()
 
 
 def of_part(

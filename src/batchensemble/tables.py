@@ -171,7 +171,7 @@ def check_classes(file: str, target: str, labels: Sequence[str], rows: int) -> N
         raise ValueError(
             f"{file}: the target column {target!r} must hold classes, got {len(labels)} "
             f"different values in {rows} rows; choose another column, put it into bins, or "
-            "predict the number itself: compare --task regression, train --task regression"
+            "predict the number itself with --task regression"
         )
 
 

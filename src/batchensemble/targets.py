@@ -102,7 +102,7 @@ def class_numbers(targets: Tensor, ignore_index: int | None = None) -> Tensor:
             f"y must hold class numbers (0, 1, 2, ...), got {targets.dtype}; convert with "
             "y.astype(int) if these are classes, or if they are only called so give "
             "class_names=[...], what each is called, or give fit the loss of what they are, such "
-            "as loss='mse'"
+            "as loss='gaussian_nll' for numbers"
         )
     check_examples(targets)
     known = targets if ignore_index is None else targets[targets != ignore_index]

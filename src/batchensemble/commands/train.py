@@ -96,14 +96,16 @@ def train(
     task: Annotated[
         str | None,
         typer.Option(
-            help="regression, to predict numbers by --loss gaussian_nll; by default classification."
+            help="regression, to predict numbers, by default by --loss gaussian_nll; by default "
+            "classification."
         ),
     ] = None,
     loss: Annotated[
         str | None,
         typer.Option(
-            help="cross_entropy or ordinal for classes; mse, huber, gaussian_nll, quantile for "
-            "numbers; binary_cross_entropy for 0 and 1; by default cross_entropy."
+            help="cross_entropy or ordinal for classes; gaussian_nll or quantile for numbers; with "
+            "--task regression also mse and huber, which learn no noise; binary_cross_entropy for "
+            "0 and 1; by default cross_entropy."
         ),
     ] = None,
     optimizer: Annotated[
@@ -224,6 +226,7 @@ def train(
     from batchensemble.configuration import parse, read, resolve
     from batchensemble.evaluate_file import class_names_of
     from batchensemble.processes import is_first
+    from batchensemble.scored_rows import notes_on
     from batchensemble.trained import train as train_in_folder
 
     try:
@@ -237,7 +240,7 @@ def train(
         if not trust and network is None and "network" not in typed:
             _check_trusted(config, given)
         settings = resolve(given, flags, typed)
-        _, history, scores = train_in_folder(
+        model, history, scores = train_in_folder(
             settings, writable(out), resume=resume, progress=False if quiet else None
         )
     except (ValueError, TypeError, ImportError, OSError, CheckpointError) as error:
@@ -252,7 +255,7 @@ def train(
         )
         raise typer.Exit(int(str(end.code))) from None
     if not quiet and is_first():
-        _print(out, settings, history, scores, class_names_of(out))
+        _print(out, settings, history, scores, class_names_of(out), notes_on(model.loss))
 
 
 def _check_trusted(config: Path | None, given: dict[str, Any]) -> None:
@@ -269,7 +272,12 @@ def _check_trusted(config: Path | None, given: dict[str, Any]) -> None:
 
 
 def _print(
-    out: Path, settings: dict[str, Any], history: Any, scores: Any, class_names: Sequence[str]
+    out: Path,
+    settings: dict[str, Any],
+    history: Any,
+    scores: Any,
+    class_names: Sequence[str],
+    notes: tuple[str, ...],
 ) -> None:
     from batchensemble.summary import METHOD_NAMES
     from batchensemble.terminal import scores_table
@@ -283,6 +291,8 @@ def _print(
         console.print(f"Note: {remark}", markup=False, highlight=False)
     if history.stopped:
         console.print(f"stopped: {history.stopped}", markup=False)
+    for note in notes:
+        console.print(f"Note: {note}", markup=False)
     console.print(f"model: {out}", soft_wrap=True, markup=False)
 
 

@@ -186,15 +186,21 @@ def predict(
         _say_promise(console, folder)
 
 
-def _say_promise(console: Console, folder: Path) -> None:
-    """Say what the columns are good for that a decision added, where there is one."""
+def _say_promise(console: Console, path: Path) -> None:
+    """Say what intervals are good for, and the columns that a decision added, if there is one."""
     from batchensemble.decision import DECISION, decision_of
     from batchensemble.decision_in_words import promise
+    from batchensemble.losses import from_dict
     from batchensemble.model_folder import ModelFolder
+    from batchensemble.scored_rows import notes_on
 
-    decision = decision_of(ModelFolder(folder))
+    folder = ModelFolder(path)
+    loss = folder.config.get("loss")
+    for note in notes_on(None if loss is None else from_dict(loss)):
+        console.print(f"Note: {note}", markup=False, soft_wrap=not console.is_terminal)
+    decision = decision_of(folder)
     if decision is not None:
         added = ", ".join(decision.names)
-        console.print(f"{added}: by {folder / DECISION}", soft_wrap=True, markup=False)
+        console.print(f"{added}: by {path / DECISION}", soft_wrap=True, markup=False)
         # A pipe has no width to break lines at.
         console.print(calm(promise(decision)), markup=False, soft_wrap=not console.is_terminal)

@@ -26,7 +26,7 @@ from batchensemble.report.subject import Subject, counted, of_comparison, predic
 from batchensemble.results import RESULTS, read_results
 from batchensemble.run_files import RunFiles
 from batchensemble.saving import CONFIG
-from batchensemble.scored_rows import ScoredRows, scores_of
+from batchensemble.scored_rows import ScoredRows, notes_on, scores_of
 from batchensemble.summary import METHOD_NAMES
 from batchensemble.trust import Trust
 
@@ -145,6 +145,7 @@ def _of_model(
 ) -> Subject:
     model, settings = folder.load(network=network, trust=trust), folder.settings
     rows = folder.rows(model, source, target)
+    rows.notes += notes_on(model.loss)
     data = _data(folder, rows, target)
     run = _run(folder, model, rows, data)
     loss = settings.get("loss") if data.task == "regression" else None
