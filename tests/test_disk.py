@@ -11,6 +11,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 import batchensemble as be
+from batchensemble import disk
 from batchensemble.checkpoints import CheckpointError, LostCheckpointError
 from batchensemble.cli import app
 from batchensemble.disk import WriteError, write_whole
@@ -143,3 +144,22 @@ def test_what_was_there_stays_where_nothing_can_be_written(tmp_path, monkeypatch
         write_whole(path, b"after")
     assert path.read_bytes() == b"before"
     assert [each.name for each in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("whole", [1 << 26, 4096], ids=["read whole", "read in pieces"])
+def test_a_checksum_tells_content_by_its_bytes_and_their_order(whole, tmp_path, monkeypatch):
+    monkeypatch.setattr(disk, "READ_WHOLE", whole)
+    monkeypatch.setattr(disk, "PIECES", 64)
+    monkeypatch.setattr(disk, "PIECE", 64)
+    rows = [f"{row:09d}\n" for row in range(2000)]
+    one, other = tmp_path / "one.csv", tmp_path / "other.csv"
+    one.write_text("".join(rows))
+    other.write_text("short\n")
+    expected = disk.checksum([one, other])
+    assert disk.checksum([other, one]) != expected
+    moved = tmp_path / "moved.csv"
+    one.rename(moved)
+    assert disk.checksum([moved, other]) == expected
+    for changed in (rows[::-1], rows[1:], [*rows, rows[0]], [*rows[1:], rows[0]]):
+        moved.write_text("".join(changed))
+        assert disk.checksum([moved, other]) != expected

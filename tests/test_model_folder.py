@@ -292,6 +292,14 @@ def test_a_named_set_is_scored_by_the_columns_and_classes_of_the_model(tmp_path)
     assert scores["accuracy"] > 0.9
 
 
+@pytest.mark.parametrize("command", ["evaluate", "decide", "report"])
+def test_a_target_without_data_is_not_passed_over(command, own):
+    told = sentence(run(command, "drawn", "--target", "x0"))
+    assert "target names a column of --data FILE, got 'x0' without one" in told
+    more = ["--format", "md"] if command == "report" else []
+    passed(command, "drawn", "--target", "label", *more)
+
+
 def test_a_line_of_new_rows_has_a_page(tmp_path):
     rng = np.random.default_rng(0)
     frame = pd.DataFrame({"x": rng.normal(size=200)}).assign(number=lambda each: each.x**2)

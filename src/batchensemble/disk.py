@@ -12,8 +12,8 @@ from typing import BinaryIO
 
 BINARY = getattr(os, "O_BINARY", 0)  # of Windows
 
-READ_WHOLE = 1 << 26  # bytes of a file that all go into its checksum
-PIECES, PIECE = 1024, 1 << 16  # of a larger one, and their bytes
+READ_WHOLE = 1 << 26  # bytes of files that all go into their checksum
+PIECES, PIECE = 1024, 1 << 16  # of larger ones, and their bytes
 
 
 class WriteError(OSError):
@@ -139,21 +139,23 @@ def sync(path: Path) -> None:
 def checksum(paths: Iterable[Path]) -> str:
     """Return what tells the content of files, in their order, from any other.
 
-    A file of more than 64 MiB is known by its size and 1,024 pieces of 64 KiB, evenly spread: rows
-    that were added, left out or put in another order show, a digit in one of them may not.
+    Of more than 64 MiB in all it is their sizes and about 1,024 pieces of 64 KiB, evenly spread,
+    two or more of each file: rows that were added, left out or shuffled show, a few that were
+    changed or swapped in place may not.
 
     Raises:
         OSError: one cannot be read.
     """
-    found = hashlib.sha256()
-    for path in paths:
-        size = path.stat().st_size
+    sizes = {path: path.stat().st_size for path in paths}
+    total, found = sum(sizes.values()), hashlib.sha256()
+    for path, size in sizes.items():
         found.update(size.to_bytes(8, "little"))
+        pieces = max(2, PIECES * size // max(total, 1))
         with path.open("rb") as file:
-            if size <= READ_WHOLE:
+            if total <= READ_WHOLE or size <= pieces * PIECE:
                 found.update(file.read())
                 continue
-            for piece in range(PIECES):
-                file.seek((size - PIECE) * piece // (PIECES - 1))
+            for piece in range(pieces):
+                file.seek((size - PIECE) * piece // (pieces - 1))
                 found.update(file.read(PIECE))
     return found.hexdigest()

@@ -116,6 +116,12 @@ class ModelFolder:
             ValueError: the data do not fit the model, or it cannot be told which rows trained it.
             OSError: there is no such file.
         """
+        trained = self.settings.get("target")
+        if source is None and target not in (None, trained):
+            raise ValueError(
+                f"target names a column of --data FILE, got {target!r} without one; what was held "
+                f"out from the training has the target {trained!r}"
+            )
         its_own = source in NAMED and source == self.settings.get("data") and target is None
         if source is None or its_own:
             return self._held_out(model)
