@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from batchensemble.batches import ArrayBatches
 from batchensemble.ensembles import Ensemble
 from batchensemble.history import History
-from batchensemble.losses import CrossEntropy
+from batchensemble.losses import CrossEntropy, make_loss
 from batchensemble.modes import evaluating
 from batchensemble.targets import parted
 
@@ -86,8 +86,8 @@ def multiply_adds(model: Ensemble, inputs: Tensor, targets: Tensor) -> tuple[flo
     with evaluating(model):  # the products are the same, and the statistics of batch norm stay
         with FlopCounterMode(display=False) as training:
             outputs = model(rows, per_member=model.own_examples)
-            losses = (model.loss or CrossEntropy())(outputs, row_targets)
-            losses.sum().backward()
+            loss = make_loss(model.loss or CrossEntropy(), per_member=model.own_examples)
+            loss(outputs, row_targets).sum().backward()
         model.zero_grad()
         with FlopCounterMode(display=False) as prediction, torch.no_grad():
             model(inputs)
