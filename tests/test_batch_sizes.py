@@ -137,3 +137,19 @@ def test_what_no_one_could_know_is_told_when_it_happens(kind):
     options = {"batch_size": 4} if kind == "iterable" else {"batch_sampler": [[0, 1], [2]]}
     with pytest.raises(ValueError, match=r"is one row alone, .* drop_last=True to the DataLoader"):
         be.fit(build(), DataLoader(data, **options), epochs=1, cooldown=0.0)
+
+
+@pytest.mark.parametrize("kind", [be.Single, be.BatchEnsemble])
+def test_a_call_outside_of_fit_is_told_what_batch_norm_needs(kind):
+    class Net(nn.Module):  # rows, as networks of one's own have them
+        def __init__(self):
+            super().__init__()
+            self.layers = network()
+
+        def forward(self, x):
+            return self.layers(x)
+
+    model = be.Single(Net()) if kind is be.Single else kind(Net(), MEMBERS)
+    with pytest.raises(be.ensembles.base.ForwardError, match="Batch norm needs two rows") as said:
+        model.train()(X[:1])
+    assert "verify" not in str(said.value)

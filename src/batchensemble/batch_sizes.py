@@ -15,6 +15,7 @@ from torch.utils.data import IterableDataset
 
 from batchensemble.batches import ArrayBatches, Batches, LoaderBatches
 from batchensemble.ensembles import Ensemble
+from batchensemble.ensembles.running import ALONE
 from batchensemble.inputs import Inputs
 from batchensemble.modes import modes_kept
 from batchensemble.processes import in_steps
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from batchensemble.objective import Objective
 
 Rows = Callable[[int], int]
-ALONE = "Expected more than 1 value per channel when training"  # torch's, of batch norm
 
 
 def check_smallest_batch(

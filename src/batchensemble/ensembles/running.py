@@ -24,6 +24,8 @@ from batchensemble.nesting import Path, map_leaves
 from batchensemble.tiling import Arguments, Tiling
 from batchensemble.written_inputs import lending
 
+ALONE = "Expected more than 1 value per channel when training"  # torch's, of batch norm
+
 
 class ForwardError(RuntimeError):
     """A converted network did not take the rows of all members."""
@@ -243,10 +245,15 @@ class Running(nn.Module):
             raise
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
             lines = str(error).splitlines() or [type(error).__name__]
+            advice = (
+                "If member(0) takes these inputs, verify(...) with two or three examples tells "
+                "which module does not"
+            )
+            if lines[0].startswith(ALONE):
+                advice = "Batch norm needs two rows in training: give two examples, or call eval()"
             raise ForwardError(
                 f"{lines[0]} (the network ran on {self.members} members x {tiling.batch} examples, "
-                f"{tiling.rows} rows; {tiling.describe(arguments)}. If member(0) takes these "
-                f"inputs, verify(...) with two or three examples tells which module does not{hint})"
+                f"{tiling.rows} rows; {tiling.describe(arguments)}. {advice}{hint})"
             ) from error
         finally:
             RUNNING.rows = before
