@@ -213,6 +213,8 @@ def test_several_jobs_write_a_file_for_each_run_and_the_same_command_reads_them(
     first = run(*arguments)
     assert first.exit_code == 0, first.output
     assert "single, seed 0: held-out NLL" in first.stderr
+    for number in (1, 2):
+        assert f": begun, {number} of 2" in first.stderr
     assert "were read from" not in first.stderr
     kept = {path.name for path in (tmp_path / "runs").iterdir()}
     assert kept == {"single-seed-0.npz", "batch-seed-0.npz"}
@@ -236,7 +238,8 @@ def test_ctrl_c_keeps_what_is_finished_and_leaves_with_130(tmp_path, jobs):
         text=True,
     )
     assert process.stderr is not None
-    first = process.stderr.readline().partition(",")[0]
+    done = next(line for line in process.stderr if "held-out" in line)
+    first = done.partition(",")[0]
     assert first in ("mimo", "deep")[:jobs]  # of two at once either may be done first
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)

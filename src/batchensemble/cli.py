@@ -6,7 +6,6 @@ Everything heavy is imported inside the commands, so that ``--help`` answers at 
 from __future__ import annotations
 
 import json
-import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -18,7 +17,6 @@ from typer.core import TyperGroup
 
 from batchensemble.commands.decide import decide
 from batchensemble.commands.options import (
-    BAD_INPUT,
     FAILED,
     INTERRUPTED,
     NUMBER,
@@ -30,6 +28,7 @@ from batchensemble.commands.options import (
     dialect_of,
     errors,
     refuse,
+    refuse_several,
     writable,
 )
 from batchensemble.commands.rank import rank
@@ -205,7 +204,8 @@ def compare(
         else:
             loaded = _load(data, target, task, dialect_of(separator, decimal, encoding, gaps))
             folder = out or Path("runs") / Path(loaded.name).stem
-            run = _comparison(loaded, settings, folder, jobs, backend, address)
+            say = None if quiet or as_json else errors.print
+            run = _comparison(loaded, settings, folder, jobs, backend, address, say)
         writable(folder)
     except (ValueError, TypeError, ImportError, OSError) as error:
         refuse(error)
@@ -278,20 +278,8 @@ def _inspect_network(path: str, **options: Any) -> None:
 
 
 def main() -> None:
-    """Run the command line; Ctrl-C leaves with 130.
-
-    Of several processes that a launcher started, each would do the same and write the same files,
-    so only ``train`` runs in several.
-    """
-    command = next((each for each in sys.argv[1:] if not each.startswith("-")), "train")
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and command != "train":
-        errors.print(
-            f"Error: {command} runs in one process, and torchrun started "
-            f"{os.environ['WORLD_SIZE']}; start it without torchrun"
-            + (", and with --jobs for several trainings at once" if command == "compare" else ""),
-            markup=False,
-        )
-        sys.exit(BAD_INPUT)
+    """Run the command line; Ctrl-C leaves with 130."""
+    refuse_several(sys.argv[1:])
     try:
         app()
     except KeyboardInterrupt:
@@ -321,13 +309,13 @@ def _load(
 
 
 def _comparison(
-    data: Data, settings: Settings, folder: Path, jobs: int, backend: str, address: str | None
+    data: Data, settings: Settings, folder: Path, jobs: int, backend: str, address: Any, say: Any
 ) -> Any:
     from batchensemble.compare import compare as compare_methods
     from batchensemble.comparison import loss_of
     from batchensemble.jobs import prepare
 
-    prepare(jobs, backend, address)
+    prepare(jobs, backend, address, say or (lambda _: None))
     loss_of(settings, data)
 
     def run(progress: bool | None, on_run: Any) -> Comparison:
@@ -339,6 +327,7 @@ def _comparison(
             folder=folder / "runs",
             progress=progress,
             on_run=on_run,
+            say=say,
         )
 
     return run

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -43,6 +45,7 @@ def compare(
     folder: str | Path | None = None,
     progress: bool | None = None,
     on_run: Callable[[Run], None] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Comparison:
     """Train and score every method from every seed on one data set.
 
@@ -62,6 +65,8 @@ def compare(
             settings, are read and not trained again.
         progress: show a bar for each training of this process; by default only in a terminal.
         on_run: called with each finished run, read or trained, as it ends.
+        say: with several jobs, called with a sentence as each training begins, while Ray starts,
+            and where nothing ends for 30 s on Ray.
 
     Raises:
         TypeError, ValueError, ImportError, OSError: jobs, backend or address cannot be, or the loss
@@ -76,7 +81,8 @@ def compare(
     settings = settings or Settings()
     loss_of(settings, data)
     comparison = Comparison(settings, data, make_plane(data))
-    jobs = prepare(jobs, backend, address)
+    say = say or (lambda sentence: None)
+    jobs = prepare(jobs, backend, address, say)
     files = None if folder is None else RunFiles(folder, run_fingerprint(settings, data))
     order = [(method, seed) for seed in range(settings.seeds) for method in settings.methods]
     left = list(order)
@@ -87,7 +93,7 @@ def compare(
                 left.remove(each)
                 comparison.read += 1
                 _add(comparison, run, on_run)
-        outcomes = _outcomes(comparison, left, jobs, backend, progress)
+        outcomes = _outcomes(comparison, left, jobs, backend, progress, say)
         for (method, seed), outcome in outcomes:
             if isinstance(outcome, Failure):
                 comparison.failures.append(f"{method}, seed {seed}: {outcome.reason}")
@@ -107,12 +113,20 @@ def _outcomes(
     jobs: int,
     backend: str,
     progress: bool | None,
+    say: Callable[[str], None],
 ) -> Iterator[tuple[tuple[str, int], Run | Failure]]:
     """Yield what became of each training that is left, here or in processes of their own."""
     if jobs > 1:
         asked = Comparison(comparison.settings, comparison.data, comparison.plane)
         tasks = [(asked, method, seed, False) for method, seed in left]
-        for number, outcome in run_many(_run, tasks, jobs=jobs, backend=backend):
+        count = itertools.count(1)
+
+        def begun(number: int) -> None:
+            method, seed = left[number]
+            say(f"{method}, seed {seed}: begun, {next(count)} of {len(left)}")
+
+        ways: dict[str, Any] = {"jobs": jobs, "backend": backend, "begun": begun, "say": say}
+        for number, outcome in run_many(_run, tasks, **ways):
             yield left[number], outcome
         return
     for each in left:

@@ -1,4 +1,4 @@
-"""Many trainings at once: joblib gives them out, and each has a process that may die alone.
+"""Many trainings at once: joblib or Ray gives them out, and each has a process that may die alone.
 
 A pool of processes breaks as a whole when one of them is killed, and nobody knows then which task
 it was. So there is a pool of one process for each task that runs, used again for the next one.
@@ -6,8 +6,7 @@ it was. So there is a pool of one process for each task that runs, used again fo
 
 from __future__ import annotations
 
-import importlib.util
-import logging
+import functools
 import os
 import re
 import signal
@@ -16,20 +15,20 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from joblib import Parallel, cpu_count, delayed, parallel_config
+from joblib import Parallel, cpu_count, delayed
 from joblib.externals.loky import BrokenProcessPool, ProcessPoolExecutor
 
 from batchensemble.checks import one_of, whole_number
+from batchensemble.on_ray import Say, connect, run_on_ray
 from batchensemble.processes import launched
 
 BACKENDS = ("loky", "ray")
-ROUNDS = 3  # how often the tasks of machines that were lost are given out
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,13 @@ class Failure:
     reason: str
 
 
-def prepare(jobs: int, backend: str = "loky", address: str | None = None) -> int:
+def _silent(sentence: str) -> None:
+    """Say nothing."""
+
+
+def prepare(
+    jobs: int, backend: str = "loky", address: str | None = None, say: Say = _silent
+) -> int:
     """Check how many tasks are to run at once, and where; connect to Ray if it is there.
 
     Args:
@@ -51,11 +56,12 @@ def prepare(jobs: int, backend: str = "loky", address: str | None = None) -> int
         backend: ``"loky"``, processes of this machine, or ``"ray"``.
         address: of a running Ray, ``"auto"`` for the one of this machine; without it a Ray of this
             machine is started.
+        say: told what is waited for, as a sentence.
 
     Raises:
         TypeError, ValueError: an argument is wrong.
         ImportError: Ray is not installed.
-        OSError: there is no Ray at the address.
+        OSError: there is no Ray at the address, it does not start, or runs nothing for 120 s.
     """
     jobs = whole_number("jobs", jobs)
     if jobs > 1 and launched() > 1:
@@ -67,7 +73,7 @@ def prepare(jobs: int, backend: str = "loky", address: str | None = None) -> int
     if backend == "ray":
         if jobs == 1:
             raise ValueError("backend='ray' needs jobs of at least 2, got 1")
-        _connect(jobs, address)
+        connect(jobs, address, say)
     elif address is not None:
         raise ValueError(f"address is for backend='ray', got {address!r} with {backend!r}")
     return jobs
@@ -79,6 +85,8 @@ def run_many(
     *,
     jobs: int,
     backend: str = "loky",
+    begun: Callable[[int], None] | None = None,
+    say: Say = _silent,
 ) -> Iterator[tuple[int, Any]]:
     """Yield the number of each task and its result, or :class:`Failure`, in the order they end.
 
@@ -90,33 +98,26 @@ def run_many(
         arguments: of each call.
         jobs: calls at once; each process gets its share of the cores.
         backend: see :func:`prepare`, which has been called.
+        begun: told the number of each task that begins.
+        say: told what Ray runs where nothing ends for 30 s.
 
     Example:
         >>> sorted(run_many(divmod, [(7, 2), (9, 2)], jobs=2))
         [(0, (3, 1)), (1, (4, 1))]
     """
-    left = dict(enumerate(arguments))
-    reason = "it was lost with its machine"
-    with Workers(threads_of(jobs, backend)) as workers, _through(backend, jobs):
-        for _ in range(ROUNDS):
-            calls = [
-                delayed(workers.call if backend == "loky" else _call_alone)(number, task, each)
-                for number, each in left.items()
-            ]
-            parallel = Parallel(return_as="generator_unordered", batch_size=1)
-            with _given_out(parallel(calls)) as results:
-                for result in results:
-                    # Ray hands over what befell the process that was to run the task.
-                    if isinstance(result, Exception):
-                        reason = f"its machine was lost ({type(result).__name__})"
-                        continue
-                    number, outcome = result
-                    del left[number]
-                    yield number, outcome
-            if not left:
-                return
-    for number in left:
-        yield number, Failure(reason)
+    begun = begun or (lambda number: None)
+    if backend == "ray":
+        left = dict(enumerate(arguments))
+        for number, outcome in run_on_ray(_call_on_ray, task, left, jobs, begun, say):
+            yield number, Failure(outcome) if isinstance(outcome, str) else outcome
+        return
+    # A thread here waits for each process; the work is done there.
+    parallel = Parallel(jobs, "threading", return_as="generator_unordered", batch_size=1)
+    with Workers(threads_of(jobs), begun) as workers:
+        calls = [delayed(workers.call)(number, task, each) for number, each in enumerate(arguments)]
+        with _given_out(parallel(calls)) as results:
+            for number, outcome in results:  # "yield from" would close it first, with a warning
+                yield number, outcome
 
 
 class Workers:
@@ -124,10 +125,11 @@ class Workers:
 
     Args:
         threads: that torch may use in a process.
+        begun: told the number of each task that begins.
     """
 
-    def __init__(self, threads: int) -> None:
-        self.threads = threads
+    def __init__(self, threads: int, begun: Callable[[int], None] | None = None) -> None:
+        self.threads, self.begun = threads, begun
         self._lock = threading.Lock()
         self._idle: list[ProcessPoolExecutor] = []
         self._all: list[ProcessPoolExecutor] = []
@@ -154,6 +156,8 @@ class Workers:
         executor = self._take()
         if executor is None:
             return number, Failure("it was not begun")
+        if self.begun is not None:
+            self.begun(number)
         try:
             outcome = executor.submit(task, *arguments).result()
         except BrokenProcessPool as error:
@@ -189,12 +193,17 @@ def threads_of(jobs: int, backend: str = "loky") -> int:
     return max(1, min(torch.get_num_threads(), cpu_count() // jobs))
 
 
-def _call_alone(
+@functools.cache
+def _workers_on_ray() -> Workers:
+    """Return the workers of a process of Ray's: starting one takes as long as many a training."""
+    return Workers(threads_of(1, "ray"))
+
+
+def _call_on_ray(
     number: int, task: Callable[..., Any], arguments: tuple[Any, ...]
 ) -> tuple[int, Any]:
     """Run a task in a process of its own on a machine of Ray's, so that only that may die."""
-    with Workers(threads_of(1, "ray")) as workers:
-        return workers.call(number, task, arguments)
+    return _workers_on_ray().call(number, task, arguments)
 
 
 def _begin(threads: int) -> None:
@@ -222,40 +231,6 @@ def _given_out(results: Generator[Any, None, None]) -> Iterator[Generator[Any, N
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             results.close()
-
-
-def _through(backend: str, jobs: int) -> AbstractContextManager[Any]:
-    if backend == "loky":
-        # A thread here waits for each process; the work is done there.
-        return parallel_config("threading", n_jobs=jobs)
-    return parallel_config("batchensemble-ray", n_jobs=jobs, ray_remote_args={"num_cpus": 1})
-
-
-def _connect(jobs: int, address: str | None) -> None:
-    if importlib.util.find_spec("ray") is None:
-        raise ImportError(
-            "backend='ray' needs Ray, which is not installed; pip install 'batchensemble[ray]'"
-        )
-    import ray
-    from joblib import register_parallel_backend
-    from ray.util.joblib.ray_backend import RayBackend
-
-    class Streaming(RayBackend):  # type: ignore[misc]
-        # Ray's pool reports each task as it ends; joblib only needs to be told.
-        supports_return_generator = True
-
-    register_parallel_backend("batchensemble-ray", Streaming)
-    if not ray.is_initialized():
-        try:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-        except ConnectionError as error:
-            raise OSError(
-                f"there is no Ray at the address {address!r}; start one with `ray start --head`, "
-                "or leave the address out"
-            ) from error
-    cores = int(ray.cluster_resources().get("CPU", 0))
-    if jobs > cores:
-        raise ValueError(f"jobs must be at most {cores}, the cores that Ray has, got {jobs}")
 
 
 def _death(error: BrokenProcessPool) -> str:

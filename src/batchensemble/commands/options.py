@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -93,6 +95,23 @@ def refuse(error: Exception) -> NoReturn:
         raise typer.Exit(FAILED)
     errors.print(f"Error: {calm(str(error))}", markup=False)
     raise typer.Exit(BAD_INPUT)
+
+
+def refuse_several(arguments: list[str]) -> None:
+    """Leave with 2 where a launcher started several processes of a command that runs in one.
+
+    Each would do the same and write the same files; only ``train`` shares its work out.
+    """
+    command = next((each for each in arguments if not each.startswith("-")), "train")
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if processes > 1 and command != "train":
+        more = ", and with --jobs for several trainings at once" if command == "compare" else ""
+        errors.print(
+            f"Error: {command} runs in one process, and torchrun started {processes}; start it "
+            f"without torchrun{more}",
+            markup=False,
+        )
+        sys.exit(BAD_INPUT)
 
 
 def writable(folder: Path) -> Path:
