@@ -227,7 +227,7 @@ def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "batchensemble", *map(str, arguments)]
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("jobs", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_ctrl_c_keeps_what_is_finished_and_leaves_with_130(tmp_path, jobs):
     arguments = ["--data", "moons", "--methods", "mimo,deep", "--epochs", 3, "--seeds", 1000]
     arguments += ["--jobs", jobs]

@@ -85,7 +85,7 @@ def test_it_goes_on_bit_by_bit(tmp_path, name, step):
         train(
             broken,
             tmp_path,
-            checkpoint_every=1,
+            checkpoint_every=step,
             callbacks=[Interrupt(step + 1)],
             **OPTIONS[name],
         )
@@ -93,7 +93,6 @@ def test_it_goes_on_bit_by_bit(tmp_path, name, step):
     found = train(
         again,
         tmp_path,
-        checkpoint_every=1,
         resume=True,
         callbacks=[Interrupt(-1)],
         **OPTIONS[name],

@@ -10,7 +10,7 @@ import batchensemble as be
 # Types are checked in other tests; here that would take longer than what is tested.
 pytestmark = pytest.mark.usefixtures("as_users_run_it")
 
-X, Y = make_moons(500, noise=0.2, random_state=0)
+X, Y = make_moons(256, noise=0.2, random_state=0)
 
 
 @pytest.mark.parametrize("method", [be.BatchEnsemble, be.DeepEnsemble])
@@ -27,7 +27,7 @@ def test_it_learns_and_keeps_weights_of_full_precision(method, precision):
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(2, 32), Seen(), nn.ReLU(), nn.Linear(32, 2))
     model = method(network, 3)
-    be.fit(model, (X, Y), precision=precision, epochs=20, lr=0.02, batch_size=64)
+    be.fit(model, (X, Y), precision=precision, epochs=6, lr=0.05, batch_size=32)
     assert be.evaluate(model, (X, Y))["accuracy"] > 0.9
     assert all(each.dtype == torch.float32 for each in model.parameters())
     expected = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

@@ -160,10 +160,10 @@ def snapshot(run: Run) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
     if run.epoch_rows:
         weight = torch.as_tensor(run.epoch_weight, dtype=torch.float64)
         tensors["losses"] = {"sum": run.epoch_losses, "last": run.losses, "weight": weight}
-    states = {name: each.state_dict() for name, each in _with_state(run).items()}
+    held = {name: each.state_dict() for name, each in _with_state(run).items()}
     data = run.data_state and run.data_state.state(midway=run.step_of_epoch > 0)
     parts = {}
-    for name, values in {**states, "data": data}.items():
+    for name, values in {**held, "data": data}.items():
         found: dict[str, Tensor] = {}
         parts[name] = apart(values, found)
         if found:

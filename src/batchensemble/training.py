@@ -201,7 +201,7 @@ def fit(
         checkpoint_every: steps between two; by default an epoch's.
         keep: how many of the last stay.
         resume: go on from the newest checkpoint, bit by bit as if nothing had happened; without one
-            start afresh.
+            start afresh. A data loader whose state cannot be had is refused.
         callbacks: what else is to be done, see :class:`~batchensemble.callbacks.Callback`.
         trackers: ``"tensorboard"``, ``"wandb"``, ``"mlflow"``, which write to the folder ``runs``;
             or a :class:`~batchensemble.tracking.Tracking`, which knows another.
