@@ -8,7 +8,6 @@ in which they are defined, and the first forward pass checks that they run in th
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -28,6 +27,7 @@ from batchensemble.convert import (
 )
 from batchensemble.convert import replace as put_module
 from batchensemble.entrances import BranchError, Entrance, Pass
+from batchensemble.held_weights import copied, relink
 from batchensemble.inspection import Report
 from batchensemble.layers import OneByOne
 from batchensemble.layers.rows import RUNNING
@@ -243,7 +243,7 @@ class Branch:
         """
         if reset is not None:
             return draw_copies(network, members, reset)
-        copies = [copy.deepcopy(network) for _ in range(members)]
+        copies = [copied(network) for _ in range(members)]
         for each in copies:
             for name in self.behind:
                 reset_parameters(each.get_submodule(name))
@@ -269,7 +269,7 @@ class Branch:
             ValueError: nothing behind the branch holds weights, or ``stacked=True`` and there are
                 weights that cannot be stacked.
         """
-        result = copy.deepcopy(network)
+        result, replaced = copied(network), {}
         inherited = None
         for name in self.around:
             inherited = batch_axis_of(network.get_submodule(name), inherited)
@@ -282,13 +282,14 @@ class Branch:
                 axis = batch_axis_of(parts[0], inherited)
                 axis = batch_axis if axis is None else axis
                 done[parts[0]] = _named(stack(parts, axis, stacked=stacked), name)
+            replaced[result.get_submodule(name)] = done[parts[0]]
             put_module(result, name, done[parts[0]])
         if not done:
             raise ValueError(
                 f"the members would be one network: nothing from branch_at={self.name!r} on holds "
                 "weights; name an earlier module"
             )
-        for module in result.modules():
+        for module in relink(result, replaced).modules():
             without_fast_path(module)
         return result
 

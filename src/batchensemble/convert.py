@@ -16,6 +16,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from batchensemble.held_weights import (
+    check_convertible,
+    check_network,
+    check_twin,
+    copied,
+    is_quantised,
+    relink,
+)
 from batchensemble.layers import (
     Independent,
     OneByOne,
@@ -32,11 +40,9 @@ from batchensemble.registry import (
     STACKED,
     find,
     holds_parameters,
-    is_lazy,
     is_norm,
     needs_twin,
     refusal,
-    weight_hook,
 )
 from batchensemble.rules import Rules, Sharing
 
@@ -61,8 +67,10 @@ def convert(network: nn.Module, members: int, rules: Rules, *, inplace: bool = F
     """
     check_network(network)
     if not inplace:
-        network = _copied(network)
-    converted = _Conversion(network, members, rules).walk(network, "", rules.otherwise, None)
+        network = copied(network)
+    conversion = _Conversion(network, members, rules)
+    converted = conversion.walk(network, "", rules.otherwise, None)
+    relink(converted, conversion.done)
     if rules.options.get("init") == "tabm":
         _mirror_the_first_inputs(converted)
     return converted
@@ -114,6 +122,7 @@ class _Conversion:
             known = find(module)[0] is not None and needs_twin(module)
             return stack(draw_copies(module, self.members), axis) if known else None
         factory, own_forward = find(module)
+        check_convertible(name, module)
         if factory is None or not needs_twin(module):
             return None
         if is_norm(module) and self.options.norm == "shared" and not list(module.buffers()):
@@ -127,6 +136,7 @@ class _Conversion:
         twin = factory(module, self.members, **{**self.rules.options, "batch_axis": axis})
         if own_forward:
             twin.run_as_written()
+        check_twin(name, module, twin)
         return twin
 
     def _axis(self, batch_axis: int | None) -> int:
@@ -146,7 +156,7 @@ def draw_copies(network: nn.Module, members: int, reset: Reset | None = None) ->
         reset: draws the weights of one copy anew, in place; by default each module's own
             ``reset_parameters``.
     """
-    copies = [copy.deepcopy(network) for _ in range(members)]
+    copies = [copied(network) for _ in range(members)]
     for each in copies:
         (reset or reset_parameters)(each)
     return copies
@@ -160,12 +170,12 @@ def reset_parameters(network: nn.Module) -> None:
             weights stay.
     """
     for name, module in network.named_modules():
-        if not needs_twin(module):
+        if not (needs_twin(module) or is_quantised(module)):
             continue
         reset = getattr(module, "reset_parameters", getattr(module, "_reset_parameters", None))
         if reset is not None:
             reset()
-        elif holds_parameters(module):
+        elif holds_parameters(module) or is_quantised(module):
             warnings.warn(
                 f"{_called(name)} ({type(module).__name__}) has no reset_parameters(), "
                 "so all members start with the same weights there; give reset=, a function that "
@@ -199,18 +209,20 @@ def stack(
         return Independent(networks, batch_axis)
     if not _stackable(first):
         return Vmapped(networks, batch_axis)
-    result = copy.deepcopy(first)
+    result, done = copy.deepcopy(first), {}
     for name in [name for name, module in first.named_modules() if needs_twin(module)]:
         layers = [network.get_submodule(name) for network in networks]
         twin = INDEPENDENT[type(layers[0])](layers)
         twin.name = name
+        done[result.get_submodule(name)] = twin
         result = replace(result, name, twin)
-    return result
+    return relink(result, done)
 
 
 def extract(network: nn.Module, index: int) -> nn.Module:
     """Return member ``index`` of a converted ``network`` as a plain network."""
-    return _members_replaced(copy.deepcopy(network), index, {})
+    done: dict[nn.Module, nn.Module] = {}
+    return relink(_members_replaced(copy.deepcopy(network), index, done), done)
 
 
 def _members_replaced(module: nn.Module, index: int, done: dict[nn.Module, nn.Module]) -> nn.Module:
@@ -270,30 +282,6 @@ def writes_into_input(chain: nn.Module) -> bool:
     return False
 
 
-def check_network(network: Any) -> None:
-    """Check that ``network`` is one whose weights can be copied.
-
-    Raises:
-        TypeError: it is no module.
-        ValueError: a module's weights do not exist yet, or are made by a hook; it is named.
-    """
-    if not isinstance(network, nn.Module):
-        raise TypeError(f"network must be a torch.nn.Module, got {type(network).__name__}")
-    for name, module in network.named_modules():
-        if is_lazy(module):
-            raise ValueError(
-                f"{_called(name)} is a {type(module).__name__}, whose weights do not exist yet; "
-                "run the network once on an example before converting it"
-            )
-        hook = weight_hook(module)
-        if hook is not None:
-            raise ValueError(
-                f"{_called(name)} is a {type(module).__name__} whose weight is made by a hook, "
-                f"which torch cannot copy; use torch.nn.utils.parametrizations.{hook} instead, or "
-                f"merge it with torch.nn.utils.remove_{hook}"
-            )
-
-
 def same_architecture(networks: Sequence[nn.Module]) -> None:
     """Raise ``ValueError`` for no networks, or for networks whose parameters differ in shape."""
     if not networks:
@@ -321,16 +309,6 @@ def replace(network: nn.Module, name: str, module: nn.Module) -> nn.Module:
 def is_twin(module: nn.Module) -> bool:
     """Tell whether ``module`` holds something of each member's own."""
     return isinstance(module, (Independent, Twin))
-
-
-def _copied(network: nn.Module) -> nn.Module:
-    try:
-        return copy.deepcopy(network)
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(
-            f"the network cannot be copied ({str(error).splitlines()[0]}); give inplace=True to "
-            "convert it in place"
-        ) from error
 
 
 def _called(name: str) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from batchensemble.column_names import ColumnNames
 from batchensemble.diagnostics import Watching
 from batchensemble.ensembles import Ensemble
 from batchensemble.held_out import Evaluating
+from batchensemble.held_weights import check_weights_held
 from batchensemble.inputs import Inputs
 from batchensemble.losses import ClassLoss, Custom, EnsembleLoss, LossOn, with_balance
 from batchensemble.objective import Objective, make_objective
@@ -237,4 +240,9 @@ def admit(
     if objective.sharing is not None and objective.sharing.in_pieces:
         model = objective.sharing.whole  # no member can be taken out of pieces
         inputs = inputs.to(place_of(model)["device"])
+    elif not model.is_chain:
+        few = inputs[:2]
+        run = partial(model, few, per_member=objective.own_examples)
+        for sentence in check_weights_held(model, run):
+            warnings.warn(sentence, stacklevel=6)
     warn_if_members_differ(model, inputs[:, 0] if objective.own_examples else inputs)

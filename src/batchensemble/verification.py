@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from batchensemble.axes import SIZES
+from batchensemble.held_weights import check_weights_held
 from batchensemble.layers import Twin
 from batchensemble.modes import evaluating
 from batchensemble.nesting import Path, leaves
@@ -88,6 +89,7 @@ def verify(model: Ensemble, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Ve
     arguments = Arguments.of(model._plain(), args, kwargs)
     tiling = Tiling.of(arguments, model.members, model.batch_axis, False, model.untiled)
     axes, sizes = _learn_axes(model, tiling, arguments)
+    check_weights_held(model, lambda: arguments.copied().call(model.forward))
     largest = 0.0
     with evaluating(model), torch.no_grad(), torch.random.fork_rng([]):
         for size in sizes:

@@ -11,10 +11,11 @@ from torch import nn
 
 from batchensemble.branching import Branch
 from batchensemble.checks import whole_number
-from batchensemble.convert import check_network, convert, extract, same_architecture, twins
+from batchensemble.convert import convert, extract, same_architecture, twins
 from batchensemble.ensembles.base import Ensemble
 from batchensemble.ensembles.both_ways import Run
 from batchensemble.entrances import without_entrances
+from batchensemble.held_weights import check_network, remember_origin
 from batchensemble.inspection import count_parameters
 from batchensemble.layers import Independent, MemberNorm, RankOne, StackedLinear, Twin
 from batchensemble.layers.options import Initialisation, Mode, Options, Owner
@@ -131,6 +132,7 @@ class BatchEnsemble(Ensemble):
             "one_by_one": one_by_one,
         }
         given = {name: names_of(network, name, each) for name, each in selectors.items()}
+        origin = {module: name for name, module in network.named_modules()}
         converted = convert(network, members, rules, inplace=inplace)
         if members > 1 and not any(True for _ in twins(converted)):
             raise ValueError(
@@ -146,6 +148,7 @@ class BatchEnsemble(Ensemble):
             branch=branch,
             run=run,
         )
+        remember_origin(self, origin)
         self.options = {
             **options,
             **given,

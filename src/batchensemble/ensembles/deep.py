@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from batchensemble.branching import Branch
 from batchensemble.checks import whole_number
-from batchensemble.convert import Reset, check_network, draw_copies, same_architecture, stack
+from batchensemble.convert import Reset, draw_copies, same_architecture, stack
 from batchensemble.ensembles.base import Ensemble
 from batchensemble.ensembles.both_ways import Run
+from batchensemble.held_weights import check_network, remember_origin
 from batchensemble.inspection import count_parameters
 
 
@@ -87,6 +88,7 @@ class DeepEnsemble(Ensemble):
             branch=branch,
             run=run,
         )
+        remember_origin(self, network)
         self.options = {
             "stacked": stacked,
             "batch_axis": batch_axis,

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from batchensemble.axes import learn_axes
 from batchensemble.checks import fraction, whole_number
-from batchensemble.convert import check_network
 from batchensemble.convert import replace as put_module
 from batchensemble.ensembles.base import Ensemble
+from batchensemble.held_weights import check_network, copied, relink, remember_origin
 from batchensemble.inputs import Inputs
 from batchensemble.inspection import Report, count_parameters
 from batchensemble.layers.linear import plain_linear
@@ -60,9 +60,10 @@ class MIMO(Ensemble):
         members = whole_number("members", members)
         check_network(network)
         first, last = _ends(network)
-        widened = _widen(copy.deepcopy(network), first, inputs=members)
+        widened = _widen(copied(network), first, inputs=members)
         widened = _widen(widened, last, outputs=members)
         super().__init__(widened, members, count_parameters(network), run="together")
+        remember_origin(self, network)
         self.first, self.last = first, last
         self.input_repetition = fraction("input_repetition", input_repetition)
         self.batch_repetition = whole_number("batch_repetition", batch_repetition)
@@ -123,7 +124,7 @@ class MIMO(Ensemble):
         network = copy.deepcopy(self.network)
         wide = _linear(network, self.first)
         weight = wide.weight.unflatten(1, (self.members, -1)).sum(1)
-        network = put_module(network, self.first, plain_linear(weight, wide.bias))
+        network = _put(network, self.first, plain_linear(weight, wide.bias))
         wide = _linear(network, self.last)
         weight = wide.weight.unflatten(0, (self.members, -1))[index]
         bias = None if wide.bias is None else wide.bias.unflatten(0, (self.members, -1))[index]
@@ -181,7 +182,12 @@ def _widen(network: nn.Module, name: str, *, inputs: int = 1, outputs: int = 1) 
         device=old.weight.device,
         dtype=old.weight.dtype,
     )
-    return put_module(network, name, wide)
+    return _put(network, name, wide)
+
+
+def _put(network: nn.Module, name: str, layer: nn.Linear) -> nn.Module:
+    old = network.get_submodule(name)
+    return relink(put_module(network, name, layer), {old: layer})
 
 
 def _linear(network: nn.Module, name: str) -> nn.Linear:

@@ -297,6 +297,11 @@ class Running(nn.Module):
         return without_entrances(extract(self.network, self._check_index(index)))
 
     @property
+    def is_chain(self) -> bool:
+        """Whether the network is a chain of torch's layers and nothing else."""
+        return self._any_leading_axes
+
+    @property
     def is_plain(self) -> bool:
         """Whether conversion can hide nothing: a chain of torch's layers, or copies."""
         return self._any_leading_axes or isinstance(self.network, (Independent, Vmapped))

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import copy
-
 from torch import nn
 
-from batchensemble.convert import check_network
 from batchensemble.ensembles.base import Ensemble
+from batchensemble.held_weights import check_network, copied, remember_origin
 from batchensemble.inspection import count_parameters
 
 
@@ -28,5 +26,6 @@ class Single(Ensemble):
     def __init__(self, network: nn.Module, *, batch_axis: int = 0) -> None:
         check_network(network)
         of_one = count_parameters(network)
-        super().__init__(copy.deepcopy(network), 1, of_one, batch_axis=batch_axis)
+        super().__init__(copied(network), 1, of_one, batch_axis=batch_axis)
+        remember_origin(self, network)
         self.options = {"batch_axis": batch_axis}
