@@ -73,6 +73,31 @@ class OneAfterTheOther(nn.Module):
         return self.last(torch.tanh(self.norm(self.first(x))))
 
 
+class TimeFirst(nn.Module):
+    """Folds two steps before the batch, so that members run one by one, or adds positions."""
+
+    def __init__(self, positions):
+        super().__init__()
+        self.first, self.last = nn.Linear(2, 8), nn.Linear(8, 3)
+        self.positions = nn.Embedding(2, 8) if positions else None
+        self.double()
+
+    def forward(self, x):
+        steps = x.view(-1, 2, 2)
+        if self.positions is not None:
+            return self.last(torch.tanh(self.first(steps) + self.positions(torch.arange(2)))).sum(1)
+        folded = self.last(torch.tanh(self.first(steps.transpose(0, 1).flatten(0, 1))))
+        return folded.view(2, -1, 3).sum(0)
+
+
+def time_first():
+    return be.BatchEnsemble(TimeFirst(positions=False), members=3)
+
+
+def positions():
+    return be.BatchEnsemble(TimeFirst(positions=True), members=3)
+
+
 def copies():
     return be.DeepEnsemble(OneAfterTheOther(), members=3)
 
@@ -108,6 +133,10 @@ CASES = {
     "members, weights": (deep, (X, Y, torch.rand(57)), {"strategy": "members"}),
     "ignored": (batch, (X, Y), {"ignore_index": 0, "validation": HELD_OUT}),
     "members, ignored": (deep, (X, Y), {"strategy": "members", "ignore_index": 0}),
+    "mixes": (time_first, (X, Y), SGD),
+    "positions": (positions, (X, Y), {}),
+    "fsdp, mixes": (time_first, (X, Y), {**FSDP, **SGD}),
+    "fsdp, positions": (positions, (X, Y), FSDP),
     "fsdp": (blocks, (X, Y), {**FSDP, "validation": HELD_OUT, "stop_on": "brier", "patience": 1}),
     "fsdp, again": (blocks, (X, Y), {**FSDP, "gradient_checkpointing": ["between.*"], **SGD}),
     "fsdp, additive": (

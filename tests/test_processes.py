@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,9 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def alone():
-    return all_cases()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "the network mixes the rows")
+        return all_cases()
 
 
 @pytest.fixture(scope="module")

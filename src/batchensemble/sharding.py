@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from batchensemble.ensembles import Ensemble
 from batchensemble.inputs import Nested
-from batchensemble.layers import Independent, Mergeable, Vmapped
+from batchensemble.layers import Independent, Mergeable, Twin, Vmapped
 from batchensemble.nesting import Path, map_leaves
 from batchensemble.tiling import Arguments, Tiling
 
@@ -40,12 +40,23 @@ def in_pieces(model: Ensemble, device: torch.device) -> Ensemble:
     result._hooks = [dict(each) for each in result._hooks]
     shard(result.network, device)
 
-    def learn_axes(tiling: Tiling, arguments: Arguments) -> dict[Path, int]:
+    def here(arguments: Arguments) -> Arguments:
         place = next(model.parameters()).device
-        here = map_leaves(
+        values = map_leaves(
             lambda _, leaf: leaf.to(place) if isinstance(leaf, Tensor) else leaf, arguments.values
         )
-        found = model.learn_axes(tiling, arguments.replaced(here))
+        return arguments.replaced(values)
+
+    def look(tiling: Tiling, arguments: Arguments) -> None:
+        model.look(tiling, here(arguments))
+        if model.one_by_one:
+            result.run_as("one_by_one")
+        for one, other in zip(result.network.modules(), model.network.modules(), strict=True):
+            if isinstance(one, Twin) and isinstance(other, Twin) and other.for_all:
+                one.share_with_all()
+
+    def learn_axes(tiling: Tiling, arguments: Arguments) -> dict[Path, int]:
+        found = model.learn_axes(tiling, here(arguments))
         for one, other in zip(result.network.modules(), model.network.modules(), strict=True):
             if "learned_axis" in vars(other):
                 one.learned_axis = other.learned_axis
@@ -61,13 +72,15 @@ def in_pieces(model: Ensemble, device: torch.device) -> Ensemble:
             args, kwargs = args[0].arguments(kwargs)
         with contextlib.suppress(Exception):  # a network for one size of batch tells nothing
             arguments = Arguments.of(model._plain(), args, kwargs)
-            learn_axes(
-                Tiling.of(arguments, model.members, model.batch_axis, per_member, model.untiled),
-                arguments,
+            tiling = Tiling.of(
+                arguments, model.members, model.batch_axis, per_member, model.untiled
             )
+            look(tiling, arguments)
+            learn_axes(tiling, arguments)
 
     # No member can be taken out of pieces.
     result.learn_axes = learn_axes  # type: ignore[method-assign]
+    result.looks.done = {False: True, True: True}
     handle = result.register_forward_pre_hook(learn_at_once, with_kwargs=True)
     return result
 

@@ -346,6 +346,8 @@ class SharedMembers(Sharing):
 
     def finish(self, history: History) -> None:
         """Bring all weights into the whole ensemble of each process, and the history to all."""
+        if self.model.one_by_one:
+            self.whole.run_as("one_by_one")
         own, of_all = self.model.calls_per_forward, self.whole.calls_per_forward
         history.forward_calls = [each // own * of_all for each in history.forward_calls]
         vars(history).update(vars(self.processes.from_first(lambda: history)))

@@ -133,6 +133,8 @@ class Twin(nn.Module):
 
     def run_for_all(self) -> None:
         """Run one plain layer for all members, whatever their rows, until :meth:`run_for_each`."""
+        if self.for_all:
+            return
         self.for_all = True
         self.__dict__["own_forward"] = self.__dict__.get("forward")
         self.forward = self._of_all  # type: ignore[method-assign]
