@@ -141,7 +141,7 @@ def _named(source: str, target: str | None, loss: EnsembleLoss) -> TrainingData:
     if data.class_names and not classes:
         raise ValueError(
             f"{source} has classes, and loss={type(loss).__name__} is for numbers; give a file "
-            "with a target of numbers, or leave --task and --loss out"
+            "with a target of numbers, or leave --loss and --task out"
         )
     found = Columns(data.feature_names, data.class_names, data.mean, data.scale)
     return TrainingData(data.name, data.train, data.held_out, found, Split("named"))
