@@ -158,7 +158,8 @@ def test_every_command_asks_for_trust_in_the_same_words(tmp_path, installed, com
     rows = "".join(f"{i % 7},{i % 5},{i % 3},1,{'xyz'[i % 3]}\n" for i in range(60))
     (tmp_path / "rows.csv").write_text(f"a,b,c,d,y\n{rows}")
     asked = [command, str(folder), "--data", str(tmp_path / "rows.csv")]
-    asked += ["--out", str(tmp_path / "out.csv")] if command == "predict" else []
+    more = {"predict": ["--out", str(tmp_path / "out.csv")], "report": ["--format", "md"]}
+    asked += more.get(command, [])
     refused = CliRunner().invoke(app, asked)
     assert refused.exit_code == 2
     assert refused.output.startswith("Error: ")

@@ -17,6 +17,7 @@ from typing import Any
 from batchensemble.calibration.calibrators import METHODS as CALIBRATORS
 from batchensemble.ensembles import METHODS
 from batchensemble.losses import from_dict
+from batchensemble.losses.written import LARGEST
 from batchensemble.networks import MOST_LAYERS
 from batchensemble.strict_json import read_json, shown
 
@@ -29,7 +30,6 @@ MOST_RANK = 2**20
 MOST_NAMES = 50_000  # of modules
 MOST_PATTERNS = 100
 LONGEST = 256  # characters of a name of a module
-LARGEST = 1e300
 FUNCTION = re.compile(r"\w[\w.-]*:\w[\w.]*")
 PATTERN = re.compile(r"[*?\[]")
 NOT_SAVED = {"self", "network", "members", "reset", "inplace"}

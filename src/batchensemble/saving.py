@@ -19,13 +19,7 @@ from batchensemble.column_names import ColumnNames
 from batchensemble.disk import write_whole
 from batchensemble.ensembles import METHODS, Ensemble
 from batchensemble.losses import as_dict, from_dict
-from batchensemble.model_config import (
-    CONFIG,
-    FORMAT,
-    SELECTORS,
-    check_config,
-    read_config,
-)
+from batchensemble.model_config import CONFIG, FORMAT, SELECTORS, check_config, read_config
 from batchensemble.networks import widths_of
 from batchensemble.rebuilding import (
     check_outputs,
@@ -117,10 +111,11 @@ def save(
     }
     text = json.dumps(config, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"
     if len(text) > MOST_BYTES:
-        raise ValueError(
-            f"{CONFIG} would take {len(text):,} bytes, which is too much; shorten data"
-        )
-    check_config(parse_json(text, CONFIG), Path(CONFIG))
+        raise ValueError(f"{CONFIG} can have {MOST_BYTES:,} bytes, got {len(text):,}; shorten data")
+    try:
+        check_config(parse_json(text, CONFIG), Path(CONFIG))
+    except ValueError as error:
+        raise ValueError(f"load would refuse what is to be saved: {error}") from None
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / WEIGHTS, content)
     write_whole(folder / CONFIG, text)

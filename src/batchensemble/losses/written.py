@@ -14,7 +14,7 @@ from batchensemble.losses.numbers import NumberLoss
 from batchensemble.losses.standardised import Standardised
 from batchensemble.strict_json import shown
 
-LARGEST = 1e300  # the square of no more than its root can be held
+LARGEST = 1e300  # of a setting: beyond it float64 overflows at the next step
 KINDS: dict[str, Any] = {**LOSSES, "standardised": Standardised}
 
 
