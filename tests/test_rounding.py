@@ -15,13 +15,13 @@ import batchensemble as be
 from batchensemble.checkpoints import CheckpointError
 from batchensemble.configuration import resolve
 from batchensemble.contributions import contributions
-from batchensemble.evaluate_file import evaluate_folder, rows_of
+from batchensemble.evaluate_file import evaluate_folder
 from batchensemble.losses import MSE, GaussianNLL, Standardised, standardised
 from batchensemble.metrics import score
-from batchensemble.model_columns import Columns
+from batchensemble.model_folder import ModelFolder
 from batchensemble.predict_file import predict_file
 from batchensemble.predictions import Points
-from batchensemble.saving import load, read_config
+from batchensemble.saving import load
 from batchensemble.trained import train
 
 N = 600
@@ -156,7 +156,7 @@ def test_the_commands_score_against_the_numbers_of_the_file(limit, tmp_path):
     settings = resolve({**asked, "hidden": [16], "memory_limit": limit})
     folder = tmp_path / "model"
     model, _, scores = train(settings, folder, progress=False)
-    held_out = list(rows_of(folder, model, Columns.of(read_config(folder)), None, None))
+    held_out = list(ModelFolder(folder).rows(model))
     truth = np.concatenate([np.asarray(targets) for _, targets in held_out])
     assert set(truth) <= set(Y)
     assert np.std(truth) == pytest.approx(np.std(Y), rel=0.2)
