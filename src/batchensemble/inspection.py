@@ -164,8 +164,8 @@ def _twin_row(twin: nn.Module, name: str, members: int, counted: set[nn.Paramete
         roles = twin.roles()
         counts = [getattr(twin, each).numel() for each in twin.own if roles[each] != "fast"]
         used = _count_new(shared, counted) + sum(counts) // members
-        reason = "its input is not per example"
-        return ModuleReport(name, type(plain).__name__, shape_of(plain), "shared", used, 0, reason)
+        kind, shape = type(plain).__name__, shape_of(plain)
+        return ModuleReport(name, kind, shape, "shared", used, 0, twin.for_all)
     if "forward" in twin.__dict__:
         reason = "its own forward, members one by one"
     elif twin.sharing == "shared":
@@ -250,7 +250,8 @@ def _suspicious(module: nn.Module, tree: ast.AST) -> Iterator[tuple[int, str]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and node.attr in READ_BEHIND:
             owner = _submodule(module, ast.unparse(node.value))
-            if owner is not None and is_twin(owner) and not _asks_only(node, around):
+            apart = owner is not None and is_twin(owner) and not getattr(owner, "for_all", "")
+            if apart and not _asks_only(node, around):
                 yield (
                     node.lineno,
                     f"reads {ast.unparse(node)} itself, which is not the weight of any member; "

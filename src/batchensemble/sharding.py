@@ -53,7 +53,7 @@ def in_pieces(model: Ensemble, device: torch.device) -> Ensemble:
             result.run_as("one_by_one")
         for one, other in zip(result.network.modules(), model.network.modules(), strict=True):
             if isinstance(one, Twin) and isinstance(other, Twin) and other.for_all:
-                one.share_with_all()
+                one.share_with_all(other.for_all)
 
     def learn_axes(tiling: Tiling, arguments: Arguments) -> dict[Path, int]:
         found = model.learn_axes(tiling, here(arguments))

@@ -574,6 +574,26 @@ def test_a_network_without_any_layer_per_example_is_not_made_one_for_all():
     assert_members_match(model, x)
 
 
+class Borrowing(Base):
+    """Reads the weight of a layer that nobody calls, as networks with a fused bias do."""
+
+    def __init__(self):
+        super().__init__()
+        self.fused, self.spare = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x):
+        return self.each(F.linear(x, self.fused.weight))
+
+
+def test_a_layer_that_is_only_read_is_shared_and_one_that_is_not_used_stays():
+    model = be.BatchEnsemble(Borrowing(), MEMBERS)
+    assert_members_match(model, rows())
+    rows_of = {row.name: row for row in model.report()}
+    assert "another module reads its weights" in rows_of["fused"].reason
+    assert rows_of["spare"].sharing == "rank_one"
+    assert not any("reads self.fused" in each for each in model.report().warnings)
+
+
 # Where nobody can look
 
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from batchensemble.axes import unchanging
+from batchensemble.convert import twins
 from batchensemble.ensembles.undisturbed import (
     attributes_kept,
     random_states,
     randomness_kept,
+    shared_weights_moved,
     told_apart,
     without_hooks,
 )
@@ -30,7 +32,10 @@ if TYPE_CHECKING:
 
 Run = Literal["together", "one_by_one"]
 
+NOT_PER_EXAMPLE = "its input is not per example"
+BORROWED = "never called; another module reads its weights"
 REPETITIONS = 4  # of what draws random numbers, and may be right by chance
+MOST_TRIED = 16  # layers that are left out one by one
 LARGE = 0.05  # a difference, as a share of the largest output, that rounding hardly explains
 
 
@@ -41,14 +46,14 @@ class Finding:
     Attributes:
         run: how the members run from then on.
         certain: whether later calls need not look again.
-        for_all: layers whose input is not per example, which all members share from then on.
+        for_all: layers that all members share from then on, and why.
         parting: where the members would part if they ran together, if that is known.
         error: of the network when all members ran together, if it failed.
     """
 
     run: Run
     certain: bool = True
-    for_all: tuple[Twin, ...] = ()
+    for_all: dict[Twin, str] = field(default_factory=dict)
     parting: Parting | None = None
     error: str = ""
 
@@ -70,6 +75,7 @@ class BothWays:
         self.training = training
         self.error = ""
         self.outputs: Any = None
+        self.called: set[nn.Module] = set()
 
     def find(self) -> Finding:
         """Return what is right for the network."""
@@ -79,15 +85,16 @@ class BothWays:
                 # The call itself says what is wrong with its inputs.
                 return Finding("together", certain=False)
             stack.enter_context(told_apart(self.model.network))
+            borrowed = dict.fromkeys(self._borrowed(), BORROWED)
             if not self._parts():
-                return Finding("together", certain=self._tells())
-            error, for_all = self.error, self._not_per_example()
-            if for_all:
-                return Finding("together", certain=self._tells(), for_all=for_all)
+                return Finding("together", certain=self._tells(), for_all=borrowed)
+            error, same = self.error, dict.fromkeys(self._not_per_example(), NOT_PER_EXAMPLE)
+            if same:
+                return Finding("together", for_all={**borrowed, **same})
             parting = None
             with suppress(Exception):
                 parting = self._parting()
-            return Finding("one_by_one", parting=parting, error=error)
+            return Finding("one_by_one", for_all=borrowed, parting=parting, error=error)
 
     def _prepare(self, stack: ExitStack) -> bool:
         """Choose examples that a member takes, and quiet all around; tell whether there are any."""
@@ -98,7 +105,7 @@ class BothWays:
                     self.size = self.tiling.resized_to(size)
                     self.rows = self._examples(size)
                     with suppress(Exception):
-                        self._alone(0)
+                        self.called = _called(self.model.network, lambda: self._alone(0))
                         stack.push(trial.pop_all())
                         return True
         return False
@@ -231,21 +238,42 @@ class BothWays:
                     return True
         return False
 
-    def _not_per_example(self) -> tuple[Twin, ...]:
+    def _borrowed(self) -> list[Twin]:
+        """Return layers that nobody calls and whose weights another module reads.
+
+        It reads those that all members share, so that is what each member alone has to have.
+        """
+        idle = {twin for _, twin in twins(self.model.network) if twin not in self.called}
+        candidates = self.model.may_be_for_all(idle)
+        if not candidates or self._is_random():
+            return []
+        before, found = self._alone(0), []
+        for twin in candidates:
+            with shared_weights_moved(twin):
+                after = self._alone(0)
+            if difference_of(after, before, [before]):
+                found.append(twin)
+        return found
+
+    def _not_per_example(self) -> list[Twin]:
         """Return layers that get the same input for any batch, if to share them makes it right."""
         never, once = unchanging(self.model.network, self.tiling, self.arguments)
         for chosen in (never, never | once):
             candidates = self.model.may_be_for_all(chosen)
-            if not candidates:
-                continue
             for twin in candidates:
-                twin.run_for_all()
-            right = not self._parts()
-            for twin in candidates:
+                twin.run_for_all(NOT_PER_EXAMPLE)
+            right = bool(candidates) and not self._parts()
+            # One row for all examples is mostly seen once by each member, as it should be.
+            for twin in once.intersection(candidates) if right and len(once) <= MOST_TRIED else ():
+                twin.run_for_each()
+                if self._parts():
+                    twin.run_for_all(NOT_PER_EXAMPLE)
+            needed = [twin for twin in candidates if twin.for_all]
+            for twin in needed:
                 twin.run_for_each()
             if right:
-                return tuple(candidates)
-        return ()
+                return needed
+        return []
 
     def _parting(self) -> Parting | None:
         return first_parting(
@@ -255,6 +283,22 @@ class BothWays:
             self.model.members,
             0,
         )
+
+
+def _called(network: nn.Module, run: Callable[[], Any]) -> set[nn.Module]:
+    """Return the modules that are called in a run."""
+    called: set[nn.Module] = set()
+
+    def note(module: nn.Module, args: Any) -> None:
+        called.add(module)
+
+    handles = [module.register_forward_pre_hook(note) for module in network.modules()]
+    try:
+        run()
+    finally:
+        for handle in handles:
+            handle.remove()
+    return called
 
 
 def _doubled(_: Any, leaf: Any) -> Any:

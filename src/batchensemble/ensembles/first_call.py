@@ -72,8 +72,8 @@ def look(model: Running, tiling: Tiling, arguments: Arguments) -> None:
                 model.forget_axes()  # the twins forget them as well
             model.looks.times += not finding.certain
             before[training] = finding.certain or model.looks.times >= MOST_LOOKS
-            for twin in finding.for_all:
-                twin.share_with_all()
+            for twin, reason in finding.for_all.items():
+                twin.share_with_all(reason)
             if finding.run == "one_by_one":
                 model.run_as("one_by_one")
                 warn(_sentence(model, finding))

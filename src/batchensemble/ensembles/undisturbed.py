@@ -57,6 +57,22 @@ def told_apart(network: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
+def shared_weights_moved(twin: Twin) -> Iterator[None]:
+    """Exchange the weights that all members share in a layer for others for a while."""
+    before = {
+        name: value
+        for name, value in twin._parameters.items()
+        if value is not None and name not in twin.own
+    }
+    try:
+        for name, value in before.items():
+            twin._parameters[name] = 1.5 * value.detach() + 0.1  # type: ignore[assignment]
+        yield
+    finally:
+        twin._parameters.update(before)
+
+
+@contextmanager
 def attributes_kept(network: nn.Module) -> Iterator[None]:
     """Give each module its attributes back, and each twin what it had learned or chosen."""
     modules = list(with_shells(network))

@@ -225,7 +225,7 @@ class RankOne(Twin):
                 self.check_shared(name, getattr(self, name), value)
         return None
 
-    def share_with_all(self) -> None:
+    def share_with_all(self, reason: str) -> None:
         """Let all members share the layer for good; its fast weights change nothing any more."""
         with torch.no_grad():
             for name in self.layouts:
@@ -235,7 +235,7 @@ class RankOne(Twin):
                     fast.r.fill_(1.0)
                 fast.r.requires_grad_(False)
                 fast.s.requires_grad_(False)
-        super().share_with_all()
+        super().share_with_all(reason)
 
     def extra_repr(self) -> str:
         """Describe the layer in one line."""

@@ -47,14 +47,14 @@ class Twin(nn.Module):
         own: names of the parameters and buffers whose first axis is the members.
         name: of the layer in its network, for errors.
         learned_axis: see :func:`batchensemble.axes.learn_axes`.
-        for_all: whether all members share the layer, see :meth:`share_with_all`.
+        for_all: why all members share the layer, see :meth:`share_with_all`; empty if they do not.
     """
 
     shell: Any
     sharing: Sharing = "rank_one"
     any_axis = False  # whether rows may lie on another axis than the first
     name = ""
-    for_all = False
+    for_all = ""
 
     def __init__(self, layer: nn.Module, members: int, batch_axis: int = 0) -> None:
         super().__init__()
@@ -131,29 +131,29 @@ class Twin(nn.Module):
         """Send the rows through the plain layer's own ``forward``, one member after the other."""
         self.forward = self.one_by_one  # type: ignore[method-assign]
 
-    def run_for_all(self) -> None:
+    def run_for_all(self, reason: str) -> None:
         """Run one plain layer for all members, whatever their rows, until :meth:`run_for_each`."""
         if self.for_all:
             return
-        self.for_all = True
+        self.for_all = reason
         self.__dict__["own_forward"] = self.__dict__.get("forward")
         self.forward = self._of_all  # type: ignore[method-assign]
 
     def run_for_each(self) -> None:
         """Undo :meth:`run_for_all`."""
-        self.for_all = False
+        self.for_all = ""
         del self.forward
         before = self.__dict__.pop("own_forward")
         if before is not None:
             self.forward = before  # type: ignore[method-assign]
 
-    def share_with_all(self) -> None:
-        """Let all members share the layer for good: its input is not per example.
+    def share_with_all(self, reason: str) -> None:
+        """Let all members share the layer for good.
 
         No parameter comes or goes, so that an optimiser that holds them stays right. What each
         member owns is made the same for all, and gets the same gradient from now on.
         """
-        self.run_for_all()
+        self.run_for_all(reason)
         for name in self.own:
             value = getattr(self, name).detach()
             if not (value == value[:1]).all():
