@@ -330,10 +330,10 @@ def test_features_beyond_float32_are_refused_wherever_they_come_from():
     model = trained((F32, Y))
     beyond = np.where(np.arange(N)[:, None] == 3, 1e39, X)
     with pytest.raises(
-        ValueError, match=r"got 1e\+39 in row 3, column 0; torch\.float32, .*; divide"
+        ValueError, match=r"got 1e\+39 in row 4, X\[3, 0\]; torch\.float32, .*; divide"
     ):
         be.predict(model, beyond)
-    with pytest.raises(ValueError, match=r"got 1e\+39 in row 3, column 0"):
+    with pytest.raises(ValueError, match=r"got 1e\+39 in row 4"):
         trained((beyond, Y))
 
 

@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 
 from batchensemble.class_labels import ClassNames, names_of
 from batchensemble.columns import MAX_CLASSES, as_text
-from batchensemble.data import NAMED, Data, load, split_table
+from batchensemble.data import NAMED, load, split_table
 from batchensemble.dialects import Dialect
 from batchensemble.disk import checksum
 from batchensemble.files import Files
@@ -167,18 +167,18 @@ def _of_table(
             files = None
     known = checksum(paths_of(path))
     if files is None:
-        data = split_table(
-            path,
-            target,
-            numbers=not classes,
-            all_rows=all_rows,
-            scaling=None if columns is None else (columns.mean, columns.scale),
-            class_names=() if columns is None else columns.class_names,
-            by_value=columns is not None and columns.by_value,
-            dialect=dialect,
-        )
+        split: dict[str, Any] = {
+            "numbers": not classes,
+            "all_rows": all_rows,
+            "scaling": None if columns is None else (columns.mean, columns.scale),
+            "dialect": dialect,
+        }
+        names = ClassNames() if columns is None else columns.class_names
         if class_names:
-            data = in_order(data, checked_order(class_names, data.class_names))
+            names = checked_order(class_names, split_table(path, target, **split).class_names)
+        by_value = columns is not None and columns.by_value
+        # How the classes are numbered decides which rows are drawn, so they are before the split.
+        data = split_table(path, target, class_names=names, by_value=by_value, **split)
         scaling = data.mean, data.scale
         found = Columns(data.feature_names, data.class_names, *scaling, target, data.dialect)
         return TrainingData(path.name, data.train, data.held_out, found, Split("drawn", known))
@@ -207,13 +207,6 @@ def checked_order(given: Sequence[str], found: Sequence[str]) -> ClassNames:
             f"{', '.join(given)}"
         )
     return ClassNames(given, ordered=True)
-
-
-def in_order(data: Data, names: ClassNames) -> Data:
-    """Return data in memory whose class numbers are the places of these names."""
-    places = np.array([names.index(name) for name in data.class_names], np.int64)
-    train, held_out = ((X, places[y] if len(names) else y) for X, y in (data.train, data.held_out))
-    return replace(data, train=train, held_out=held_out, class_names=names)
 
 
 def labelled(path: Path, columns: Columns, target: str, memory_limit: int) -> Any:
