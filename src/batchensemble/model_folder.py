@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -211,7 +210,7 @@ class ModelFolder:
         """Return the held-out examples of a named set, in the units and classes of the model."""
         data = open_data(source, target, loss=loss_of(model))
         own, columns, part = data.columns, self.columns, data.held_out
-        if replace(own, target=None) != replace(columns, target=None):
+        if _numbering(own) != _numbering(columns):
             columns.check(source, own.feature_names)
             mean, scale = (np.array(each) for each in (own.mean or 0.0, own.scale or 1.0))
             X, y = part[0].astype(np.float64) * scale + mean, part[1]
@@ -228,6 +227,11 @@ class ModelFolder:
             return (TRAINED_ON,) if _same(path, self.settings.get("data"), table) else ()
         notes = [PATIENCE] if "patience" in self.settings else []
         return (*notes, *([CALIBRATED] if self.config.get("calibration") is not None else []))
+
+
+def _numbering(columns: Columns) -> tuple[Any, ...]:
+    """Return what decides the numbers that a network gets and gives."""
+    return columns.feature_names, columns.class_names, columns.mean, columns.scale
 
 
 def _same(path: Path, other: str | None, known: str | None) -> bool:
