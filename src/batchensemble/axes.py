@@ -37,7 +37,8 @@ def learn_axes(
         arguments: of one call.
 
     Returns:
-        For the path of each tensor among the outputs its axis of rows, -1 for those without.
+        For the path of each tensor among the outputs its axis of rows, -1 for those without, and
+        -2 - axis where each row has several parts along it, such as one for each step.
     """
     _learn_inputs(network, tiling, arguments)
     outputs = [_run(plain, tiling.resized(arguments, size)) for size in SIZES]
@@ -46,7 +47,8 @@ def learn_axes(
     for (path, one), (_, other) in pairs:
         if isinstance(one, Tensor) and isinstance(other, Tensor):
             axis = _changing_axis(tuple(one.shape), tuple(other.shape))
-            axes[path] = axis if axis >= 0 and one.shape[axis] == SIZES[0] else -1
+            folded = axis >= 0 and one.shape[axis] != SIZES[0]
+            axes[path] = -2 - axis if folded else axis
     return axes
 
 

@@ -239,7 +239,7 @@ def _check_outputs(branch: str, outputs: Any, plain: Any, found: Collection[Path
 
 def _axis_of_examples(leaf: Any, tiling: Tiling, known: int | None) -> int | None:
     """Return the axis of an output that has one part an example and none a row."""
-    if not isinstance(leaf, Tensor) or known == -1:
+    if not isinstance(leaf, Tensor) or (known is not None and known < 0):
         return None
     if known is not None:
         return known if leaf.shape[known : known + 1] == (tiling.batch,) else None

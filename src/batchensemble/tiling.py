@@ -217,12 +217,21 @@ class Tiling:
     def gather(self, outputs: Sequence[Any], axes: Mapping[Path, int]) -> Any:
         """Return the outputs of the members' own networks as ``[batch, members, ...]``.
 
-        Numbers that are not per example, such as a loss, are averaged over the members.
+        Numbers that are not per example, such as a loss, are averaged over the members. What has
+        several parts for each example is put one member after the other.
+
+        Raises:
+            AmbiguousAxisError: it is not known which of these an output is.
         """
         found = []
 
         def together(path: Path, *members: Any) -> Any:
-            axis = find_axis(members[0], self.batch, self.axis, axes.get(path))
+            known = axes.get(path)
+            axis = find_axis(members[0], self.batch, self.axis, known)
+            if known is not None and known <= -2:
+                return torch.cat(members, -2 - known)
+            if axis is None and known is None and self._may_be_folded(members[0]):
+                raise AmbiguousAxisError("output")
             if axis is not None:
                 found.append(axis)
                 return torch.stack([leaf.movedim(axis, 0) for leaf in members]).transpose(0, 1)
@@ -233,6 +242,15 @@ class Tiling:
         result = map_leaves(together, *outputs)
         self._check(bool(found), outputs[0], self.batch)
         return result
+
+    def by_custom(self, outputs: Any) -> dict[Path, int]:
+        """Return the axes of rows of a member's outputs where nothing better is known."""
+        axes = {}
+        for path, leaf in leaves(outputs):
+            shape = leaf.shape if isinstance(leaf, Tensor) else ()
+            fitting = [axis for axis, size in enumerate(shape) if size == self.batch]
+            axes[path] = self.axis if self.axis in fitting else next(iter(fitting), -1)
+        return axes
 
     def describe(self, arguments: Arguments) -> str:
         """Say which inputs are per example and which are not, for errors."""
@@ -252,6 +270,12 @@ class Tiling:
         if not self.per_member or not isinstance(leaf, Tensor):
             return False
         return leaf.shape[axis + 1 : axis + 2] == (self.members,)
+
+    def _may_be_folded(self, leaf: Any) -> bool:
+        """Tell whether an output could have several parts for each example along an axis."""
+        if not isinstance(leaf, Tensor) or torch.compiler.is_compiling():
+            return False
+        return any(size and size % max(self.batch, 1) == 0 for size in leaf.shape)
 
     def _check(self, found: bool, outputs: Any, rows: int) -> None:
         if not found:
@@ -277,7 +301,7 @@ def find_axis(leaf: Any, size: int, preferred: int, known: int | None = None) ->
             "the network returns a PackedSequence, which has no axis of the batch; let it return "
             "pad_packed_sequence of it"
         )
-    if not isinstance(leaf, Tensor) or known == -1:
+    if not isinstance(leaf, Tensor) or (known is not None and known < 0):
         return None
     fitting = [axis for axis in range(leaf.dim()) if leaf.shape[axis] == size]
     if known in fitting:

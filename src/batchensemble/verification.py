@@ -14,7 +14,7 @@ from batchensemble.held_weights import check_weights_held
 from batchensemble.layers import Twin
 from batchensemble.modes import evaluating
 from batchensemble.nesting import Path, leaves
-from batchensemble.tiling import Arguments, Tiling, find_axis
+from batchensemble.tiling import Arguments, Tiling
 
 if TYPE_CHECKING:
     from batchensemble.ensembles.base import Ensemble
@@ -126,12 +126,7 @@ def _learn_axes(
             return model.learn_axes(tiling, arguments), sizes
         except Exception as error:
             if model.members == 1 or model.one_by_one:
-                axes = {
-                    path: -1 if axis is None else axis
-                    for path, leaf in leaves(expected)
-                    for axis in (find_axis(leaf, tiling.batch, tiling.axis, tiling.axis),)
-                }
-                return axes, [tiling.batch]
+                return tiling.by_custom(expected), [tiling.batch]
             ends = _calls(member, lambda: arguments.copied().call(member))
             for size in SIZES:
                 part = tiling.resized(arguments, size)

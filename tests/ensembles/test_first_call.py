@@ -364,6 +364,22 @@ def test_the_module_that_mixes_is_named_and_costs_less_alone():
     assert cheaper.calls_per_forward == 1
 
 
+class Steps(TimeFirst):
+    """Returns its codes step by step beside its outputs, and a vector for all examples."""
+
+    def forward(self, x):
+        return super().forward(x), self.up(x).flatten(0, 1), torch.ones(8)
+
+
+@pytest.mark.parametrize("run", ["together", "one_by_one"])
+def test_what_is_per_step_of_each_example_is_put_one_member_after_the_other(run):
+    x = rows(5)
+    model = be.BatchEnsemble(Steps(), MEMBERS, run=run)
+    _, codes, _ = model(x)
+    alone = [model.member(index)(x) for index in range(MEMBERS)]
+    torch.testing.assert_close(codes, torch.cat([each[1] for each in alone]), **TOLERANCE)
+
+
 @pytest.mark.parametrize("make", ENSEMBLES.values(), ids=ENSEMBLES)
 def test_run_forces_either_and_says_nothing(make):
     x = rows(5)

@@ -223,7 +223,10 @@ class Running(nn.Module):
         try:
             return tiling.gather(outputs, self._output_axes)
         except AmbiguousAxisError:
-            return tiling.gather(outputs, self.learn_axes(tiling, arguments))
+            with contextlib.suppress(Exception):  # a network for one size of batch tells nothing
+                self.learn_axes(tiling, arguments)
+            self._output_axes = {**tiling.by_custom(outputs[0]), **self._output_axes}
+            return tiling.gather(outputs, self._output_axes)
 
     def learn_axes(self, tiling: Tiling, arguments: Arguments) -> dict[Path, int]:
         """Learn on which axes the rows are, where sizes alone do not tell."""
