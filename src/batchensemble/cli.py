@@ -174,6 +174,7 @@ def compare(
 
       batchensemble compare --recipe notebook
     """
+    written = {"separator": separator, "decimal": decimal, "encoding": encoding, "gaps": gaps}
     try:
         settings = _settings(
             methods=methods,
@@ -192,17 +193,14 @@ def compare(
                 data=data,
                 target=target,
                 task=task,
-                separator=separator,
-                decimal=decimal,
-                encoding=encoding,
-                gaps=gaps,
+                **written,
                 jobs=jobs,
                 backend=backend,
                 address=address,
             )
             run, folder = _recipe(recipe), out or Path("runs") / recipe
         else:
-            loaded = _load(data, target, task, dialect_of(separator, decimal, encoding, gaps))
+            loaded = _load(data, target, task, dialect_of(**written))
             folder = out or Path("runs") / Path(loaded.name).stem
             say = None if quiet or as_json else errors.print
             run = _comparison(loaded, settings, folder, jobs, backend, address, say)
@@ -341,14 +339,9 @@ def _recipe(name: str) -> Any:
 
 
 def _refuse_settings_of_a_recipe(settings: Settings, **given: Any) -> None:
-    given = {**given, **asdict(settings)}
-    usual: dict[str, Any] = {
-        **dict.fromkeys(("target", "task", "separator", "decimal", "encoding", "gaps", "address")),
-        "data": "moons",
-        "jobs": 1,
-        "backend": "loky",
-    }
+    usual = {**dict.fromkeys(given), "data": "moons", "jobs": 1, "backend": "loky"}
     usual.update(asdict(type(settings)()))
+    given = {**given, **asdict(settings)}
     changed = ["--" + name.replace("_", "-") for name in given if given[name] != usual[name]]
     if changed:
         raise ValueError(f"a recipe brings its own data and settings; drop {', '.join(changed)}")
