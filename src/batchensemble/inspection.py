@@ -20,6 +20,8 @@ from batchensemble.layers import OneByOne, Twin
 from batchensemble.registry import BATCH_NORMS, find, holds_parameters, is_norm
 
 LIBRARIES = ("torch.", "torch_", "batchensemble.")
+WIDTH, WIDEST = 120, 1_000  # of a printed report, if its names fit
+SENTENCE = 36  # besides its longest word
 READ_BEHIND = ("weight", "bias", "in_proj_weight", "in_proj_bias")
 RESHAPES = ("view", "reshape", "expand")
 
@@ -89,9 +91,10 @@ class Report:
 
         from batchensemble.terminal import report_table
 
-        console = Console(width=120, no_color=True)
+        table, console = report_table("Conversion", self), Console(width=WIDEST, no_color=True)
+        console.width = max(WIDTH, console.measure(table).minimum + SENTENCE)
         with console.capture() as capture:
-            console.print(report_table("Conversion", self))
+            console.print(table)
             if self.branch_at:
                 text = f"All before {self.branch_at} runs once, on the batch as it is."
                 console.print(text, soft_wrap=True, markup=False)

@@ -81,7 +81,7 @@ def report_table(name: str, report: Report) -> Table:
     for heading in ("module", "layer", "shape", "sharing"):
         table.add_column(heading, no_wrap=True)
     for heading in ("shared", "each member", "share of all"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     with_reasons = any(row.reason for row in report)
     if with_reasons:
         table.add_column("because")
