@@ -110,7 +110,7 @@ def test_a_model_of_before_is_read_by_the_rule_of_before(tmp_path):
     assert run(*command, "--out", tmp_path / "m").exit_code == 0
     expected = run("evaluate", tmp_path / "m", "--json").stdout
     config = json.loads((tmp_path / "m" / "config.json").read_text())
-    for name in ("dialect", "ordered"):
+    for name in ("dialect", "ordered", "split"):
         del config["data"][name]
     config["data"]["feature_names"] = ["a ", "b"]
     (tmp_path / "m" / "config.json").write_text(json.dumps(config))

@@ -102,7 +102,7 @@ def test_dropout_is_the_same_when_the_gradients_are_taken_again():
     class Seen(nn.Dropout):
         def forward(self, x):
             y = super().forward(x)
-            if torch.is_grad_enabled():
+            if torch.is_grad_enabled() and len(x) == 20 * MEMBERS:  # fewer are tried at the door
                 drawn.append((y == 0).clone())
             return y
 

@@ -79,7 +79,7 @@ def test_a_deep_ensemble_can_share_its_batches_and_others_can_have_orders_of_the
 
     class Seen(nn.Module):
         def forward(self, x):
-            if torch.is_grad_enabled():
+            if torch.is_grad_enabled() and len(x) >= 12:  # fewer are tried at the door
                 calls.append(x.detach().clone())
             return x
 

@@ -97,7 +97,7 @@ def test_without_a_length_there_is_no_cooldown_and_that_is_said(form):
         found = trained()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        expected = trained(cooldown=0)
+        expected = trained(cooldown=0.0)
         trained(optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.1))
     assert all(torch.equal(value, expected[name]) for name, value in found.items())
     with pytest.raises(TypeError, match="the data must know their length"):

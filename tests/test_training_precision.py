@@ -20,7 +20,7 @@ def test_it_learns_and_keeps_weights_of_full_precision(method, precision):
 
     class Seen(nn.Module):
         def forward(self, x):
-            if torch.is_grad_enabled():
+            if torch.is_grad_enabled() and len(x) >= 32:  # fewer are tried at the door
                 types.add(x.dtype)
             return x
 

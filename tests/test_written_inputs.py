@@ -518,6 +518,7 @@ class TestTraining:
         ],
         ids=str,
     )
+    @pytest.mark.filterwarnings("ignore:the calibration data say")  # labels are random
     def test_weights_are_those_of_the_same_network_out_of_place(self, data, kind, options):
         X = data[0].copy()
         model = self.trained(ENSEMBLES[kind], InPlace, data, **options)

@@ -195,7 +195,9 @@ def test_outputs_that_are_not_finite_are_refused():
     model = build()
     with torch.no_grad():
         model.network[2].weight[0, 0] = float("nan")
-    with pytest.raises(ValueError, match="outputs must be finite to be calibrated, got nan for"):
+    with pytest.raises(
+        ValueError, match="outputs must be finite to be calibrated, got nan in row 1"
+    ):
         model.calibrate((X, Y))
 
 

@@ -286,16 +286,31 @@ class BothWays:
 
 
 def _called(network: nn.Module, run: Callable[[], Any]) -> set[nn.Module]:
-    """Return the modules that are called in a run."""
+    """Return the modules that are called in a run, or whose ``forward`` is, as a bound method."""
     called: set[nn.Module] = set()
 
     def note(module: nn.Module, args: Any) -> None:
         called.add(module)
 
-    handles = [module.register_forward_pre_hook(note) for module in network.modules()]
+    def noting(twin: Twin) -> Callable[..., Any]:
+        run_member = twin.run_member
+
+        def run_noted(*args: Any, **kwargs: Any) -> Any:
+            called.add(twin)
+            return run_member(*args, **kwargs)
+
+        return run_noted
+
+    modules = list(network.modules())
+    held = [module for module in modules if isinstance(module, Twin)]
+    handles = [module.register_forward_pre_hook(note) for module in modules]
     try:
+        for twin in held:
+            vars(twin)["run_member"] = noting(twin)
         run()
     finally:
+        for twin in held:
+            vars(twin).pop("run_member", None)
         for handle in handles:
             handle.remove()
     return called

@@ -128,7 +128,7 @@ class MIMO(Ensemble):
         wide = _linear(network, self.last)
         weight = wide.weight.unflatten(0, (self.members, -1))[index]
         bias = None if wide.bias is None else wide.bias.unflatten(0, (self.members, -1))[index]
-        network = put_module(network, self.last, plain_linear(weight, bias))
+        network = _put(network, self.last, plain_linear(weight, bias))
         return self._calibrate_member(network.train(self.network.training), index)
 
     def report(self) -> Report:

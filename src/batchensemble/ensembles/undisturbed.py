@@ -29,7 +29,7 @@ def told_apart(network: nn.Module) -> Iterator[None]:
 
     The weights are exchanged for others for a while, never written to.
     """
-    noise = torch.Generator().manual_seed(0)
+    noise = torch.Generator("cpu").manual_seed(0)
     others: dict[Tensor, Tensor] = {}
     places = []
     for module in network.modules():
@@ -43,7 +43,7 @@ def told_apart(network: nn.Module) -> Iterator[None]:
                 else:
                     change = held is module._parameters and not value.any()
                 if change:
-                    drawn = torch.rand(value.shape, generator=noise).to(value)
+                    drawn = torch.rand(value.shape, generator=noise, device="cpu").to(value)
                     bent = value.detach() * (0.9 + 0.2 * drawn)
                     others.setdefault(value, torch.where(value == 0, 0.05 * drawn, bent))
                     places.append((held, name, value))
