@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load, save
 
 DEEP = "[" * 100_000 + "]" * 100_000
+TWO = ["age", "dose"]
 EVIL = "evilnet:make"  # a module beside the user that writes a file when it is imported
 
 Change = Callable[[Path], None]
@@ -361,6 +362,12 @@ KEYS: dict[str, Change] = {
     "a scale of text": inside("data", scale=["1", "1"]),
     "a scale of three for two features": inside("data", scale=[1.0, 1.0, 1.0]),
     "a mean without a scale": inside("data", scale=[]),
+    "columns that are numbers": keys(feature_names=[1, 2]),
+    "columns that are one text": keys(class_names="ab"),
+    "a scaling of text": keys(feature_names=TWO, feature_scaling=[["1"] * 2, ["1"] * 2]),
+    "a scaling by 0": keys(feature_names=TWO, feature_scaling=[[0, 0], [1, 0]]),
+    "a scaling of three": keys(feature_names=TWO, feature_scaling=[[0] * 3, [1] * 3]),
+    "a scaling of no columns": keys(feature_names=None, feature_scaling=[[0, 0], [1, 1]]),
     "a target that is a list": inside("data", target=["kind"]),
 }
 WEIGHTS: dict[str, Change] = {

@@ -309,3 +309,31 @@ def test_a_line_of_new_rows_has_a_page(tmp_path):
     assert comparison.data.scored == "rows of new.csv"
     upper, _ = curve(comparison)
     assert len(upper.lines[-2].get_xdata()) > 0
+
+
+@pytest.mark.parametrize("limit", ["1GB", "5KB"])
+def test_a_loaded_model_takes_tables_in_the_units_that_they_have(tmp_path, limit):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"age": rng.normal(500, 100, 300), "dose": rng.normal(size=300)})
+    frame["kind"] = np.where(frame["age"] > 500, "old", "young")
+    path, out = write(tmp_path / "table.csv", frame), tmp_path / "model"
+    kept = ["--memory-limit", limit, *QUICK, "--out", out]
+    passed("train", "--data", path, "--target", "kind", *kept)
+    expected = json.loads(passed("evaluate", out, "--data", path, "--json").stdout)
+    passed("predict", out, "--data", path, "--out", tmp_path / "said.csv", "--quiet")
+    said = pd.read_csv(tmp_path / "said.csv")["prob_old"]
+    for model in (be.load(out), be.load(be.save(be.load(out), tmp_path / "again"))):
+        scores = be.evaluate(model, frame[["kind", "dose", "age"]], target="kind")
+        assert scores["nll"] == pytest.approx(expected["nll"], rel=1e-6)
+        assert be.evaluate(model, path, target="kind")["nll"] == pytest.approx(scores["nll"])
+        found = be.predict(model.select([0, 1]), frame[["dose", "age"]]).probs[:, 0]
+        np.testing.assert_allclose(found, said, atol=1e-5)
+        mean, deviation = map(np.array, model.feature_scaling)
+        inputs = (frame[["age", "dose"]].to_numpy() - mean) / deviation  # as the network takes them
+        np.testing.assert_allclose(be.predict(model, inputs).probs[:, 0], said, atol=1e-5)
+    config = json.loads((out / "config.json").read_text())
+    for name in ("feature_names", "feature_scaling", "class_names"):  # as the version before wrote
+        del config[name]
+    (out / "config.json").write_text(json.dumps(config))
+    found = be.predict(be.load(out), frame[["dose", "age"]]).probs[:, 0]
+    np.testing.assert_allclose(found, said, atol=1e-5)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from batchensemble.checks import nearest
-from batchensemble.columns import Names, as_text
+from batchensemble.columns import Names, Scaling, as_text
 
 if TYPE_CHECKING:
     from batchensemble.batches import Batches
@@ -25,11 +25,13 @@ class ColumnNames:
         features: ``None`` where they have none, and are taken by position.
         targets: of several numbers or labels an example; ``None`` as for the features.
         classes: one a class number; empty where they have none.
+        scaling: of the features, where a model takes them standardised.
     """
 
     features: Names | None = None
     targets: Names | None = None
     classes: Names = ()
+    scaling: Scaling | None = None
 
     @classmethod
     def of(cls, model: Any) -> ColumnNames:
@@ -39,7 +41,12 @@ class ColumnNames:
             None if features is None else tuple(features),
             None if targets is None else tuple(targets),
             tuple(model.class_names),
+            None if features is None else model.feature_scaling,
         )
+
+    def scaling_of(self, names: Names) -> Scaling | None:
+        """Return what columns that were found are standardised by: those that are known by name."""
+        return self.scaling if names == self.features else None
 
     def features_among(self, given: Names, where: str, *, more: bool = False) -> Names:
         """Return which features to take of those given, in the order of the model.
@@ -98,6 +105,7 @@ class ColumnNames:
             batches.feature_names if features is None else features,
             batches.target_names if targets is None else targets,
             batches.class_names or self.classes,
+            self.scaling,
         )
 
     def tell(self, model: Any) -> None:

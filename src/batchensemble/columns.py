@@ -19,6 +19,7 @@ from batchensemble.dialects import WITH_COMMA
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Names = tuple[str, ...]
+Scaling = tuple[tuple[float, ...], tuple[float, ...]]  # the means of columns, and their deviations
 
 # A column of text with more different values than this holds no classes.
 MAX_CLASSES = 100_000
@@ -195,8 +196,17 @@ def split(table: Table, target: str | None, where: str) -> tuple[Names, str | No
     return features, target
 
 
-def features_of(table: Table, names: Sequence[str], dtype: Any, where: str) -> Array:
+def features_of(
+    table: Table, names: Sequence[str], dtype: Any, where: str, scaling: Scaling | None = None
+) -> Array:
     """Return columns of numbers side by side, ``[rows, columns]``.
+
+    Args:
+        table: of any library.
+        names: of the columns.
+        dtype: of the result.
+        where: the table, for the sentence.
+        scaling: the means that are taken off before, and the deviations of the columns.
 
     Raises:
         ValueError: a value is missing, infinite or no number; the sentence says where.
@@ -204,7 +214,8 @@ def features_of(table: Table, names: Sequence[str], dtype: Any, where: str) -> A
     values = np.empty((table.rows, len(names)), dtype)
     for number, name in enumerate(names):
         column = finite(table.column(name), f"{where}: column {name!r}")
-        fill(values, number, column, f"{where}: column {name!r}")
+        one = None if scaling is None else (scaling[0][number], scaling[1][number])
+        fill(values, number, column, f"{where}: column {name!r}", scaling=one)
     return values
 
 

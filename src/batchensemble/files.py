@@ -25,6 +25,7 @@ from batchensemble.columns import (
     TARGET_CURE,
     Array,
     Names,
+    Scaling,
     Table,
     check_size,
     fill,
@@ -150,8 +151,10 @@ class Files:
         other.rows = sum(other._counts)
         return other
 
-    def taking(self, names: Names) -> Files:
-        """Return the same files with these of their features, in this order."""
+    def taking(self, names: Names, scaling: Scaling | None = None) -> Files:
+        """Return the same files with these of their features, in this order, standardised."""
+        if scaling is not None:
+            return self.view(names=names, mean=scaling[0], scale=scaling[1])
         if names == self.names:
             return self
         other, position = copy.copy(self), {name: each for each, name in enumerate(self.names)}

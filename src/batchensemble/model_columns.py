@@ -16,6 +16,7 @@ from batchensemble.checks import nearest
 from batchensemble.class_labels import ClassNames, coded, numbers_of
 from batchensemble.columns import Array, RowError, fill
 from batchensemble.dialects import FOUND, Dialect
+from batchensemble.ensembles import Ensemble
 from batchensemble.files import Files
 from batchensemble.frames import Rows, table
 from batchensemble.row_split import Fifth
@@ -78,6 +79,11 @@ class Columns:
             given or Dialect(),
             "dialect" not in data,
         )
+
+    def tell(self, model: Ensemble) -> None:
+        """Let a model remember its columns, so that it takes tables as they are."""
+        model.feature_names, model.class_names = self.feature_names, self.class_names
+        model.feature_scaling = (self.mean, self.scale) if self.mean else None
 
     def describe(self) -> dict[str, Any]:
         """Return what is saved with a model, as JSON can hold it."""

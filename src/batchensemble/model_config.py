@@ -81,6 +81,9 @@ def check_config(config: Any, path: Path) -> dict[str, Any]:
             raise _wrong(path, name, expected, config[name])
     if config["method"] == "single" and config["members"] != 1:
         raise _wrong(path, "members", "1 of the method 'single'", config["members"])
+    scaled = config.get("feature_scaling")
+    if scaled is not None and len(scaled[0]) != len(config.get("feature_names") or ()):
+        raise _wrong(path, "feature_scaling", "a number for each of the feature_names", scaled)
     _check_options(path, config["method"], config["options"])
     if config.get("calibration") is not None:
         _check_calibration(path, config["calibration"], config["members"])
@@ -192,6 +195,17 @@ def _are_texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(each, str) for each in value)
 
 
+def _is_scaling(value: Any) -> bool:
+    if value is None:
+        return True
+    if not isinstance(value, list) or [type(each) for each in value] != [list, list]:
+        return False
+    mean, scale = value
+    if len(mean) != len(scale) or not all(map(_is_number, (*mean, *scale))):
+        return False
+    return all(each > 1 / LARGEST for each in scale)
+
+
 def _are_different(value: Any) -> bool:
     return value is None or (_are_texts(value) and len(set(value)) == len(value))
 
@@ -246,6 +260,7 @@ def _is_one_of(allowed: Iterable[Any]) -> Callable[[Any], bool]:
 Check = tuple[Callable[[Any], bool], str]
 _LATER = (
     "feature_names",
+    "feature_scaling",
     "target_names",
     "class_names",
     "frozen",
@@ -268,6 +283,10 @@ _TOP: dict[str, Check] = {
     "training": (lambda value: isinstance(value, bool), "true or false"),
     "tied": (_is_text_by_text, "names by name"),
     "frozen": (_are_names, "a list of names"),
+    "feature_names": (_are_different, "null or different texts"),
+    "feature_scaling": (_is_scaling, "null, or means and deviations above 0, as many"),
+    "target_names": (_are_different, "null or different texts"),
+    "class_names": (_are_different, "null or different texts"),
     "trained_on": (
         lambda value: value is None or _is_title(value),
         "a text of up to 4,096 letters",

@@ -101,6 +101,7 @@ def save(
         "loss": None if model.loss is None else as_dict(model.loss),
         "trained_on": model.trained_on,
         "feature_names": names.features,
+        "feature_scaling": names.scaling,
         "target_names": names.targets,
         "class_names": names.classes,
         "tied": tied,
@@ -192,7 +193,19 @@ def load(
     for name in ("feature_names", "target_names", "class_names"):
         if config.get(name) is not None:
             setattr(model, name, tuple(config[name]))
+    _tell_scaling(model, config)
     return model if device is None else model.to(device)
+
+
+def _tell_scaling(model: Ensemble, config: Mapping[str, Any]) -> None:
+    """Let a model know what its columns are standardised by."""
+    given, data = config.get("feature_scaling"), config.get("data") or {}
+    if given is None and "feature_scaling" not in config and data.get("mean"):
+        # A version before wrote it for the commands alone.
+        given = data["mean"], data["scale"]
+        model.feature_names = tuple(data["feature_names"])
+    if given is not None:
+        model.feature_scaling = tuple(given[0]), tuple(given[1])
 
 
 def versions() -> dict[str, str]:

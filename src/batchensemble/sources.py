@@ -187,7 +187,7 @@ def open_inputs(
     if table is not None:
         names, _ = split(table, target if target in table.names else None, _name(X))
         names = known.features_among(names, _name(X))
-        X = features_of(table, names, _numpy(dtype), _name(X))
+        X = features_of(table, names, _numpy(dtype), _name(X), known.scaling_of(names))
     examples = len(X) if hasattr(X, "__len__") else 0
     pair = X, np.zeros(examples, int)
     return (inputs for inputs, _ in make_batches(pair, batch_size, device=device, dtype=dtype))
@@ -214,7 +214,7 @@ def _pair(
             )
         names, _ = split(table, target, where)
         names = known.features_among(names, where)
-        features = features_of(table, names, _numpy(dtype), where)
+        features = features_of(table, names, _numpy(dtype), where, known.scaling_of(names))
         labels = table.column(target), f"{where}: the target column {target!r}"
         found = ColumnNames(remembered(names))
         if numbers:
@@ -232,7 +232,7 @@ def _pair(
     table = as_table(X)
     if table is not None:
         names = known.features_among(table.names, "X")
-        X = features_of(table, names, _numpy(dtype), "X")
+        X = features_of(table, names, _numpy(dtype), "X", known.scaling_of(names))
         found = ColumnNames(remembered(names))
     column = as_table(y)
     declared: Names = ()
@@ -312,7 +312,8 @@ def _from_path(
             f"target is missing: name the column of {path.name} that holds the targets"
         )
     files = Files(paths, target, class_names, labelled=labelled, numbers=numbers)
-    return files.taking(known.features_among(files.names, path.name, more=True))
+    names = known.features_among(files.names, path.name, more=True)
+    return files.taking(names, known.scaling_of(names))
 
 
 def _images(folder: Path) -> Any:

@@ -100,7 +100,7 @@ def train(
             **arguments,
         )
     model.eval()  # a loaded model is mostly asked
-    model.feature_names, model.class_names = data.columns.feature_names, data.columns.class_names
+    data.columns.tell(model)
     if is_first():  # of several processes, which all have the same
         text = json.dumps(history.as_dict(), indent=1)
         write_whole(folder / "history.json", text.encode() + b"\n")

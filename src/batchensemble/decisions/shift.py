@@ -131,8 +131,9 @@ def under_shift(
     whole_number("seed", seed, at_least=0)
     table = as_table(X)
     if table is not None:
-        names = ColumnNames.of(model).features_among(table.names, "X")
-        X = features_of(table, names, np.float64, "X")
+        known = ColumnNames.of(model)
+        names = known.features_among(table.names, "X")
+        X = features_of(table, names, np.float64, "X", known.scaling_of(names))
     inputs = _inputs(X)
     rows = []
     for strength in map(float, strengths):

@@ -25,6 +25,7 @@ from batchensemble.parameter_groups import parameter_groups
 from batchensemble.verification import Verification, verify
 
 if TYPE_CHECKING:
+    from batchensemble.columns import Scaling
     from batchensemble.losses import EnsembleLoss
 
 __all__ = ["Ensemble", "ForwardError"]
@@ -51,6 +52,9 @@ class Ensemble(Running, Freezing, Calibrating):
         feature_names: the columns of the table that it was trained on, in the order of the
             network's inputs, by which other tables are read; ``None``: by position.
         target_names: the same of targets in several columns.
+        feature_scaling: mean and deviation of each of these columns, where ``batchensemble train``
+            standardised them: those of tables and files are from then on, arrays are taken as the
+            network takes them.
         class_names: what class numbers stand for, where the training's targets said it.
     """
 
@@ -73,6 +77,7 @@ class Ensemble(Running, Freezing, Calibrating):
         self.loss: EnsembleLoss | None = None  # that it was trained with: what its outputs are
         self.trained_on: str | None = None  # fingerprint of the data, where these have one
         self.feature_names: tuple[str, ...] | None = None  # of the columns that it was trained on
+        self.feature_scaling: Scaling | None = None
         self.target_names: tuple[str, ...] | None = None  # where they are several columns
         self.class_names: tuple[str, ...] = ()  # in the order of their numbers
         self.training = network.training
