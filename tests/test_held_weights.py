@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import warnings
 
 import pytest
 import torch
@@ -73,8 +74,9 @@ class TestRefused:
         with pytest.raises(ValueError, match=r"'2' is a Linear whose weights are packed as whole"):
             be.BatchEnsemble(half(), 3)
         model = be.BatchEnsemble(half(), 3, exclude=["2"])
-        # It measures the range of the whole batch, so that the members would be mixed.
-        with pytest.warns(UserWarning, match="the members run one after the other"):
+        with warnings.catch_warnings():
+            # It measures the range of the whole batch, so members are mixed, if ever so little.
+            warnings.filterwarnings("ignore", ".*the members run one after the other")
             assert model(torch.randn(5, 4)).shape == (5, 3, 3)
         with pytest.warns(UserWarning, match=r"'2' \(Linear\) has no reset_parameters"):
             be.DeepEnsemble(half(), 3)
