@@ -49,7 +49,9 @@ def check_smallest_batch(
 
     # A member has at least its share of a batch; how many rows exactly, only a draw tells.
     last = size if drops else examples % size or size
-    if objective.micro_batch is None and min(size, last) > 2 * model.members:
+    sharing = objective.sharing
+    members = model.members if sharing is None else sharing.whole.members  # in all processes
+    if objective.micro_batch is None and min(size, last) > 2 * members:
         return
     if inputs is None:
         inputs = _some(batches)
