@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from batchensemble.checks import nearest
-from batchensemble.columns import Names, Scaling, as_text
+from batchensemble.columns import Names, Scaling, as_text, few
 
 if TYPE_CHECKING:
     from batchensemble.batches import Batches
 
 NUMBERED = re.compile(r"(?:column_)?(\d+)")  # what pandas and polars call the columns of an array
-SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -78,8 +77,8 @@ class ColumnNames:
         texts = tuple(map(as_text, given))
         if texts != self.classes and sorted(texts) == sorted(self.classes):
             raise ValueError(
-                f"class_names must be in the order of the training, {_few(self.classes)}, got "
-                f"{_few(texts)}; leave it out, or set model.class_names = () where the numbers "
+                f"class_names must be in the order of the training, {few(self.classes)}, got "
+                f"{few(texts)}; leave it out, or set model.class_names = () where the numbers "
                 "mean others from now on"
             )
         return given if texts else self.classes
@@ -92,8 +91,8 @@ class ColumnNames:
         """
         if found and self.classes and found != self.classes:
             raise ValueError(
-                f"the classes must be those of the training, {_few(self.classes)}, got "
-                f"{_few(found)}, which have other numbers; give data with the same classes, in "
+                f"the classes must be those of the training, {few(self.classes)}, got "
+                f"{few(found)}, which have other numbers; give data with the same classes, in "
                 "folders of images empty ones too, or set model.class_names = () where the numbers "
                 "mean others from now on"
             )
@@ -139,11 +138,11 @@ def _taken(known: Names | None, given: Names, where: str, attribute: str, *, mor
     missing = [name for name in known if name not in given]
     beside = [] if more else [name for name in given if name not in known]
     faults = [f"has no {missing[0]!r}{nearest(missing[0], given)}"] if missing else []
-    faults += [f"has {_few(beside)} beside"] if beside else []
+    faults += [f"has {few(beside)} beside"] if beside else []
     cure = "rename or add what is missing" if missing else "leave out what is beside"
     target = " (target= names the column of the targets)" if beside and not missing else ""
     raise ValueError(
-        f"{where} must have the columns that the model was trained on, {_few(known)}, in any order;"
+        f"{where} must have the columns that the model was trained on, {few(known)}, in any order;"
         f" it {' and '.join(faults)}; {cure}{target}, or set {attribute} = None to take columns by "
         "their position"
     )
@@ -154,7 +153,3 @@ def _positions(names: Names) -> list[int] | None:
     found = [NUMBERED.fullmatch(name) for name in names]
     numbers = [int(each[1]) for each in found if each is not None]
     return numbers if sorted(numbers) == list(range(len(names))) else None
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(map(repr, names[:SHOWN])) + (", ..." if len(names) > SHOWN else "")

@@ -44,10 +44,7 @@ def evaluate_folder(
     folder = ModelFolder(path, dialect)
     model = folder.load(device, network, trust)
     rows = folder.rows(model, source, target)
-    rows.notes += notes_on(model.loss)
-    return rows, scores_of(model, rows)
-
-
-def class_names_of(folder: Path) -> tuple[str, ...]:
-    """Return the classes of a saved model in the order of their numbers; none of numbers."""
-    return ModelFolder(folder).columns.class_names
+    scores = scores_of(model, rows)
+    remark = scores.remark(folder.columns.class_names)
+    rows.notes += (*notes_on(model.loss), *([remark] if remark else []))
+    return rows, scores

@@ -224,7 +224,6 @@ def train(
     }
     from batchensemble.checkpoints import CheckpointError
     from batchensemble.configuration import parse, read, resolve
-    from batchensemble.evaluate_file import class_names_of
     from batchensemble.processes import is_first
     from batchensemble.scored_rows import notes_on
     from batchensemble.trained import train as train_in_folder
@@ -255,7 +254,7 @@ def train(
         )
         raise typer.Exit(int(str(end.code))) from None
     if not quiet and is_first():
-        _print(out, settings, history, scores, class_names_of(out), notes_on(model.loss))
+        _print(out, settings, history, scores, model.class_names, notes_on(model.loss))
 
 
 def _check_trusted(config: Path | None, given: dict[str, Any]) -> None:

@@ -91,7 +91,7 @@ def evaluate(
 
       batchensemble evaluate runs/p --data new_patients.csv --target outcome --json
     """
-    from batchensemble.evaluate_file import class_names_of, evaluate_folder
+    from batchensemble.evaluate_file import evaluate_folder
 
     try:
         rows, scores = evaluate_folder(
@@ -114,9 +114,8 @@ def evaluate(
         from batchensemble.terminal import scores_table
 
         console.print(scores_table(calm(rows.title), scores))
-    remark = scores.remark(class_names_of(folder))
-    for note in (*rows.notes, *([remark] if remark else [])):
-        console.print(f"Note: {note}", markup=False)
+    for note in rows.notes:
+        console.print(f"Note: {calm(note)}", markup=False)
 
 
 def predict(

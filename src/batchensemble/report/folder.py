@@ -164,7 +164,8 @@ def _of_model(
         f"{counted(run.history.epochs, 'epoch')}; "
         f"scored on {counted(len(data.held_out[0]), 'example')}, "
         f"{counted(data.features, 'feature')}, {predicted(data)}"
-        + "".join(f". {note.rstrip('.')}" for note in rows.notes),
+        + "".join(f". {note.rstrip('.')}" for note in rows.notes)
+        + ("." if rows.notes else ""),
         _commands(folder.path, bool(settings), source, target),
         tuple((name.replace("_", " "), text_of(each)) for name, each in settings.items()),
         {**comparison.as_dict(), "settings": settings, "model": folder.config},
