@@ -89,7 +89,7 @@ def measure(data: str, kind: str, seed: int) -> dict[str, dict[str, float]]:
     runs = []
     for given, other in (halves, halves[::-1]):
         models = {"none": model}
-        models |= {name: model.calibrate(given, **way) for name, way in WAYS.items()}
+        models |= {name: be.calibrate(model, given, **way) for name, way in WAYS.items()}
         runs.append(
             {
                 name: dict(score(be.predict(each, other[0]), other[1]))

@@ -32,7 +32,7 @@ from batchensemble.data import Data, load
 from batchensemble.ensembles import METHODS
 from batchensemble.networks import multilayer_perceptron
 from batchensemble.recipes import notebook
-from batchensemble.summary import METHOD_NAMES
+from batchensemble.wording import METHOD_NAMES
 
 TO_REACH = {  # NLL, ECE, accuracy, time over the notebook's loop
     "single": (None, None, None, 0.14),

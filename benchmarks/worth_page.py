@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from batchensemble.disk import write_whole
 from batchensemble.plots.saving import png
 from batchensemble.plots.style import FAINT, SOFT, drawing
-from batchensemble.significance import Ranks
+from batchensemble.ranks import Ranks
 from page import ROOT, Lines, as_markdown, between
 from worth_runs import DEEP, DEFAULT, METHODS, RULES, SINGLE
 from worth_statistics import Difference, Scored, ranks

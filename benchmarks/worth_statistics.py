@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from batchensemble.predictions import Prediction
-from batchensemble.significance import LEVEL, RESAMPLES, Ranks, middle, rank
+from batchensemble.ranks import Ranks, rank
+from batchensemble.significance import LEVEL, RESAMPLES, middle
 
 PARTS = ("held_out", "left_out")  # of a run with classes left out
 SMALLEST = float(np.finfo(np.float32).tiny)  # of a probability whose logarithm is taken

@@ -303,7 +303,7 @@ def test_rows_that_chose_the_model_are_told_of(folder, classes):
 def test_a_calibrated_model_is_told_of(classes):
     X, y = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32), np.arange(50) % 3
     data = json.loads((classes / "config.json").read_text())["data"]
-    be.save(be.load(classes).calibrate((X, y)), classes, data=data)
+    be.save(be.calibrate(be.load(classes), (X, y)), classes, data=data)
     assert "The model is calibrated. If that was done on these" in passed("decide", classes)
 
 

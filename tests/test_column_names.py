@@ -92,8 +92,8 @@ def test_frames_in_another_order_are_reordered_and_others_refused(model, kind):
     assert be.evaluate(model, (turned, LABELS)) == be.evaluate(model, (FRAME, LABELS))
     labelled = make(FRAME.assign(y=LABELS)[["y", *TURNED]])
     assert be.evaluate(model, labelled, target="y") == be.evaluate(model, (FRAME, LABELS))
-    calibrated = model.calibrate((turned, LABELS))
-    same(be.predict(calibrated, turned), be.predict(model.calibrate((FRAME, LABELS)), FRAME))
+    calibrated = be.calibrate(model, (turned, LABELS))
+    same(be.predict(calibrated, turned), be.predict(be.calibrate(model, (FRAME, LABELS)), FRAME))
     for other, sentence in REFUSED:
         other = make(other)
         for use, data in (
@@ -121,7 +121,7 @@ def test_files_in_another_order_are_reordered_and_others_refused(model, kind, li
     assert be.evaluate(model, path, **options)["nll"] == pytest.approx(
         be.evaluate(model, (FRAME, LABELS))["nll"], rel=1e-5
     )
-    model.calibrate(path, **options)
+    be.calibrate(model, path, **options)
     for other in (RENAMED, FRAME[["mass", "age"]]):
         missing = written(tmp_path, other.assign(y=LABELS), kind)
         for use in (be.predict, be.evaluate, type(model).calibrate):
@@ -162,7 +162,7 @@ def test_names_go_where_the_model_goes(model, tmp_path):
         model.select([1]),
         copy.deepcopy(model),
         model.uncalibrated(),
-        model.calibrate((FRAME, LABELS)),
+        be.calibrate(model, (FRAME, LABELS)),
     ]
     for other in others:
         assert other.feature_names == ("age", "dose", "mass")

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 import batchensemble as be
-from batchensemble.diagnostics import complaints, diagnose, fast_weight_spread
+from batchensemble.diagnostics import complaints, diagnose
+from batchensemble.member_weights import fast_weight_spread
 
 torch.manual_seed(0)
 X = torch.randn(200, 2)

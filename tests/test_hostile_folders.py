@@ -37,7 +37,7 @@ def good(tmp_path_factory) -> Path:
         "scale": [1.0, 1.0],
         "target": "kind",
     }
-    be.save(model.calibrate((X[60:], y[60:]), method="vector").eval(), folder, data=columns)
+    be.save(be.calibrate(model, (X[60:], y[60:]), method="vector").eval(), folder, data=columns)
     rows = (f"{a:.3f},{b:.3f},{'abc'[c]}" for (a, b), c in zip(X.tolist(), y.tolist(), strict=True))
     (folder.parent / "rows.csv").write_text("age,dose,kind\n" + "\n".join(rows) + "\n")
     return folder

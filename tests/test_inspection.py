@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import nn
 
 import batchensemble as be
-from batchensemble.inspection import ModuleReport, find_network, shape_of
+from batchensemble.inspection import ModuleReport, shape_of
+from batchensemble.networks import find_network
 from zoo import ZOO
 
 MEMBERS = 3

@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader, TensorDataset
 import batchensemble as be
 from batchensemble.callbacks import Callback
 from batchensemble.checkpoints import FORMAT, CheckpointError
-from batchensemble.keeping import apart, together
 from batchensemble.schedules import Plateau
+from batchensemble.snapshots import apart, together
 
 # Types are checked in other tests; here that would take longer than what is tested.
 pytestmark = pytest.mark.usefixtures("as_users_run_it")

@@ -9,9 +9,8 @@ import torch.nn.functional as F
 from torch import nn
 
 import batchensemble as be
-from batchensemble.diagnostics import fast_weight_spread
 from batchensemble.ensembles import METHODS
-from batchensemble.member_weights import weight_diversity
+from batchensemble.member_weights import fast_weight_spread, weight_diversity
 
 
 def build(method=be.BatchEnsemble, members=3, **options):

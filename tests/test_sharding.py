@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 import batchensemble as be
+from batchensemble.dtensor import as_held, whole, whole_on_first
 from batchensemble.layers import Vmapped
-from batchensemble.sharding import as_held, blocks, in_pieces, shard, whole, whole_on_first
+from batchensemble.sharding import blocks, in_pieces, shard
 
 
 def block():

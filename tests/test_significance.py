@@ -6,16 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, f, friedmanchisquare, norm, rankdata
 
-from batchensemble.significance import (
-    Contributions,
-    bootstrap,
-    critical_difference,
-    difference,
-    middle,
-    rank,
-    ranked,
-    spread,
-)
+from batchensemble.ranks import critical_difference, rank, ranked
+from batchensemble.significance import Contributions, bootstrap, difference, middle, spread
 
 # Demšar 2006, Table 6: area under the curve of four trees on 14 data sets.
 AUC = np.array(
@@ -116,7 +108,7 @@ def test_the_p_value_of_two_methods_is_that_of_the_sign_test(sets, lost):
 def test_where_orders_are_too_many_the_formula_is_close_to_them(monkeypatch):
     scores = np.random.default_rng(1).normal(size=(20, 4)) + 0.2 * np.arange(4)
     exact = rank(scores, better="lower")
-    monkeypatch.setattr("batchensemble.significance.MOST_ORDERS", 100)
+    monkeypatch.setattr("batchensemble.ranks.MOST_ORDERS", 100)
     found = rank(scores, better="lower")
     statistic = 19 * exact.friedman / (20 * 3 - exact.friedman)
     assert found.p_value == pytest.approx(f.sf(statistic, 3, 57))

@@ -14,12 +14,12 @@ from batchensemble.prediction import Prediction
 from batchensemble.summary import (
     CLASSIFICATION,
     COST,
-    METHOD_NAMES,
     REGRESSION,
     shown,
     shown_deviation,
     summarise,
 )
+from batchensemble.wording import METHOD_NAMES
 
 EXAMPLES = 400
 LABELS = np.arange(EXAMPLES) % 2

@@ -74,7 +74,7 @@ def test_one_hot_rows_and_soft_labels_are_refused_with_their_cure(soft, members)
         lambda: be.fit(model, (X, Y), validation=(X, soft)),
         lambda: be.fit(model, (X, soft), loss=be.losses.cross_entropy),
         lambda: be.evaluate(model, (X, soft)),
-        lambda: model.calibrate((X, soft)),
+        lambda: be.calibrate(model, (X, soft)),
         lambda: be.metrics.score(be.predict(model, X), soft),
         lambda: be.threshold_for(be.predict(model, X), soft),
         lambda: be.ConformalSets().fit(be.predict(model, X), soft),
@@ -201,7 +201,7 @@ def test_what_fit_takes_for_classes_all_that_scores_takes(labels):
         lambda *pair: be.metrics.reliability(*pair).ece,
     ):
         assert function(prediction, labels) == function(prediction, COUNTED)
-    one, other = (model.calibrate(data).calibrator.temperature for data in (given, plain))
+    one, other = (be.calibrate(model, data).calibrator.temperature for data in (given, plain))
     assert torch.equal(one, other)
 
 
@@ -211,7 +211,7 @@ def test_and_what_fit_refuses_they_refuse(labels):
     for call in (
         lambda: be.fit(model, (X, labels)),
         lambda: be.evaluate(model, (X, labels)),
-        lambda: model.calibrate((X, labels)),
+        lambda: be.calibrate(model, (X, labels)),
         lambda: be.metrics.score(prediction, labels),
         lambda: be.threshold_for(prediction, labels),
         lambda: be.ConformalSets().fit(prediction, labels),

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 import batchensemble as be
 from batchensemble.cli import app
-from batchensemble.inspection import find_network
+from batchensemble.networks import find_network
 
 pytestmark = pytest.mark.usefixtures("as_users_run_it")
 

@@ -531,7 +531,7 @@ class TestTraining:
         assert np.array_equal(be.predict(model, data[0]).member_probs, before)
         assert be.evaluate(model, data)["nll"] == be.evaluate(expected, data)["nll"]
         model.trained_on = None  # calibrated on other data, as far as it knows
-        model.calibrate(data)
+        be.calibrate(model, data)
         assert np.array_equal(data[0], X)
 
     @pytest.mark.parametrize("kind", ["single", "deep", "batch"])

@@ -32,7 +32,7 @@ def main() -> None:
     net = nn.Sequential(nn.Linear(2, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 2))
     model = be.BatchEnsemble(net, members=4)
     be.fit(model, (X[training], y[training]), epochs=200, lr=1e-2)
-    calibrated = model.calibrate((X[calibration], y[calibration]))
+    calibrated = be.calibrate(model, (X[calibration], y[calibration]))
     with drawing():
         figure = Figure(figsize=(6.6, 3.5), layout="constrained")
         panels = figure.subplots(1, 2, sharey=True)

@@ -19,7 +19,7 @@ from batchensemble.plots import figure_of, mean_ranks, save_as
 from batchensemble.plots.ranks import described
 from batchensemble.ranking import rank_folders, sentence
 from batchensemble.report.embedded import finite
-from batchensemble.results import RESULTS
+from batchensemble.run_files import RESULTS
 
 PICTURE = Path(__file__).resolve().parents[1] / "images" / "ranks.png"
 SETTINGS = Settings(members=4, epochs=40, hidden=(64, 64), lr=3e-3, batch_size=32, seeds=3)

@@ -51,6 +51,7 @@ _HOMES = {
     "predict": "prediction",
     "Scores": "metrics",
     "evaluate": "metrics",
+    "calibrate": "calibration.calibrate",
     "ConformalIntervals": "decisions",
     "ConformalSets": "decisions",
     "detect_errors": "decisions",

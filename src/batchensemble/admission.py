@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from batchensemble.batches import ArrayBatches, Batches
 from batchensemble.ensembles import Ensemble
-from batchensemble.inputs import Inputs, describe_example
+from batchensemble.ensembles.checks import check_inputs_fit, place_of
+from batchensemble.inputs import Inputs
 from batchensemble.losses import (
     ClassLoss,
     Custom,
@@ -25,27 +26,9 @@ from batchensemble.modes import evaluating
 from batchensemble.rounding import OF_ONE_BATCH, check_targets_held
 from batchensemble.streams import StreamBatches
 from batchensemble.targets import Targets, parted
-from batchensemble.verification import check_numbers
 
 if TYPE_CHECKING:
     from batchensemble.objective import Objective
-
-
-class Place(TypedDict):
-    """Where a network's inputs belong."""
-
-    device: torch.device
-    dtype: torch.dtype
-
-
-def check_ensemble(model: Any) -> None:
-    """Raise ``TypeError`` for anything but an ensemble, ``ValueError`` for one on ``meta``."""
-    if not isinstance(model, Ensemble):
-        raise TypeError(
-            f"model must be an ensemble such as batchensemble.BatchEnsemble(network, members=4) or "
-            f"batchensemble.Single(network), got {type(model).__name__}"
-        )
-    check_numbers(model)
 
 
 def check_trainable(model: Ensemble) -> None:
@@ -162,18 +145,6 @@ def warn_if_members_differ(model: Ensemble, inputs: Inputs) -> None:
         model.verify(inputs[:2])
     except ValueError as error:
         warnings.warn(str(error), stacklevel=3)
-
-
-def check_inputs_fit(model: Ensemble, inputs: Inputs, *, per_member: bool = False) -> Tensor:
-    """Return the outputs, or raise a ``ValueError`` that says which examples do not fit."""
-    try:
-        with evaluating(model), torch.no_grad():
-            return model(inputs, per_member=per_member)
-    except (RuntimeError, TypeError, ValueError) as error:
-        example = describe_example(inputs, per_member=per_member)
-        raise ValueError(
-            f"the network does not take examples {example}: {str(error).splitlines()[0]}"
-        ) from error
 
 
 def check_targets_fit(
@@ -362,10 +333,3 @@ def in_standard_units(
         shape = check_inputs_fit(model, inputs, per_member=drawn).shape
         targets = (parted(each)[0] for _, each in batches)
         return standardised(loss, shape, targets, dtype, per_member=per_member or drawn)
-
-
-def place_of(model: nn.Module) -> Place:
-    """Return where the network's inputs belong: device and floating-point type."""
-    first = next(model.parameters(), torch.empty(0))
-    dtype = first.dtype if first.is_floating_point() else torch.get_default_dtype()
-    return {"device": first.device, "dtype": dtype}

@@ -6,14 +6,12 @@ import hashlib
 import inspect
 import warnings
 from dataclasses import is_dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from batchensemble.callbacks import TrainingState
 from batchensemble.losses import EnsembleLoss
 from batchensemble.losses.base import Custom
 from batchensemble.schedules import Plateau, Schedule
-
-if TYPE_CHECKING:
-    from batchensemble.run import Run
 
 LONGEST = 120  # characters of a setting that a sentence shows
 
@@ -54,7 +52,7 @@ def agreed_settings(
     }
 
 
-def warn_of_other_rates(run: Run, epochs: int) -> None:
+def warn_of_other_rates(run: TrainingState, epochs: int) -> None:
     """Warn where steps that are done had other learning rates than a longer training would have.
 
     Args:

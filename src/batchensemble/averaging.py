@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
-from batchensemble.callbacks import Callback
+from batchensemble.callbacks import Callback, TrainingState
 from batchensemble.checks import fraction
-
-if TYPE_CHECKING:
-    from batchensemble.run import Run
 
 
 class Averaging(Callback):
@@ -29,7 +26,7 @@ class Averaging(Callback):
         self.decay = fraction("average", decay)
         self.steps = 0
 
-    def on_start(self, run: Run) -> None:
+    def on_start(self, run: TrainingState) -> None:
         """Begin with the weights as they are."""
         average = copy.deepcopy(run.model).requires_grad_(False)
         if self.steps:
@@ -38,7 +35,7 @@ class Averaging(Callback):
         self.average = average
 
     @torch.no_grad()
-    def on_step(self, run: Run) -> None:
+    def on_step(self, run: TrainingState) -> None:
         """Move the average towards the weights."""
         self.steps += 1
         decay = min(self.decay, self.steps / (self.steps + 9))
@@ -48,7 +45,7 @@ class Averaging(Callback):
         for own, value in zip(self.average.buffers(), run.model.buffers(), strict=True):
             own.copy_(value)
 
-    def on_end(self, run: Run) -> None:
+    def on_end(self, run: TrainingState) -> None:
         """Leave the average in the model."""
         run.model.load_state_dict(self.average.state_dict())
 

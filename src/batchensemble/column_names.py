@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from batchensemble.checks import nearest
-from batchensemble.columns import Names, Scaling, as_text, few
+from batchensemble.columns import Names, as_text, few
+from batchensemble.inputs import Scaling
 
 if TYPE_CHECKING:
     from batchensemble.batches import Batches

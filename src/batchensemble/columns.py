@@ -16,10 +16,10 @@ import numpy as np
 
 from batchensemble.checks import nearest
 from batchensemble.dialects import WITH_COMMA
+from batchensemble.inputs import Scaling
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Names = tuple[str, ...]
-Scaling = tuple[tuple[float, ...], tuple[float, ...]]  # the means of columns, and their deviations
 
 # A column of text with more different values than this holds no classes.
 MAX_CLASSES = 100_000

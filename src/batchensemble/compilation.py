@@ -4,56 +4,18 @@ from __future__ import annotations
 
 import statistics
 import time
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from batchensemble.callbacks import Callback
+from batchensemble.callbacks import Callback, TrainingState
 from batchensemble.checks import one_of
+from batchensemble.history import Compilation
 from batchensemble.inputs import Inputs
 from batchensemble.objective import Losses
 
-if TYPE_CHECKING:
-    from batchensemble.run import Run
-
 MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 EAGER_STEPS = 6  # timed before compiling; the first allocates and is not counted
-
-
-@dataclass(frozen=True)
-class Compilation:
-    """What compiling gained, measured on the steps of the training itself.
-
-    Attributes:
-        eager: seconds of a step before compiling, median.
-        compiled: seconds of a step after it, median.
-        compiling: seconds of the step that compiled.
-
-    Example:
-        >>> print(Compilation(eager=0.003, compiled=0.002, compiling=20.0))
-        torch.compile: 1.50 times as fast (3.00 ms a step, now 2.00), compiled in 20.0 s
-    """
-
-    eager: float
-    compiled: float
-    compiling: float
-
-    @property
-    def gain(self) -> float:
-        """How many times as fast a compiled step is."""
-        return self.eager / self.compiled
-
-    def as_dict(self) -> dict[str, float]:
-        """Return the figures as JSON can hold them."""
-        return {**asdict(self), "gain": self.gain}
-
-    def __str__(self) -> str:
-        return (
-            f"torch.compile: {self.gain:.2f} times as fast ({1e3 * self.eager:.2f} ms a step, now "
-            f"{1e3 * self.compiled:.2f}), compiled in {self.compiling:.1f} s"
-        )
 
 
 class Compiling(Callback):
@@ -90,16 +52,16 @@ class Compiling(Callback):
                 "leave compile= out"
             ) from error
 
-    def on_start(self, run: Run) -> None:
+    def on_start(self, run: TrainingState) -> None:
         """Begin to count the time of steps."""
         self.last = self._now()
 
-    def on_step(self, run: Run) -> None:
+    def on_step(self, run: TrainingState) -> None:
         """Count a step."""
         before, self.last = self.last, self._now()
         self.seconds.append(self.last - before)
 
-    def on_epoch(self, run: Run) -> None:
+    def on_epoch(self, run: TrainingState) -> None:
         """Say once what it gained, when there are compiled steps."""
         if run.history.compilation is None and len(self.seconds) >= EAGER_STEPS + 2:
             run.history.compilation = Compilation(
@@ -107,8 +69,7 @@ class Compiling(Callback):
                 statistics.median(self.seconds[EAGER_STEPS + 1 :]),
                 self.seconds[EAGER_STEPS],
             )
-            if run.bar is not None:
-                run.bar.say(str(run.history.compilation))
+            run.say(str(run.history.compilation))
         self.last = self._now()
 
     def _now(self) -> float:

@@ -15,13 +15,13 @@ from sklearn.preprocessing import StandardScaler
 
 from batchensemble.checks import nearest, one_of
 from batchensemble.dialects import FOUND, Dialect
+from batchensemble.inputs import Scaling
 from batchensemble.tables import read_table
 
 # "_examples": the two parts of a data set differ in length, so the name binds no size.
 Features = Float[np.ndarray, "_examples features"]
 Labels = Int[np.ndarray, "_examples"] | Float[np.ndarray, "_examples"]
 Task = Literal["classification", "regression"]
-Scaling = tuple[tuple[float, ...], tuple[float, ...]]  # mean and deviation of each column
 
 TASKS: tuple[Task, ...] = ("classification", "regression")
 HELD_OUT = 0.2

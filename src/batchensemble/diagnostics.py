@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import math
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from batchensemble.batches import ArrayBatches, Batches
-from batchensemble.callbacks import Callback
-from batchensemble.convert import twins
+from batchensemble.callbacks import Callback, TrainingState
 from batchensemble.ensembles import Ensemble
 from batchensemble.held_out import how_much
 from batchensemble.inputs import Inputs
-from batchensemble.layers import RankOne
 from batchensemble.losses import cross_entropy
+from batchensemble.member_weights import fast_weight_spread
 from batchensemble.modes import evaluating
-from batchensemble.sharding import whole
 from batchensemble.sharing import Sharing
 from batchensemble.targets import Weighted, parted
-
-if TYPE_CHECKING:
-    from batchensemble.run import Run
 
 # Examples that are looked at, and when something is worth a warning.
 EXAMPLES = 512
@@ -85,23 +79,6 @@ def diagnose(
         }
 
 
-def fast_weight_spread(model: Ensemble) -> float | None:
-    """Return how far the members' fast weights are apart, over their size; ``None`` for none."""
-    spread = size = 0.0
-    for _, twin in twins(model.network):
-        for each in twin.modules():
-            if isinstance(each, RankOne):
-                for name in each.layouts:
-                    fast = each.fast_weights(name)
-                    for vectors in (
-                        whole(fast.r.detach()).double(),
-                        whole(fast.s.detach()).double(),
-                    ):
-                        spread += (vectors - vectors.mean(0)).square().sum().item()
-                        size += vectors.square().sum().item()
-    return math.sqrt(spread / size) if size else None
-
-
 class Watching(Callback):
     """Looks at the members after each epoch, and warns once of each thing that is wrong.
 
@@ -117,7 +94,7 @@ class Watching(Callback):
         self.batches, self.sharing = batches, sharing
         self.said: set[str] = set()
 
-    def on_epoch(self, run: Run) -> None:
+    def on_epoch(self, run: TrainingState) -> None:
         """Write down what the members are like, and warn."""
         if not run.objective.loss.logits:  # the limits are nats of classes
             run.history.diagnostics.append({})
@@ -135,7 +112,7 @@ class Watching(Callback):
                 self.said.add(what)
                 warnings.warn(sentence, stacklevel=2)
 
-    def _examples(self, run: Run) -> tuple[Inputs | None, Any]:
+    def _examples(self, run: TrainingState) -> tuple[Inputs | None, Any]:
         """Return examples that all members can see, and their targets with their weights."""
         if self.batches is not None:
             with torch.random.fork_rng([]):

@@ -25,7 +25,6 @@ from batchensemble.columns import (
     TARGET_CURE,
     Array,
     Names,
-    Scaling,
     Table,
     check_size,
     fill,
@@ -35,6 +34,7 @@ from batchensemble.columns import (
 )
 from batchensemble.dialects import GAPS, Dialect
 from batchensemble.formats import Block, Csv, Unit, format_of
+from batchensemble.inputs import Scaling
 from batchensemble.row_split import Fifth
 
 END_BYTES = 1 << 16  # of a file that go into its checksum, at each end

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 
-from batchensemble.callbacks import HOOKS, Callback, overrides
+from batchensemble.callbacks import HOOKS, Callback, TrainingState, overrides
 from batchensemble.processes import Processes
-
-if TYPE_CHECKING:
-    from batchensemble.run import Run
 
 # On an accelerator reading what was agreed on waits for the step, so that is done now and then.
 EVERY = 16
@@ -41,13 +37,13 @@ class Hearing(Callback):
         """Return whether a callback runs in this process."""
         return callback.every_process or self.processes.first
 
-    def hook(self, callback: Callback, name: str) -> Callable[[Run], None] | None:
+    def hook(self, callback: Callback, name: str) -> Callable[[TrainingState], None] | None:
         """Return what to call for a hook of a callback in this process, if anything."""
-        function: Callable[[Run], None] = getattr(callback, name)
+        function: Callable[[TrainingState], None] = getattr(callback, name)
         if callback.every_process or not self.runs(callback):
             return function if callback.every_process else None
 
-        def held(run: Run) -> None:
+        def held(run: TrainingState) -> None:
             """Keep an error until all processes are there to hear it."""
             if self.error is None:
                 try:
@@ -57,29 +53,29 @@ class Hearing(Callback):
 
         return held
 
-    def on_start(self, run: Run) -> None:
+    def on_start(self, run: TrainingState) -> None:
         """Share an error."""
         self._share(run, "on_start")
 
-    def on_step(self, run: Run) -> None:
+    def on_step(self, run: TrainingState) -> None:
         """Share an end or an error."""
         self.steps += 1
         if self.processes.device.type == "cpu" or self.steps % EVERY == 0:
             self._share(run, "on_step")
 
-    def on_evaluation(self, run: Run) -> None:
+    def on_evaluation(self, run: TrainingState) -> None:
         """Share an end or an error."""
         self._share(run, "on_evaluation")
 
-    def on_epoch(self, run: Run) -> None:
+    def on_epoch(self, run: TrainingState) -> None:
         """Share an end or an error."""
         self._share(run, "on_epoch")
 
-    def on_end(self, run: Run) -> None:
+    def on_end(self, run: TrainingState) -> None:
         """Share an error."""
         self._share(run, "on_end")
 
-    def _share(self, run: Run, hook: str) -> None:
+    def _share(self, run: TrainingState, hook: str) -> None:
         if hook not in self.asked:
             return
         error, first = self.error, self.processes.first

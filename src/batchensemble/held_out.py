@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from batchensemble.batches import Batches
-from batchensemble.callbacks import Callback
+from batchensemble.callbacks import Callback, TrainingState
 from batchensemble.checks import one_of, whole_number
+from batchensemble.dtensor import as_held
 from batchensemble.ensembles import Ensemble
 from batchensemble.losses import EnsembleLoss
 from batchensemble.losses.standardised import OF_STANDARDISED
@@ -19,12 +20,8 @@ from batchensemble.metrics.reliability import bins_of, edges_of
 from batchensemble.modes import evaluating
 from batchensemble.predictions import Prediction
 from batchensemble.schedules import Plateau
-from batchensemble.sharding import as_held
 from batchensemble.sharing import Sharing
 from batchensemble.targets import exact, parted
-
-if TYPE_CHECKING:
-    from batchensemble.run import Run
 
 # Scores that say which weights are best, and whether more is better.
 SCORES = {"nll": False, "brier": False, "ece": False, "accuracy": True}
@@ -76,26 +73,26 @@ class Evaluating(Callback):
         self.best_step = self.waiting = self.since_fall = 0
         self.best_weights: dict[str, Tensor] | None = None
 
-    def on_step(self, run: Run) -> None:
+    def on_step(self, run: TrainingState) -> None:
         """Score the data every so many steps."""
         if self.every is not None and run.step % self.every == 0:
             self.evaluate(run)
 
-    def on_epoch(self, run: Run) -> None:
+    def on_epoch(self, run: TrainingState) -> None:
         """Score the data, unless that was done after the last step."""
         done = run.history.evaluations
         if not done or done[-1]["step"] != run.step:
             self.evaluate(run)
         run.history.validation_nll.append(done[-1]["nll"])
 
-    def on_end(self, run: Run) -> None:
+    def on_end(self, run: TrainingState) -> None:
         """Bring the best weights back where the training waits for better ones."""
         if self.best_weights is not None:
             held = run.model.state_dict()  # a checkpoint has whole ones
             best = {name: as_held(value, held[name]) for name, value in self.best_weights.items()}
             run.model.load_state_dict(best)
 
-    def evaluate(self, run: Run) -> None:
+    def evaluate(self, run: TrainingState) -> None:
         """Score the data, and see what follows."""
         found = self.scores(run.scored)
         run.history.evaluations.append({"step": run.step, "epoch": run.epoch, **found})

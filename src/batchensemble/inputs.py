@@ -92,6 +92,7 @@ class Nested:
 
 
 Inputs = Tensor | Nested
+Scaling = tuple[tuple[float, ...], tuple[float, ...]]  # the means of columns, and their deviations
 
 
 def as_inputs(values: Any) -> Inputs:

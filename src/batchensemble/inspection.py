@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import ast
-import importlib
 import inspect
-import sys
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from batchensemble.checks import nearest
 from batchensemble.convert import is_twin
 from batchensemble.layers import OneByOne, Twin
+from batchensemble.notebook import terminal_table
 from batchensemble.registry import BATCH_NORMS, find, holds_parameters, is_norm
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 LIBRARIES = ("torch.", "torch_", "batchensemble.")
 WIDTH, WIDEST = 120, 1_000  # of a printed report, if its names fit
@@ -89,8 +89,6 @@ class Report:
         """Return the table that ``batchensemble inspect`` prints."""
         from rich.console import Console
 
-        from batchensemble.terminal import report_table
-
         table, console = report_table("Conversion", self), Console(width=WIDEST, no_color=True)
         console.width = max(WIDTH, console.measure(table).minimum + SENTENCE)
         with console.capture() as capture:
@@ -107,6 +105,37 @@ class Report:
             for warning in self.warnings:
                 console.print(f"Warning: {warning}", soft_wrap=True, markup=False)
         return "\n".join(line.rstrip() for line in capture.get().splitlines())
+
+
+def report_table(name: str, report: Report) -> Table:
+    """Return a row for each module that holds weights, and its parameters."""
+    members, total = report.members, report.parameters
+    times = total / report.parameters_of_one if report.parameters_of_one else 1.0
+    table = terminal_table(
+        f"{name}: {members} member{'s' if members > 1 else ''}, {total:,} parameters, "
+        f"{times:.2f} times one network"
+    )
+    for heading in ("module", "layer", "shape", "sharing"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("shared", "each member", "share of all"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    with_reasons = any(row.reason for row in report)
+    if with_reasons:
+        table.add_column("because")
+    for row in report:
+        everything = row.shared + members * row.per_member
+        reason = [row.reason] if with_reasons else []
+        table.add_row(
+            row.name or "(the network)",
+            row.kind,
+            row.detail,
+            row.sharing,
+            f"{row.shared:,}",
+            f"{row.per_member:,}",
+            f"{everything / total:.1%}",
+            *reason,
+        )
+    return table
 
 
 def inspect_network(network: nn.Module, members: int, parameters_of_one: int) -> Report:
@@ -304,69 +333,3 @@ def _fixed_batch(call: ast.Call) -> Iterator[tuple[int, str]]:
             call.lineno,
             f"{ast.unparse(call)} fixes the first axis, and the rows are members times examples",
         )
-
-
-def find_network(path: str) -> nn.Module:
-    """Return the network that ``package.module:name`` gives: a module, or a function that makes it.
-
-    For a path that the user gave: modules beside the user are found, and what is there runs.
-
-    Raises:
-        ImportError: there is no such module, or it fails.
-        ValueError: ``path`` is not of that form, or there is no such name.
-        TypeError: it is no network, or a function that takes arguments.
-    """
-    module_name, colon, name = path.partition(":")
-    if not (module_name and colon and name):
-        raise ValueError(f"give a network as package.module:function, got {path!r}")
-    if "" not in sys.path:
-        sys.path.insert(0, "")  # as ``python -m`` does: the modules beside the user
-    return network_of(path, attribute_of(imported(module_name), name)[-1])
-
-
-def imported(module_name: str) -> ModuleType:
-    """Return a module.
-
-    Raises:
-        ImportError: there is none, or it fails.
-    """
-    try:
-        return importlib.import_module(module_name)
-    except ImportError:
-        raise
-    except Exception as error:
-        raise ImportError(f"{module_name} fails with {type(error).__name__}: {error}") from error
-
-
-def attribute_of(module: ModuleType, name: str) -> list[Any]:
-    """Return what ``name``, with points between, leads to in a module, and what is on the way.
-
-    Raises:
-        ValueError: there is no such name.
-    """
-    way: list[Any] = [module]
-    for part in name.split("."):
-        if not hasattr(way[-1], part):
-            raise ValueError(
-                f"{module.__name__} has no {name!r}"
-                f"{nearest(part, dir(way[-1])) or '; check the name'}"
-            )
-        way.append(getattr(way[-1], part))
-    return way
-
-
-def network_of(path: str, found: Any) -> nn.Module:
-    """Return a network that was found, or that a function which was found makes.
-
-    Raises:
-        TypeError: it is no network, or a function that takes arguments.
-    """
-    if isinstance(found, nn.Module):
-        return found
-    try:
-        network = found()
-    except TypeError as error:
-        raise TypeError(f"{path} must work without arguments: {error}") from error
-    if not isinstance(network, nn.Module):
-        raise TypeError(f"{path} must return a torch.nn.Module, got {type(network).__name__}")
-    return network

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,8 +10,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from batchensemble.diagnostics import fast_weight_spread
+from batchensemble.convert import twins
+from batchensemble.dtensor import whole
 from batchensemble.ensembles import Ensemble
+from batchensemble.layers import RankOne
 
 
 @dataclass(frozen=True)
@@ -97,3 +100,20 @@ def _cosines(
 def _over_pairs(matrix: Float[np.ndarray, "members members"]) -> float:
     pairs = matrix[~np.eye(len(matrix), dtype=bool)]
     return float(pairs.mean()) if len(pairs) else 1.0
+
+
+def fast_weight_spread(model: Ensemble) -> float | None:
+    """Return how far the members' fast weights are apart, over their size; ``None`` for none."""
+    spread = size = 0.0
+    for _, twin in twins(model.network):
+        for each in twin.modules():
+            if isinstance(each, RankOne):
+                for name in each.layouts:
+                    fast = each.fast_weights(name)
+                    for vectors in (
+                        whole(fast.r.detach()).double(),
+                        whole(fast.s.detach()).double(),
+                    ):
+                        spread += (vectors - vectors.mean(0)).square().sum().item()
+                        size += vectors.square().sum().item()
+    return math.sqrt(spread / size) if size else None

@@ -16,7 +16,6 @@ from batchensemble.checks import nearest
 from batchensemble.class_labels import ClassNames, coded, numbers_of
 from batchensemble.columns import Array, RowError, fill
 from batchensemble.dialects import FOUND, Dialect
-from batchensemble.ensembles import Ensemble
 from batchensemble.files import Files
 from batchensemble.frames import Rows, table
 from batchensemble.row_split import Fifth
@@ -80,7 +79,7 @@ class Columns:
             "dialect" not in data,
         )
 
-    def tell(self, model: Ensemble) -> None:
+    def tell(self, model: Any) -> None:
         """Let a model remember its columns, so that it takes tables as they are."""
         model.feature_names, model.class_names = self.feature_names, self.class_names
         model.feature_scaling = (self.mean, self.scale) if self.mean else None

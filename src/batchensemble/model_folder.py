@@ -16,12 +16,12 @@ import pandas as pd
 import torch
 from torch import nn
 
-from batchensemble.admission import place_of
 from batchensemble.configuration import SETTINGS, read
 from batchensemble.data import NAMED
 from batchensemble.dialects import Dialect
 from batchensemble.disk import checksum
 from batchensemble.ensembles import Ensemble
+from batchensemble.ensembles.checks import place_of
 from batchensemble.files import Files
 from batchensemble.frames import paths_of
 from batchensemble.model_columns import Columns

@@ -1,12 +1,15 @@
-"""Small tables for notebooks: HTML in which every text is escaped."""
+"""Small tables: for notebooks as HTML in which every text is escaped, and for the terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 MOST_ROWS = 5
 
@@ -66,3 +69,11 @@ def first_examples(caption: str, columns: Mapping[str, np.ndarray]) -> str:
     shown = min(MOST_ROWS, count)
     rows = ([row, *(values[row].item() for values in columns.values())] for row in range(shown))
     return table(f"{caption}; first {shown} of {count:,}", ["example", *columns], rows)
+
+
+def terminal_table(title: str) -> Table:
+    """Return an empty table for the terminal, its title on the left."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    return Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)

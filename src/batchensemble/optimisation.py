@@ -17,8 +17,8 @@ from torch.optim.adamw import adamw
 from torch.optim.lr_scheduler import LRScheduler
 
 from batchensemble.checks import one_of
+from batchensemble.dtensor import as_held, whole_on_first
 from batchensemble.schedules import Schedule
-from batchensemble.sharding import as_held, whole_on_first
 
 Group = dict[str, Any]  # "params", "lr" and "weight_decay", as torch's optimisers take them
 OptimizerFactory = Callable[[list[nn.Parameter]], Optimizer]

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from batchensemble.admission import check_ensemble, check_inputs_fit, place_of
 from batchensemble.batches import PREDICTION_BATCH
 from batchensemble.checks import whole_number
 from batchensemble.column_names import ColumnNames
 from batchensemble.ensembles import Ensemble
+from batchensemble.ensembles.checks import check_ensemble, check_inputs_fit, place_of
 from batchensemble.inputs import Inputs
 from batchensemble.losses import ClassLoss, CrossEntropy, Custom, EnsembleLoss, Loss, as_loss
 from batchensemble.modes import evaluating

@@ -18,7 +18,6 @@ from batchensemble.admission import (
     check_order,
     check_targets_rounding,
     in_standard_units,
-    place_of,
     warn_if_members_differ,
 )
 from batchensemble.batch_sizes import check_smallest_batch
@@ -28,6 +27,7 @@ from batchensemble.clipping import MemberClipping
 from batchensemble.column_names import ColumnNames
 from batchensemble.diagnostics import Watching
 from batchensemble.ensembles import Ensemble
+from batchensemble.ensembles.checks import place_of
 from batchensemble.held_out import Evaluating
 from batchensemble.held_weights import check_weights_held
 from batchensemble.inputs import Inputs

@@ -5,16 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from batchensemble.callbacks import Callback
+from batchensemble.callbacks import Callback, TrainingState
 from batchensemble.losses.standardised import OF_STANDARDISED
-
-if TYPE_CHECKING:
-    from batchensemble.run import Run
 
 
 class TrainingBar(Callback):
@@ -53,16 +49,16 @@ class TrainingBar(Callback):
     ) -> None:
         self._progress.stop()
 
-    def on_start(self, run: Run) -> None:
+    def on_start(self, run: TrainingState) -> None:
         """Show what was done before."""
         self._progress.update(self._task, completed=run.step)
 
-    def on_step(self, run: Run) -> None:
+    def on_step(self, run: TrainingState) -> None:
         """Count a step."""
         if self._shown:
             self._progress.advance(self._task)
 
-    def on_epoch(self, run: Run) -> None:
+    def on_epoch(self, run: TrainingState) -> None:
         """Show the epoch's quality."""
         history = run.history
         text = f"epoch {run.epoch}/{run.epochs}, loss {history.losses[-1]:.4f}"

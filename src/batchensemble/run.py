@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from batchensemble.batches import Batches, LoaderBatches, Pair, checksum
-from batchensemble.callbacks import HOOKS, Callback, overrides
+from batchensemble.callbacks import HOOKS, Callback, TrainingState, overrides
 from batchensemble.data_state import DataState
 from batchensemble.ensembles import Ensemble
 from batchensemble.first_process import Hearing
@@ -27,8 +27,8 @@ from batchensemble.targets import Targets
 CHECK_EVERY = 16
 
 
-class Run:
-    """One training.
+class Run(TrainingState):
+    """A training that goes on, step by step.
 
     Args:
         model: the ensemble.
@@ -40,27 +40,6 @@ class Run:
         history: of the epochs that are over.
         callbacks: who is told, in this order.
         settings: what has to be the same for a checkpoint to be gone on from, by name.
-
-    Attributes:
-        epoch: epochs done.
-        step: steps done, in all epochs.
-        step_of_epoch: steps done in this one.
-        epoch_losses: the sum of this one's losses, ``[members]``, or ``[1]`` of all together. Even
-            a small tensor kept of each step would hold the memory around it: gigabytes after some
-            thousand steps.
-        epoch_rows: rows of its batches.
-        epoch_weight: how much these count in the mean of its losses: as much as there are rows, or
-            where examples do not count the same ``[1 or members]``.
-        epoch_calls: forward calls of one network.
-        losses: of the last batch, ``[batch, members]``.
-        last_loss: of the last batch in which something counts, or its mean, where not all count
-            the same.
-        seconds: that they took, callbacks not counted.
-        admit: looks at the first batch before anything is trained, written or told.
-        begun: whether callbacks know that there is a training.
-        data_state: where the data are, which checkpoints keep.
-        resumed: whether it goes on from a checkpoint.
-        scored: what is scored on held-out data: the model, or its moving average.
     """
 
     def __init__(
@@ -99,24 +78,15 @@ class Run:
         self._hearing = next((each for each in callbacks if isinstance(each, Hearing)), None)
         hook = getattr if self._hearing is None else self._hearing.hook
         told = {name: [each for each in callbacks if overrides(each, name)] for name in HOOKS}
-        self._hooks: dict[str, list[Callable[[Run], None]]] = {
+        self._hooks: dict[str, list[Callable[[TrainingState], None]]] = {
             name: [function for each in those if (function := hook(each, name)) is not None]
             for name, those in told.items()
         }
 
-    @property
-    def lr(self) -> float:
-        """The learning rate of the next step."""
-        return self.updater.lr
-
-    @property
-    def over(self) -> bool:
-        """Whether there is nothing left to do."""
-        return bool(self.history.stopped) or self.epoch >= self.epochs
-
-    def stop(self, reason: str) -> None:
-        """End the training after this step."""
-        self.history.stopped = reason
+    def say(self, text: str) -> None:
+        """Show a line above the progress bar, where there is one."""
+        if self.bar is not None:
+            self.bar.say(text)
 
     def tells(self, callback: Callback) -> bool:
         """Return whether a callback runs in this process."""

@@ -14,10 +14,9 @@ import torch
 from safetensors.torch import save as bytes_of
 from torch import Tensor, nn
 
-from batchensemble.admission import check_ensemble
-from batchensemble.column_names import ColumnNames
 from batchensemble.disk import write_whole
 from batchensemble.ensembles import METHODS, Ensemble
+from batchensemble.ensembles.checks import check_ensemble
 from batchensemble.losses import as_dict, from_dict
 from batchensemble.model_config import CONFIG, FORMAT, SELECTORS, check_config, read_config
 from batchensemble.networks import widths_of
@@ -87,7 +86,6 @@ def save(
     folder = Path(folder)
     tensors, tied = _weights(model)
     _check_finite(model)
-    names = ColumnNames.of(model)
     content = bytes_of(tensors)
     parameters = model.named_parameters(remove_duplicate=False)
     config = {
@@ -100,10 +98,10 @@ def save(
         "calibration": None if model.calibrator is None else model.calibrator.settings(),
         "loss": None if model.loss is None else as_dict(model.loss),
         "trained_on": model.trained_on,
-        "feature_names": names.features,
-        "feature_scaling": names.scaling,
-        "target_names": names.targets,
-        "class_names": names.classes,
+        "feature_names": model.feature_names,
+        "feature_scaling": None if model.feature_names is None else model.feature_scaling,
+        "target_names": model.target_names,
+        "class_names": model.class_names,
         "tied": tied,
         "frozen": [name for name, each in parameters if not each.requires_grad],
         "data": None if data is None else dict(data),

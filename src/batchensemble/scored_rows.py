@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from batchensemble.admission import place_of
 from batchensemble.ensembles import Ensemble
+from batchensemble.ensembles.checks import place_of
 from batchensemble.files import Files
 from batchensemble.losses import MSE, EnsembleLoss, Huber
 from batchensemble.metrics import Scores, evaluate

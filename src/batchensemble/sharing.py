@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from batchensemble.batches import Batches, Draw
 from batchensemble.checks import one_of
 from batchensemble.convert import twins
+from batchensemble.dtensor import whole
 from batchensemble.ensembles import DeepEnsemble, Ensemble
 from batchensemble.inputs import Inputs
 from batchensemble.losses import LossOn
 from batchensemble.processes import Processes, cut, in_steps, overheard, started
-from batchensemble.sharding import in_pieces, whole
+from batchensemble.sharding import in_pieces
 
 if TYPE_CHECKING:
     from batchensemble.history import History

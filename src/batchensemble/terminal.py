@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
 from batchensemble.comparison import Comparison
 from batchensemble.ensembles import Ensemble
-from batchensemble.inspection import Report
+from batchensemble.inspection import report_table
+from batchensemble.notebook import terminal_table
 from batchensemble.ranking import Ranking
 from batchensemble.summary import COST, Cell, Column, quality, shown, shown_deviation, summarise
 
@@ -23,7 +23,7 @@ def comparison_table(comparison: Comparison) -> Table:
     not told apart from the best have a ≈. Methods side by side fit a narrow terminal.
     """
     rows = summarise(comparison)
-    table = _table(f"{_facts(comparison)}\n[not bold]{_legend(comparison)}[/not bold]")
+    table = terminal_table(f"{_facts(comparison)}\n[not bold]{_legend(comparison)}[/not bold]")
     table.add_column("")
     for row in rows:
         table.add_column(row.name, justify="right", no_wrap=True)
@@ -55,7 +55,7 @@ def _marked(cell: Cell, text: str) -> str:
 
 def printed_losses_table(comparison: Comparison) -> Table:
     """Return the losses that a notebook prints beside those of this run, an epoch a row."""
-    table = _table("Loss of each epoch's last batch: the notebook's | this run's")
+    table = terminal_table("Loss of each epoch's last batch: the notebook's | this run's")
     table.add_column("epoch", justify="right")
     for name in comparison.printed:
         table.add_column(name, justify="right")
@@ -70,37 +70,6 @@ def ensemble_table(name: str, model: Ensemble) -> Table:
     return report_table(name, model.report())
 
 
-def report_table(name: str, report: Report) -> Table:
-    """Return a row for each module that holds weights, and its parameters."""
-    members, total = report.members, report.parameters
-    times = total / report.parameters_of_one if report.parameters_of_one else 1.0
-    table = _table(
-        f"{name}: {members} member{'s' if members > 1 else ''}, {total:,} parameters, "
-        f"{times:.2f} times one network"
-    )
-    for heading in ("module", "layer", "shape", "sharing"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("shared", "each member", "share of all"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    with_reasons = any(row.reason for row in report)
-    if with_reasons:
-        table.add_column("because")
-    for row in report:
-        everything = row.shared + members * row.per_member
-        reason = [row.reason] if with_reasons else []
-        table.add_row(
-            row.name or "(the network)",
-            row.kind,
-            row.detail,
-            row.sharing,
-            f"{row.shared:,}",
-            f"{row.per_member:,}",
-            f"{everything / total:.1%}",
-            *reason,
-        )
-    return table
-
-
 def ranking_table(ranking: Ranking) -> Table:
     """Return a row for each data set: every method's score, and its rank in parentheses.
 
@@ -109,7 +78,7 @@ def ranking_table(ranking: Ranking) -> Table:
     by = ranking.by
     unit = f", {by.unit}" if by.unit else ""
     chance = ", mean ± deviation over the seeds" if max(map(len, ranking.seeds)) > 1 else ""
-    table = _table(f"{by.title}{unit}{chance}, and rank; {by.better} is better")
+    table = terminal_table(f"{by.title}{unit}{chance}, and rank; {by.better} is better")
     table.add_column("")
     for name in ranking.names:
         table.add_column(Text(name), justify="right")
@@ -133,10 +102,6 @@ def _ranked(by: Column, mean: float, deviation: float, rank: float) -> Text:
     return Text(text)
 
 
-def _table(title: str) -> Table:
-    return Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
-
-
 def _facts(comparison: Comparison) -> str:
     data, settings = comparison.data, comparison.settings
     seeds = _seeds(comparison)
@@ -155,7 +120,7 @@ def _seeds(comparison: Comparison) -> int:
 
 def scores_table(title: str, scores: Mapping[str, Any]) -> Table:
     """Return a row for each score of one model."""
-    table = _table(title)
+    table = terminal_table(title)
     table.add_column("score")
     table.add_column("value", justify="right")
     for name, value in scores.items():

@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from batchensemble.callbacks import Callback
+from batchensemble.callbacks import Callback, TrainingState
 from batchensemble.checks import one_of, whole_number
 from batchensemble.disk import writing
-
-if TYPE_CHECKING:
-    from batchensemble.run import Run
 
 EVERY = 50
 TRACKERS = ("tensorboard", "wandb", "mlflow")
@@ -49,27 +46,27 @@ class JsonLines(Callback):
         self.path, self.every = Path(path), whole_number("every", every)
         self._bytes = 0
 
-    def on_start(self, run: Run) -> None:
+    def on_start(self, run: TrainingState) -> None:
         """Take back what was written after the checkpoint."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("ab") as file:
             self._bytes = min(self._bytes, file.tell())
             file.truncate(self._bytes)
 
-    def on_step(self, run: Run) -> None:
+    def on_step(self, run: TrainingState) -> None:
         """Write the members' losses."""
         if run.step % self.every == 0:
             self._write(run, "step", lr=run.lr, losses=_by_member(run))
 
-    def on_evaluation(self, run: Run) -> None:
+    def on_evaluation(self, run: TrainingState) -> None:
         """Write the held-out scores."""
         self._write(run, "evaluation", **run.history.evaluations[-1])
 
-    def on_epoch(self, run: Run) -> None:
+    def on_epoch(self, run: TrainingState) -> None:
         """Write the epoch's losses and diagnostics."""
         self._write(run, "epoch", **_epoch(run))
 
-    def on_end(self, run: Run) -> None:
+    def on_end(self, run: TrainingState) -> None:
         """Say that the training is over."""
         self._write(run, "end", stopped=run.history.stopped)
 
@@ -81,7 +78,7 @@ class JsonLines(Callback):
         """Go on from there."""
         self._bytes = state.get("bytes", 0)
 
-    def _write(self, run: Run, event: str, **values: Any) -> None:
+    def _write(self, run: TrainingState, event: str, **values: Any) -> None:
         values = {"event": event, "step": run.step, "epoch": run.epoch, **values}
         line = json.dumps(values).encode() + b"\n"
         with writing(self.path), self.path.open("ab") as file:
@@ -129,7 +126,7 @@ class Tracking(Callback):
         self._kind = _tracker(name)
         self._tracker: Any = None
 
-    def on_start(self, run: Run) -> None:
+    def on_start(self, run: TrainingState) -> None:
         """Start the tracker."""
         place = {"logging_dir": self.folder} if self._kind.requires_logging_directory else {}
         options = dict(self.options)
@@ -147,7 +144,7 @@ class Tracking(Callback):
             if run.history.evaluations and run.history.evaluations[-1]["step"] == run.step:
                 self.on_evaluation(run)
 
-    def on_step(self, run: Run) -> None:
+    def on_step(self, run: TrainingState) -> None:
         """Hand on the members' losses and the learning rate."""
         if run.step % self.every == 0:
             losses = _by_member(run)
@@ -155,21 +152,21 @@ class Tracking(Callback):
             values["loss/mean"] = sum(losses) / len(losses)
             self._log(run, {**values, "lr": run.lr})
 
-    def on_evaluation(self, run: Run) -> None:
+    def on_evaluation(self, run: TrainingState) -> None:
         """Hand on the held-out scores."""
         scores = run.history.evaluations[-1]
         self._log(run, dict(_numbers("held_out", _without_place(scores))))
 
-    def on_epoch(self, run: Run) -> None:
+    def on_epoch(self, run: TrainingState) -> None:
         """Hand on the diagnostics."""
         values = _epoch(run)
         self._log(run, dict(_numbers("diagnostics", values.get("diagnostics", {}))))
 
-    def on_end(self, run: Run) -> None:
+    def on_end(self, run: TrainingState) -> None:
         """Let the tracker finish."""
         self._tracker.finish()
 
-    def _log(self, run: Run, values: dict[str, float]) -> None:
+    def _log(self, run: TrainingState, values: dict[str, float]) -> None:
         if values:
             self._tracker.log(values, step=run.step)
 
@@ -196,12 +193,12 @@ def _tracker(name: str) -> Any:
     return LOGGER_TYPE_TO_CLASS[name]
 
 
-def _by_member(run: Run) -> list[float]:
+def _by_member(run: TrainingState) -> list[float]:
     losses: list[float] = run.losses.detach().double().mean(0).tolist()
     return losses
 
 
-def _epoch(run: Run) -> dict[str, Any]:
+def _epoch(run: TrainingState) -> dict[str, Any]:
     history = run.history
     values: dict[str, Any] = {
         "loss": history.losses[-1],

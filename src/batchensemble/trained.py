@@ -12,18 +12,16 @@ import torch
 from torch import nn
 
 from batchensemble.admission import check_order
-from batchensemble.callbacks import Callback
+from batchensemble.callbacks import Callback, TrainingState
 from batchensemble.configuration import SETTINGS, of_fit, of_method, write
 from batchensemble.dialects import Dialect
 from batchensemble.disk import leaving_nothing_empty, write_whole
 from batchensemble.ensembles import METHODS, Ensemble
 from batchensemble.files import Files
 from batchensemble.history import History
-from batchensemble.inspection import find_network
 from batchensemble.losses import EnsembleLoss, as_loss, outputs_for
-from batchensemble.networks import multilayer_perceptron
+from batchensemble.networks import find_network, multilayer_perceptron
 from batchensemble.processes import is_first
-from batchensemble.run import Run
 from batchensemble.saving import save
 from batchensemble.scored_rows import of_part, scores_of
 from batchensemble.sources import MEMORY_LIMIT
@@ -120,7 +118,7 @@ class _SettingsFile(Callback):
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
         self.path, self.content = path, write(settings).encode()
 
-    def on_start(self, run: Run) -> None:
+    def on_start(self, run: TrainingState) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(self.path, self.content)
 

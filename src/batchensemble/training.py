@@ -11,7 +11,7 @@ from typing import Any
 
 from torch.optim import Optimizer
 
-from batchensemble.admission import check_ensemble, check_trainable, place_of
+from batchensemble.admission import check_trainable
 from batchensemble.agreement import agreed_settings
 from batchensemble.averaging import Averaging
 from batchensemble.batch_sizes import check_smallest_batch, raise_if_alone
@@ -21,6 +21,7 @@ from batchensemble.checks import positive_number, whole_number
 from batchensemble.compilation import Compiling
 from batchensemble.data_state import DataState
 from batchensemble.ensembles import Ensemble
+from batchensemble.ensembles.checks import check_ensemble, place_of
 from batchensemble.first_process import Hearing
 from batchensemble.history import History
 from batchensemble.keeping import Keeping

@@ -18,7 +18,7 @@ from typing import Any
 
 from torch import nn
 
-from batchensemble.inspection import attribute_of, imported, network_of
+from batchensemble.networks import attribute_of, imported, network_of
 
 Trust = bool | str | Iterable[str]
 

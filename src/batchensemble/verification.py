@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from batchensemble.axes import SIZES
+from batchensemble.ensembles.runner import MemberRunner
 from batchensemble.held_weights import check_weights_held
 from batchensemble.layers import Twin
 from batchensemble.modes import evaluating
 from batchensemble.nesting import Path, leaves
 from batchensemble.tiling import Arguments, Tiling
-
-if TYPE_CHECKING:
-    from batchensemble.ensembles.base import Ensemble
-
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
@@ -83,10 +80,10 @@ def check_numbers(model: nn.Module) -> None:
             )
 
 
-def verify(model: Ensemble, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Verification:
+def verify(model: MemberRunner, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Verification:
     """Compare an ensemble with its members one by one; see :meth:`Ensemble.verify`."""
     check_numbers(model)
-    arguments = Arguments.of(model._plain(), args, kwargs)
+    arguments = Arguments.of(model.plain_network(), args, kwargs)
     tiling = Tiling.of(arguments, model.members, model.batch_axis, False, model.untiled)
     axes, sizes = _learn_axes(model, tiling, arguments)
     check_weights_held(model, lambda: arguments.copied().call(model.forward))
@@ -110,7 +107,7 @@ def verify(model: Ensemble, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Ve
 
 
 def _learn_axes(
-    model: Ensemble, tiling: Tiling, arguments: Arguments
+    model: MemberRunner, tiling: Tiling, arguments: Arguments
 ) -> tuple[dict[Path, int], list[int]]:
     """Learn where the rows are, and return that with the sizes of batches to compare.
 
@@ -141,7 +138,7 @@ def _learn_axes(
             raise
 
 
-def _outputs(model: Ensemble, arguments: Arguments, size: int) -> Any:
+def _outputs(model: MemberRunner, arguments: Arguments, size: int) -> Any:
     """Run the ensemble; where it fails and a member does not, say where they part."""
     try:
         # What members have no part in, a calibrator, is not in forward.
@@ -222,7 +219,7 @@ def tolerance(expected: Any) -> float:
     return max(floating, default=torch.finfo(torch.float32).eps) ** 0.5
 
 
-def _advice(model: Ensemble, member: nn.Module, index: int, arguments: Arguments) -> str:
+def _advice(model: MemberRunner, member: nn.Module, index: int, arguments: Arguments) -> str:
     """Say in which module the ensemble and a member part first, and what to do."""
     parting = first_parting(
         model.network,

@@ -36,7 +36,7 @@ def build(method="batch", members=3):
 def test_every_ensemble_is_calibrated_and_the_original_stays(kind, method, pooling):
     model = build(kind)
     before = copy.deepcopy(model.state_dict())
-    calibrated = model.calibrate((X[:300], Y[:300]), method=method, pooling=pooling)
+    calibrated = be.calibrate(model, (X[:300], Y[:300]), method=method, pooling=pooling)
     assert type(calibrated) is type(model)
     assert model.calibrator is None
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
@@ -61,7 +61,7 @@ def test_every_ensemble_is_calibrated_and_the_original_stays(kind, method, pooli
 
 def test_a_temperature_of_the_mean_changes_no_label_and_keeps_what_the_members_say():
     model = build()
-    calibrated = model.calibrate((X, Y), pooling="after")
+    calibrated = be.calibrate(model, (X, Y), pooling="after")
     plain, found = be.predict(model, X), be.predict(calibrated, X)
     assert calibrated.calibrator.temperature.item() > 1.5
     assert np.array_equal(plain.labels, found.labels)
@@ -73,7 +73,7 @@ def test_a_temperature_of_the_mean_changes_no_label_and_keeps_what_the_members_s
 
 @pytest.mark.parametrize(("method", "pooling"), WAYS)
 def test_a_saved_model_comes_back_calibrated(method, pooling, tmp_path):
-    calibrated = build().calibrate((X, Y), method=method, pooling=pooling)
+    calibrated = be.calibrate(build(), (X, Y), method=method, pooling=pooling)
     loaded = be.load(be.save(calibrated, tmp_path))
     assert list(loaded.state_dict()) == list(calibrated.state_dict())
     assert any(name.startswith("calibrator.") for name in loaded.state_dict())
@@ -82,7 +82,7 @@ def test_a_saved_model_comes_back_calibrated(method, pooling, tmp_path):
 
 @pytest.mark.parametrize(("method", "pooling"), WAYS)
 def test_a_calibrator_is_exported_and_keeps_its_precision(method, pooling):
-    calibrated = build().calibrate((X, Y), method=method, pooling=pooling)
+    calibrated = be.calibrate(build(), (X, Y), method=method, pooling=pooling)
     exported = torch.export.export(calibrated, (X[:5],)).module()
     torch.testing.assert_close(exported(X[:5]), calibrated(X[:5]))
     shape = (5, 3, 3) if pooling == "before" else (5, 3)
@@ -100,7 +100,7 @@ def test_each_member_may_have_its_own_temperature():
     model = build("deep")
     with torch.no_grad():
         model.network[2].weight[1].mul_(4)
-    calibrated = model.calibrate((X, Y), per_member=True)
+    calibrated = be.calibrate(model, (X, Y), per_member=True)
     own = calibrated.calibrator.temperature
     assert own.shape == (3,)
     assert own.argmax() == 1
@@ -114,7 +114,7 @@ def test_each_member_may_have_its_own_temperature():
 
 
 def test_what_belongs_to_the_mean_is_not_kept_for_some():
-    calibrated = build().calibrate((X, Y), pooling="after")
+    calibrated = be.calibrate(build(), (X, Y), pooling="after")
     with pytest.raises(ValueError, match="belongs to the mean of all members"):
         calibrated.select([0])
     assert calibrated.uncalibrated().select([0]).members == 1
@@ -122,9 +122,9 @@ def test_what_belongs_to_the_mean_is_not_kept_for_some():
 
 def test_a_model_is_calibrated_anew_from_its_own_logits():
     model = build()
-    once = model.calibrate((X, Y), method="vector")
-    again = once.calibrate((X, Y))
-    direct = model.calibrate((X, Y))
+    once = be.calibrate(model, (X, Y), method="vector")
+    again = be.calibrate(once, (X, Y))
+    direct = be.calibrate(model, (X, Y))
     assert torch.equal(again.calibrator.temperature, direct.calibrator.temperature)
     with torch.no_grad():
         assert torch.equal(again(X), direct(X))
@@ -133,7 +133,7 @@ def test_a_model_is_calibrated_anew_from_its_own_logits():
 
 
 def test_a_calibrated_model_is_verified_and_not_trained():
-    calibrated = build().calibrate((X, Y))
+    calibrated = be.calibrate(build(), (X, Y))
     assert calibrated.verify(X[:4]).largest_difference < 1e-5
     with pytest.raises(ValueError, match=r"train model\.uncalibrated\(\), and calibrate that"):
         be.fit(calibrated, (X, Y), epochs=1, progress=False)
@@ -151,7 +151,7 @@ def test_pixels_are_calibrated_where_they_have_a_class():
     with torch.no_grad():
         model.network.weight.mul_(20)
     for pooling in ("before", "after"):
-        calibrated = model.calibrate((x, y), pooling=pooling)
+        calibrated = be.calibrate(model, (x, y), pooling=pooling)
         worse, better = (be.evaluate(each, (x, y)) for each in (model, calibrated))
         assert better["nll"] < worse["nll"]
     found = be.predict(calibrated, x)
@@ -171,7 +171,7 @@ def test_pixels_are_calibrated_where_they_have_a_class():
 @pytest.mark.usefixtures("as_users_run_it")
 def test_arguments_out_of_range_are_refused(arguments, sentence):
     with pytest.raises(ValueError, match=sentence):
-        build().calibrate((X, Y), **arguments)
+        be.calibrate(build(), (X, Y), **arguments)
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def test_arguments_out_of_range_are_refused(arguments, sentence):
 )
 def test_data_that_cannot_calibrate_are_refused(data, method, sentence):
     with pytest.raises(ValueError, match=sentence):
-        build().calibrate(data, method=method)
+        be.calibrate(build(), data, method=method)
 
 
 def test_outputs_that_are_not_finite_are_refused():
@@ -198,16 +198,16 @@ def test_outputs_that_are_not_finite_are_refused():
     with pytest.raises(
         ValueError, match="outputs must be finite to be calibrated, got nan in row 1"
     ):
-        model.calibrate((X, Y))
+        be.calibrate(model, (X, Y))
 
 
 def test_models_of_numbers_are_refused():
     model = be.BatchEnsemble(nn.Linear(4, 1), 2)
     be.fit(model, (X, X[:, :1]), loss="mse", epochs=1, progress=False)
     with pytest.raises(ValueError, match="takes logits of classes, trained with the cross-entropy"):
-        model.calibrate((X, Y))
+        be.calibrate(model, (X, Y))
     with pytest.raises(ValueError, match="with at least 2 classes, the network gives"):
-        be.BatchEnsemble(nn.Linear(4, 1), 2).calibrate((X, Y))
+        be.calibrate(be.BatchEnsemble(nn.Linear(4, 1), 2), (X, Y))
 
 
 @pytest.mark.parametrize("saved", [False, True])
@@ -217,9 +217,9 @@ def test_the_data_of_the_training_are_known_again_and_warned_of(saved, tmp_path)
     if saved:
         model = be.load(be.save(model, tmp_path))
     with pytest.warns(UserWarning, match="calibrate on examples held out from its training"):
-        model.calibrate((X[:400].numpy(), Y[:400].numpy()))
+        be.calibrate(model, (X[:400].numpy(), Y[:400].numpy()))
     for others in ((X[400:], Y[400:]), (X[:400] + 1e-6, Y[:400]), (X[:400], Y[:400].roll(1))):
-        model.calibrate(others)
+        be.calibrate(model, others)
 
 
 def test_a_file_of_the_training_is_known_again_streamed_and_not(tmp_path):
@@ -233,8 +233,8 @@ def test_a_file_of_the_training_is_known_again_streamed_and_not(tmp_path):
         model, given = build(), {"target": "kind", "memory_limit": limit}
         be.fit(model, paths[0], epochs=1, **given)
         with pytest.warns(UserWarning, match="the model was trained on these data"):
-            model.calibrate(paths[0], **given)
-        model.calibrate(paths[1], **given)
+            be.calibrate(model, paths[0], **given)
+        be.calibrate(model, paths[1], **given)
 
 
 def test_what_a_loader_yields_is_not_known_again():
@@ -242,7 +242,7 @@ def test_what_a_loader_yields_is_not_known_again():
     model = build()
     be.fit(model, loader, epochs=1)
     assert model.trained_on is None
-    model.calibrate(loader)
+    be.calibrate(model, loader)
 
 
 @pytest.mark.parametrize("method", ["temperature", "vector", "platt", "isotonic"])
@@ -251,7 +251,7 @@ def test_what_a_loader_yields_is_not_known_again():
 def test_a_member_computes_alone_what_the_calibrated_ensemble_computes_for_it(
     kind, pooling, method
 ):
-    model = build(kind).double().calibrate((X.double(), Y), method=method, pooling=pooling)
+    model = be.calibrate(build(kind).double(), (X.double(), Y), method=method, pooling=pooling)
     member, x = model.member(-1), X.double()
     rounding = {"rtol": 1e-3, "atol": 1e-3} if method == "isotonic" else {}  # its steps enlarge it
     with torch.no_grad():
@@ -263,3 +263,10 @@ def test_a_member_computes_alone_what_the_calibrated_ensemble_computes_for_it(
     assert model.verify(x[:5]).largest_difference < 1e-9
     assert type(member) is type(model.uncalibrated().member(-1))
     assert member.state_dict().keys() == model.uncalibrated().member(-1).state_dict().keys()
+
+
+def test_the_old_method_calibrates_as_before_and_says_its_new_name():
+    model = build()
+    with pytest.warns(DeprecationWarning, match=r"model.calibrate is now batchensemble.calibrate"):
+        old = model.calibrate((X, Y))
+    assert old.calibrator.temperature.equal(be.calibrate(model, (X, Y)).calibrator.temperature)

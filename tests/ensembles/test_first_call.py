@@ -25,6 +25,7 @@ from mixing import (
     TwoViews,
 )
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 import batchensemble as be
 
@@ -663,7 +664,7 @@ def test_a_compiled_ensemble_looks_between_two_graphs_and_says_where_it_cannot()
 
 def test_on_meta_tensors_and_under_transforms_nobody_looks():
     meta = be.BatchEnsemble(Plain(), MEMBERS, inplace=True)
-    with torch.utils.flop_counter.FlopCounterMode(display=False) as counter, torch.no_grad():
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
         meta.eval()(rows())
     assert counter.get_total_flops() == 2 * BATCH * MEMBERS * (4 * 6 + 6 * 3)
     model = be.BatchEnsemble(TimeFirst(), MEMBERS).eval()

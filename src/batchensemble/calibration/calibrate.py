@@ -5,23 +5,24 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
 
-from batchensemble.admission import check_ensemble, check_inputs_fit, place_of
 from batchensemble.batches import PREDICTION_BATCH
 from batchensemble.calibration.calibrators import Calibrator, Pooling
 from batchensemble.calibration.fitting import FITS, nll
 from batchensemble.checks import one_of
 from batchensemble.column_names import ColumnNames
 from batchensemble.ensembles import Ensemble
+from batchensemble.ensembles.checks import check_ensemble, check_inputs_fit, place_of
 from batchensemble.losses import CrossEntropy
 from batchensemble.modes import evaluating
 from batchensemble.sources import MEMORY_LIMIT, open_batches
 from batchensemble.targets import ONE_HOT, parted
 
+Method = Literal["temperature", "vector", "platt", "isotonic"]
 Model = TypeVar("Model", bound=Ensemble)
 
 LEAST_FOR_ISOTONIC = 100  # below it has a step for every few examples, and follows their noise
@@ -31,14 +32,72 @@ def calibrate(
     model: Model,
     data: Any,
     *,
-    method: str = "temperature",
+    method: Method = "temperature",
     pooling: Pooling = "before",
     per_member: bool = False,
     target: str | None = None,
     class_names: Sequence[Any] = (),
     memory_limit: int = MEMORY_LIMIT,
 ) -> Model:
-    """Return a calibrated copy of a model, see :meth:`batchensemble.Ensemble.calibrate`."""
+    """Return a copy of the model whose probabilities are calibrated on these data.
+
+    Give data that the model was not trained on, and score it on yet others: a network is surer
+    of its training examples than of any others, so what is fitted to them leaves it too sure,
+    and scores on the calibration data are too good. The data of the last training are known
+    again, also by a saved model, and warned of; a part of them, another order, or what a data
+    loader yields is not.
+
+    Before averaging, each member's logits are scaled: a call of the copy returns scaled logits,
+    and the uncertainties are of scaled members. The temperature and the weights of ``"vector"``
+    are those with which the members' *mean* is most likely; calibrating each member alone would
+    make the mean too unsure. After averaging, the members stay as they are, and ``predict``
+    puts the ensemble's probabilities through the calibrator. ``benchmarks/calibration.py``
+    compares the two.
+
+    ``member(i)`` of the copy computes what the copy computes for that member: with a calibrator
+    that pools before averaging it is a network whose outputs are calibrated, by a forward hook, so
+    that its weights and names stay the user's own; with one that pools after, which changes no
+    member, the member as it was. ``uncalibrated().member(i)`` is without. ``select`` keeps one that
+    pools before averaging; one that pools after belongs to the mean of all and cannot be kept.
+    To train on, take ``uncalibrated()``, and calibrate again after it.
+
+    Args:
+        model: trained on other data; it stays as it is.
+        data: inputs and class numbers, in any form that :func:`batchensemble.fit` takes.
+        method: ``"temperature"``, one number, which changes no predicted class where it is
+            applied after averaging; ``"vector"``, a weight and a bias a class; ``"platt"``, a
+            sigmoid a class; ``"isotonic"``, a rising function a class. The last two fit each
+            class against the others, before averaging to the members' own probabilities, and
+            are then normalised; only the first two are never worse than no calibration, on the
+            data given.
+        pooling: ``"before"`` or ``"after"`` averaging.
+        per_member: whether each member has numbers of its own, before averaging.
+        target: the column or key of the labels.
+        class_names: the classes in the order of their numbers, where the labels are text; by
+            default those of the training.
+        memory_limit: bytes; larger files are streamed, though all outputs are kept.
+
+    Returns:
+        A model of the same class. A calibrator that the model has already is replaced.
+
+    Raises:
+        TypeError: the data are of the wrong type.
+        ValueError: an argument is out of range; the data are empty, do not fit the network,
+            hold one class only, lack a class that the method needs, or are too few for
+            ``"isotonic"``; the network's outputs are no logits of classes, or not finite.
+
+    Example:
+        >>> import torch
+        >>> from batchensemble import BatchEnsemble, calibrate, fit, predict
+    >>> from torch import nn
+        >>> X = torch.randn(600, 2)
+        >>> y = (X[:, 0] + torch.randn(600) > 0).long()
+        >>> model = BatchEnsemble(nn.Linear(2, 2), members=4)
+        >>> history = fit(model, (X[:300], y[:300]), lr=0.03)
+        >>> calibrated = calibrate(model, (X[300:], y[300:]), pooling="after")
+        >>> predict(calibrated, X).together.shape, model.calibrator
+        ((600, 2), None)
+    """
     check_ensemble(model)
     one_of("method", method, FITS)
     one_of("pooling", pooling, ("before", "after"))
@@ -99,7 +158,7 @@ def _outputs(
             "the model was trained on these data, of which it is surer than of any others, so that "
             "what is fitted to them leaves it too sure; calibrate on examples held out from its "
             "training",
-            stacklevel=4,
+            stacklevel=3,
         )
     plain = model.uncalibrated()
     logits: list[Tensor] = []

@@ -11,20 +11,18 @@ from rich.console import Console
 from batchensemble.commands.options import (
     NUMBER,
     DecimalOption,
+    DeviceOption,
     EncodingOption,
     GapsOption,
-    SeparatorOption,
-    calm,
-    dialect_of,
-    refuse,
-)
-from batchensemble.commands.use import (
-    DeviceOption,
     ModelArgument,
     NetworkOption,
+    SeparatorOption,
     TargetOption,
     TrustOption,
+    calm,
+    dialect_of,
     given,
+    refuse,
 )
 
 

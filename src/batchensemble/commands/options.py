@@ -1,4 +1,4 @@
-"""What the commands share: how numbers are read, and how they say what went wrong."""
+"""What the commands share: their options, and how they say what went wrong."""
 
 from __future__ import annotations
 
@@ -129,3 +129,69 @@ def writable(folder: Path) -> Path:
             f"cannot write to {folder}: {error.strerror}; give another folder with --out"
         ) from error
     return folder
+
+
+DataSetOption = Annotated[
+    str,
+    typer.Option(
+        "--data",
+        "-d",
+        help="moons, circles, digits, breast_cancer, of numbers cubic and diabetes, or the path of "
+        "a CSV file with a header.",
+    ),
+]
+FileTargetOption = Annotated[
+    str | None, typer.Option("--target", help="For a file: the column of labels or numbers.")
+]
+TaskOption = Annotated[
+    str | None,
+    typer.Option(
+        "--task",
+        help="For a file: classification (the default), or regression to predict a number.",
+    ),
+]
+MethodsOption = Annotated[
+    str, typer.Option("--methods", help="Which of single, deep, batch, mimo; comma between.")
+]
+MembersOption = Annotated[
+    int, typer.Option("--members", "-m", help="Members of an ensemble, at least 1.", **WHOLE)
+]
+HiddenOption = Annotated[
+    str,
+    typer.Option("--hidden", help="Widths of the network's hidden layers; comma between."),
+]
+
+
+ModelArgument = Annotated[
+    Path, typer.Argument(metavar="DIR", help="Folder of a model, such as train leaves.")
+]
+DeviceOption = Annotated[
+    str | None, typer.Option(help="Where the model runs, such as cuda; by default cpu.")
+]
+TargetOption = Annotated[
+    str | None,
+    typer.Option(help="The column of labels or numbers; by default as in training."),
+]
+NetworkOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PACKAGE.MODULE:FUNCTION",
+        help="What makes the plain network, where the library cannot; looked for here too.",
+    ),
+]
+TrustOption = Annotated[
+    bool,
+    typer.Option(
+        "--trust",
+        help="Import and run what DIR names to make its network, if that is installed; by default "
+        "nothing is.",
+    ),
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+
+
+def given(network: str | None) -> Any:
+    """Return the network that the user names, if one is named."""
+    from batchensemble.networks import find_network
+
+    return None if network is None else find_network(network)

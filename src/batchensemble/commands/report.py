@@ -12,13 +12,15 @@ from batchensemble.commands.options import (
     DecimalOption,
     EncodingOption,
     GapsOption,
+    NetworkOption,
     SeparatorOption,
+    TrustOption,
     calm,
     dialect_of,
+    given,
     refuse,
     writable,
 )
-from batchensemble.commands.use import NetworkOption, TrustOption, given
 
 FORMATS = ("html", "md")
 

@@ -278,8 +278,8 @@ def _print(
     class_names: Sequence[str],
     notes: tuple[str, ...],
 ) -> None:
-    from batchensemble.summary import METHOD_NAMES
     from batchensemble.terminal import scores_table
+    from batchensemble.wording import METHOD_NAMES
 
     name, members = METHOD_NAMES[settings["method"]], settings["members"]
     many = f"{members} member{'s' if members > 1 else ''}"

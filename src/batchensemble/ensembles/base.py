@@ -13,19 +13,17 @@ from torch import Tensor, nn
 from batchensemble.branching import Branch
 from batchensemble.checks import positive_number
 from batchensemble.convert import twins
-from batchensemble.ensembles.both_ways import Run
 from batchensemble.ensembles.calibrating import Calibrating
 from batchensemble.ensembles.freezing import Freezing
+from batchensemble.ensembles.runner import RunMode
 from batchensemble.ensembles.running import ForwardError, Running
-from batchensemble.ensembles.state import check_members
-from batchensemble.inputs import Nested
+from batchensemble.inputs import Nested, Scaling
 from batchensemble.inspection import Report, count_parameters, inspect_network
 from batchensemble.layers import Independent, OneByOne
 from batchensemble.parameter_groups import parameter_groups
 from batchensemble.verification import Verification, verify
 
 if TYPE_CHECKING:
-    from batchensemble.columns import Scaling
     from batchensemble.losses import EnsembleLoss
 
 __all__ = ["Ensemble", "ForwardError"]
@@ -67,7 +65,7 @@ class Ensemble(Running, Freezing, Calibrating):
         batch_axis: int = 0,
         untiled: Collection[str] = (),
         branch: Branch | None = None,
-        run: Run | None = None,
+        run: RunMode | None = None,
     ) -> None:
         super().__init__(
             network, members, batch_axis=batch_axis, untiled=untiled, branch=branch, run=run
@@ -86,7 +84,7 @@ class Ensemble(Running, Freezing, Calibrating):
         """Return member ``index`` as a plain network, its own weights merged in.
 
         It is of the user's own class, with the same names, and computes what the ensemble computes
-        for that member: calibrated where :meth:`calibrate` scales the members' outputs.
+        for that member: calibrated where :func:`batchensemble.calibrate` scales its outputs.
 
         Raises:
             IndexError: there is no such member.
@@ -158,7 +156,7 @@ class Ensemble(Running, Freezing, Calibrating):
             report = replace(report, calls_per_forward=self.calls_per_forward)
         return report if self._branch is None else self._branch.describe(report)
 
-    def run_as(self, run: Run) -> None:
+    def run_as(self, run: RunMode) -> None:
         """Let the members run together or one after the other from now on, and when saved too."""
         super().run_as(run)
         self.options["run"] = run
@@ -208,7 +206,7 @@ class Ensemble(Running, Freezing, Calibrating):
         Raises:
             ValueError: the weights are those of another number of members.
         """
-        check_members(self.network, self.members, state_dict)
+        _check_members(self.network, self.members, state_dict)
         return super().load_state_dict(state_dict, *args, **kwargs)
 
     def _replicate_for_data_parallel(self) -> NoReturn:
@@ -223,3 +221,34 @@ class Ensemble(Running, Freezing, Calibrating):
             if isinstance(module, OneByOne):
                 module.members = members
         self._look_at_network()
+
+
+def _check_members(network: nn.Module, members: int, state: Mapping[str, Any]) -> None:
+    """Raise ``ValueError`` where the weights of an ensemble are those of another number of members.
+
+    Args:
+        network: the converted network.
+        members: how many it has.
+        state: the weights of the ensemble, by name.
+    """
+    for name, twin in twins(network):
+        given = _members_of(twin, f"network.{name}." if name else "network.", state)
+        if given is not None and given != members:
+            raise ValueError(
+                f"the weights are those of {given} members, and this ensemble has {members}; make "
+                f"it with members={given}, then select(...) from it"
+            )
+
+
+def _members_of(twin: nn.Module, prefix: str, state: Mapping[str, Any]) -> int | None:
+    """Return for how many members a state dictionary has weights for ``twin``, if it tells."""
+    if isinstance(twin, Independent):
+        start = prefix + "copies."
+        numbers = {key[len(start) :].partition(".")[0] for key in state if key.startswith(start)}
+        return len(numbers) or None
+    for each_name, each in twin.named_modules(prefix=prefix.rstrip(".")):
+        for name in getattr(each, "own", ()):
+            value = state.get(f"{each_name}.{name}")
+            if isinstance(value, Tensor) and value.dim():
+                return len(value)
+    return None

@@ -13,12 +13,13 @@ from batchensemble.branching import Branch
 from batchensemble.checks import whole_number
 from batchensemble.convert import convert, extract, same_architecture, twins
 from batchensemble.ensembles.base import Ensemble
-from batchensemble.ensembles.both_ways import Run
+from batchensemble.ensembles.runner import RunMode
 from batchensemble.entrances import without_entrances
 from batchensemble.held_weights import check_network, remember_origin
 from batchensemble.inspection import count_parameters
 from batchensemble.layers import Independent, MemberNorm, RankOne, StackedLinear, Twin
-from batchensemble.layers.options import Initialisation, Mode, Options, Owner
+from batchensemble.layers.fast_weights import Mode, Owner
+from batchensemble.layers.options import Initialisation, Options
 from batchensemble.layers.twin import same
 from batchensemble.rank_one import Space
 from batchensemble.rules import Rules, Selectors, listed, names_of
@@ -101,7 +102,7 @@ class BatchEnsemble(Ensemble):
         space: Space = "auto",
         inplace: bool = False,
         branch_at: str | None = None,
-        run: Run | None = None,
+        run: RunMode | None = None,
     ) -> None:
         members = whole_number("members", members)
         options = {

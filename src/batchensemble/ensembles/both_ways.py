@@ -6,13 +6,14 @@ import copy
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from batchensemble.axes import unchanging
 from batchensemble.convert import twins
+from batchensemble.ensembles.runner import MemberRunner, RunMode
 from batchensemble.ensembles.undisturbed import (
     attributes_kept,
     random_states,
@@ -26,11 +27,6 @@ from batchensemble.modes import buffers_kept, evaluating, training_without_noise
 from batchensemble.nesting import leaves, map_leaves
 from batchensemble.tiling import Arguments, Tiling
 from batchensemble.verification import Parting, difference_of, first_parting, tolerance
-
-if TYPE_CHECKING:
-    from batchensemble.ensembles.running import Running
-
-Run = Literal["together", "one_by_one"]
 
 NOT_PER_EXAMPLE = "its input is not per example"
 BORROWED = "never called; another module reads its weights"
@@ -51,7 +47,7 @@ class Finding:
         error: of the network when all members ran together, if it failed.
     """
 
-    run: Run
+    run: RunMode
     certain: bool = True
     for_all: dict[Twin, str] = field(default_factory=dict)
     parting: Parting | None = None
@@ -69,7 +65,7 @@ class BothWays:
     """
 
     def __init__(
-        self, model: Running, tiling: Tiling, arguments: Arguments, *, training: bool
+        self, model: MemberRunner, tiling: Tiling, arguments: Arguments, *, training: bool
     ) -> None:
         self.model, self.tiling, self.arguments = model, tiling, arguments
         self.training = training
@@ -178,13 +174,13 @@ class BothWays:
             return True
         return self._remains_in_float64(difference, bound)
 
-    def _difference(self, model: Running) -> tuple[float, float]:
+    def _difference(self, model: MemberRunner) -> tuple[float, float]:
         """Return how far the outputs of both ways differ, and how far rounding may take them."""
         together = model.together(self.size, self.rows)
         self.outputs, each = self._one_by_one(model)
         return difference_of(together, self.outputs, each), tolerance(each[0])
 
-    def _one_by_one(self, model: Running) -> tuple[Any, list[Any]]:
+    def _one_by_one(self, model: MemberRunner) -> tuple[Any, list[Any]]:
         """Return the outputs of all members, as ``[batch, members, ...]``, and of each."""
         members = range(model.members)
         each = [model.of_member(index, self._own(index)) for index in members]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from torch import nn
 
-if TYPE_CHECKING:
-    from batchensemble.calibration import Calibrator
+from batchensemble.calibration.calibrators import Calibrator
+from batchensemble.deprecation import moved_to
 
 Model = TypeVar("Model", bound="Calibrating")
 
@@ -28,88 +28,7 @@ class Calibrating(nn.Module):
         super().__init__()
         self.register_module("calibrator", None)
 
-    def calibrate(
-        self: Model,
-        data: Any,
-        *,
-        method: Literal["temperature", "vector", "platt", "isotonic"] = "temperature",
-        pooling: Literal["before", "after"] = "before",
-        per_member: bool = False,
-        target: str | None = None,
-        class_names: Sequence[Any] = (),
-        memory_limit: int | None = None,
-    ) -> Model:
-        """Return a copy of the model whose probabilities are calibrated on these data.
-
-        Give data that the model was not trained on, and score it on yet others: a network is surer
-        of its training examples than of any others, so what is fitted to them leaves it too sure,
-        and scores on the calibration data are too good. The data of the last training are known
-        again, also by a saved model, and warned of; a part of them, another order, or what a data
-        loader yields is not.
-
-        Before averaging, each member's logits are scaled: a call of the copy returns scaled logits,
-        and the uncertainties are of scaled members. The temperature and the weights of ``"vector"``
-        are those with which the members' *mean* is most likely; calibrating each member alone would
-        make the mean too unsure. After averaging, the members stay as they are, and ``predict``
-        puts the ensemble's probabilities through the calibrator. ``benchmarks/calibration.py``
-        compares the two.
-
-        :meth:`member` gives what the copy computes for that member: with a calibrator that pools
-        before averaging a network whose outputs are calibrated, by a forward hook, so that its
-        weights and names stay the user's own; with one that pools after, which changes no member,
-        the member as it was. ``uncalibrated().member(i)`` is without. :meth:`select` keeps one that
-        pools before averaging; one that pools after belongs to the mean of all and cannot be kept.
-        To train on, take :meth:`uncalibrated`, and calibrate again after it.
-
-        Args:
-            data: inputs and class numbers, in any form that :func:`batchensemble.fit` takes.
-            method: ``"temperature"``, one number, which changes no predicted class where it is
-                applied after averaging; ``"vector"``, a weight and a bias a class; ``"platt"``, a
-                sigmoid a class; ``"isotonic"``, a rising function a class. The last two fit each
-                class against the others, before averaging to the members' own probabilities, and
-                are then normalised; only the first two are never worse than no calibration, on the
-                data given.
-            pooling: ``"before"`` or ``"after"`` averaging.
-            per_member: whether each member has numbers of its own, before averaging.
-            target: the column or key of the labels.
-            class_names: the classes in the order of their numbers, where the labels are text; by
-                default those of the training.
-            memory_limit: bytes; larger files are streamed, though all outputs are kept.
-
-        Returns:
-            A model of the same class. A calibrator that the model has already is replaced.
-
-        Raises:
-            TypeError: the data are of the wrong type.
-            ValueError: an argument is out of range; the data are empty, do not fit the network,
-                hold one class only, lack a class that the method needs, or are too few for
-                ``"isotonic"``; the network's outputs are no logits of classes, or not finite.
-
-        Example:
-            >>> import torch
-            >>> from batchensemble import BatchEnsemble, fit, predict
-            >>> X = torch.randn(600, 2)
-            >>> y = (X[:, 0] + torch.randn(600) > 0).long()
-            >>> model = BatchEnsemble(nn.Linear(2, 2), members=4)
-            >>> history = fit(model, (X[:300], y[:300]), lr=0.03)
-            >>> calibrated = model.calibrate((X[300:], y[300:]), pooling="after")
-            >>> predict(calibrated, X).together.shape, model.calibrator
-            ((600, 2), None)
-        """
-        # An ensemble needs neither SciPy nor data to be one.
-        from batchensemble.calibration.calibrate import calibrate
-        from batchensemble.sources import MEMORY_LIMIT
-
-        return calibrate(  # type: ignore[type-var]
-            self,
-            data,
-            method=method,
-            pooling=pooling,
-            per_member=per_member,
-            target=target,
-            class_names=class_names,
-            memory_limit=MEMORY_LIMIT if memory_limit is None else memory_limit,
-        )
+    calibrate = moved_to("batchensemble.calibrate", old="model.calibrate", until="0.3")
 
     def uncalibrated(self: Model) -> Model:
         """Return a copy of the model without a calibrator."""

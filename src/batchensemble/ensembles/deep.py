@@ -12,7 +12,7 @@ from batchensemble.branching import Branch
 from batchensemble.checks import whole_number
 from batchensemble.convert import Reset, draw_copies, same_architecture, stack
 from batchensemble.ensembles.base import Ensemble
-from batchensemble.ensembles.both_ways import Run
+from batchensemble.ensembles.runner import RunMode
 from batchensemble.held_weights import check_network, remember_origin
 from batchensemble.inspection import count_parameters
 
@@ -68,7 +68,7 @@ class DeepEnsemble(Ensemble):
         batch_axis: int = 0,
         untiled: Collection[str] = (),
         branch_at: str | None = None,
-        run: Run | None = None,
+        run: RunMode | None = None,
     ) -> None:
         members = whole_number("members", members)
         check_network(network)

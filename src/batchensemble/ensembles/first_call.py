@@ -11,20 +11,14 @@ from __future__ import annotations
 import sys
 import threading
 import warnings
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from batchensemble.ensembles.both_ways import BothWays, Finding
+from batchensemble.ensembles.runner import MemberRunner
 from batchensemble.nesting import leaves
 from batchensemble.tiling import Arguments, Tiling
-
-if TYPE_CHECKING:
-    from batchensemble.ensembles.running import Running
-
-RUNS = ("together", "one_by_one")
 
 # How often a network is looked at whose outputs tell nothing, such as one that returns zeros.
 MOST_LOOKS = 4
@@ -32,20 +26,7 @@ LOOKING = threading.RLock()
 LIBRARIES = ("batchensemble.", "torch.", "jaxtyping.", "beartype.", "contextlib.")
 
 
-@dataclass
-class Looks:
-    """What an ensemble has looked at so far.
-
-    Attributes:
-        done: whether later calls need not look, in evaluation mode and in training mode.
-        times: how often it has looked in vain.
-    """
-
-    done: dict[bool, bool]
-    times: int = 0
-
-
-def look(model: Running, tiling: Tiling, arguments: Arguments) -> None:
+def look(model: MemberRunner, tiling: Tiling, arguments: Arguments) -> None:
     """Find out on two or three examples how the members of an ensemble run, and let it run so.
 
     Runs in evaluation mode, and where the network is in training, once more in that mode without
@@ -79,7 +60,7 @@ def look(model: Running, tiling: Tiling, arguments: Arguments) -> None:
                 warn(_sentence(model, finding))
 
 
-def _sentence(model: Running, finding: Finding) -> str:
+def _sentence(model: MemberRunner, finding: Finding) -> str:
     what = (
         f"the network does not take the rows of all members together ({finding.error})"
         if finding.error

@@ -5,18 +5,14 @@ Imported while they do, since the compiler takes as long to import as torch.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 
 from batchensemble.ensembles.first_call import look, warn
+from batchensemble.ensembles.runner import MemberRunner
 from batchensemble.tiling import Arguments, Tiling
 
-if TYPE_CHECKING:
-    from batchensemble.ensembles.running import Running
 
-
-def look_between_graphs(model: Running, tiling: Tiling, arguments: Arguments) -> None:
+def look_between_graphs(model: MemberRunner, tiling: Tiling, arguments: Arguments) -> None:
     """Look between two graphs, if there may be two.
 
     Warns:
@@ -27,7 +23,7 @@ def look_between_graphs(model: Running, tiling: Tiling, arguments: Arguments) ->
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
-def _look_unfollowed(model: Running, tiling: Tiling, arguments: Arguments) -> None:
+def _look_unfollowed(model: MemberRunner, tiling: Tiling, arguments: Arguments) -> None:
     look(model, tiling, arguments)
 
 

@@ -14,8 +14,8 @@ from batchensemble.axes import learn_axes
 from batchensemble.branching import Branch
 from batchensemble.checks import one_of, whole_number
 from batchensemble.convert import extract, takes_any_leading_axes, writes_into_input
-from batchensemble.ensembles.both_ways import Run
-from batchensemble.ensembles.first_call import RUNS, Looks, look
+from batchensemble.ensembles.first_call import look
+from batchensemble.ensembles.runner import RUN_MODES, Looks, MemberRunner, RunMode
 from batchensemble.entrances import BranchError, repeat_outputs, without_entrances
 from batchensemble.inputs import Inputs, Nested
 from batchensemble.layers import Independent, OneByOne, Twin, Vmapped
@@ -31,7 +31,7 @@ class ForwardError(RuntimeError):
     """A converted network did not take the rows of all members."""
 
 
-class Running(nn.Module):
+class Running(MemberRunner):
     """A module that runs all members of a converted network in one call.
 
     Args:
@@ -53,7 +53,7 @@ class Running(nn.Module):
         batch_axis: int,
         untiled: Collection[str],
         branch: Branch | None,
-        run: Run | None,
+        run: RunMode | None,
     ) -> None:
         super().__init__()
         self.network = network
@@ -64,7 +64,7 @@ class Running(nn.Module):
         self.forget_axes()
         if branch is not None:
             branch.install(network)
-        self.run: Run | None = run if run is None else one_of("run", run, RUNS)  # type: ignore[assignment]
+        self.run = run if run is None else one_of("run", run, RUN_MODES)  # type: ignore[assignment]
         self._look_at_network()
         alone = self.members == 1 or self.is_plain
         self.looks = Looks(dict.fromkeys((False, True), alone or run is not None))
@@ -95,7 +95,7 @@ class Running(nn.Module):
             args, kwargs = args[0].arguments(kwargs)
         if len(args) == 1 and not kwargs and self._is_chain_for(args[0]):
             return self._stacked(args[0], per_member).transpose(0, 1)
-        arguments = Arguments.of(self._plain(), args, kwargs)
+        arguments = Arguments.of(self.plain_network(), args, kwargs)
         tiling = Tiling.of(arguments, self.members, self.batch_axis, per_member, self.untiled)
         self.look(tiling, arguments)
         if self.one_by_one or isinstance(self.network, Independent):
@@ -118,26 +118,17 @@ class Running(nn.Module):
         """Whether what is before a module runs once."""
         return self._branch is not None
 
-    @property
-    def one_by_one(self) -> bool:
-        """Whether the members run one after the other, each with its own rows."""
-        return self.run == "one_by_one" and self.members > 1
-
     def forget_axes(self) -> None:
         """Forget where the rows of outputs were found."""
         self._output_axes: dict[Path, int] = {}
         self._branch_seen = False  # in a forward pass that was watched
         self._trunk_outputs: set[Path] = set()
 
-    def run_as(self, run: Run) -> None:
+    def run_as(self, run: RunMode) -> None:
         """Let the members run together or one after the other from now on."""
         self.run = run
         self.looks.done = {False: True, True: True}
         self._look_at_network()
-
-    def may_be_for_all(self, chosen: Collection[nn.Module]) -> list[Twin]:
-        """Return which of these layers all members may share, though nobody said so."""
-        return []
 
     def of_member(self, index: int, arguments: Arguments) -> Any:
         """Run one member with its own arguments and return its outputs."""
@@ -336,7 +327,7 @@ class Running(nn.Module):
         x = x.transpose(0, 1) if per_member else x.expand(self.members, *x.shape)
         return self.network(x.clone() if self._writes_at_once else x)
 
-    def _plain(self) -> nn.Module:
+    def plain_network(self) -> nn.Module:
         """Return the module whose ``forward`` names the arguments."""
         network = self.network
         while isinstance(network, OneByOne):

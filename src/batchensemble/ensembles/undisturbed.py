@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from batchensemble.entrances import Entrance
 from batchensemble.layers import Mergeable, Twin
-from batchensemble.layers.fast_weights import RankOne
+from batchensemble.layers.rank_one_layer import RankOne
 from batchensemble.layers.twin import HOOKS
 from batchensemble.modes import with_shells
 

@@ -7,7 +7,7 @@ member back as the plain layer it stands for: ``twin.member(i)``.
 from batchensemble.layers.attention import RankOneAttention
 from batchensemble.layers.convolution import RankOneConvolution, RankOneTransposedConvolution
 from batchensemble.layers.embedding import RankOneEmbedding, RankOneEmbeddingBag
-from batchensemble.layers.fast_weights import FastWeights, RankOne
+from batchensemble.layers.fast_weights import FastWeights
 from batchensemble.layers.independent import Independent, OneByOne
 from batchensemble.layers.linear import RankOneConv1D, RankOneLinear, StackedLinear
 from batchensemble.layers.merged import Mergeable
@@ -18,6 +18,7 @@ from batchensemble.layers.normalisation import (
     MemberPReLU,
 )
 from batchensemble.layers.options import Options
+from batchensemble.layers.rank_one_layer import RankOne
 from batchensemble.layers.recurrent import RankOneBilinear, RankOneCell, RankOneRecurrent
 from batchensemble.layers.twin import Twin
 from batchensemble.layers.vmapped import Vmapped

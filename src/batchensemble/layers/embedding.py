@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from batchensemble.layers.fast_weights import Layout, RankOne
+from batchensemble.layers.fast_weights import Layout
+from batchensemble.layers.rank_one_layer import RankOne
 from batchensemble.layers.rows import RUNNING, AmbiguousAxisError, enter, join, leave, row_axis
 
 

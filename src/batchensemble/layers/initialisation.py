@@ -20,16 +20,12 @@ A function of your own takes a :class:`~batchensemble.layers.fast_weights.FastWe
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
 from batchensemble.checks import one_of
-
-if TYPE_CHECKING:
-    from batchensemble.layers.fast_weights import FastWeights
-    from batchensemble.layers.options import Options
+from batchensemble.layers.fast_weights import FastWeights
+from batchensemble.layers.options import Options
 
 
 def initialise(fast: FastWeights, options: Options) -> None:

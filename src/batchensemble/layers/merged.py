@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from batchensemble.layers.fast_weights import RankOne
 from batchensemble.layers.precision import autocasts
+from batchensemble.layers.rank_one_layer import RankOne
 from batchensemble.rank_one import is_transformed
 
 INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}

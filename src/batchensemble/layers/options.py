@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
 
 from batchensemble.checks import one_of, positive_number, whole_number
+from batchensemble.layers.fast_weights import FastWeights, Mode, Owner
 from batchensemble.rank_one import Space
 
-if TYPE_CHECKING:
-    from batchensemble.layers.fast_weights import FastWeights
-
-Mode = Literal["multiplicative", "additive"]
-Owner = Literal["member", "shared"]
-Initialisation = str | Callable[["FastWeights"], None]
+Initialisation = str | Callable[[FastWeights], None]
 
 
 @dataclass(frozen=True)

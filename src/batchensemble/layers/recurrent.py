@@ -12,8 +12,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from batchensemble.layers.fast_weights import RankOne
 from batchensemble.layers.independent import Independent
+from batchensemble.layers.rank_one_layer import RankOne
 from batchensemble.layers.rows import RUNNING, NotPerExampleError, find_rows, join, repeated, split
 
 State = Tensor | tuple[Tensor, Tensor]

@@ -17,7 +17,7 @@ from batchensemble.plots.style import (
     single_panel,
 )
 from batchensemble.ranking import Ranking, groups, score_name, sentence
-from batchensemble.summary import listed
+from batchensemble.wording import listed
 
 # Heights, a row is 1: the critical difference on top, bars and methods below.
 SCALE = 0.5

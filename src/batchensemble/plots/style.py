@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
-from batchensemble.summary import METHOD_NAMES, printable
+from batchensemble.wording import METHOD_NAMES, printable
 
 INK = "#222222"
 SOFT = "#6b6b6b"

@@ -14,8 +14,10 @@ from jaxtyping import Float
 from batchensemble.checks import between, one_of
 from batchensemble.ranking.notes import notes_of
 from batchensemble.ranking.scored import RANKED_BY, Scored, labels_of, read_scores
-from batchensemble.significance import LEVEL, Ranks, rank, ranked, spread
-from batchensemble.summary import METHOD_NAMES, Column, printable
+from batchensemble.ranks import Ranks, rank, ranked
+from batchensemble.significance import LEVEL, spread
+from batchensemble.summary import Column
+from batchensemble.wording import METHOD_NAMES, printable
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from batchensemble.ranking.scored import Scored, labels_of
-from batchensemble.summary import printable
+from batchensemble.wording import printable
 
 # What a folder may differ in and be of the same methods.
 NOT_OF_METHODS = ("methods", "seeds")

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from batchensemble.results import read_results
-from batchensemble.summary import CLASSIFICATION, REGRESSION, Column, printable
+from batchensemble.run_files import read_results
+from batchensemble.summary import CLASSIFICATION, REGRESSION, Column
+from batchensemble.wording import printable
 
 PINBALL = Column("pinball", "Pinball loss", "", "lower", "#.4g")
 # The scores that have a direction; a NLL of classes and one of numbers are both in nats.

@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 
 from batchensemble.ranking.folders import Ranking
-from batchensemble.significance import critical_difference
-from batchensemble.summary import SPOKEN, Column, listed
+from batchensemble.ranks import critical_difference
+from batchensemble.summary import Column
+from batchensemble.wording import SPOKEN, listed
 
 
 def sentence(ranking: Ranking) -> str:

@@ -12,7 +12,7 @@ from batchensemble.metrics.reliability import bins_of, edges_of
 from batchensemble.predictions import Prediction, Quantiles
 from batchensemble.report.tables import Head, Line, Table, mean_entry
 from batchensemble.significance import LEVEL
-from batchensemble.summary import METHOD_NAMES
+from batchensemble.wording import METHOD_NAMES
 
 DRAWS = 500
 LEVELS = (0.5, 0.8, 0.9, 0.95)  # of intervals

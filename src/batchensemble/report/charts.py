@@ -13,16 +13,8 @@ from batchensemble.comparison import Comparison
 from batchensemble.report.abstaining import Abstaining
 from batchensemble.report.tables import risk_of, signed
 from batchensemble.standing import Standing
-from batchensemble.summary import (
-    METHOD_NAMES,
-    REGRESSION,
-    Column,
-    Row,
-    begin,
-    listed,
-    shown,
-    spoken,
-)
+from batchensemble.summary import REGRESSION, Column, Row, shown
+from batchensemble.wording import METHOD_NAMES, begin, listed, spoken
 
 IN_UNIT = REGRESSION[0]  # how numbers in the unit of the target are printed
 WIDTH = 640

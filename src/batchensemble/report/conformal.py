@@ -11,7 +11,7 @@ from batchensemble.decisions.quantile import least_examples, rank_of
 from batchensemble.predictions import RegressionPrediction, as_arrays, from_arrays
 from batchensemble.report.tables import Entry, Head, Line, Table
 from batchensemble.significance import LEVEL
-from batchensemble.summary import METHOD_NAMES
+from batchensemble.wording import METHOD_NAMES
 
 LEVELS = (0.8, 0.9, 0.95)
 

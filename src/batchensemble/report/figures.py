@@ -13,7 +13,8 @@ from batchensemble.comparison import Comparison, Run
 from batchensemble.losses.standardised import OF_STANDARDISED
 from batchensemble.metrics.member_curve import by_members
 from batchensemble.predictions import Prediction
-from batchensemble.summary import CLASSIFICATION, COST, METHOD_NAMES, REGRESSION, shown, value
+from batchensemble.summary import CLASSIFICATION, COST, REGRESSION, shown, value
+from batchensemble.wording import METHOD_NAMES
 
 COLUMN = {column.key: column for column in (*CLASSIFICATION, *REGRESSION, *COST)}
 

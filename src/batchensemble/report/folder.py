@@ -23,12 +23,11 @@ from batchensemble.planes import make_plane
 from batchensemble.prediction import predict
 from batchensemble.predictions import MultiLabelPrediction, Prediction, RegressionPrediction
 from batchensemble.report.subject import Subject, counted, of_comparison, predicted, text_of
-from batchensemble.results import RESULTS, read_results
-from batchensemble.run_files import RunFiles
+from batchensemble.run_files import RESULTS, RunFiles, read_results
 from batchensemble.saving import CONFIG
 from batchensemble.scored_rows import ScoredRows, notes_on, scores_of
-from batchensemble.summary import METHOD_NAMES
 from batchensemble.trust import Trust
+from batchensemble.wording import METHOD_NAMES
 
 MOST_SEEDS = 10_000  # of a comparison: a file of each is looked for
 

@@ -12,7 +12,8 @@ from batchensemble.metrics.losses_by_example import Loss
 from batchensemble.metrics.member_curve import effective_members
 from batchensemble.predictions import Prediction
 from batchensemble.report.tables import Entry, Head, Line, Table, by_method
-from batchensemble.summary import METHOD_NAMES, quality, shown
+from batchensemble.summary import quality, shown
+from batchensemble.wording import METHOD_NAMES
 
 APART = (
     Head("Disagreement"),

@@ -23,8 +23,9 @@ from batchensemble.report.figures import figures_of
 from batchensemble.report.printed import notebook_errors, printed_losses
 from batchensemble.report.subject import Subject, of_comparison
 from batchensemble.report.verdict import member_check, members_of, verdict
-from batchensemble.results import RESULTS
-from batchensemble.summary import headline, spoken, stand, summarise
+from batchensemble.run_files import RESULTS
+from batchensemble.summary import headline, stand, summarise
+from batchensemble.wording import spoken
 
 SYMBOLS = {"single": "●", "deep": "■", "batch": "▲", "mimo": "◆"}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import zip_longest
 
 from batchensemble.comparison import Comparison
-from batchensemble.summary import METHOD_NAMES
+from batchensemble.wording import METHOD_NAMES
 
 
 def printed_losses(comparison: Comparison) -> list[list[tuple[str, str, str]]]:

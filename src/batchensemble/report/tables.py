@@ -18,17 +18,8 @@ from batchensemble.predictions import Prediction, RegressionPrediction
 from batchensemble.report.abstaining import Abstaining, abstaining, abstaining_from_numbers
 from batchensemble.significance import Difference
 from batchensemble.standing import Standing
-from batchensemble.summary import (
-    COST,
-    METHOD_NAMES,
-    REGRESSION,
-    Column,
-    Row,
-    quality,
-    shown,
-    spoken,
-    value,
-)
+from batchensemble.summary import COST, REGRESSION, Column, Row, quality, shown, value
+from batchensemble.wording import METHOD_NAMES, spoken
 
 RMSE = REGRESSION[0]
 ENOUGH_SEEDS = 5  # for an interval over them

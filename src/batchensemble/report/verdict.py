@@ -15,17 +15,8 @@ from batchensemble.report.calibrated import error_by_chance
 from batchensemble.report.tables import signed
 from batchensemble.significance import LEVEL
 from batchensemble.standing import Standing
-from batchensemble.summary import (
-    REGRESSION,
-    Column,
-    Row,
-    begin,
-    headline,
-    listed,
-    quality,
-    shown,
-    spoken,
-)
+from batchensemble.summary import REGRESSION, Column, Row, headline, quality, shown
+from batchensemble.wording import begin, listed, spoken
 
 # Members that are this much worse alone than together were not trained to answer alone.
 MEMBERS_FAR_BELOW = 0.05

@@ -1,10 +1,9 @@
-"""``batchensemble evaluate`` and ``batchensemble predict``: what a trained model is for."""
+"""``batchensemble predict``: each row of a file, and how uncertain that is."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -12,110 +11,20 @@ from rich.console import Console
 from batchensemble.commands.options import (
     INTERRUPTED,
     DecimalOption,
+    DeviceOption,
     EncodingOption,
     GapsOption,
+    ModelArgument,
+    NetworkOption,
+    QuietOption,
     SeparatorOption,
+    TrustOption,
     calm,
     dialect_of,
     errors,
+    given,
     refuse,
 )
-
-ModelArgument = Annotated[
-    Path, typer.Argument(metavar="DIR", help="Folder of a model, such as train leaves.")
-]
-DeviceOption = Annotated[
-    str | None, typer.Option(help="Where the model runs, such as cuda; by default cpu.")
-]
-TargetOption = Annotated[
-    str | None,
-    typer.Option(help="The column of labels or numbers; by default as in training."),
-]
-NetworkOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="PACKAGE.MODULE:FUNCTION",
-        help="What makes the plain network, where the library cannot; looked for here too.",
-    ),
-]
-TrustOption = Annotated[
-    bool,
-    typer.Option(
-        "--trust",
-        help="Import and run what DIR names to make its network, if that is installed; by default "
-        "nothing is.",
-    ),
-]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
-
-
-def given(network: str | None) -> Any:
-    """Return the network that the user names, if one is named."""
-    from batchensemble.inspection import find_network
-
-    return None if network is None else find_network(network)
-
-
-def evaluate(
-    folder: ModelArgument,
-    data: Annotated[
-        str | None,
-        typer.Option(
-            "--data",
-            "-d",
-            help="A CSV, Parquet or Feather file or a folder of Parquet files, of which all rows "
-            "count, or a named data set, of which the held-out ones do; by default what was held "
-            "out from training.",
-        ),
-    ] = None,
-    target: TargetOption = None,
-    separator: SeparatorOption = None,
-    decimal: DecimalOption = None,
-    encoding: EncodingOption = None,
-    gaps: GapsOption = None,
-    device: DeviceOption = None,
-    network: NetworkOption = None,
-    trust: TrustOption = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the scores as JSON instead of a table.")
-    ] = False,
-) -> None:
-    """Score a model on data with targets: accuracy, NLL, Brier score, ECE, disagreement; of numbers
-    RMSE, NLL, CRPS, coverage of the interval of 90%.
-
-    Memory does not grow with the file.
-
-    [bold]Examples[/bold]
-
-      batchensemble evaluate runs/moons-4
-
-      batchensemble evaluate runs/p --data new_patients.csv --target outcome --json
-    """
-    from batchensemble.evaluate_file import evaluate_folder
-
-    try:
-        rows, scores = evaluate_folder(
-            folder,
-            data,
-            target,
-            device=device,
-            network=given(network),
-            trust=trust,
-            dialect=dialect_of(separator, decimal, encoding, gaps),
-        )
-    except (ValueError, TypeError, ImportError, OSError, RuntimeError) as error:
-        refuse(error)
-    console = errors if as_json else Console(highlight=False)
-    if as_json:
-        # JSON has no number for what is not known.
-        known = {name: None if value != value else value for name, value in scores.items()}
-        print(json.dumps(known))
-    else:
-        from batchensemble.terminal import scores_table
-
-        console.print(scores_table(calm(rows.title), scores))
-    for note in rows.notes:
-        console.print(f"Note: {calm(note)}", markup=False)
 
 
 def predict(

@@ -1,0 +1,46 @@
+"""Old names that still work, and say what to write instead.
+
+A public name that goes stays for two releases as what these make: it does what it did, and warns.
+"""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+
+def moved_to(function: str, *, old: str, until: str) -> Callable[..., Any]:
+    """Return a method or function that warns and calls the one that took its place.
+
+    The new one is looked up when the old one is called, by its public name, so that an old method
+    may become a function of a package above it.
+
+    Args:
+        function: the public name, such as ``"batchensemble.calibrate"``.
+        old: how the old one was written, for the sentence.
+        until: the release in which the old one goes.
+
+    Example:
+        >>> import warnings
+        >>> root = moved_to("math.sqrt", old="root", until="0.3")
+        >>> with warnings.catch_warnings(record=True) as caught:
+        ...     warnings.simplefilter("always")
+        ...     root(9.0), str(caught[0].message)
+        (3.0, 'root is now math.sqrt, which takes the same arguments; root goes in release 0.3')
+    """
+    module, _, name = function.rpartition(".")
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        warnings.warn(
+            f"{old} is now {function}, which takes the same arguments; {old} goes in release "
+            f"{until}",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return getattr(importlib.import_module(module), name)(*args, **kwargs)
+
+    forward.__name__ = forward.__qualname__ = old.rpartition(".")[2]
+    forward.__doc__ = f"Use :func:`{function}`; this name goes in release {until}."
+    return forward
