@@ -17,6 +17,7 @@ test-slow: $(READY)  ## the tests that take longer than a minute
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy
 
 format: $(READY)

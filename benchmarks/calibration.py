@@ -20,9 +20,9 @@ from rich.console import Console
 from scipy.stats import t as student
 
 import batchensemble as be
-from batchensemble.data import load
+from batchensemble.data.datasets import load
+from batchensemble.ensembles.networks import multilayer_perceptron
 from batchensemble.metrics import score
-from batchensemble.networks import multilayer_perceptron
 from page import ROOT, THREADS, Lines, as_markdown, as_rich, between, machine
 
 PAGE = ROOT / "docs" / "calibrate.md"

@@ -41,8 +41,9 @@ def mlp() -> tuple[nn.Module, Tensor, str | None]:
 
 def resnet() -> tuple[nn.Module, Tensor, str | None]:
     sys.path.append(str(ROOT / "tests" / "zoo"))
-    import torchvision_operators  # noqa: F401  # before torchvision
     from torchvision.models import resnet18
+
+    import torchvision_operators  # noqa: F401  # before torchvision
 
     return resnet18(num_classes=10), torch.randn(64, 3, 32, 32), "layer3"
 

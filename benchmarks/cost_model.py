@@ -25,9 +25,9 @@ from rich.console import Console
 from rich.progress import track
 from torch import nn
 
-from batchensemble import rank_one
 from batchensemble.layers import convolution
 from batchensemble.layers.linear import RankOneLinear
+from batchensemble.layers.rank_one import arithmetic as rank_one
 from contenders import Layer
 from interleaved import Work, medians
 from page import THREADS, Lines, as_rich, machine

@@ -23,7 +23,7 @@ from rich.progress import track
 from torch import nn
 
 import batchensemble as be
-from batchensemble.data import Data, load
+from batchensemble.data.datasets import Data, load
 from batchensemble.ensembles import METHODS
 from page import as_rich
 

@@ -19,8 +19,8 @@ from rich.progress import track
 from torch import Tensor, nn
 
 import batchensemble as be
-from batchensemble.convert import draw_copies
 from batchensemble.ensembles import Ensemble
+from batchensemble.ensembles.conversion.convert import draw_copies
 from batchensemble.layers import Independent, Vmapped
 from interleaved import Work, ratios
 from networks import training_step
@@ -61,8 +61,9 @@ def convnet() -> nn.Module:
 
 def resnet() -> nn.Module:
     sys.path.append(str(ROOT / "tests" / "zoo"))
-    import torchvision_operators  # noqa: F401  # before torchvision
     from torchvision.models import resnet18
+
+    import torchvision_operators  # noqa: F401  # before torchvision
 
     return resnet18(num_classes=10)
 

@@ -93,8 +93,9 @@ def training_step(model: nn.Module, run: Callable[[], Tensor]) -> Work:
 def resnet() -> Pair:
     """Return ResNet-18 for images of 32 x 32."""
     sys.path.append(str(ROOT / "tests" / "zoo"))
-    import torchvision_operators  # noqa: F401  # before torchvision
     from torchvision.models import resnet18
+
+    import torchvision_operators  # noqa: F401  # before torchvision
 
     return pair(resnet18(num_classes=10), torch.randn(64, 3, 32, 32))
 
@@ -102,8 +103,9 @@ def resnet() -> Pair:
 def bert() -> Pair:
     """Return a small BERT for sentences of 64 tokens."""
     sys.path.append(str(ROOT / "tests" / "zoo"))
-    import torchvision_operators  # noqa: F401  # transformers imports torchvision
     from transformers import BertConfig, BertForSequenceClassification
+
+    import torchvision_operators  # noqa: F401  # transformers imports torchvision
 
     config = BertConfig(
         vocab_size=1000,

@@ -28,7 +28,7 @@ from sklearn.model_selection import train_test_split
 from torch import nn
 
 import batchensemble as be
-from batchensemble.networks import multilayer_perceptron
+from batchensemble.ensembles.networks import multilayer_perceptron
 
 MEMBERS = 4
 KNOWN = 7  # the digits below it

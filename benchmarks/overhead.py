@@ -27,8 +27,8 @@ from rich.progress import track
 from torch import Tensor, nn
 
 import batchensemble as be
-from batchensemble.compare import Settings, build
-from batchensemble.data import load
+from batchensemble.comparison.compare import Settings, build
+from batchensemble.data.datasets import load
 from page import ROOT, Lines, Numbers, Part, cell
 
 MEMBERS = 4
@@ -46,8 +46,9 @@ def moons() -> Case:
 
 def resnet() -> Case:
     sys.path.append(str(ROOT / "tests" / "zoo"))
-    import torchvision_operators  # noqa: F401  # before torchvision
     from torchvision.models import resnet18
+
+    import torchvision_operators  # noqa: F401  # before torchvision
 
     model = be.BatchEnsemble(resnet18(num_classes=10), members=MEMBERS)
     return model, torch.randn(128, 3, 32, 32), torch.randint(10, (128,)), 32

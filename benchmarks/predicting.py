@@ -26,8 +26,8 @@ import torch
 from rich.progress import track
 
 import batchensemble as be
-from batchensemble.batches import PREDICTION_BATCH
-from batchensemble.networks import multilayer_perceptron
+from batchensemble.data.batches import PREDICTION_BATCH
+from batchensemble.ensembles.networks import multilayer_perceptron
 from page import THREADS, Lines, Numbers, Part, arguments_of
 
 ROWS = 10_000_000
@@ -91,7 +91,7 @@ def write_rows(path: Path, rows: int) -> None:
 
 def one(place: Path, threads: int) -> None:
     """Predict the file there and print what it took: the process that is measured."""
-    from batchensemble.predict_file import predict_file
+    from batchensemble.cli.workflows.predict import predict_file
 
     torch.set_num_threads(threads)
     before = peak()

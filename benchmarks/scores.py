@@ -130,8 +130,9 @@ def beside_others(probs: np.ndarray, labels: np.ndarray, seconds: float) -> Numb
 def torchmetrics_of() -> Any:
     """Return the functions of torchmetrics for classes."""
     sys.path.append(str(ROOT / "tests" / "zoo"))
-    import torchvision_operators  # noqa: F401  # before torchmetrics, which imports torchvision
     from torchmetrics.functional import classification
+
+    import torchvision_operators  # noqa: F401  # before torchmetrics, which imports torchvision
 
     return classification
 

@@ -22,7 +22,7 @@ CODES = {
     "from batchensemble import BatchEnsemble": "from batchensemble import BatchEnsemble",
     "from batchensemble import fit, evaluate": "from batchensemble import fit, evaluate",
     "batchensemble --help": "import sys; sys.argv = ['batchensemble', '--help']\n"
-    "from batchensemble.cli import main; main()",
+    "from batchensemble.cli.app import main; main()",
 }
 TO_REACH = {"import batchensemble": 1.25}
 REPETITIONS = 11

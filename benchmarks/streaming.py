@@ -26,7 +26,7 @@ from rich.progress import track
 from torch import Tensor, nn
 
 import batchensemble as be
-from batchensemble.sources import MEMORY_LIMIT
+from batchensemble.data.sources import MEMORY_LIMIT
 from data_growth import peak_bytes
 from page import THREADS, Lines, Numbers, Part, arguments_of
 

@@ -27,12 +27,12 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import batchensemble as be
-from batchensemble.compare import Comparison, Settings, build, compare
-from batchensemble.data import Data, load
+from batchensemble.comparison.compare import Comparison, Settings, build, compare
+from batchensemble.comparison.recipes import notebook
+from batchensemble.comparison.wording import METHOD_NAMES
+from batchensemble.data.datasets import Data, load
 from batchensemble.ensembles import METHODS
-from batchensemble.networks import multilayer_perceptron
-from batchensemble.recipes import notebook
-from batchensemble.wording import METHOD_NAMES
+from batchensemble.ensembles.networks import multilayer_perceptron
 
 TO_REACH = {  # NLL, ECE, accuracy, time over the notebook's loop
     "single": (None, None, None, 0.14),

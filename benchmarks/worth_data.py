@@ -22,7 +22,7 @@ from sklearn import datasets
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 
-from batchensemble.data import load
+from batchensemble.data.datasets import load
 from page import ROOT
 
 KEPT = ROOT / "runs" / "worth"

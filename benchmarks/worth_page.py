@@ -9,10 +9,10 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from batchensemble.disk import write_whole
-from batchensemble.plots.saving import png
-from batchensemble.plots.style import FAINT, SOFT, drawing
-from batchensemble.ranks import Ranks
+from batchensemble.comparison.ranking.ranks import Ranks
+from batchensemble.core.atomic_files import write_whole
+from batchensemble.report.plots.saving import png
+from batchensemble.report.plots.style import FAINT, SOFT, drawing
 from page import ROOT, Lines, as_markdown, between
 from worth_runs import DEEP, DEFAULT, METHODS, RULES, SINGLE
 from worth_statistics import Difference, Scored, ranks

@@ -17,9 +17,9 @@ import torch
 from torch import nn
 
 import batchensemble as be
-from batchensemble.jobs import Failure, prepare, run_many
-from batchensemble.networks import multilayer_perceptron
-from batchensemble.run_files import RunFiles, fingerprint_of
+from batchensemble.comparison.files import RunFiles, fingerprint_of
+from batchensemble.comparison.jobs import Failure, prepare, run_many
+from batchensemble.ensembles.networks import multilayer_perceptron
 from worth_data import MOST, Parts, Source, split
 
 MEMBERS = 4

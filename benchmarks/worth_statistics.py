@@ -3,7 +3,8 @@
 Every seed has a split of its own, so examples are drawn anew within each seed, the same ones for
 all methods, and then the seeds. The noise of the examples is thus in an interval by its own draws
 and by those of the seeds: the intervals are wide rather than narrow. That is why this is not
-:func:`batchensemble.significance.bootstrap`, whose held-out examples are one part for all seeds.
+:func:`batchensemble.metrics.bootstrap.bootstrap`, whose held-out examples are one part for all
+seeds.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from batchensemble.comparison.ranking.ranks import Ranks, rank
+from batchensemble.metrics.bootstrap import LEVEL, RESAMPLES, middle
 from batchensemble.predictions import Prediction
-from batchensemble.ranks import Ranks, rank
-from batchensemble.significance import LEVEL, RESAMPLES, middle
 
 PARTS = ("held_out", "left_out")  # of a run with classes left out
 SMALLEST = float(np.finfo(np.float32).tiny)  # of a probability whose logarithm is taken

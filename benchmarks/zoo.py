@@ -98,7 +98,6 @@ def measure_all() -> list[Row]:
     """Convert and verify each network of the zoo."""
     sys.path.insert(0, str(ROOT / "tests" / "zoo"))
     import torchvision_operators  # noqa: F401  # before anything that imports torchvision
-
     from zoo import ZOO
 
     before = torch.get_default_dtype()

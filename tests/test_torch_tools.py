@@ -49,7 +49,7 @@ def gradients(model):
 @pytest.fixture(scope="module")
 def compiled():
     """What the compiler and the exporter said, by network, mode and what was tried."""
-    script = Path(__file__).with_name("compiling.py")
+    script = Path(__file__).parent / "support" / "compiling.py"
     done = subprocess.run(
         [sys.executable, "-W", "ignore", script], capture_output=True, text=True, check=True
     )

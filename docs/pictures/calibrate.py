@@ -13,11 +13,11 @@ from sklearn.datasets import make_moons
 from torch import nn
 
 import batchensemble as be
-from batchensemble.disk import write_whole
+from batchensemble.core.atomic_files import write_whole
 from batchensemble.metrics import reliability
-from batchensemble.plots import reliability_diagram
-from batchensemble.plots.saving import png
-from batchensemble.plots.style import drawing
+from batchensemble.report.plots import reliability_diagram
+from batchensemble.report.plots.saving import png
+from batchensemble.report.plots.style import drawing
 
 PICTURE = Path(__file__).parents[1] / "images" / "calibrate.png"
 BINS = 10

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from batchensemble.compare import Settings, compare
-from batchensemble.data import load
-from batchensemble.disk import write_whole
-from batchensemble.plots import curve
-from batchensemble.plots.saving import png
-from batchensemble.plots.style import drawing
+from batchensemble.comparison.compare import Settings, compare
+from batchensemble.core.atomic_files import write_whole
+from batchensemble.data.datasets import load
+from batchensemble.report.plots import curve
+from batchensemble.report.plots.saving import png
+from batchensemble.report.plots.style import drawing
 
 PICTURE = Path(__file__).parents[1] / "images" / "numbers.png"
 

@@ -14,12 +14,12 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 import batchensemble as be
+from batchensemble.core.atomic_files import write_whole
 from batchensemble.decisions import ConformalSets
-from batchensemble.disk import write_whole
-from batchensemble.networks import multilayer_perceptron
-from batchensemble.plots import detection_roc, risk_coverage, set_sizes, shift_curves
-from batchensemble.plots.saving import png
-from batchensemble.plots.style import drawing
+from batchensemble.ensembles.networks import multilayer_perceptron
+from batchensemble.report.plots import detection_roc, risk_coverage, set_sizes, shift_curves
+from batchensemble.report.plots.saving import png
+from batchensemble.report.plots.style import drawing
 
 FILE = Path(__file__).resolve().parents[1] / "images" / "decide.png"
 NOISE = 0.35  # pixels are from 0 to 1; without noise there are hardly any errors to find

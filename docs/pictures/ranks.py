@@ -13,13 +13,13 @@ from pathlib import Path
 import torch
 from sklearn import datasets
 
-from batchensemble.compare import Settings, compare
-from batchensemble.data import Data, load
-from batchensemble.plots import figure_of, mean_ranks, save_as
-from batchensemble.plots.ranks import described
-from batchensemble.ranking import rank_folders, sentence
+from batchensemble.comparison.compare import Settings, compare
+from batchensemble.comparison.files import RESULTS
+from batchensemble.comparison.ranking import rank_folders, sentence
+from batchensemble.data.datasets import Data, load
 from batchensemble.report.embedded import finite
-from batchensemble.run_files import RESULTS
+from batchensemble.report.plots import figure_of, mean_ranks, save_as
+from batchensemble.report.plots.ranks import described
 
 PICTURE = Path(__file__).resolve().parents[1] / "images" / "ranks.png"
 SETTINGS = Settings(members=4, epochs=40, hidden=(64, 64), lr=3e-3, batch_size=32, seeds=3)

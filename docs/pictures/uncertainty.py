@@ -12,10 +12,10 @@ import torch
 from sklearn.datasets import make_moons
 
 import batchensemble as be
-from batchensemble.disk import write_whole
-from batchensemble.networks import multilayer_perceptron
-from batchensemble.plots.saving import png
-from batchensemble.plots.style import INK, SOFT, drawing, row_of_panels
+from batchensemble.core.atomic_files import write_whole
+from batchensemble.ensembles.networks import multilayer_perceptron
+from batchensemble.report.plots.saving import png
+from batchensemble.report.plots.style import INK, SOFT, drawing, row_of_panels
 
 PICTURE = Path(__file__).parents[1] / "images" / "uncertainty.png"
 PARTS = {

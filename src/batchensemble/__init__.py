@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from batchensemble.ensembles import (
         Single as Single,
     )
-    from batchensemble.registry import twin as twin
+    from batchensemble.layers.registry import twin as twin
 
 __version__ = "0.1.0"
 
@@ -39,19 +39,19 @@ _HOMES = {
     "DeepEnsemble": "ensembles",
     "BatchEnsemble": "ensembles",
     "MIMO": "ensembles",
-    "History": "history",
+    "History": "training.history",
     "losses": "losses",
-    "Callback": "callbacks",
-    "CheckpointError": "checkpoints",
-    "Plateau": "schedules",
-    "fit": "training",
+    "Callback": "training.callbacks.base",
+    "CheckpointError": "training.checkpoints.store",
+    "Plateau": "training.optim.schedules",
+    "fit": "training.fit",
     "MultiLabelPrediction": "predictions",
     "Prediction": "predictions",
     "RegressionPrediction": "predictions",
-    "predict": "prediction",
+    "predict": "predictions.predict",
     "Scores": "metrics",
     "evaluate": "metrics",
-    "calibrate": "calibration.calibrate",
+    "calibrate": "decisions.calibration.calibrate",
     "ConformalIntervals": "decisions",
     "ConformalSets": "decisions",
     "detect_errors": "decisions",
@@ -59,15 +59,15 @@ _HOMES = {
     "risk_coverage": "decisions",
     "threshold_for": "decisions",
     "under_shift": "decisions",
-    "twin": "registry",
-    "JsonLines": "tracking",
-    "Tracking": "tracking",
-    "load": "saving",
-    "save": "saving",
+    "twin": "layers.registry",
+    "JsonLines": "training.callbacks.tracking",
+    "Tracking": "training.callbacks.tracking",
+    "load": "ensembles.saving",
+    "save": "ensembles.saving",
     "metrics": "metrics",
     "predictions": "predictions",
-    "uncertainty": "uncertainty",
-    "weight_diversity": "member_weights",
+    "uncertainty": "predictions.uncertainty",
+    "weight_diversity": "metrics.members.weights",
 }
 _MODULES = {"losses", "metrics", "predictions", "uncertainty"}
 __all__ = [*sorted(_HOMES), "__version__"]

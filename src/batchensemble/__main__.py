@@ -1,5 +1,5 @@
 """``python -m batchensemble``."""
 
-from batchensemble.cli import main
+from batchensemble.cli.app import main
 
 main()

@@ -6,7 +6,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 import batchensemble as be
 from batchensemble.decisions import Detection, detect_errors, detect_shift
-from batchensemble.decisions.doubt import doubt
+from batchensemble.decisions.uncertainty_score import doubt
 
 NAMES = ["total", "aleatoric", "epistemic", "confidence"]
 

@@ -12,10 +12,10 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 import batchensemble as be
+from batchensemble.core.pytree import leaves
 from batchensemble.ensembles.base import ForwardError
-from batchensemble.layers.rows import RUNNING
-from batchensemble.nesting import leaves
-from batchensemble.written_inputs import FIRST_CALLS
+from batchensemble.layers.base.rows import RUNNING
+from batchensemble.layers.base.written_inputs import FIRST_CALLS
 
 MEMBERS = 3
 MAKE = {

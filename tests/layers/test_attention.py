@@ -2,9 +2,16 @@
 
 import pytest
 import torch
-from catalogue import attention
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
+from torch.func import functional_call
+
+from batchensemble import BatchEnsemble
+from batchensemble.layers import RankOneAttention
+from batchensemble.layers.attention import IndependentAttention
+from batchensemble.layers.base.rows import NotPerExampleError, running
+from catalogue import attention
 from reference import (
     MEMBERS,
     OPTIONS,
@@ -17,13 +24,6 @@ from reference import (
     joined,
     parts_of,
 )
-from torch import nn
-from torch.func import functional_call
-
-from batchensemble import BatchEnsemble
-from batchensemble.layers import RankOneAttention
-from batchensemble.layers.attention import IndependentAttention
-from batchensemble.layers.rows import NotPerExampleError, running
 
 HEADS, QUERIES, KEYS, BATCH = 2, 3, 5, 2
 ARGUMENTS = {

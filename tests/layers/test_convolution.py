@@ -4,13 +4,13 @@ from functools import partial
 
 import pytest
 import torch
-from catalogue import CONVOLUTIONS, TRANSPOSED, draws
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference import MEMBERS, OPTIONS, Case, build, check
 from torch import nn
 
-from batchensemble.layers.rows import NotPerExampleError, running
+from batchensemble.layers.base.rows import NotPerExampleError, running
+from catalogue import CONVOLUTIONS, TRANSPOSED, draws
+from reference import MEMBERS, OPTIONS, Case, build, check
 
 CONVOLUTION = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSE = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)

@@ -2,15 +2,15 @@
 
 import pytest
 import torch
-from catalogue import EMBEDDINGS
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference import MEMBERS, OPTIONS, Case, build, check, merged
 from torch import nn
 from torch.func import functional_call
 
 from batchensemble import BatchEnsemble
-from batchensemble.layers.rows import AmbiguousAxisError, running
+from batchensemble.layers.base.rows import AmbiguousAxisError, running
+from catalogue import EMBEDDINGS
+from reference import MEMBERS, OPTIONS, Case, build, check, merged
 
 MODES = pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 

@@ -4,6 +4,11 @@ import copy
 
 import pytest
 import torch
+from torch import nn
+
+from batchensemble.layers import Independent, OneByOne
+from batchensemble.layers.base.rows import running
+from batchensemble.layers.registry import INDEPENDENT
 from catalogue import ALL_NORMS, ATTENTIONS, LINEAR, RECURRENT
 from reference import (
     MEMBERS,
@@ -15,11 +20,6 @@ from reference import (
     parts_of,
     tensors_in,
 )
-from torch import nn
-
-from batchensemble.layers import Independent, OneByOne
-from batchensemble.layers.rows import running
-from batchensemble.registry import INDEPENDENT
 
 STACKED = {
     name: case

@@ -8,7 +8,7 @@ from transformers.pytorch_utils import Conv1D
 from batchensemble.ensembles import BatchEnsemble
 from batchensemble.layers import RankOneConv1D, RankOneLinear, StackedLinear
 from batchensemble.layers.linear import plain_linear
-from batchensemble.rank_one import multiplicative
+from batchensemble.layers.rank_one.arithmetic import multiplicative
 
 MEMBERS = 3
 
@@ -198,7 +198,7 @@ def test_the_space_that_is_asked_for_is_the_one_that_computes(space, monkeypatch
         asked.append(space)
         return multiplicative(*tensors, space=space)
 
-    monkeypatch.setattr("batchensemble.rank_one.multiplicative", spy)
+    monkeypatch.setattr("batchensemble.layers.rank_one.arithmetic.multiplicative", spy)
     model = BatchEnsemble(nn.Linear(3, 2), members=4, space=space)
     model(torch.zeros(5, 3))
     assert asked == [space]

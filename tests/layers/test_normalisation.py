@@ -5,14 +5,14 @@ from functools import partial
 
 import pytest
 import torch
-from catalogue import ALL_NORMS, NORMS, STATISTICS, WITHOUT_STATISTICS, draws
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference import MEMBERS, Case, build, check, drawn, gradcheck
 from torch import nn
 
 from batchensemble.layers import MemberBatchNorm, MemberChannelNorm, MemberNorm, MemberPReLU
-from batchensemble.layers.rows import AmbiguousAxisError, NotPerExampleError, running
+from batchensemble.layers.base.rows import AmbiguousAxisError, NotPerExampleError, running
+from catalogue import ALL_NORMS, NORMS, STATISTICS, WITHOUT_STATISTICS, draws
+from reference import MEMBERS, Case, build, check, drawn, gradcheck
 
 owners = st.sampled_from(["member", "shared"])
 OWNERS = pytest.mark.parametrize("owner", ["member", "shared"])

@@ -2,9 +2,15 @@
 
 import pytest
 import torch
-from catalogue import cell, draws, recurrent
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
+from torch.func import functional_call
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from batchensemble.layers.base.rows import NotPerExampleError, running
+from batchensemble.layers.recurrent import IndependentRecurrent
+from catalogue import cell, draws, recurrent
 from reference import (
     MEMBERS,
     OPTIONS,
@@ -18,12 +24,6 @@ from reference import (
     joined,
     parts_of,
 )
-from torch import nn
-from torch.func import functional_call
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
-
-from batchensemble.layers.recurrent import IndependentRecurrent
-from batchensemble.layers.rows import NotPerExampleError, running
 
 UNITS, STEPS = 4, 5
 options = st.sampled_from(list(OPTIONS.values()))

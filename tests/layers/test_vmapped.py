@@ -6,16 +6,16 @@ from collections import namedtuple
 
 import pytest
 import torch
-import torchvision_operators  # noqa: F401  # before torchvision
-from reference import assert_same
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 from torchvision.models import resnet18
 
 import batchensemble as be
+import torchvision_operators  # noqa: F401  # before torchvision
 from batchensemble.layers import Independent, StackedLinear, Twin, Vmapped
+from batchensemble.layers.modes import evaluating
 from batchensemble.layers.vmapped import NotVmappableError
-from batchensemble.modes import evaluating
+from reference import assert_same
 
 MEMBERS = 3
 

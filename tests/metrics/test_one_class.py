@@ -9,8 +9,8 @@ from torch import nn
 from typer.testing import CliRunner
 
 import batchensemble as be
-from batchensemble.cli import app
-from batchensemble.streamed_scores import score_blocks
+from batchensemble.cli.app import app
+from batchensemble.metrics.streaming import score_blocks
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(60, 2)).astype(np.float32)

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from specimen import Specimen, tensors
 from torch import Tensor, nn
 
 import batchensemble as be
+from batchensemble.core.pytree import map_leaves
 from batchensemble.ensembles import Ensemble
-from batchensemble.nesting import map_leaves
+from specimen import Specimen, tensors
 from zoo import ZOO
 
 pytestmark = pytest.mark.usefixtures("as_users_run_it")

@@ -4,9 +4,9 @@ import warnings
 
 import pytest
 import torch
-import torchvision_operators  # noqa: F401  # before anything that imports torchvision
 
 import batchensemble as be
+import torchvision_operators  # noqa: F401  # before anything that imports torchvision
 
 timm = pytest.importorskip("timm")
 transformers = pytest.importorskip("transformers")

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 import torch
-from specimen import Specimen, tensors
 from torch import Tensor, nn
 
+from specimen import Specimen, tensors
 from zoo import CAGES, ZOO
 
 SPECIMENS = pytest.mark.parametrize("specimen", ZOO.values(), ids=ZOO.keys())

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 import torch
-from specimen import Specimen, tensors
 from torch import Tensor, nn
 
 import batchensemble as be
 from batchensemble.ensembles import Ensemble
+from specimen import Specimen, tensors
 from zoo import ZOO
 
 # Types are checked in other tests; here that would take longer than what is tested.

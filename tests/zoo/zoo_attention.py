@@ -4,8 +4,9 @@ import warnings
 
 import torch
 import torch.nn.functional as F
-from specimen import Arguments, Specimen, floats, integers, normal, padding, tokens
 from torch import Tensor, nn
+
+from specimen import Arguments, Specimen, floats, integers, normal, padding, tokens
 
 WORDS = 30
 

@@ -2,8 +2,9 @@
 
 import torch
 import torch.nn.functional as F
-from specimen import Arguments, Specimen, floats, normal, settled
 from torch import Tensor, nn
+
+from specimen import Arguments, Specimen, floats, normal, settled
 
 
 def convolution(inputs: int, outputs: int) -> nn.Sequential:

@@ -1,9 +1,10 @@
 """Networks of our own for sequences: recurrent ones, and one that integrates."""
 
 import torch
-from specimen import Arguments, Specimen, floats, integers, lengths, normal, tokens
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
+
+from specimen import Arguments, Specimen, floats, integers, lengths, normal, tokens
 
 WORDS = 30
 LONGEST = 6

@@ -5,8 +5,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from specimen import Arguments, Specimen, floats, integers, normal, padding, settled
 from torch import Tensor, nn
+
+from specimen import Arguments, Specimen, floats, integers, normal, padding, settled
 
 
 class MLP(nn.Sequential):

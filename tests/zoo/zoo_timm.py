@@ -2,12 +2,13 @@
 
 from functools import partial
 
-import torchvision_operators  # noqa: F401  # before timm, which imports torchvision
-from specimen import Specimen, floats
 from timm.models.mlp_mixer import MlpMixer, ResBlock
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
+
+import torchvision_operators  # noqa: F401  # before timm, which imports torchvision
+from specimen import Specimen, floats
 
 CLASSES = 10
 

@@ -1,10 +1,11 @@
 """Networks of torchvision, with small images and, where they can be told, few channels."""
 
-import torchvision_operators  # noqa: F401  # before torchvision
-from specimen import Specimen, floats, settled
 from torch import nn
 from torchvision.models import convnext, densenet, efficientnet, mobilenet, resnet, shufflenetv2
 from torchvision.models.segmentation import lraspp_mobilenet_v3_large
+
+import torchvision_operators  # noqa: F401  # before torchvision
+from specimen import Specimen, floats, settled
 
 CLASSES = 10
 IMAGES = floats(3, 32, 32)

@@ -1,7 +1,5 @@
 """Networks of transformers, from tiny configurations."""
 
-import torchvision_operators  # noqa: F401  # before transformers, which imports torchvision
-from specimen import Arguments, Specimen, floats, integers, padding
 from torch import nn
 from transformers import (
     BertConfig,
@@ -19,6 +17,9 @@ from transformers import (
     ViTConfig,
     ViTForImageClassification,
 )
+
+import torchvision_operators  # noqa: F401  # before transformers, which imports torchvision
+from specimen import Arguments, Specimen, floats, integers, padding
 
 WORDS = 50
 LENGTH = 7

@@ -11,7 +11,14 @@ import numpy as np
 from jaxtyping import Bool, Float
 from sklearn.metrics import auc
 
-from batchensemble.decisions.doubt import UNCERTAINTIES, PerExample, doubt, finite, names_of, rank
+from batchensemble.decisions.uncertainty_score import (
+    UNCERTAINTIES,
+    PerExample,
+    doubt,
+    finite,
+    names_of,
+    rank,
+)
 from batchensemble.metrics.labels import checked_labels
 from batchensemble.predictions import Prediction, RegressionPrediction
 
@@ -97,7 +104,8 @@ def detect_errors(
     Args:
         prediction: of any ensemble.
         labels: the true classes, ``[examples]``.
-        by: which uncertainties, one or several, see :func:`batchensemble.decisions.doubt.doubt`.
+        by: which uncertainties, one or several, see
+            :func:`batchensemble.decisions.uncertainty_score.doubt`.
 
     Raises:
         ValueError: ``labels`` does not fit, ``by`` is unknown, or an uncertainty is NaN.
@@ -124,8 +132,9 @@ def detect_shift(
     Args:
         inside: predictions of held-out examples of the kind that the model was trained on.
         outside: predictions of others, by the same model.
-        by: which uncertainties, one or several, see :func:`batchensemble.decisions.doubt.doubt`;
-            by default all that the predictions have.
+        by: which uncertainties, one or several, see
+            :func:`batchensemble.decisions.uncertainty_score.doubt`; by default all that the
+            predictions have.
 
     Raises:
         ValueError: there are no examples, ``by`` is unknown, or an uncertainty is NaN.

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
-from batchensemble.checks import positive_number
-from batchensemble.decisions.doubt import PerExample, finite, one_number_each
+from batchensemble.core.arguments import positive_number
+from batchensemble.decisions.uncertainty_score import PerExample, finite, one_number_each
 from batchensemble.metrics.labels import checked_labels
 from batchensemble.predictions import Prediction, RegressionPrediction
 

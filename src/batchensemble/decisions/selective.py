@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from batchensemble.checks import fraction
-from batchensemble.decisions.doubt import PerExample, doubt, finite, name_of, rank
+from batchensemble.core.arguments import fraction
 from batchensemble.decisions.errors import losses
+from batchensemble.decisions.uncertainty_score import PerExample, doubt, finite, name_of, rank
 from batchensemble.predictions import Prediction, RegressionPrediction
 
 
@@ -108,7 +108,7 @@ def risk_coverage(
     Args:
         prediction: of any ensemble, classes or numbers.
         targets: the true classes, or the true numbers, ``[examples]``.
-        by: see :func:`batchensemble.decisions.doubt.doubt`.
+        by: see :func:`batchensemble.decisions.uncertainty_score.doubt`.
         tolerance: of numbers: the risk is the share that is off by more, in the targets' unit; by
             default it is their mean absolute error.
 

@@ -10,14 +10,14 @@ import numpy as np
 from jaxtyping import Float
 from scipy.ndimage import gaussian_filter
 
-from batchensemble.checks import one_of, whole_number
-from batchensemble.column_names import ColumnNames
-from batchensemble.columns import as_table, features_of
+from batchensemble.core.arguments import one_of, whole_number
+from batchensemble.data.tables.column_names import ColumnNames
+from batchensemble.data.tables.columns import as_table, features_of
 from batchensemble.ensembles import Ensemble
 from batchensemble.metrics import score
 from batchensemble.metrics.labels import checked_labels
-from batchensemble.prediction import predict
 from batchensemble.predictions import Prediction
+from batchensemble.predictions.predict import predict
 
 Inputs = Float[np.ndarray, "examples ..."]
 Corruption = Callable[[Inputs, float, np.random.Generator], Inputs]

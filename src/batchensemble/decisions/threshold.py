@@ -11,9 +11,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.stats import beta
 
-from batchensemble.checks import between, whole_number
-from batchensemble.decisions.doubt import doubt, name_of, rank
+from batchensemble.core.arguments import between, whole_number
 from batchensemble.decisions.errors import are_wrong
+from batchensemble.decisions.uncertainty_score import doubt, name_of, rank
 from batchensemble.predictions import Prediction, RegressionPrediction
 
 LEVELS = 50
@@ -125,7 +125,7 @@ def threshold_for(
         targets: their true classes, or their true numbers, ``[examples]``.
         risk: share of errors among those answered, between 0 and 1.
         confidence: between 0 and 1.
-        by: see :func:`batchensemble.decisions.doubt.doubt`.
+        by: see :func:`batchensemble.decisions.uncertainty_score.doubt`.
         levels: how many thresholds are tried; more are finer and each bound is wider.
         tolerance: of numbers, which need it: one that is off by more is an error, in the targets'
             unit.

@@ -1,10 +1,10 @@
 """Ensembles: modules that map ``[batch, ...]`` to ``[batch, members, ...]``, one file a method."""
 
 from batchensemble.ensembles.base import Ensemble
-from batchensemble.ensembles.batch import BatchEnsemble
-from batchensemble.ensembles.deep import DeepEnsemble
-from batchensemble.ensembles.mimo import MIMO
-from batchensemble.ensembles.single import Single
+from batchensemble.ensembles.methods.batch import BatchEnsemble
+from batchensemble.ensembles.methods.deep import DeepEnsemble
+from batchensemble.ensembles.methods.mimo import MIMO
+from batchensemble.ensembles.methods.single import Single
 
 METHODS: dict[str, type[Ensemble]] = {
     "single": Single,

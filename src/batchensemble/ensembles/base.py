@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from batchensemble.branching import Branch
-from batchensemble.checks import positive_number
-from batchensemble.convert import twins
-from batchensemble.ensembles.calibrating import Calibrating
+from batchensemble.core.arguments import positive_number
+from batchensemble.core.inputs import Nested, Scaling
+from batchensemble.ensembles.calibrated import Calibrating
+from batchensemble.ensembles.conversion.branching import Branch
+from batchensemble.ensembles.conversion.convert import twins
+from batchensemble.ensembles.conversion.parameter_groups import parameter_groups
+from batchensemble.ensembles.conversion.report import Report, count_parameters, inspect_network
+from batchensemble.ensembles.forward import ForwardError, Running
 from batchensemble.ensembles.freezing import Freezing
 from batchensemble.ensembles.runner import RunMode
-from batchensemble.ensembles.running import ForwardError, Running
-from batchensemble.inputs import Nested, Scaling
-from batchensemble.inspection import Report, count_parameters, inspect_network
+from batchensemble.ensembles.verification import Verification, verify
 from batchensemble.layers import Independent, OneByOne
-from batchensemble.parameter_groups import parameter_groups
-from batchensemble.verification import Verification, verify
 
 if TYPE_CHECKING:
     from batchensemble.losses import EnsembleLoss

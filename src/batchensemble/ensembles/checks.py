@@ -7,10 +7,10 @@ from typing import Any, TypedDict
 import torch
 from torch import Tensor, nn
 
+from batchensemble.core.inputs import Inputs, describe_example
 from batchensemble.ensembles.base import Ensemble
-from batchensemble.inputs import Inputs, describe_example
-from batchensemble.modes import evaluating
-from batchensemble.verification import check_numbers
+from batchensemble.ensembles.verification import check_numbers
+from batchensemble.layers.modes import evaluating
 
 
 class Place(TypedDict):

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from torch import nn
 
-from batchensemble.checks import whole_number
+from batchensemble.core.arguments import whole_number
 from batchensemble.layers import Mergeable
 
 Model = TypeVar("Model", bound="Freezing")

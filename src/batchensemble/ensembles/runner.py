@@ -1,6 +1,6 @@
 """What runs the members of a converted network, as the first call and ``verify`` see it.
 
-:class:`~batchensemble.ensembles.running.Running` is how it is done. It looks at a network before
+:class:`~batchensemble.ensembles.forward.Running` is how it is done. It looks at a network before
 its first forward pass, and what looks runs the members in turn, so both stand on this.
 """
 
@@ -12,9 +12,9 @@ from typing import Any, Literal
 
 from torch import nn
 
+from batchensemble.core.pytree import Path
+from batchensemble.ensembles.conversion.tiling import Arguments, Tiling
 from batchensemble.layers import Twin
-from batchensemble.nesting import Path
-from batchensemble.tiling import Arguments, Tiling
 
 RunMode = Literal["together", "one_by_one"]
 RUN_MODES = ("together", "one_by_one")

@@ -10,9 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from batchensemble.layers.independent import Independent
-from batchensemble.layers.linear import RankOneLinear, plain_linear
-from batchensemble.layers.rows import (
+from batchensemble.layers.base.rows import (
     RUNNING,
     NotPerExampleError,
     find_rows,
@@ -21,7 +19,9 @@ from batchensemble.layers.rows import (
     repeated,
     split,
 )
-from batchensemble.layers.twin import Twin
+from batchensemble.layers.base.twin import Twin
+from batchensemble.layers.independent import Independent
+from batchensemble.layers.linear import RankOneLinear, plain_linear
 
 PROJECTIONS = ("q", "k", "v")
 SEPARATE = ("q_proj_weight", "k_proj_weight", "v_proj_weight")
@@ -40,7 +40,7 @@ class RankOneAttention(Twin):
     Args:
         layer: the plain layer.
         members: how many members (M).
-        options: see :class:`batchensemble.layers.options.Options`.
+        options: see :class:`batchensemble.layers.rank_one.options.Options`.
 
     Example:
         >>> twin = RankOneAttention(nn.MultiheadAttention(8, 2, batch_first=True), members=3)

@@ -1,7 +1,8 @@
 """Twins of the convolutions: channels are bent on the way in and out, or the kernels themselves.
 
-As in :mod:`batchensemble.rank_one` both are the same numbers, and which is cheaper is a question of
-shapes: early layers have few kernels and large pictures, late ones the reverse.
+As in :mod:`batchensemble.layers.rank_one.arithmetic` both are the same numbers, and which is
+cheaper is a question of shapes: early layers have few kernels and large pictures, late ones the
+reverse.
 """
 
 from __future__ import annotations
@@ -15,9 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from batchensemble.layers.fast_weights import Layout
-from batchensemble.layers.merged import Mergeable
-from batchensemble.layers.rows import (
+from batchensemble.layers.base.rows import (
     RUNNING,
     NotPerExampleError,
     enter,
@@ -25,7 +24,9 @@ from batchensemble.layers.rows import (
     row_axis,
     unfold,
 )
-from batchensemble.rank_one import is_transformed
+from batchensemble.layers.rank_one.arithmetic import is_transformed
+from batchensemble.layers.rank_one.fast_weights import Layout
+from batchensemble.layers.rank_one.merging import Mergeable
 
 # How many times cheaper an element of a kernel must be than one of an activation before it pays to
 # bend the kernels: each member then needs a call of its own.

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from batchensemble.layers.fast_weights import Layout
-from batchensemble.layers.rank_one_layer import RankOne
-from batchensemble.layers.rows import RUNNING, AmbiguousAxisError, enter, join, leave, row_axis
+from batchensemble.layers.base.rows import RUNNING, AmbiguousAxisError, enter, join, leave, row_axis
+from batchensemble.layers.rank_one.fast_weights import Layout
+from batchensemble.layers.rank_one.layer import RankOne
 
 
 class RankOneTable(RankOne):

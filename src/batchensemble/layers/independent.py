@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from batchensemble.layers.rows import each_member, running
+from batchensemble.layers.base.rows import each_member, running
 
 
 class Independent(nn.Module):

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from batchensemble import rank_one
-from batchensemble.layers.fast_weights import Layout
-from batchensemble.layers.merged import Mergeable
-from batchensemble.layers.precision import autocasts, in_autocast
-from batchensemble.layers.rows import RUNNING, enter, leave, row_axis
-from batchensemble.layers.twin import Twin
-from batchensemble.products import stacked_linear
+from batchensemble.layers.base.autocast import autocasts, in_autocast
+from batchensemble.layers.base.rows import RUNNING, enter, leave, row_axis
+from batchensemble.layers.base.twin import Twin
+from batchensemble.layers.rank_one import arithmetic as rank_one
+from batchensemble.layers.rank_one.fast_weights import Layout
+from batchensemble.layers.rank_one.merging import Mergeable
+from batchensemble.layers.rank_one.products import stacked_linear
 
 
 class RankOneLinear(Mergeable):
@@ -27,7 +27,7 @@ class RankOneLinear(Mergeable):
     Args:
         layer: the plain layer; its weight becomes the shared weight, the same ``Parameter``.
         members: how many members (M).
-        options: see :class:`batchensemble.layers.options.Options`.
+        options: see :class:`batchensemble.layers.rank_one.options.Options`.
 
     Example:
         >>> twin = RankOneLinear(nn.Linear(3, 2), members=4)

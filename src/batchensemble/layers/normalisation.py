@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from batchensemble.layers.options import Options
-from batchensemble.layers.precision import lowered
-from batchensemble.layers.rows import RUNNING, enter, leave, row_axis, unfold
-from batchensemble.layers.twin import Twin
+from batchensemble.layers.base.autocast import lowered
+from batchensemble.layers.base.rows import RUNNING, enter, leave, row_axis, unfold
+from batchensemble.layers.base.twin import Twin
+from batchensemble.layers.rank_one.options import Options
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
@@ -29,7 +29,7 @@ class MemberNorm(Twin):
     Args:
         layer: the plain layer.
         members: how many members (M).
-        options: see :class:`batchensemble.layers.options.Options`.
+        options: see :class:`batchensemble.layers.rank_one.options.Options`.
 
     Example:
         >>> twin = MemberNorm(nn.LayerNorm(4), members=3)

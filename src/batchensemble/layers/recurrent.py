@@ -12,9 +12,16 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from batchensemble.layers.base.rows import (
+    RUNNING,
+    NotPerExampleError,
+    find_rows,
+    join,
+    repeated,
+    split,
+)
 from batchensemble.layers.independent import Independent
-from batchensemble.layers.rank_one_layer import RankOne
-from batchensemble.layers.rows import RUNNING, NotPerExampleError, find_rows, join, repeated, split
+from batchensemble.layers.rank_one.layer import RankOne
 
 State = Tensor | tuple[Tensor, Tensor]
 

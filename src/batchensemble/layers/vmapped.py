@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn.utils.rnn import PackedSequence
 
-from batchensemble.layers.precision import autocasts
-from batchensemble.layers.rows import (
+from batchensemble.core.pytree import leaves, map_leaves
+from batchensemble.layers.base.autocast import autocasts
+from batchensemble.layers.base.rows import (
     RUNNING,
     each_member,
     find_rows,
@@ -26,9 +27,8 @@ from batchensemble.layers.rows import (
     repeated,
     unfold,
 )
-from batchensemble.layers.twin import FILLED, HOOKS, Twin
-from batchensemble.nesting import leaves, map_leaves
-from batchensemble.written_inputs import copies_of, lending
+from batchensemble.layers.base.twin import FILLED, HOOKS, Twin
+from batchensemble.layers.base.written_inputs import copies_of, lending
 
 Tensors = dict[str, Tensor]
 

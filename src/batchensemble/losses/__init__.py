@@ -8,8 +8,9 @@ the gradient that it would get alone.
 Huber(delta=2.0)
 """
 
+from batchensemble.losses.as_json import as_dict, from_dict
 from batchensemble.losses.base import Custom, EnsembleLoss
-from batchensemble.losses.choosing import (
+from batchensemble.losses.by_name import (
     LOSSES,
     Loss,
     LossOn,
@@ -34,7 +35,6 @@ from batchensemble.losses.numbers import (
     Quantile,
 )
 from batchensemble.losses.standardised import Standardised, standardised
-from batchensemble.losses.written import as_dict, from_dict
 
 __all__ = [
     "LOSSES",

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from batchensemble.rounding import OF_ONE_BATCH, SCALE, check_targets_held
-from batchensemble.targets import class_numbers, exact, numbers
+from batchensemble.core.rounding import OF_ONE_BATCH, SCALE, check_targets_held
+from batchensemble.losses.targets import class_numbers, exact, numbers
 
 
 class EnsembleLoss(ABC):

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from batchensemble.targets import exact
+from batchensemble.losses.targets import exact
 
 BALANCED = "balanced"
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from batchensemble.checks import fraction, whole_number
+from batchensemble.core.arguments import fraction, whole_number
 from batchensemble.losses.base import (
     EnsembleLoss,
     aligned,
@@ -29,7 +29,7 @@ from batchensemble.losses.class_weights import (
     of_classes,
     of_targets,
 )
-from batchensemble.targets import ONE_HOT, class_numbers
+from batchensemble.losses.targets import ONE_HOT, class_numbers
 
 
 def cross_entropy(

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from batchensemble.checks import fraction, positive_number
+from batchensemble.core.arguments import fraction, positive_number
 from batchensemble.losses.base import (
     EnsembleLoss,
     aligned,
@@ -22,7 +22,7 @@ from batchensemble.losses.base import (
     shape_in_words,
     sum_of_entries,
 )
-from batchensemble.targets import numbers
+from batchensemble.losses.targets import numbers
 
 HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
 

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from batchensemble.core.rounding import LARGEST_SHARE, NOISE
 from batchensemble.losses.base import EnsembleLoss, aligned
 from batchensemble.losses.numbers import BinaryCrossEntropy, NumberLoss
-from batchensemble.rounding import LARGEST_SHARE, NOISE
-from batchensemble.targets import exact
+from batchensemble.losses.targets import exact
 
 OF_STANDARDISED = "of standardised targets"  # what a loss is called beside scores that are not
 

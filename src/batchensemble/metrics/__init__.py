@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from batchensemble.metrics.bootstrap import Interval, ece_interval
 from batchensemble.metrics.brier import BrierParts, brier_parts
-from batchensemble.metrics.classwise import Classwise, classwise, top_label_by_class
-from batchensemble.metrics.diversity import Diversity, disagreement, diversity, one_class
-from batchensemble.metrics.gain import ShareOfGain, share_of_gain
+from batchensemble.metrics.calibration.classwise import Classwise, classwise, top_label_by_class
+from batchensemble.metrics.calibration.interval import Interval, ece_interval
+from batchensemble.metrics.calibration.reliability import BINS, Binning, Reliability, reliability
+from batchensemble.metrics.calibration.smooth import Smooth, smooth_ece
 from batchensemble.metrics.labels import Labels, checked_labels
 from batchensemble.metrics.losses_by_example import example_losses, losses_by_example
-from batchensemble.metrics.member_curve import MemberCurve, by_members, effective_members
+from batchensemble.metrics.members.diversity import Diversity, disagreement, diversity, one_class
+from batchensemble.metrics.members.gain import ShareOfGain, share_of_gain
+from batchensemble.metrics.members.member_curve import MemberCurve, by_members, effective_members
+from batchensemble.metrics.members.one_model import OneModel, is_one_model
 from batchensemble.metrics.multilabel import score_labels
-from batchensemble.metrics.one_model import OneModel, is_one_model
 from batchensemble.metrics.regression import (
     IntervalCalibration,
     checked_numbers,
@@ -21,9 +23,7 @@ from batchensemble.metrics.regression import (
     score_numbers,
     widest_interval,
 )
-from batchensemble.metrics.reliability import BINS, Binning, Reliability, reliability
 from batchensemble.metrics.scores import entries, evaluate, score
-from batchensemble.metrics.smooth import Smooth, smooth_ece
 from batchensemble.metrics.values import Scores, only_one_class
 
 __all__ = [

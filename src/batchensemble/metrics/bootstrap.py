@@ -1,102 +1,215 @@
-"""How sure a calibration error is: its interval over other draws of the examples."""
+"""Is a difference more than chance: bootstrap over seeds and examples, ranks over data sets.
+
+Two methods are scored on the same held-out examples, so their scores are compared pair by pair: an
+example that is hard for both says nothing of which is better.
+"""
 
 from __future__ import annotations
 
+import statistics
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
-from batchensemble.checks import between, whole_number
-from batchensemble.metrics.reliability import BINS, Binning, bins_of, edges_of, top_label
-from batchensemble.predictions import Prediction
+from batchensemble.core.arguments import between, whole_number
 
-BLOCK = 1 << 18  # numbers of resamples that are in memory at a time
+RESAMPLES = 1000
+LEVEL = 0.95  # of an interval
+BLOCK = 2**20  # draws held at once, of 8 bytes each
+# More examples are added up in so many groups at random, which have the same variance.
+MOST_GROUPS = 10_000
+
+Scored = Float[np.ndarray, "seeds examples parts"]
+Resampled = Float[np.ndarray, "scores resamples"]
 
 
 @dataclass(frozen=True)
-class Interval:
-    """A number, and between which two it is thought to be.
+class Contributions:
+    """What each held-out example adds to a score, from each seed.
+
+    A score is ``finish`` of the mean over the examples: of one part for an accuracy or an NLL, of a
+    part for each bin for a calibration error.
 
     Attributes:
-        value: as it was found.
-        low, high: the ends.
-        level: how often such an interval holds the true number, 0 to 1.
+        parts: ``[seeds, examples, parts]``.
+        finish: from means ``[..., parts]`` to scores ``[...]``; the first part by default.
+
+    Example:
+        >>> Contributions(np.array([[[1.0], [0.0]], [[1.0], [1.0]]])).score
+        0.75
     """
 
-    value: float
+    parts: Scored
+    finish: Callable[[Any], Any] = lambda means: means[..., 0]
+
+    @property
+    def score(self) -> float:
+        """The score, mean over the seeds."""
+        return float(np.mean(self.finish(self.parts.mean(1))))
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far one score is from another, and where the difference could as well be.
+
+    Attributes:
+        estimate: the one minus the other, in the score's unit.
+        low, high: ends of the interval.
+    """
+
+    estimate: float
     low: float
     high: float
-    level: float
+
+    @property
+    def beyond_noise(self) -> bool:
+        """Whether the interval leaves out 0."""
+        return self.low > 0 or self.high < 0
 
 
-def ece_interval(
-    prediction: Prediction,
-    labels: Any,
-    bins: int = BINS,
-    *,
-    binning: Binning = "width",
-    level: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> Interval:
-    """Return the expected calibration error with a bootstrap interval over the examples.
+def spread(values: Sequence[float]) -> tuple[float, float | None]:
+    """Return the mean over the seeds and the sample deviation; ``None`` for one seed.
 
-    The examples are drawn anew with replacement, in the bins that all of them make. The interval is
-    the basic one, ``2 ECE - quantile`` (Davison and Hinkley 1997), as Kumar et al. 2019 take it:
-    the noise that lifts the ECE above the true error lifts its resamples once more, so that an
-    interval of their quantiles would lie too high by twice the bias. It is cut off at 0.
+    Example:
+        >>> spread([0.5]), spread([1.0, 2.0, 3.0])
+        ((0.5, None), (2.0, 1.0))
+    """
+    mean = statistics.fmean(values)
+    if len(values) < 2:
+        return mean, None
+    return mean, statistics.stdev(values) if np.isfinite(mean) else float("nan")
 
-    What a resample holds is counted cell by cell, a cell being the right or the wrong examples of a
-    bin. Its counts are multinomial, as in drawing one by one; the sum of the confidences of a cell
-    is drawn from a normal distribution with its mean and variance. A resample then takes the same
-    time for any number of examples.
+
+def bootstrap(
+    scores: Sequence[Contributions], *, resamples: int = RESAMPLES, seed: int = 0
+) -> Resampled:
+    """Return each score again and again, on seeds and examples drawn with replacement.
+
+    Seeds are drawn first, then examples (Davison and Hinkley 1997, section 3.8). As every seed is
+    scored on the same held-out examples, one draw of them holds for all seeds (Owen 2007,
+    doi 10.1214/07-AOAS122), and one draw of both for all scores: their differences are paired.
+    A seed that is missing from one of them makes the seeds of each a draw of its own.
+
+    One seed less is drawn than there are, which makes the variance over few seeds unbiased (Rao and
+    Wu 1988); with fewer than about five the interval is still too narrow.
 
     Args:
-        prediction: of any ensemble.
-        labels: the true class numbers, ``[examples]``.
-        bins: how many.
-        binning: as in :func:`~batchensemble.metrics.reliability`.
-        level: of the interval, above 0 and below 1.
+        scores: of methods on the same examples.
         resamples: how many draws.
         seed: of the draws.
 
     Raises:
-        TypeError: an argument is of the wrong type.
-        ValueError: an argument is out of range, or the labels do not fit the prediction.
+        TypeError, ValueError: ``resamples`` or ``seed`` is no whole number, or too small.
+        ValueError: the scores are of different numbers of examples, or of none.
 
     Example:
-        >>> sure = Prediction(np.tile([[[0.75, 0.25]]], (100, 1, 1)))
-        >>> found = ece_interval(sure, np.repeat([0, 1], 50))
-        >>> found.value, 0.1 < found.low < 0.25 < found.high < 0.4
-        (0.25, True)
+        >>> easy, hard = np.ones((1, 100, 1)), np.zeros((1, 100, 1))
+        >>> bootstrap([Contributions(easy), Contributions(hard)], resamples=3).tolist()
+        [[1.0, 1.0, 1.0], [0.0, 0.0, 0.0]]
     """
-    resamples, seed = whole_number("resamples", resamples), whole_number("seed", seed, at_least=0)
+    whole_number("resamples", resamples)
+    counts = {each.parts.shape[1] for each in scores}
+    if len(counts) != 1 or 0 in counts:
+        raise ValueError(
+            "scores must be of the same examples, at least one, got "
+            f"{', '.join(str(count) for count in sorted(counts)) or 'no score'} examples"
+        )
+    rng = np.random.default_rng(whole_number("seed", seed, at_least=0))
+    grouped, sizes = _grouped(scores, rng)
+    result = np.empty((len(scores), resamples))
+    paired = len({each.shape[0] for each in grouped}) == 1
+    for block in _blocks(resamples, len(sizes)):
+        drawn = _counts(rng, block.stop - block.start, len(sizes))
+        examples = drawn @ sizes
+        seeds = None
+        for row, (own, each) in enumerate(zip(grouped, scores, strict=True)):
+            if seeds is None or not paired:
+                seeds = _seeds(rng, len(drawn), len(own))
+            means = np.einsum("rg,sgp->rsp", drawn, own, optimize=True) / examples[:, None, None]
+            result[row, block] = (each.finish(means) * seeds).sum(1)
+    return result
+
+
+def difference(
+    one: Contributions,
+    other: Contributions,
+    *,
+    level: float = LEVEL,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Difference:
+    """Return the difference of two scores with its bootstrap interval (Efron 1979, percentiles).
+
+    Args:
+        one, other: of two methods on the same examples.
+        level: how often the interval should hold the true difference.
+        resamples, seed: see :func:`bootstrap`.
+
+    Raises:
+        ValueError: the scores are of different numbers of examples, or of none.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> noise = rng.normal(size=(1, 500, 1))
+        >>> difference(Contributions(noise + 0.1), Contributions(noise)).beyond_noise
+        True
+    """
+    between("level", level, 0, 1)  # before the draws, which take a while
+    drawn = bootstrap([one, other], resamples=resamples, seed=seed)
+    return interval(one.score - other.score, drawn[0] - drawn[1], level)
+
+
+def interval(estimate: float, drawn: Float[np.ndarray, "resamples"], level: float) -> Difference:
+    """Return a difference with the middle part of its bootstrap draws as the interval."""
+    return Difference(estimate, *middle(drawn, level))
+
+
+def middle(drawn: Float[np.ndarray, "resamples"], level: float) -> tuple[float, float]:
+    """Return between which two numbers the middle ``level`` of the draws lie.
+
+    Raises:
+        TypeError, ValueError: ``level`` is not a number above 0 and below 1.
+
+    Example:
+        >>> middle(np.arange(101.0), level=0.5)
+        (25.0, 75.0)
+    """
     level = between("level", level, 0, 1)
-    confidence, right = top_label(prediction, labels)
-    edges = edges_of(confidence, bins, binning)
-    bins = len(edges) - 1
-    cell = bins_of(confidence, edges) * 2 + right
-    counts = np.bincount(cell, minlength=2 * bins)
-    full = np.maximum(counts, 1)
-    mean = np.bincount(cell, weights=confidence, minlength=2 * bins) / full
-    squares = np.bincount(cell, weights=(confidence - mean[cell]) ** 2, minlength=2 * bins)
-    deviation = np.sqrt(squares / full)
-    is_right = np.tile([0.0, 1.0], bins)
-    examples = len(confidence)
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
 
-    def errors(drawn: np.ndarray, noise: np.ndarray | float = 0.0) -> Any:
-        gaps = drawn * (mean - is_right) + np.sqrt(drawn) * deviation * noise
-        return np.abs(gaps.reshape(*drawn.shape[:-1], bins, 2).sum(-1)).sum(-1) / examples
 
-    generator = np.random.default_rng(seed)
-    found: list[np.ndarray] = []
-    step = max(1, BLOCK // (2 * bins))
+def _grouped(
+    scores: Sequence[Contributions], rng: np.random.Generator
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """Return the contributions with examples added up where they are many, and the sizes."""
+    examples = scores[0].parts.shape[1]
+    if examples <= MOST_GROUPS:
+        return [each.parts for each in scores], np.ones(examples)
+    order = rng.permutation(examples)
+    starts = np.linspace(0, examples, MOST_GROUPS, endpoint=False).astype(np.int64)
+    sums = [np.add.reduceat(each.parts[:, order], starts, axis=1) for each in scores]
+    return sums, np.diff(starts, append=examples).astype(np.float64)
+
+
+def _blocks(resamples: int, size: int) -> Iterator[slice]:
+    step = max(1, BLOCK // size)
     for start in range(0, resamples, step):
-        several = min(step, resamples - start)
-        drawn = generator.multinomial(examples, counts / examples, size=several)
-        found.append(errors(drawn, generator.standard_normal(drawn.shape)))
-    value = float(errors(counts))
-    tails = np.quantile(np.concatenate(found), [(1 + level) / 2, (1 - level) / 2])
-    low, high = np.clip(2 * value - tails, 0, 1).tolist()
-    return Interval(value, low, high, level)
+        yield slice(start, min(start + step, resamples))
+
+
+def _seeds(rng: np.random.Generator, draws: int, size: int) -> Float[np.ndarray, "draws size"]:
+    """Return the weight of each seed in each draw."""
+    if size == 1:
+        return np.ones((draws, 1))
+    return rng.multinomial(size - 1, np.full(size, 1 / size), draws) / (size - 1)
+
+
+def _counts(rng: np.random.Generator, draws: int, size: int) -> Float[np.ndarray, "draws size"]:
+    """Return how often each of ``size`` things comes in each of so many draws of ``size``."""
+    drawn = rng.integers(size, size=(draws, size))
+    # Draw by draw, whose counts stay in cache.
+    return np.stack([np.bincount(row, minlength=size) for row in drawn]).astype(np.float64)

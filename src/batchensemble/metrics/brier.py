@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from batchensemble.metrics.calibration.reliability import BINS, Binning, bins_of, edges_of
 from batchensemble.metrics.labels import checked_labels
-from batchensemble.metrics.reliability import BINS, Binning, bins_of, edges_of
 from batchensemble.predictions import Prediction
 
 

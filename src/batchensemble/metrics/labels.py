@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from batchensemble.losses.targets import ONE_HOT, whole_labels
 from batchensemble.predictions import Prediction
-from batchensemble.targets import ONE_HOT, whole_labels
 
 Labels = Int[np.ndarray, "examples"]
 
@@ -45,8 +45,8 @@ def labels_among(labels: Any, examples: int, classes: int) -> Labels:
     """Return the true classes of so many examples as an array of int64.
 
     Args:
-        labels: as :func:`~batchensemble.targets.whole_labels` takes them, ``[examples]`` or a
-            column ``[examples, 1]``.
+        labels: as :func:`~batchensemble.losses.targets.whole_labels` takes them, ``[examples]`` or
+            a column ``[examples, 1]``.
         examples: how many there are.
         classes: how many there are.
 

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy.stats import rankdata
 
-from batchensemble.checks import one_of
+from batchensemble.core.arguments import one_of
 from batchensemble.metrics.labels import checked_labels
 from batchensemble.metrics.regression import crps
 from batchensemble.predictions import AnyPrediction, Prediction, RegressionPrediction

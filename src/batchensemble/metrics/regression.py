@@ -13,7 +13,7 @@ import scoringrules
 from jaxtyping import Float
 from sklearn.metrics import mean_absolute_error, mean_pinball_loss, mean_squared_error, r2_score
 
-from batchensemble.columns import refuse_times
+from batchensemble.data.tables.columns import refuse_times
 from batchensemble.metrics.values import Scores
 from batchensemble.predictions import Normals, Points, Quantiles, RegressionPrediction
 

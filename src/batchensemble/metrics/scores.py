@@ -7,24 +7,24 @@ from typing import Any
 
 import numpy as np
 
+from batchensemble.data.sources import MEMORY_LIMIT
 from batchensemble.ensembles import Ensemble
 from batchensemble.losses import Loss
-from batchensemble.metrics.diversity import disagreement, one_class
+from batchensemble.losses.targets import whole_labels
+from batchensemble.metrics.calibration.reliability import reliability
 from batchensemble.metrics.labels import Labels, checked_labels
 from batchensemble.metrics.losses_by_example import losses_by_example
+from batchensemble.metrics.members.diversity import disagreement, one_class
 from batchensemble.metrics.multilabel import score_labels
 from batchensemble.metrics.regression import score_numbers
-from batchensemble.metrics.reliability import reliability
 from batchensemble.metrics.values import Scores
-from batchensemble.prediction import loss_of, predict_pairs
 from batchensemble.predictions import (
     AnyPrediction,
     MultiLabelPrediction,
     Prediction,
     RegressionPrediction,
 )
-from batchensemble.sources import MEMORY_LIMIT
-from batchensemble.targets import whole_labels
+from batchensemble.predictions.predict import loss_of, predict_pairs
 
 
 def evaluate(

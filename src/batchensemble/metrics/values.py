@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from batchensemble.notebook import table
+from batchensemble.core.printed_tables import table
 
 
 class Scores(Mapping[str, Any]):

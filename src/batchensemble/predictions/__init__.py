@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from batchensemble.predictions.classes import Prediction
-from batchensemble.predictions.labels import MultiLabelPrediction
-from batchensemble.predictions.normals import Normals
-from batchensemble.predictions.numbers import RegressionPrediction
-from batchensemble.predictions.points import Points
-from batchensemble.predictions.quantiles import Quantiles
-from batchensemble.predictions.reading import (
+from batchensemble.predictions.from_outputs import (
     AnyPrediction,
     Reading,
     as_arrays,
     from_arrays,
     reading,
 )
+from batchensemble.predictions.labels import MultiLabelPrediction
+from batchensemble.predictions.normals import Normals
+from batchensemble.predictions.points import Points
+from batchensemble.predictions.quantiles import Quantiles
+from batchensemble.predictions.regression import RegressionPrediction
 
 __all__ = [
     "AnyPrediction",

@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.special import entr
 
-from batchensemble.notebook import first_examples
-from batchensemble.predictions.decomposed import Decomposed, PerExample
-from batchensemble.uncertainty import mean_of_members
+from batchensemble.core.printed_tables import first_examples
+from batchensemble.predictions.uncertainty import mean_of_members
+from batchensemble.predictions.variances import Decomposed, PerExample
 
 Members = Float[np.ndarray, "examples members classes ..."]
 Probabilities = Float[np.ndarray, "examples classes ..."]

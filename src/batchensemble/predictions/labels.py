@@ -8,8 +8,8 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float, Int
 
-from batchensemble.notebook import first_examples
-from batchensemble.predictions.decomposed import Decomposed
+from batchensemble.core.printed_tables import first_examples
+from batchensemble.predictions.variances import Decomposed
 
 MemberLabels = Float[np.ndarray, "examples members ..."]
 PerLabel = Float[np.ndarray, "examples ..."]

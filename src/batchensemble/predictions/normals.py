@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from scipy.special import logsumexp, ndtr, ndtri
 
-from batchensemble.checks import between
-from batchensemble.predictions.numbers import (
+from batchensemble.core.arguments import between
+from batchensemble.predictions.regression import (
     MemberNumbers,
     Numbers,
     RegressionPrediction,

@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import ndtri
 
-from batchensemble.checks import between
-from batchensemble.predictions.numbers import (
+from batchensemble.core.arguments import between
+from batchensemble.predictions.regression import (
     MemberNumbers,
     Numbers,
     RegressionPrediction,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from batchensemble.report import tables
+from batchensemble.comparison.summary import COST, Column, Row, quality, stand, summarise
+from batchensemble.report.sections import tables
 from batchensemble.report.subject import Subject
 from batchensemble.report.verdict import verdict
-from batchensemble.summary import COST, Column, Row, quality, stand, summarise
 
 LEFT_OUT = {"parameters_per_member", "forward_calls", "training_multiply_adds"}
 
@@ -19,8 +19,8 @@ def markdown(subject: Subject) -> str:
         subject: what it tells of.
 
     Example:
-        >>> from batchensemble.compare import Settings, compare
-        >>> from batchensemble.data import load
+        >>> from batchensemble.comparison.compare import Settings, compare
+        >>> from batchensemble.data.datasets import load
         >>> from batchensemble.report.subject import of_comparison
         >>> quick = Settings(methods=("single",), epochs=1)
         >>> text = markdown(of_comparison(compare(load("breast_cancer"), quick)))

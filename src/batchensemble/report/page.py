@@ -12,20 +12,20 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from batchensemble.comparison import Comparison, versions
-from batchensemble.disk import write_whole
-from batchensemble.plots import draw_all, save_all
-from batchensemble.report import charts, members, tables
-from batchensemble.report.calibrated import calibration
-from batchensemble.report.conformal import intervals
+from batchensemble.comparison.files import RESULTS
+from batchensemble.comparison.results import Comparison, versions
+from batchensemble.comparison.summary import headline, stand, summarise
+from batchensemble.comparison.wording import spoken
+from batchensemble.core.atomic_files import write_whole
 from batchensemble.report.embedded import finite, json_block, policy
-from batchensemble.report.figures import figures_of
-from batchensemble.report.printed import notebook_errors, printed_losses
+from batchensemble.report.plots import draw_all, save_all
+from batchensemble.report.sections import charts, members, tables
+from batchensemble.report.sections.calibrated import calibration
+from batchensemble.report.sections.conformal import intervals
+from batchensemble.report.sections.figures import figures_of
+from batchensemble.report.sections.printed import notebook_errors, printed_losses
 from batchensemble.report.subject import Subject, of_comparison
 from batchensemble.report.verdict import member_check, members_of, verdict
-from batchensemble.run_files import RESULTS
-from batchensemble.summary import headline, stand, summarise
-from batchensemble.wording import spoken
 
 SYMBOLS = {"single": "●", "deep": "■", "batch": "▲", "mimo": "◆"}
 
@@ -34,7 +34,7 @@ def write_report(comparison: Comparison, folder: str | Path) -> Path:
     """Write ``results.json``, ``figures/`` and ``report.html``, and return the page's path.
 
     Args:
-        comparison: from :func:`batchensemble.compare.compare`.
+        comparison: from :func:`batchensemble.comparison.compare.compare`.
         folder: is made if it is missing; files of these names in it are replaced.
 
     Raises:
@@ -72,7 +72,7 @@ def render(subject: Subject, figures: Mapping[str, Figure], images: Mapping[str,
 
     Args:
         subject: what it tells of.
-        figures: from :func:`batchensemble.plots.draw_all`.
+        figures: from :func:`batchensemble.report.plots.draw_all`.
         images: the same as SVG, which the page holds.
     """
     environment = _environment()
@@ -135,7 +135,7 @@ def _sections(comparison: Comparison) -> dict[str, Any]:
 @cache
 def _environment() -> Environment:
     return Environment(
-        loader=PackageLoader("batchensemble", "templates/report"),
+        loader=PackageLoader("batchensemble.report", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

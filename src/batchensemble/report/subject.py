@@ -6,8 +6,8 @@ import shlex
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from batchensemble.comparison import Comparison, Settings, loss_of
-from batchensemble.data import Data
+from batchensemble.comparison.results import Comparison, Settings, loss_of
+from batchensemble.data.datasets import Data
 
 SETTINGS = {
     "members": "Members of an ensemble",

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 from scipy.stats import binom
 
-from batchensemble.comparison import Comparison
+from batchensemble.comparison.differences import Standing
+from batchensemble.comparison.results import Comparison
+from batchensemble.comparison.summary import REGRESSION, Column, Row, headline, quality, shown
+from batchensemble.comparison.wording import begin, listed, spoken
 from batchensemble.metrics import one_class, only_one_class
-from batchensemble.metrics.one_model import OneModel, is_one_model
+from batchensemble.metrics.bootstrap import LEVEL
+from batchensemble.metrics.members.one_model import OneModel, is_one_model
 from batchensemble.predictions import Prediction
-from batchensemble.report.calibrated import error_by_chance
-from batchensemble.report.tables import signed
-from batchensemble.significance import LEVEL
-from batchensemble.standing import Standing
-from batchensemble.summary import REGRESSION, Column, Row, headline, quality, shown
-from batchensemble.wording import begin, listed, spoken
+from batchensemble.report.sections.calibrated import error_by_chance
+from batchensemble.report.sections.tables import signed
 
 # Members that are this much worse alone than together were not trained to answer alone.
 MEMBERS_FAR_BELOW = 0.05
@@ -58,11 +58,11 @@ class Verdict:
 
 
 def verdict(comparison: Comparison, rows: Sequence[Row], standing: Standing) -> Verdict:
-    """Return what a comparison says by the :func:`~batchensemble.summary.headline` of its methods.
+    """Return what a comparison says by the headline score of its methods.
 
     Args:
         comparison: with any number of finished runs.
-        rows: from :func:`batchensemble.summary.summarise`.
+        rows: from :func:`batchensemble.comparison.summary.summarise`.
         standing: what is told apart.
     """
     if not rows:

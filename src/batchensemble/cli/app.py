@@ -1,0 +1,56 @@
+"""The command line: it parses, calls and prints.
+
+Everything heavy is imported inside the commands, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+from typer.core import TyperGroup
+
+from batchensemble.cli.compare import compare
+from batchensemble.cli.decide import decide
+from batchensemble.cli.evaluate import evaluate
+from batchensemble.cli.inspect import inspect
+from batchensemble.cli.options import INTERRUPTED, errors, refuse_several
+from batchensemble.cli.predict import predict
+from batchensemble.cli.rank import rank
+from batchensemble.cli.report import report
+from batchensemble.cli.train import train
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode="rich",
+    cls=TyperGroup,
+)
+
+
+@app.callback()
+def root() -> None:
+    """The uncertainty of an ensemble at the cost of one network.
+
+    Start with [bold]batchensemble compare[/bold]: it trains a single network, a deep ensemble,
+    BatchEnsemble and MIMO on the same data and writes a report that you can open in a browser. Then
+    [bold]train[/bold] one of them, [bold]evaluate[/bold] it, [bold]decide[/bold] when it may answer
+    and [bold]predict[/bold] with it; [bold]report[/bold] writes the page of either again,
+    [bold]rank[/bold] puts the comparisons of several data sets together.
+    """
+
+
+def main() -> None:
+    """Run the command line; Ctrl-C leaves with 130."""
+    refuse_several(sys.argv[1:])
+    try:
+        app()
+    except KeyboardInterrupt:
+        errors.print("Interrupted; nothing was written.")
+        sys.exit(INTERRUPTED)
+
+
+for command in (compare, inspect, train, evaluate, decide, predict, report, rank):
+    app.command()(command)

@@ -1,0 +1,275 @@
+"""``decision.json``: when a saved model answers, and what the truth may be beside its answer.
+
+``decide`` leaves it in the model's folder, and ``predict`` adds its columns to each row.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from batchensemble.cli.workflows.model_folder import ModelFolder
+from batchensemble.core.arguments import between, fraction, one_of, positive_number, whole_number
+from batchensemble.core.atomic_files import write_whole
+from batchensemble.core.strict_json import read_json, shown
+from batchensemble.decisions import ConformalIntervals, ConformalSets, Intervals, Threshold
+from batchensemble.decisions.conformal.intervals import METHODS
+from batchensemble.decisions.uncertainty_score import UNCERTAINTIES
+from batchensemble.predictions import AnyPrediction, Prediction, RegressionPrediction
+
+DECISION = "decision.json"
+FORMAT = 1
+BETWEEN = " | "  # the classes of a set, in CSV
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A threshold, and sets of classes or intervals of numbers, learnt on held-out examples.
+
+    Attributes:
+        model: the SHA-256 of the weights that it is of.
+        data: what it was learnt on.
+        examples: how many that were.
+        threshold: ``None`` of numbers without a tolerance.
+        sets: of classes; ``None`` of numbers.
+        intervals: of numbers; ``None`` of classes.
+        mean_size: how many classes are in a set, or how wide an interval is, on average.
+        of_one: share of the sets that hold one class; ``None`` of numbers.
+        notes: why a promise is not quite what it says.
+    """
+
+    model: str
+    data: str
+    examples: int
+    threshold: Threshold | None
+    sets: ConformalSets | None
+    intervals: ConformalIntervals | None
+    mean_size: float
+    of_one: float | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> list[str]:
+        """The columns that ``predict`` adds."""
+        answer = [] if self.threshold is None else ["answer"]
+        return [*answer, *(["conformal_lower", "conformal_upper"] if self.intervals else ["set"])]
+
+    def columns(
+        self, said: AnyPrediction, class_names: Sequence[str] = (), *, lists: bool = False
+    ) -> list[Any]:
+        """Return these columns for some rows.
+
+        Args:
+            said: of the rows, by the model.
+            class_names: in the order of their numbers.
+            lists: whether sets are lists of names; by default they are text.
+        """
+        assert isinstance(said, (Prediction, RegressionPrediction))
+        answer = [] if self.threshold is None else [self.threshold.accepts(said)]
+        if self.intervals is not None and isinstance(said, RegressionPrediction):
+            found: Intervals = self.intervals(said)
+            return [*answer, found.lower, found.upper]
+        assert self.sets is not None
+        assert isinstance(said, Prediction)
+        return [*answer, _named(self.sets(said).contains, class_names, lists)]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON can hold it: an infinite width or score is ``None``."""
+        threshold, sets, intervals = self.threshold, self.sets, self.intervals
+        return {
+            "format": FORMAT,
+            "model": self.model,
+            "data": self.data,
+            "examples": self.examples,
+            "notes": list(self.notes),
+            "threshold": None if threshold is None else _of_threshold(threshold),
+            "sets": None
+            if sets is None or sets.thresholds_ is None
+            else {
+                "method": sets.method,
+                "confidence": sets.confidence,
+                "highest_score": _finite(float(sets.thresholds_[0])),
+                "mean_size": self.mean_size,
+                "share_of_one": self.of_one,
+            },
+            "intervals": None
+            if intervals is None
+            else {
+                "method": intervals.method_,
+                "confidence": intervals.confidence,
+                "quantile": _finite(intervals.quantile_),
+                "mean_width": _finite(self.mean_size),
+            },
+        }
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any], classes: int) -> Decision:
+        """Return what :meth:`as_dict` made.
+
+        Args:
+            content: as JSON gives it back.
+            classes: that the model knows; 0 of numbers.
+
+        Raises:
+            KeyError, TypeError, ValueError: something is missing or of another kind.
+        """
+        threshold, sets, intervals = (content[key] for key in ("threshold", "sets", "intervals"))
+        if (sets is None) != (classes == 0) or (intervals is None) != (classes > 0):
+            raise ValueError("it is of another kind of model")
+        found = sets or intervals
+        return cls(
+            _text(content["model"]),
+            _text(content["data"]),
+            _whole(content["examples"]),
+            None if threshold is None else _threshold(threshold, _whole(content["examples"])),
+            None if sets is None else _sets(sets, classes),
+            None if intervals is None else _intervals(intervals),
+            _or_infinite(found["mean_size" if sets else "mean_width"]),
+            None if sets is None else fraction("share_of_one", sets["share_of_one"]),
+            _texts(content["notes"]),
+        )
+
+    @property
+    def sha256(self) -> str:
+        """What tells it from others."""
+        return hashlib.sha256(json.dumps(self.as_dict()).encode()).hexdigest()
+
+    def write(self, folder: Path) -> Path:
+        """Write it into the model's folder, whole or not at all.
+
+        Raises:
+            WriteError: it cannot be written; what was there before stays.
+        """
+        path = folder / DECISION
+        text = json.dumps(self.as_dict(), indent=1, ensure_ascii=False, allow_nan=False)
+        write_whole(path, text.encode("utf-8", "replace") + b"\n")
+        return path
+
+
+def decision_of(folder: ModelFolder) -> Decision | None:
+    """Return what was decided about the model in a folder; ``None`` where nothing was.
+
+    Raises:
+        ValueError: the file is damaged, or of other weights than the folder has.
+    """
+    path = folder.path / DECISION
+    if not path.exists():
+        return None
+    again = f"give batchensemble decide {folder.path} again, or delete it"
+    try:
+        found = read_json(path)
+        if found["format"] != FORMAT:
+            raise ValueError(f"it has the format {shown(found['format'])}, expected {FORMAT}")
+        decision = Decision.of(found, len(folder.columns.class_names))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} cannot be read ({error!r}); {again}") from None
+    if decision.model != folder.config["sha256"]:
+        raise ValueError(f"{path} is of other weights than {folder.path} has now; {again}")
+    return decision
+
+
+def _named(contains: np.ndarray, class_names: Sequence[str], lists: bool) -> np.ndarray:
+    """Return the names in each set, as a list or as text.
+
+    Each different set is named once. In text a backslash and a bar of a name get a backslash before
+    them, so that the names can be told apart again.
+    """
+    escaped = [name.replace("\\", "\\\\").replace("|", "\\|") for name in class_names]
+    known: dict[bytes, Any] = {}
+    found = np.empty(len(contains), dtype=object)
+    for row, key in enumerate(map(bytes, np.packbits(contains, axis=1))):
+        if key not in known:
+            members = np.flatnonzero(contains[row]).tolist()
+            known[key] = (
+                [class_names[each] for each in members]
+                if lists
+                else BETWEEN.join(escaped[each] for each in members)
+            )
+        found[row] = known[key]
+    return found
+
+
+def _of_threshold(found: Threshold) -> dict[str, Any]:
+    return {
+        "by": found.by,
+        "answers": "none" if not found.found else "some" if math.isfinite(found.value) else "all",
+        "below": _finite(found.value),
+        "coverage": found.coverage,
+        "risk": _finite(found.risk),
+        "bound": found.bound,
+        "target": found.target,
+        "confidence": found.confidence,
+        "tolerance": found.tolerance,
+    }
+
+
+def _threshold(content: Mapping[str, Any], examples: int) -> Threshold:
+    values = {"none": -math.inf, "all": math.inf}
+    answers, risk, tolerance = content["answers"], content["risk"], content["tolerance"]
+    one_of("answers", answers, (*values, "some"))
+    return Threshold(
+        by=one_of("by", content["by"], (*UNCERTAINTIES, "given")),
+        value=values[answers] if answers in values else _number(content["below"]),
+        coverage=fraction("coverage", content["coverage"]),
+        risk=math.nan if risk is None else fraction("risk", risk),
+        bound=fraction("bound", content["bound"]),
+        target=between("target", content["target"], 0, 1),
+        confidence=between("confidence", content["confidence"], 0, 1),
+        examples=examples,
+        tolerance=None if tolerance is None else positive_number("tolerance", tolerance),
+    )
+
+
+def _sets(content: Mapping[str, Any], classes: int) -> ConformalSets:
+    sets = smallest_sets(between("confidence", content["confidence"], 0, 1))
+    sets.thresholds_ = np.full(classes, _or_infinite(content["highest_score"]))
+    return sets
+
+
+def smallest_sets(coverage: float) -> ConformalSets:
+    """Return how sets are made that a file can hold: without draws, and none of them empty."""
+    return ConformalSets("lac", coverage, randomised=False, allow_empty=False)
+
+
+def _intervals(content: Mapping[str, Any]) -> ConformalIntervals:
+    method: Any = one_of("method", content["method"], METHODS)
+    intervals = ConformalIntervals(method, between("confidence", content["confidence"], 0, 1))
+    intervals.method_, intervals.quantile_ = method, _or_infinite(content["quantile"])
+    return intervals
+
+
+def _finite(number: float) -> float | None:
+    return number if math.isfinite(number) else None
+
+
+def _or_infinite(number: Any) -> float:
+    return math.inf if number is None else _number(number)
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"expected a number, got {shown(value)}")
+    return float(value)
+
+
+def _whole(value: Any) -> int:
+    return whole_number("examples", value, at_least=0)
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise TypeError(f"expected texts, got {shown(value)}")
+    return tuple(map(_text, value))
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"expected a text, got {shown(value)}")
+    return value

@@ -1,0 +1,248 @@
+"""A model's folder: its settings, its columns, and the rows that were held out from its training.
+
+Every command that asks a saved model goes through here, so that all mean the same rows.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from batchensemble.cli.workflows.scored_rows import ScoredRows, of_part, of_table
+from batchensemble.cli.workflows.settings import SETTINGS, read
+from batchensemble.core.atomic_files import checksum
+from batchensemble.data.datasets import NAMED
+from batchensemble.data.sources import MEMORY_LIMIT, open_batches
+from batchensemble.data.tables.dialects import Dialect
+from batchensemble.data.tables.files import Files
+from batchensemble.data.tables.frames import paths_of
+from batchensemble.data.tables.schema import Columns
+from batchensemble.data.tables.split import Rule, Split
+from batchensemble.data.train_test import TrainingData, labelled, open_data
+from batchensemble.ensembles import Ensemble
+from batchensemble.ensembles.checks import place_of
+from batchensemble.ensembles.saving import load as load_model
+from batchensemble.ensembles.saving import read_config
+from batchensemble.ensembles.saving.trust import Trust
+from batchensemble.predictions.predict import loss_of
+
+TRAINED_ON = (
+    "The model was trained on these rows, or most of them, so nothing is promised of others: "
+    "without --data it goes by those that were held out."
+)
+PATIENCE = (
+    "The training ended where it was best on these held-out examples (patience), so what they say "
+    "of others is a little too good; rows that it did not see, with --data, make it right."
+)
+CALIBRATED = (
+    "The model is calibrated. If that was done on these held-out examples, what they say of others "
+    "is a little too good; rows that it did not see, with --data, make it right."
+)
+# What a fingerprint of training data says of the rows: neither the file's name nor the targets,
+# of which another version may keep more digits.
+ROWS = re.compile(r"(\d+) (?:examples of shape (.*) \((\w+), \w+\)|rows of .*\(checksum (\w+)\))")
+
+
+class ModelFolder:
+    """A folder that ``train`` or :func:`batchensemble.save` wrote.
+
+    Args:
+        path: of the folder.
+        dialect: how CSV files are written, as far as the user says it.
+
+    Attributes:
+        config: of the model, without its weights.
+        columns: that it takes, and what they are scaled by.
+
+    Raises:
+        FileNotFoundError: there is no model in it.
+        ValueError: a file of it is damaged, or it does not say which columns it takes.
+    """
+
+    def __init__(self, path: str | Path, dialect: Dialect | None = None) -> None:
+        self.path = Path(path)
+        self.config = read_config(self.path)
+        self.columns = Columns.of(self.config, dialect)
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """The settings of its training; empty where the folder does not hold them.
+
+        Raises:
+            ValueError: their file is damaged.
+        """
+        path = self.path / SETTINGS
+        return read(path) if path.is_file() else {}
+
+    @cached_property
+    def split(self) -> Split | None:
+        """How rows were held out from its training; ``None`` where the folder does not say.
+
+        Raises:
+            ValueError: what it says is no split.
+        """
+        return Split.of((self.config.get("data") or {}).get("split"))
+
+    def load(
+        self,
+        device: str | torch.device | None = None,
+        network: nn.Module | None = None,
+        trust: Trust = False,
+    ) -> Ensemble:
+        """Return the model, see :func:`batchensemble.load`."""
+        return load_model(self.path, network=network, device=device, trust=trust)
+
+    def rows(
+        self, model: Ensemble, source: str | None = None, target: str | None = None
+    ) -> ScoredRows:
+        """Return the rows with targets that the model is asked about.
+
+        Args:
+            model: what :meth:`load` returned.
+            source: a file, or a folder of Parquet files, of which all rows count; a named data set,
+                of which the held-out examples do; by default what was held out from the training.
+            target: the column of targets; by default that of the training.
+
+        Raises:
+            ValueError: the data do not fit the model, or it cannot be told which rows trained it.
+            OSError: there is no such file.
+        """
+        trained = self.settings.get("target")
+        if source is None and target not in (None, trained):
+            raise ValueError(
+                f"target names a column of --data FILE, got {target!r} without one; what was held "
+                f"out from the training has the target {trained!r}"
+            )
+        its_own = source in NAMED and source == self.settings.get("data") and target is None
+        if source is None or its_own:
+            return self._held_out(model)
+        if source in NAMED:
+            return self._of_named(model, source, target)
+        path, target = Path(source), target or self.columns.target
+        if target is None:
+            raise ValueError(f"target is missing: name the column of {path} that holds them")
+        return of_table(model, path, self.columns, target, notes=self._notes(path))
+
+    def _held_out(self, model: Ensemble) -> ScoredRows:
+        """Return the rows that training held out, and no others.
+
+        What the folder remembers says which: the rule, and a checksum of the table. A folder that
+        does not is split as ``train`` splits by its settings, and the rest must then be the rows
+        that the model was trained on, by their fingerprint.
+        """
+        source, validation = self.settings.get("data"), self.settings.get("validation")
+        if source is None:
+            raise ValueError(
+                f"{self.path} does not say what it was trained on; give --data FILE --target COLUMN"
+            )
+        rule, table, held_out = self._remembered
+        if rule is not None and (rule == "file") != (validation is not None):
+            raise ValueError(self._unknown(f"{self.path / SETTINGS} is of another training"))
+        target, limit = self.settings.get("target"), self.settings.get("memory_limit", MEMORY_LIMIT)
+        notes, columns = self._notes(None), self.columns
+        if validation is not None:
+            path = Path(validation)
+            self._check(path, held_out)
+            part = labelled(path, columns, target or str(columns.target), limit)
+            return of_part(model, part, Path(source).name, columns, limit, notes=notes)
+        if source not in NAMED:
+            self._check(Path(source), table)
+        data = open_data(
+            source, target, loss=loss_of(model), memory_limit=limit, columns=columns, rule=rule
+        )
+        self._check_training(model, data, limit)
+        in_memory = not isinstance(data.train, Files)
+        return of_part(
+            model, data.held_out, data.name, columns, limit,
+            training=data.train if in_memory else None, notes=notes,
+        )  # fmt: skip
+
+    @property
+    def _remembered(self) -> tuple[Rule | None, str | None, str | None]:
+        """The rule, and the checksums of the table and of a file that was held out."""
+        split = self.split
+        return (None, None, None) if split is None else (split.rule, split.table, split.held_out)
+
+    def _check(self, path: Path, known: str | None) -> None:
+        """Raise where a file is not there, or not as it was when the model was trained."""
+        if not path.exists():
+            raise FileNotFoundError(
+                f"there is no file {path}, of which the model in {self.path} held rows out; run "
+                f"this where it is, write its place into {self.path / SETTINGS}, or give rows that "
+                "the model has not seen with --data"
+            )
+        if known is not None and checksum(paths_of(path)) != known:
+            raise ValueError(self._unknown(f"{path} is not as it was when the model was trained"))
+
+    def _check_training(self, model: Ensemble, data: TrainingData, limit: int) -> None:
+        """Raise where the rows that are not held out are not those that the model trained on."""
+        if data.columns.class_names != self.columns.class_names:
+            raise ValueError(self._unknown(f"{data.name} has other classes than the model"))
+        then = str(self.config.get("trained_on"))
+        if isinstance(data.train, Files) and " rows of " in then:
+            now: str | None = data.train.describe()
+        elif isinstance(data.train, Files) and self.split is not None:
+            if then.startswith(f"{data.train.rows} "):
+                return  # they were read whole, and need not be again: the checksum says it
+            now = None
+        else:
+            place = place_of(model)
+            read = loss_of(model).read
+            now = open_batches(data.train, 1, memory_limit=limit, read=read, **place).fingerprint
+        if _rows_of(then) is None or _rows_of(then) != _rows_of(now):
+            raise ValueError(self._unknown(f"{data.name} holds other rows than it was trained on"))
+
+    def _unknown(self, reason: str) -> str:
+        return (
+            f"{reason}, so which rows the model in {self.path} was trained on is not known; bring "
+            "back what was there, or give rows that it has not seen with --data"
+        )
+
+    def _of_named(self, model: Ensemble, source: str, target: str | None) -> ScoredRows:
+        """Return the held-out examples of a named set, in the units and classes of the model."""
+        data = open_data(source, target, loss=loss_of(model))
+        own, columns, part = data.columns, self.columns, data.held_out
+        if _numbering(own) != _numbering(columns):
+            columns.check(source, own.feature_names)
+            mean, scale = (np.array(each) for each in (own.mean or 0.0, own.scale or 1.0))
+            X, y = part[0].astype(np.float64) * scale + mean, part[1]
+            frame = pd.DataFrame(X, columns=list(own.feature_names))
+            names = np.array(own.class_names, dtype=object)
+            labels = pd.Series(names[y] if own.class_names else y, name="target")
+            part = columns.inputs(source, frame), columns.targets(source, labels)
+        return of_part(model, part, source, columns, MEMORY_LIMIT)
+
+    def _notes(self, path: Path | None) -> tuple[str, ...]:
+        """Say where rows are not what a score or a promise takes: independent of the model."""
+        _, table, held_out = self._remembered
+        if path is not None and not _same(path, self.settings.get("validation"), held_out):
+            return (TRAINED_ON,) if _same(path, self.settings.get("data"), table) else ()
+        notes = [PATIENCE] if "patience" in self.settings else []
+        return (*notes, *([CALIBRATED] if self.config.get("calibration") is not None else []))
+
+
+def _numbering(columns: Columns) -> tuple[Any, ...]:
+    """Return what decides the numbers that a network gets and gives."""
+    return columns.feature_names, columns.class_names, columns.mean, columns.scale
+
+
+def _same(path: Path, other: str | None, known: str | None) -> bool:
+    """Return whether a file is another, by its place or its content."""
+    if not path.exists():
+        return False
+    if other is not None and Path(other).exists() and path.samefile(other):
+        return True
+    return known is not None and checksum(paths_of(path)) == known
+
+
+def _rows_of(fingerprint: str | None) -> Sequence[str | None] | None:
+    found = ROWS.fullmatch(fingerprint or "")
+    return None if found is None else found.groups()

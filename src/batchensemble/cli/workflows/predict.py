@@ -1,0 +1,215 @@
+"""Predictions for a file of any size, in constant memory, gone on with where they were interrupted.
+
+The rows are predicted in parts. Each part is a file beside the result that is whole or not there;
+at the end they become one file. The parts begin at the same rows each time, so that a result does
+not tell whether it was interrupted.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from batchensemble.cli.workflows.decision import Decision, decision_of
+from batchensemble.cli.workflows.model_folder import ModelFolder
+from batchensemble.cli.workflows.scored_rows import block_rows
+from batchensemble.core.atomic_files import sync, write_whole, writing
+from batchensemble.data.batches import PREDICTION_BATCH
+from batchensemble.data.tables.dialects import Dialect
+from batchensemble.data.tables.frames import PARQUET, parquet
+from batchensemble.data.tables.schema import Columns
+from batchensemble.ensembles import Ensemble
+from batchensemble.ensembles.saving.trust import Trust
+from batchensemble.losses import BinaryCrossEntropy, EnsembleLoss
+from batchensemble.metrics import widest_interval
+from batchensemble.predictions import AnyPrediction, MultiLabelPrediction, RegressionPrediction
+from batchensemble.predictions.predict import loss_of, predict
+from batchensemble.training.callbacks.progress import rows_bar
+
+ROW = "row"
+UNCERTAINTIES = ("total", "aleatoric", "epistemic")
+
+
+def predict_file(
+    path: Path,
+    source: Path,
+    out: Path,
+    *,
+    id: str | None = None,
+    device: str | torch.device | None = None,
+    progress: bool | None = None,
+    network: nn.Module | None = None,
+    trust: Trust = False,
+    dialect: Dialect | None = None,
+) -> int:
+    """Write what a saved model says of each row of a file.
+
+    The columns are the id, then of classes ``label`` and ``prob_CLASS`` for each class (the
+    members' mean), of numbers ``mean`` and the ends ``lower`` and ``upper`` of the interval of 90%,
+    or as much as quantiles reach, of labels that are there or not ``label`` and ``prob``; and the
+    uncertainties ``total``, ``aleatoric`` and ``epistemic``, entropies in nats, of numbers
+    variances. Where ``decide`` left a decision in the model's folder, its columns follow:
+    ``answer``, true where the row may be answered; of classes ``set``, the names in the set, in
+    Parquet a list and in CSV text; of numbers ``conformal_lower`` and ``conformal_upper``.
+
+    Args:
+        path: of the model's folder.
+        source: a CSV, Parquet or Feather file, by its ending, or a folder of Parquet files, with
+            the columns that the model was trained on; others are passed over.
+        out: CSV or Parquet, by its ending. A file that is there stays until all rows are predicted.
+        id: a column that is copied; by default ``row``, numbers from 1.
+        device: where the model runs.
+        progress: show a bar; by default only in a terminal.
+        network: the plain network, where the folder does not say how to make one.
+        trust: what may be imported of what the folder names, see :func:`batchensemble.load`.
+        dialect: how a CSV file is written, as far as the user says it.
+
+    Returns:
+        How many rows there are.
+
+    Raises:
+        ValueError: the file does not fit the model; parts that are done stay. The decision is of
+            other weights.
+        ImportError: Parquet, and pyarrow is not installed.
+        OSError: a file cannot be read or written; parts that are done stay.
+    """
+    folder = ModelFolder(path, dialect)
+    columns = folder.columns
+    # Frozen for one size, layers choose how to compute by nothing that was before.
+    model = folder.load(device, network, trust).freeze(PREDICTION_BATCH)
+    decision = decision_of(folder)
+    names = [id or ROW, *_names(columns, loss_of(model)), *UNCERTAINTIES]
+    names += [] if decision is None else decision.names
+    if len(set(names)) < len(names):
+        raise ValueError(f"id {id!r} is also the name of a column of the result; rename it")
+    if out.suffix not in (".csv", *PARQUET):
+        raise ValueError(f"out must end in .csv or .parquet, got {out.name}")
+    size, lists = block_rows(model.members, len(columns.class_names)), out.suffix in PARQUET
+    with columns.table(source, size, id=id) as rows:
+        columns.check(source.name, rows.names, *([] if id is None else [id]))
+        about = {**_fingerprint(source), "model": folder.config["sha256"], "id": id, "rows": size}
+        about |= {"dialect": asdict(rows.dialect)}
+        about |= {} if decision is None else {"decision": decision.sha256}
+        parts = Parts(out, names, about)
+        done, start = len(parts), 0
+        with rows_bar(f"predicting {source.name}", rows.count, show=progress) as advance:
+            for number, frame in enumerate(frame for frame in rows.frames if len(frame)):
+                if number >= done:
+                    X = columns.inputs(source.name, frame, start)
+                    ids = np.arange(start + 1, start + len(X) + 1) if id is None else frame[id]
+                    said = _predictions(names, ids, columns, model, X, decision, lists)
+                    parts.add(number, said)
+                start += len(frame)
+                advance(len(frame))
+    with writing(out):
+        parts.join()
+    return start
+
+
+class Parts:
+    """The parts of a result that are done, in a folder beside it.
+
+    Args:
+        out: the result.
+        names: of its columns.
+        about: what the parts were made of; parts of anything else are thrown away.
+    """
+
+    def __init__(self, out: Path, names: list[str], about: dict[str, Any]) -> None:
+        self.out, self.names = out, names
+        self.folder = out.with_name(f".{out.name}.parts")
+        text = json.dumps({**about, "columns": names})
+        note = self.folder / "about.json"
+        if not note.exists() or note.read_text(encoding="utf-8") != text:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_whole(note, text.encode())
+
+    def __len__(self) -> int:
+        count = 0
+        while self._path(count).exists():
+            count += 1
+        return count
+
+    def add(self, number: int, frame: pd.DataFrame) -> None:
+        """Write a part."""
+        content = io.BytesIO()
+        if self.out.suffix in PARQUET:
+            frame.to_parquet(content, index=False)
+        else:
+            frame.to_csv(content, index=False, header=False)
+        write_whole(self._path(number), content.getvalue())
+
+    def join(self) -> None:
+        """Make one file of all parts, and put it in its place."""
+        part = self.folder / "whole"
+        paths = [self._path(number) for number in range(len(self))]
+        if self.out.suffix in PARQUET:
+            self._join_parquet(part, paths)
+        else:
+            with part.open("wb") as whole:
+                whole.write(pd.DataFrame(columns=self.names).to_csv(index=False).encode())
+                for path in paths:
+                    with path.open("rb") as file:
+                        shutil.copyfileobj(file, whole)
+        sync(part)
+        part.replace(self.out)
+        sync(self.out.parent)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _join_parquet(self, part: Path, paths: list[Path]) -> None:
+        if not paths:
+            pd.DataFrame(columns=self.names).to_parquet(part, index=False)
+            return
+        schema = parquet().read_schema(paths[0])
+        with parquet().ParquetWriter(part, schema) as writer:
+            for path in paths:
+                writer.write_table(parquet().read_table(path).cast(schema))
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"part-{number:08d}"
+
+
+def _predictions(
+    names: list[str],
+    ids: Any,
+    columns: Columns,
+    model: Ensemble,
+    X: Any,
+    decision: Decision | None,
+    lists: bool,
+) -> pd.DataFrame:
+    said = predict(model, X)
+    uncertainties = (getattr(said, name) for name in UNCERTAINTIES)
+    decided = [] if decision is None else decision.columns(said, columns.class_names, lists=lists)
+    values = [np.asarray(ids), *_values(columns, said), *uncertainties, *decided]
+    return pd.DataFrame(dict(zip(names, values, strict=True)))
+
+
+def _names(columns: Columns, loss: EnsembleLoss) -> list[str]:
+    """Return the columns between the id and the uncertainties."""
+    if columns.class_names:
+        return ["label", *(f"prob_{name}" for name in columns.class_names)]
+    return ["label", "prob"] if isinstance(loss, BinaryCrossEntropy) else ["mean", "lower", "upper"]
+
+
+def _values(columns: Columns, said: AnyPrediction) -> list[Any]:
+    if isinstance(said, RegressionPrediction):
+        return [said.mean, *widest_interval(said)[:2]]
+    if isinstance(said, MultiLabelPrediction):
+        return [said.labels, said.probs]
+    return [np.array(columns.class_names, dtype=object)[said.labels], *said.probs.T]
+
+
+def _fingerprint(source: Path) -> dict[str, Any]:
+    found = source.stat()
+    return {"source": source.name, "bytes": found.st_size, "changed": found.st_mtime_ns}

@@ -1,0 +1,236 @@
+"""What a folder holds, as the subject of a page: a comparison, or one trained model."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from batchensemble.cli.workflows.model_folder import ModelFolder
+from batchensemble.cli.workflows.scored_rows import ScoredRows, notes_on, scores_of
+from batchensemble.cli.workflows.settings import SETTINGS
+from batchensemble.comparison.cost import measure_cost
+from batchensemble.comparison.files import RESULTS, RunFiles, read_results
+from batchensemble.comparison.planes import make_plane
+from batchensemble.comparison.results import Comparison, Run, Settings, read_run, run_fingerprint
+from batchensemble.comparison.wording import METHOD_NAMES
+from batchensemble.data.datasets import Data, load
+from batchensemble.data.tables.dialects import Dialect
+from batchensemble.ensembles import Ensemble
+from batchensemble.ensembles.saving import CONFIG
+from batchensemble.ensembles.saving.trust import Trust
+from batchensemble.predictions import MultiLabelPrediction, Prediction, RegressionPrediction
+from batchensemble.predictions.predict import predict
+from batchensemble.report.subject import Subject, counted, of_comparison, predicted, text_of
+from batchensemble.training.history import History
+
+MOST_SEEDS = 10_000  # of a comparison: a file of each is looked for
+
+
+def of_folder(
+    folder: Path,
+    source: str | None = None,
+    target: str | None = None,
+    *,
+    dialect: Dialect | None = None,
+    network: nn.Module | None = None,
+    trust: Trust = False,
+) -> Subject:
+    """Return what a folder holds, as the subject of a page.
+
+    Args:
+        folder: that ``compare`` or ``train`` wrote.
+        source: of a comparison the data that it ran on, where the file is elsewhere now; of a model
+            a file or a named data set to score it on, by default what was held out from its
+            training.
+        target: the column of labels; by default as in the training.
+        network: the plain network of a model, where its folder does not say how to make one.
+        trust: what may be imported of what a model's folder names, see :func:`batchensemble.load`.
+        dialect: how CSV files are written, as far as the user says it.
+
+    Raises:
+        ValueError: the folder holds neither, or the data are not those that it needs.
+        OSError: something cannot be read.
+    """
+    if (folder / RESULTS).is_file():
+        return of_comparison(_comparison(folder, source, target, dialect))
+    if (folder / CONFIG).is_file():
+        return _of_model(ModelFolder(folder, dialect), source, target, network, trust)
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"there is no folder {folder}; give one that compare or train wrote"
+        )
+    raise ValueError(
+        f"{folder} holds neither {RESULTS} of a comparison nor {CONFIG} of a model; give a folder "
+        "that batchensemble compare or train wrote"
+    )
+
+
+def _comparison(
+    folder: Path, source: str | None, target: str | None, dialect: Dialect | None
+) -> Comparison:
+    results = read_results(folder)
+    asked, described = results["settings"], results["data"]
+    recipe, name = results.get("recipe"), described["name"]
+    if recipe is not None:
+        raise ValueError(
+            f"the recipe in {folder} keeps no files of its runs; make its page again with "
+            f"batchensemble compare --recipe {recipe}"
+        )
+    values: dict[str, Any] = {
+        key: tuple(each) if isinstance(each, list) else each for key, each in asked.items()
+    }
+    settings = Settings(**values)
+    failures, explanation = results.get("failures", []), results.get("explanation", "")
+    texts = isinstance(failures, list) and all(isinstance(each, str) for each in failures)
+    if settings.seeds > MOST_SEEDS or not texts or not isinstance(explanation, str):
+        raise ValueError(f"{folder / RESULTS} is not of a comparison; run it again")
+    target = target or described.get("target")
+    if source is None and target is not None and not Path(name).exists():
+        raise FileNotFoundError(
+            f"the comparison in {folder} ran on {name}, which is not here; give --data PATH"
+        )
+    task = described.get("task") if target is not None else None
+    known = Dialect.of(described.get("dialect"))
+    data = load(source or name, target, task, (dialect or Dialect()).over(known))
+    found = _runs(data, settings, folder / "runs")
+    if not found.runs:
+        raise ValueError(
+            f"none of the runs in {folder / 'runs'} is of {data.name} with these settings and "
+            "versions; run the comparison again"
+        )
+    # What failed then says why; what is only missing says so itself.
+    missing = [each for each in found.failures if not _told(each, failures)]
+    return replace(
+        found,
+        failures=[*failures, *missing],
+        interrupted=bool(results.get("interrupted")),
+        explanation=explanation,
+    )
+
+
+def _runs(data: Data, settings: Settings, folder: Path) -> Comparison:
+    """Return the comparison of the runs that a folder has files of; ``failures`` says what not."""
+    comparison = Comparison(settings, data, make_plane(data))
+    files = RunFiles(folder, run_fingerprint(settings, data))
+    for seed in range(settings.seeds):
+        for method in settings.methods:
+            run = read_run(files, method, seed)
+            if run is None:
+                reason = f"no file of it in {folder}, or one of other data, settings or versions"
+                comparison.failures.append(f"{method}, seed {seed}: {reason}")
+            else:
+                comparison.read += 1
+                comparison.runs.append(run)
+    return comparison
+
+
+def _told(missing: str, failures: list[str]) -> bool:
+    run = missing.partition(":")[0]
+    return any(failure.startswith(f"{run}:") for failure in failures)
+
+
+def _of_model(
+    folder: ModelFolder,
+    source: str | None,
+    target: str | None,
+    network: nn.Module | None,
+    trust: Trust,
+) -> Subject:
+    model, settings = folder.load(network=network, trust=trust), folder.settings
+    rows = folder.rows(model, source, target)
+    rows.notes += notes_on(model.loss)
+    data = _data(folder, rows, target)
+    run = _run(folder, model, rows, data)
+    loss = settings.get("loss") if data.task == "regression" else None
+    comparison = Comparison(
+        Settings((run.method,), model.members, max(1, run.history.epochs), loss=loss),
+        data,
+        None,
+        [run],
+    )
+    if run.plane is not None:
+        comparison.plane = make_plane(_with_training_part(data))
+    return Subject(
+        comparison,
+        "Trained model",
+        f"{METHOD_NAMES[run.method]}, {counted(model.members, 'member')}, "
+        f"{counted(run.history.epochs, 'epoch')}; "
+        f"scored on {counted(len(data.held_out[0]), 'example')}, "
+        f"{counted(data.features, 'feature')}, {predicted(data)}"
+        + "".join(f". {note.rstrip('.')}" for note in rows.notes)
+        + ("." if rows.notes else ""),
+        _commands(folder.path, bool(settings), source, target),
+        tuple((name.replace("_", " "), text_of(each)) for name, each in settings.items()),
+        {**comparison.as_dict(), "settings": settings, "model": folder.config},
+    )
+
+
+def _data(folder: ModelFolder, rows: ScoredRows, target: str | None) -> Data:
+    """Return what the model is scored on, in memory; its training part too, where that is there."""
+    columns, held_out = folder.columns, rows.arrays()
+    nothing = tuple(each[:0] for each in held_out)
+    return Data(
+        rows.name,
+        nothing if rows.training is None else rows.training,
+        held_out,
+        columns.feature_names,
+        columns.class_names,
+        bool(columns.mean),
+        target or columns.target,
+        columns.mean,
+        columns.scale,
+        rows.kind,
+        columns.dialect,
+    )
+
+
+def _run(folder: ModelFolder, model: Ensemble, rows: ScoredRows, data: Data) -> Run:
+    path, settings = folder.path / "history.json", folder.settings
+    history = History.read(path) if path.is_file() else History()
+    prediction = _one_an_example(model, data.held_out[0])
+    plane = make_plane(_with_training_part(data))
+    examples = settings.get("batch_size", 128)
+    inputs, targets = (torch.from_numpy(part[:examples]) for part in data.held_out)
+    return Run(
+        folder.config["method"],
+        settings.get("seed", 0),
+        scores_of(model, rows),
+        measure_cost(
+            model, inputs, targets.float() if data.task == "regression" else targets, history
+        ),
+        history,
+        prediction,
+        None if plane is None else _one_an_example(model, plane.points),
+    )
+
+
+def _one_an_example(model: Ensemble, X: np.ndarray) -> Prediction | RegressionPrediction:
+    prediction = predict(model, X)
+    if isinstance(prediction, MultiLabelPrediction) or prediction.total.ndim != 1:
+        raise ValueError(
+            "a report is of a model that predicts a class or a number for each example, got a "
+            f"{type(prediction).__name__} of the shape {list(prediction.total.shape)}; "
+            "batchensemble evaluate scores it"
+        )
+    return prediction
+
+
+def _with_training_part(data: Data) -> Data:
+    """Return data whose principal components can be found, of what there is."""
+    return data if len(data.train[0]) else replace(data, train=data.held_out)
+
+
+def _commands(folder: Path, trained_here: bool, source: str | None, target: str | None) -> str:
+    again = ["batchensemble", "report", str(folder)]
+    again += ["--data", source] if source else []
+    again += ["--target", target] if target else []
+    if not trained_here:
+        return shlex.join(again)
+    train = ["batchensemble", "train", "--config", str(folder / SETTINGS)]
+    return f"{shlex.join([*train, '--out', f'{folder}-again'])}\n{shlex.join(again)}"

@@ -1,0 +1,172 @@
+"""Rows with targets that a saved model is asked about, some at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from batchensemble.data.sources import open_batches
+from batchensemble.data.tables.files import Files
+from batchensemble.data.tables.schema import Columns
+from batchensemble.ensembles import Ensemble
+from batchensemble.ensembles.checks import place_of
+from batchensemble.losses import MSE, EnsembleLoss, Huber
+from batchensemble.metrics import Scores, evaluate
+from batchensemble.metrics.streaming import score_blocks
+from batchensemble.predictions.predict import loss_of
+
+MOST_ROWS = 65_536
+MOST_NUMBERS = 2**23  # of the members' probabilities of a block: 64 MB
+
+NO_NOISE = (
+    "The loss learns no noise, so that the interval of a number (lower, upper, coverage, width) is "
+    "how far the members differ and holds fewer than it should; --task regression without --loss "
+    "learns the noise, and batchensemble decide finds intervals that hold what they say."
+)
+
+Block = tuple[Any, Any]
+
+
+class ScoredRows:
+    """Rows with targets as a model takes them, so many at a time.
+
+    Args:
+        name: of what they are of.
+        blocks: yields features and targets, class numbers or numbers, from the first row on.
+        held_out: whether they are known to be held out from the training.
+        whole: all of them, where they are in memory.
+        training: features and targets of what was trained on, where they are in memory.
+        notes: why scores on these rows are not quite what they seem, a sentence each.
+
+    Attributes:
+        rows: how many there are; known when all have been gone through.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        blocks: Callable[[], Iterator[Block]],
+        *,
+        held_out: bool,
+        whole: Block | None = None,
+        training: Block | None = None,
+        notes: tuple[str, ...] = (),
+    ) -> None:
+        self.name, self.held_out, self.whole, self.notes = name, held_out, whole, notes
+        self.training, self._blocks = training, blocks
+        self.rows = 0 if whole is None else len(whole[0])
+
+    @property
+    def kind(self) -> str:
+        """What they are called."""
+        return "held-out examples" if self.held_out else f"rows of {self.name}"
+
+    @property
+    def title(self) -> str:
+        """What is printed, after all rows have been gone through."""
+        return f"{self.rows:,} {self.kind}{f' of {self.name}' if self.held_out else ''}"
+
+    def __iter__(self) -> Iterator[Block]:
+        """Yield features and targets.
+
+        Raises:
+            ValueError: there are none, or they do not fit the model.
+        """
+        rows = 0
+        for X, targets in self._blocks():
+            yield X, targets
+            rows += len(X)
+        if not rows:
+            raise ValueError(f"{self.name} has no rows; there is nothing to score")
+        self.rows = rows
+
+    def arrays(self) -> Block:
+        """Return all features and targets in memory."""
+        if self.whole is None:
+            parts = [(np.asarray(X), np.asarray(targets)) for X, targets in self]
+            X, targets = (np.concatenate(each) for each in zip(*parts, strict=True))
+            return X, targets
+        return self.whole
+
+
+def scores_of(model: Ensemble, rows: ScoredRows) -> Scores:
+    """Return the scores of a model, in the memory of a block where the rows are not in memory."""
+    return score_blocks(model, rows) if rows.whole is None else evaluate(model, rows.whole)
+
+
+def notes_on(loss: EnsembleLoss | None) -> tuple[str, ...]:
+    """Return what to know of predictions by a loss, whatever the rows.
+
+    Example:
+        >>> from batchensemble.losses import MSE, GaussianNLL
+        >>> notes_on(GaussianNLL()), len(notes_on(MSE()))
+        ((), 1)
+    """
+    return (NO_NOISE,) if isinstance(getattr(loss, "loss", loss), (MSE, Huber)) else ()
+
+
+def of_part(
+    model: Ensemble, part: Any, name: str, columns: Columns, memory_limit: int, **known: Any
+) -> ScoredRows:
+    """Return a held-out part of training data, arrays or files, as rows to be scored.
+
+    Args:
+        model: that is asked.
+        part: arrays ``(X, y)``, or files as the model takes them.
+        name: of the data.
+        columns: of the model.
+        memory_limit: bytes; larger files are streamed.
+        known: see :class:`ScoredRows`.
+    """
+    size = block_rows(model.members, len(columns.class_names))
+
+    def blocks() -> Iterator[Block]:
+        if isinstance(part, Files):
+            options: dict[str, Any] = {"memory_limit": memory_limit, **place_of(model)}
+            yield from open_batches(part, size, read=loss_of(model).read, **options)
+            return
+        X, targets = part
+        for start in range(0, len(X), size):
+            yield X[start : start + size], targets[start : start + size]
+
+    whole = None if isinstance(part, Files) else part
+    return ScoredRows(name, blocks, held_out=True, whole=whole, **known)
+
+
+def of_table(
+    model: Ensemble, path: Path, columns: Columns, target: str, **known: Any
+) -> ScoredRows:
+    """Return all rows of a table, which may be of any size.
+
+    Args:
+        model: that is asked.
+        path: of a file or folder.
+        columns: of the model.
+        target: the column of targets.
+        known: see :class:`ScoredRows`.
+    """
+    size = block_rows(model.members, len(columns.class_names))
+
+    def blocks() -> Iterator[Block]:
+        row = 0
+        with columns.table(path, size, target) as rows:
+            columns.check(path.name, rows.names, target)
+            for frame in rows.frames:
+                inputs = columns.inputs(path.name, frame, row)
+                yield inputs, columns.targets(path.name, frame[target], row)
+                row += len(frame)
+
+    return ScoredRows(path.name, blocks, held_out=False, **known)
+
+
+def block_rows(members: int, classes: int) -> int:
+    """Return how many rows are predicted at a time.
+
+    Example:
+        >>> block_rows(4, 10), block_rows(4, 1000)
+        (65536, 2097)
+    """
+    return min(MOST_ROWS, max(MOST_NUMBERS // (members * max(classes, 1)), 1))

@@ -1,0 +1,263 @@
+"""The configuration of ``batchensemble train``: one flat table, as TOML.
+
+Its keys are the arguments of ``fit`` and of the method, and a few of its own; what is not given has
+its default, and the resolved table says all of it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from batchensemble.comparison.results import LOSSES_OF
+from batchensemble.core.arguments import nearest, one_of, whole_number
+from batchensemble.core.strict_json import shown
+from batchensemble.data.datasets import TASKS
+from batchensemble.data.tables.dialects import Dialect
+from batchensemble.ensembles import METHODS
+from batchensemble.training.fit import fit
+from batchensemble.training.optim.schedules import COOLDOWN
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+SETTINGS = "run.toml"  # in the folder of a model
+OWN: dict[str, Any] = {
+    "data": "moons",
+    "target": None,
+    "classes": None,
+    "task": None,
+    "validation": None,
+    "separator": None,
+    "decimal": None,
+    "encoding": None,
+    "gaps": None,
+    "memory_limit": None,
+    "method": "batch",
+    "members": 4,
+    "hidden": [128, 128],
+    "network": None,
+}
+POINTS = ("mse", "huber")  # losses of numbers that learn no noise
+SIZE = re.compile(r"(?P<number>\d+(\.\d+)?) ?((?P<prefix>[kmgt])(?P<binary>i)?)?b?")
+MOST_BYTES = 2**20  # of a file of settings
+KINDS: dict[str, Any] = {  # of what commands take of a folder without making the training again
+    **dict.fromkeys(("data", "target", "validation", "network", "task", "method", "loss"), str),
+    **dict.fromkeys(("seed", "batch_size"), int),
+    "memory_limit": (int, str),
+}
+# What the command line sees to, or a file cannot hold.
+NOT_OF_FIT = {
+    "model",
+    "checkpoints",
+    "resume",
+    "callbacks",
+    "progress",
+    "label",
+    "class_names",
+    "per_member_targets",  # a table has one column of targets
+}
+NOT_OF_METHOD = {"self", "network", "members", "reset", "inplace"}
+
+
+def resolve(*given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all settings: the defaults, then what was given, the last counts.
+
+    Args:
+        given: settings by name; ``None`` is not given.
+
+    Raises:
+        ValueError: there is no such method or setting, or two that exclude each other.
+        TypeError: a setting of the command's own is of the wrong type.
+
+    Example:
+        >>> settings = resolve({"epochs": 3}, {"rank": 2, "mode": "additive"})
+        >>> settings["epochs"], settings["rank"], settings["members"], settings["lr"]
+        (3, 2, 4, 0.001)
+    """
+    asked = {key: value for each in given for key, value in each.items() if value is not None}
+    method = one_of("method", asked.get("method", OWN["method"]), METHODS)
+    known = {**method_defaults(method), **fit_defaults(), **OWN, **_of_task(asked)}
+    for key in asked:
+        if key not in known:
+            raise ValueError(
+                f"there is no setting {key!r}{nearest(key, known)}; with method {method} there are "
+                f"{', '.join(sorted(known))}"
+            )
+    if method == "single" and asked.get("members", 1) != 1:
+        raise ValueError(f"method single has one member, got members = {asked['members']}")
+    if "network" in asked and "hidden" in asked:
+        raise ValueError("hidden is for the network that is made here; drop it, or network")
+    settings = {**known, **({"members": 1} if method == "single" else {}), **asked}
+    widths = settings["hidden"]
+    if not isinstance(widths, list) or any(type(width) is not int for width in widths):
+        raise TypeError(f"hidden must be whole numbers such as [128, 128], got {widths!r}")
+    if "network" in asked:
+        del settings["hidden"]  # so that what is written down can be given again
+    classes = settings["classes"]
+    if classes is not None and (
+        not isinstance(classes, list) or any(type(name) is not str for name in classes)
+    ):
+        raise TypeError(f"classes must be names such as ['low', 'mid', 'high'], got {classes!r}")
+    Dialect.of(settings)  # which says what is wrong with it
+    if settings["memory_limit"] is not None:
+        settings["memory_limit"] = size_in_bytes(settings["memory_limit"])
+    return {key: value for key, value in settings.items() if value is not None}
+
+
+def _of_task(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the defaults that follow from what is predicted: numbers have a scale to be taken off.
+
+    Raises:
+        ValueError: there is no such task, the loss is not one of it, or it learns no noise and was
+            not asked for with the task.
+    """
+    task, loss = asked.get("task"), asked.get("loss")
+    if task is not None:
+        one_of("task", task, TASKS)
+    if loss is None:
+        loss = "gaussian_nll" if task == "regression" else "cross_entropy"
+    numbers = loss in LOSSES_OF["regression"]
+    if task is not None and numbers != (task == "regression"):
+        raise ValueError(f"loss {loss!r} is not for {task}; leave one of the two out")
+    # Earlier versions wrote no task; what they wrote says that numbers were meant.
+    if task is None and loss in POINTS and "standardise_targets" not in asked:
+        raise ValueError(
+            f"loss {loss!r} learns numbers without how far they may be off, so that intervals hold "
+            f"few of them; give --task regression, which learns both, or --task regression --loss "
+            f"{loss} for numbers alone"
+        )
+    return {"loss": loss, "standardise_targets": numbers}
+
+
+def size_in_bytes(size: int | str) -> int:
+    """Return a size as bytes, given as such or with a unit.
+
+    Raises:
+        TypeError: it is neither a whole number nor text.
+        ValueError: it is not above 0, or the text is no size.
+
+    Example:
+        >>> size_in_bytes("512MB"), size_in_bytes("1.5 GiB"), size_in_bytes(4096)
+        (512000000, 1610612736, 4096)
+    """
+    if not isinstance(size, str):
+        return whole_number("memory_limit", size)
+    found = SIZE.fullmatch(size.strip().lower())
+    if found is None:
+        raise ValueError(
+            f"memory_limit must be bytes, such as 512MB, 2GB, 1GiB or 4096, got {size!r}"
+        )
+    prefix, binary = found["prefix"] or "", 1024 if found["binary"] else 1000
+    number = float(found["number"]) * binary ** " kmgt".index(prefix or " ")
+    return whole_number("memory_limit", int(number))
+
+
+def of_fit(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of ``fit`` among the settings."""
+    return {key: settings[key] for key in fit_defaults() if key in settings and key not in OWN}
+
+
+def of_method(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of the method among the settings."""
+    return {key: settings[key] for key in method_defaults(settings["method"]) if key in settings}
+
+
+def fit_defaults() -> dict[str, Any]:
+    """Return the defaults of the arguments of ``fit`` that a file can hold."""
+    return {**_defaults(fit, NOT_OF_FIT), "cooldown": COOLDOWN}  # a table has a length
+
+
+def method_defaults(method: str) -> dict[str, Any]:
+    """Return the defaults of the arguments of a method that a file can hold."""
+    return _defaults(METHODS[method].__init__, NOT_OF_METHOD)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read settings from a TOML or JSON file.
+
+    Raises:
+        ValueError: it is neither, or a text or a number in it is something else.
+        OSError: it cannot be read.
+    """
+    kind = "JSON" if path.suffix == ".json" else "TOML"
+    with path.open("rb") as file:  # which may be a pipe that the user makes
+        content = file.read(MOST_BYTES + 1)
+    try:
+        if len(content) > MOST_BYTES:
+            raise ValueError(f"it is larger than {MOST_BYTES:,} bytes")
+        text = content.decode("utf-8")
+        found = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not {kind}: not UTF-8 at byte {error.start}") from None
+    except ValueError as error:
+        raise ValueError(f"{path} is not {kind}: {error}") from None
+    except RecursionError:
+        raise ValueError(f"{path} is not {kind} of settings: it is nested too deep") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} must hold settings by name, got a {type(found).__name__}")
+    for name, types in KINDS.items():
+        value = found.get(name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, types)):
+            raise ValueError(
+                f"{path}: {name} must be {'text' if types is str else 'a number'}, got "
+                f"{shown(value)}"
+            )
+    if found.get("memory_limit") is not None:
+        found["memory_limit"] = size_in_bytes(found["memory_limit"])
+    return found
+
+
+def write(settings: Mapping[str, Any]) -> str:
+    """Return settings as TOML.
+
+    Example:
+        >>> print(write({"data": "moons", "hidden": [8], "shuffle": True, "lr": 1e-05}), end="")
+        data = "moons"
+        hidden = [8]
+        shuffle = true
+        lr = 1e-05
+    """
+    lines = (
+        f"{key} = {json.dumps(value, ensure_ascii=False, allow_nan=False)}\n"
+        for key, value in settings.items()
+    )
+    return "".join(lines)
+
+
+def parse(assignments: Iterable[str]) -> dict[str, Any]:
+    """Return settings given as ``key=value``; a value that is no TOML is text.
+
+    Raises:
+        ValueError: there is no ``=``.
+
+    Example:
+        >>> parse(["rank=2", "mode=additive", 'exclude=["0"]', "compile=true"])
+        {'rank': 2, 'mode': 'additive', 'exclude': ['0'], 'compile': True}
+    """
+    settings: dict[str, Any] = {}
+    for each in assignments:
+        key, equals, value = each.partition("=")
+        if not equals or not key.strip():
+            raise ValueError(f"give settings as key=value, such as rank=2, got {each!r}")
+        try:
+            settings[key.strip()] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            settings[key.strip()] = value.strip()
+    return settings
+
+
+def _defaults(function: Any, without: set[str]) -> dict[str, Any]:
+    parameters = inspect.signature(function).parameters.values()
+    return {
+        each.name: list(each.default) if isinstance(each.default, tuple) else each.default
+        for each in parameters
+        if each.name not in without and each.default is not inspect.Parameter.empty
+    }

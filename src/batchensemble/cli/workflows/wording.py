@@ -1,0 +1,145 @@
+"""A decision about a saved model in plain words, for who reads the terminal."""
+
+from __future__ import annotations
+
+import math
+
+from batchensemble.cli.workflows.decision import Decision
+from batchensemble.decisions import ConformalIntervals, ConformalSets, Threshold
+from batchensemble.decisions.conformal.quantile import least_examples
+
+
+def in_words(decision: Decision) -> list[tuple[str, str]]:
+    """Return what a decision says, each part under its title.
+
+    Args:
+        decision: of classes or of numbers.
+
+    Example:
+        >>> from batchensemble.cli.workflows.decision import smallest_sets
+        >>> import numpy as np
+        >>> sets = smallest_sets(0.9)
+        >>> sets.thresholds_ = np.array([0.6, 0.6])
+        >>> found = Threshold("total", 0.25, 0.8, 0.0125, 0.04, 0.05, 0.95, 100)
+        >>> for title, text in in_words(Decision("", "", 100, found, sets, None, 1.2, 0.8)):
+        ...     print(f"{title}: {text}")
+        Answer: where the total uncertainty is below 0.25 nats: 80 of 100 examples (80.0%), of \
+which 1 is wrong (1.2%). Of new examples like these that are answered, at most 4.0% are wrong, \
+with a confidence of 95%.
+        Sets: the classes with a probability of at least 0.4 hold the true one in 90% of new \
+examples like these. Mean size 1.20; in 80.0% of the examples it is one class.
+    """
+    said = []
+    if decision.threshold is not None:
+        said.append(("Answer", _threshold(decision.threshold, decision.intervals is not None)))
+    elif decision.intervals is not None:
+        said.append(
+            (
+                "Answer",
+                "no threshold yet: say how far an answer may be off, in the unit of the target, "
+                "with --tolerance X.",
+            )
+        )
+    if decision.sets is not None:
+        said.append(("Sets", _sets(decision, decision.sets)))
+    if decision.intervals is not None:
+        said.append(("Intervals", _intervals(decision, decision.intervals)))
+    return [*said, *(("Note", each) for each in decision.notes)]
+
+
+def promise(decision: Decision) -> str:
+    """Return what the columns that ``predict`` adds are good for, in a sentence.
+
+    Args:
+        decision: of classes or of numbers.
+    """
+    parts = []
+    found = decision.threshold
+    if found is not None and found.found:
+        parts.append(
+            f"of the rows that are answered, at most {_percent(found.target)} are {_wrong(found)}, "
+            f"with a confidence of {_percent(found.confidence)}"
+        )
+    elif found is not None:
+        parts.append("no row is answered, since no threshold was found")
+    if decision.sets is not None:
+        parts.append(f"the set holds the true class of {_percent(decision.sets.confidence)}")
+    if decision.intervals is not None:
+        share = _percent(decision.intervals.confidence)
+        parts.append(f"conformal_lower to conformal_upper holds the true number of {share}")
+    return f"For rows like the {decision.data}: {'; '.join(parts)}."
+
+
+def _threshold(found: Threshold, numbers: bool) -> str:
+    examples, sure = found.examples, _percent(found.confidence)
+    if not found.found:
+        return (
+            f"none. No threshold on the {_name(found.by)} keeps the share that is {_wrong(found)} "
+            f"at {_percent(found.target)} with a confidence of {sure}: the lowest bound on these "
+            f"{examples:,} examples is {found.bound:.1%}. Allow more with --risk, or give more "
+            "rows with --data."
+        )
+    answered = round(found.coverage * examples)
+    off = round(found.risk * answered)
+    where = "all" if math.isinf(found.value) else f"where the {_name(found.by)} is below "
+    if not math.isinf(found.value):
+        where += _value(found, numbers)
+    return (
+        f"{where}: {answered:,} of {examples:,} examples ({found.coverage:.1%}), of which {off:,} "
+        f"{'is' if off == 1 else 'are'} {_wrong(found)} ({found.risk:.1%}). Of new examples like "
+        f"these that are answered, at most {found.bound:.1%} are {_wrong(found)}, with a "
+        f"confidence of {sure}."
+    )
+
+
+def _value(found: Threshold, numbers: bool) -> str:
+    if not numbers:
+        return f"{found.value:.4g}{'' if found.by == 'confidence' else ' nats'}"
+    return f"{found.value:.4g}, a deviation of {math.sqrt(found.value):.4g}"
+
+
+def _name(by: str) -> str:
+    return "doubt, 1 minus the confidence," if by == "confidence" else f"{by} uncertainty"
+
+
+def _wrong(found: Threshold) -> str:
+    return "wrong" if found.tolerance is None else f"off by more than {found.tolerance:g}"
+
+
+def _sets(decision: Decision, sets: ConformalSets) -> str:
+    assert sets.thresholds_ is not None
+    highest = float(sets.thresholds_[0])
+    if math.isinf(highest):
+        return _too_few(decision, sets.confidence, "every set holds every class")
+    return (
+        f"the classes with a probability of at least {1 - highest:.3g} hold the true one in "
+        f"{_percent(sets.confidence)} of new examples like these. Mean size "
+        f"{decision.mean_size:.2f}; in {decision.of_one:.1%} of the examples it is one class."
+    )
+
+
+def _intervals(decision: Decision, intervals: ConformalIntervals) -> str:
+    width = intervals.quantile_
+    if math.isinf(width):
+        return _too_few(decision, intervals.confidence, "every interval is infinite")
+    what = {
+        "absolute": f"the mean ± {width:.4g}",
+        "normalised": f"the mean ± {width:.4g} deviations",
+        "quantiles": "the model's own interval, each end moved "
+        f"{'in' if width < 0 else 'out'}wards by {abs(width):.4g},",
+    }[intervals.method_ or "absolute"]
+    return (
+        f"{what} holds the true number in {_percent(intervals.confidence)} of new examples like "
+        f"these. Mean width {decision.mean_size:.4g}."
+    )
+
+
+def _too_few(decision: Decision, confidence: float, then: str) -> str:
+    return (
+        f"{_percent(confidence)} takes at least {least_examples(confidence)} examples, and there "
+        f"are {decision.examples:,}, so {then}. Give more rows with --data."
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.4g}%"

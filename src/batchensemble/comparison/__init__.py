@@ -1,0 +1,1 @@
+"""Methods on one data set: trained, scored, compared."""

@@ -1,0 +1,204 @@
+"""``compare``: methods by seeds on one data set, each trained, scored and priced."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from batchensemble.comparison.cost import measure_cost
+from batchensemble.comparison.files import RunFiles
+from batchensemble.comparison.jobs import Failure, prepare, run_many
+from batchensemble.comparison.planes import make_plane
+from batchensemble.comparison.results import (
+    Comparison,
+    Run,
+    Settings,
+    compared_loss,
+    loss_of,
+    read_run,
+    run_fingerprint,
+    write_run,
+)
+from batchensemble.data.datasets import Data
+from batchensemble.ensembles import METHODS, Ensemble, Single
+from batchensemble.ensembles.networks import multilayer_perceptron
+from batchensemble.losses import outputs_for
+from batchensemble.metrics import score
+from batchensemble.predictions.predict import predict
+from batchensemble.training.fit import fit
+from batchensemble.training.history import History
+
+__all__ = ["Comparison", "Run", "Settings", "build", "compare", "make_run"]
+
+
+def compare(
+    data: Data,
+    settings: Settings | None = None,
+    *,
+    jobs: int = 1,
+    backend: str = "loky",
+    address: str | None = None,
+    folder: str | Path | None = None,
+    progress: bool | None = None,
+    on_run: Callable[[Run], None] | None = None,
+    say: Callable[[str], None] | None = None,
+) -> Comparison:
+    """Train and score every method from every seed on one data set.
+
+    Ctrl-C ends it early: the finished runs are returned, ``interrupted`` is set. A training that
+    diverges is written down in ``failures``, and the others go on; with several jobs also one that
+    raises anything else, or whose process is killed.
+
+    Args:
+        data: from :func:`batchensemble.data.datasets.load`.
+        settings: what to run; the defaults are the notebook's.
+        jobs: trainings at once, each in a process of its own with its share of the cores. 1 trains
+            in this process. The scores are the same; the times are not, since jobs share memory and
+            caches.
+        backend: ``"loky"``, processes of this machine, or ``"ray"``.
+        address: of a running Ray; ``"auto"`` for the one of this machine.
+        folder: for a file of each finished run. Those that are there already, of the same data and
+            settings, are read and not trained again.
+        progress: show a bar for each training of this process; by default only in a terminal.
+        on_run: called with each finished run, read or trained, as it ends.
+        say: with several jobs, called with a sentence as each training begins, while Ray starts,
+            and where nothing ends for 30 s on Ray.
+
+    Raises:
+        TypeError, ValueError, ImportError, OSError: jobs, backend or address cannot be, or the loss
+            does not go with the data.
+
+    Example:
+        >>> from batchensemble.data.datasets import load
+        >>> quick = Settings(methods=("batch",), epochs=1)
+        >>> [run.method for run in compare(load("breast_cancer"), quick).runs]
+        ['batch']
+    """
+    settings = settings or Settings()
+    loss_of(settings, data)
+    comparison = Comparison(settings, data, make_plane(data))
+    say = say or (lambda sentence: None)
+    jobs = prepare(jobs, backend, address, say)
+    files = None if folder is None else RunFiles(folder, run_fingerprint(settings, data))
+    order = [(method, seed) for seed in range(settings.seeds) for method in settings.methods]
+    left = list(order)
+    try:
+        for each in order:
+            run = None if files is None else read_run(files, *each)
+            if run is not None:
+                left.remove(each)
+                comparison.read += 1
+                _add(comparison, run, on_run)
+        outcomes = _outcomes(comparison, left, jobs, backend, progress, say)
+        for (method, seed), outcome in outcomes:
+            if isinstance(outcome, Failure):
+                comparison.failures.append(f"{method}, seed {seed}: {outcome.reason}")
+                continue
+            if files is not None:
+                write_run(files, outcome, comparison)
+            _add(comparison, outcome, on_run)
+    except KeyboardInterrupt:
+        comparison.interrupted = True
+    comparison.runs.sort(key=lambda run: order.index((run.method, run.seed)))
+    return comparison
+
+
+def _outcomes(
+    comparison: Comparison,
+    left: Sequence[tuple[str, int]],
+    jobs: int,
+    backend: str,
+    progress: bool | None,
+    say: Callable[[str], None],
+) -> Iterator[tuple[tuple[str, int], Run | Failure]]:
+    """Yield what became of each training that is left, here or in processes of their own."""
+    if jobs > 1:
+        asked = Comparison(comparison.settings, comparison.data, comparison.plane)
+        tasks = [(asked, method, seed, False) for method, seed in left]
+        count = itertools.count(1)
+
+        def begun(number: int) -> None:
+            method, seed = left[number]
+            say(f"{method}, seed {seed}: begun, {next(count)} of {len(left)}")
+
+        ways: dict[str, Any] = {"jobs": jobs, "backend": backend, "begun": begun, "say": say}
+        for number, outcome in run_many(_run, tasks, **ways):
+            yield left[number], outcome
+        return
+    for each in left:
+        try:
+            yield each, _run(comparison, *each, progress)
+        except FloatingPointError as error:
+            yield each, Failure(str(error))
+
+
+def _add(comparison: Comparison, run: Run, on_run: Callable[[Run], None] | None) -> None:
+    comparison.runs.append(run)
+    if on_run is not None:
+        on_run(run)
+
+
+def _run(comparison: Comparison, method: str, seed: int, progress: bool | None) -> Run:
+    settings, data = comparison.settings, comparison.data
+    model = build(method, settings, data, seed)
+    history = fit(
+        model,
+        data.train,
+        validation=data.held_out,
+        epochs=settings.epochs,
+        batch_size=settings.batch_size,
+        lr=settings.lr,
+        cooldown=settings.cooldown,
+        loss=compared_loss(settings, data),
+        standardise_targets=data.task == "regression",
+        seed=seed,
+        progress=progress,
+        label=f"{method}, seed {seed}",
+    )
+    return make_run(comparison, method, seed, model, history)
+
+
+def make_run(
+    comparison: Comparison, method: str, seed: int, model: Ensemble, history: History
+) -> Run:
+    """Score and price a trained ensemble."""
+    data, plane = comparison.data, comparison.plane
+    prediction = predict(model, data.held_out[0])
+    examples = comparison.settings.batch_size
+    targets = torch.from_numpy(data.train[1][:examples])
+    return Run(
+        method,
+        seed,
+        score(prediction, data.held_out[1]),
+        measure_cost(
+            model,
+            torch.from_numpy(data.train[0][:examples]),
+            targets.float() if data.task == "regression" else targets,
+            history,
+        ),
+        history,
+        prediction,
+        None if plane is None else predict(model, plane.points),
+    )
+
+
+def build(method: str, settings: Settings, data: Data, seed: int) -> Ensemble:
+    """Return an untrained ensemble of the comparison's network.
+
+    Args:
+        method: a name of :data:`batchensemble.ensembles.METHODS`.
+        settings: how many members, how wide.
+        data: how many features and classes, or that numbers are predicted.
+        seed: of the random start; the caller's random state stays as it is.
+    """
+    with torch.random.fork_rng([]):
+        torch.manual_seed(seed)
+        outputs = outputs_for(compared_loss(settings, data), data.classes)
+        network = multilayer_perceptron(data.features, settings.hidden, outputs)
+        if method == "single":
+            return Single(network)
+        return METHODS[method](network, settings.members)  # type: ignore[call-arg]

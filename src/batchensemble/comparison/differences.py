@@ -1,0 +1,93 @@
+"""Which differences of a comparison are more than chance: all scores drawn again, once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from batchensemble.comparison.results import Comparison
+from batchensemble.metrics.bootstrap import LEVEL, Contributions, Difference, bootstrap, interval
+from batchensemble.metrics.by_example import contributions
+
+
+class Standing:
+    """Where the methods of a comparison stand to each other.
+
+    Scores are drawn over the held-out examples, and over the seeds where there are several; what is
+    measured once a run, such as its seconds, over the seeds alone. Only seeds count that every
+    method has.
+
+    Args:
+        comparison: from :func:`batchensemble.comparison.compare.compare`.
+        scores: names of scores, see :func:`batchensemble.metrics.by_example.contributions`.
+        costs: attributes of :class:`batchensemble.comparison.cost.Cost`.
+
+    Example:
+        >>> from batchensemble.comparison.compare import Settings, compare
+        >>> from batchensemble.data.datasets import load
+        >>> quick = Settings(methods=("single", "deep"), epochs=1)
+        >>> standing = Standing(compare(load("breast_cancer"), quick), scores=["accuracy"])
+        >>> standing.difference("accuracy", "single", "single").beyond_noise
+        False
+    """
+
+    def __init__(
+        self, comparison: Comparison, scores: Sequence[str] = (), costs: Sequence[str] = ()
+    ) -> None:
+        self.seeds = sorted(
+            set.intersection(
+                *({run.seed for run in comparison.of(method)} for method in comparison.methods)
+            )
+            if comparison.methods
+            else ()
+        )
+        self._drawn: dict[tuple[str, str], tuple[float, Float[np.ndarray, "resamples"]]] = {}
+        if not self.seeds:
+            return
+        runs = {
+            method: [run for run in comparison.of(method) if run.seed in self.seeds]
+            for method in comparison.methods
+        }
+        targets = comparison.data.held_out[1]
+        by_example = {
+            (key, method): contributions(key, [run.prediction for run in own], targets)
+            for key in scores
+            for method, own in runs.items()
+        }
+        self._draw({name: each for name, each in by_example.items() if each is not None})
+        if len(self.seeds) > 1:
+            self._draw(
+                {
+                    (key, method): Contributions(
+                        np.array([getattr(run.cost, key) for run in own], float)[:, None, None]
+                    )
+                    for key in costs
+                    for method, own in runs.items()
+                }
+            )
+
+    def _draw(self, found: dict[tuple[str, str], Contributions]) -> None:
+        if found:
+            drawn = bootstrap(list(found.values()))
+            self._drawn |= {
+                name: (each.score, row)
+                for (name, each), row in zip(found.items(), drawn, strict=True)
+            }
+
+    def difference(self, key: str, one: str, other: str) -> Difference | None:
+        """Return how far one method's score is from another's, and its 95 % interval.
+
+        ``None`` where that cannot be told: one run's seconds, or a score that is no sum over the
+        examples.
+
+        Args:
+            key: name of the score or cost.
+            one, other: names of methods.
+        """
+        pair = [self._drawn.get((key, method)) for method in (one, other)]
+        if pair[0] is None or pair[1] is None:
+            return None
+        (score, drawn), (score_of_other, drawn_of_other) = pair[0], pair[1]
+        return interval(score - score_of_other, drawn - drawn_of_other, LEVEL)

@@ -1,0 +1,93 @@
+"""A plane through the features, or the line of the only one, to draw what a network says there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from sklearn.decomposition import PCA
+
+from batchensemble.data.datasets import Data
+
+GRID = 120  # points on each side of the plane that the decision maps show
+LINE = 400  # points of a line
+BEYOND = 0.25  # of the line's length on each side of the examples
+
+
+@dataclass(frozen=True)
+class Plane:
+    """A grid over two axes of the features, to draw what a network says everywhere.
+
+    Attributes:
+        x, y: the grid's coordinates on each axis, ``[GRID]``.
+        points: the grid in the space of the features, row by row, ``[GRID * GRID, features]``.
+        held_out: the held-out examples on these two axes, ``[examples, 2]``.
+        axes: the names of the axes.
+        projected: whether the axes are principal components, since there are more features.
+    """
+
+    x: Float[np.ndarray, "grid"]
+    y: Float[np.ndarray, "grid"]
+    points: Float[np.ndarray, "points features"]
+    held_out: Float[np.ndarray, "examples 2"]
+    axes: tuple[str, str]
+    projected: bool
+
+
+@dataclass(frozen=True)
+class Line:
+    """The only feature, from well before its first example to well beyond its last.
+
+    Attributes:
+        x: in the feature's own unit, ``[LINE]``.
+        points: the same as a network takes them, ``[LINE, 1]``.
+        examples: the feature of the training examples, in its own unit.
+    """
+
+    x: Float[np.ndarray, "line"]
+    points: Float[np.ndarray, "line 1"]
+    examples: Float[np.ndarray, "examples"]
+
+
+def make_plane(data: Data) -> Plane | Line | None:
+    """Return where to draw what a network says.
+
+    Of classes a grid over the held-out examples: two features, or two principal components. Of
+    numbers a line, where there is one feature.
+    """
+    if data.task == "regression":
+        return _line(data) if data.features == 1 else None
+    if data.features < 2:
+        return None
+    if data.features == 2:
+        shown = data.held_out[0]
+        axes = (data.feature_names[0], data.feature_names[1])
+        pca = None
+    else:
+        pca = PCA(2).fit(data.train[0])
+        shown = pca.transform(data.held_out[0])
+        shares = [f"{share:.0%}" for share in pca.explained_variance_ratio_]
+        axes = (
+            f"principal component 1 ({shares[0]} of the variance)",
+            f"principal component 2 ({shares[1]})",
+        )
+    low, high = shown.min(0), shown.max(0)
+    margin = 0.15 * (high - low)
+    x, y = (np.linspace(a, b, GRID) for a, b in zip(low - margin, high + margin, strict=True))
+    points = np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
+    if pca is not None:
+        points = pca.inverse_transform(points)
+    return Plane(x, y, points.astype(np.float32), shown, axes, pca is not None)
+
+
+def _line(data: Data) -> Line:
+    low, high = (float(each) for each in (data.train[0].min(), data.train[0].max()))
+    beyond = BEYOND * (high - low)
+    points = np.linspace(low - beyond, high + beyond, LINE)
+    mean, scale = data.mean[0], data.scale[0]
+    return Line(
+        mean + scale * points,
+        points[:, None].astype(np.float32),
+        mean + scale * data.train[0][:, 0].astype(np.float64),
+    )

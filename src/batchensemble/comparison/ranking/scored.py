@@ -1,0 +1,94 @@
+"""The scores of one comparison, from its folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from batchensemble.comparison.files import read_results
+from batchensemble.comparison.summary import CLASSIFICATION, REGRESSION, Column
+from batchensemble.comparison.wording import printable
+
+PINBALL = Column("pinball", "Pinball loss", "", "lower", "#.4g")
+# The scores that have a direction; a NLL of classes and one of numbers are both in nats.
+RANKED_BY = {
+    column.key: column
+    for column in (*REGRESSION, PINBALL, *CLASSIFICATION)
+    if column.better is not None
+}
+NAMES = ("feature_names", "class_names")
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The scores of one comparison.
+
+    Attributes:
+        folder: where they are from.
+        data: what is known of its data set.
+        settings: of the comparison.
+        scores: of each method's runs, by seed and name.
+    """
+
+    folder: Path
+    data: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    scores: Mapping[str, Mapping[int, Mapping[str, Any]]]
+
+    @property
+    def name(self) -> str:
+        """The data set's name, in letters that can be printed on one line."""
+        return printable(self.data["name"])
+
+    @property
+    def identity(self) -> str:
+        """What two comparisons of the same data set have in common.
+
+        Files are known by more than their name, since every folder may have a train.csv.
+        """
+        keys = ("name", "target", "training_examples", "held_out_examples")
+        known = keys[:1] if self.data.get("target") is None else (*keys, *NAMES)
+        return json.dumps([self.data.get(key) for key in known])
+
+    @property
+    def has(self) -> set[str]:
+        """The scores that can rank and that any run has."""
+        runs = (run for own in self.scores.values() for run in own.values())
+        return {key for run in runs for key in run if key in RANKED_BY}
+
+
+def read_scores(folder: str | Path) -> Scored:
+    """Return the scores of a comparison.
+
+    Args:
+        folder: that ``compare`` wrote.
+
+    Raises:
+        ValueError: what it holds is not of a comparison.
+        OSError: it cannot be read.
+    """
+    folder = Path(folder)
+    results = read_results(folder)
+    scores: dict[str, dict[int, dict[str, Any]]] = {}
+    try:
+        for run in results["runs"]:
+            scores.setdefault(str(run["method"]), {})[int(run["seed"])] = dict(run["scores"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"a run in {folder} has no method, seed and scores: {error!r}; compare again"
+        ) from None
+    if not scores:
+        raise ValueError(f"the comparison in {folder} has no finished run; run it again")
+    return Scored(folder, results["data"], results["settings"], scores)
+
+
+def labels_of(found: Sequence[Scored]) -> tuple[str, ...]:
+    """Return what to call each data set: its name, with the folder where two have the same."""
+    names = [each.name for each in found]
+    return tuple(
+        name if names.count(name) == 1 else f"{name} in {printable(str(each.folder))}"
+        for name, each in zip(names, found, strict=True)
+    )

@@ -1,0 +1,289 @@
+"""What a comparison is: what it was asked for, what it found, and how a run is kept as a file."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import torch
+
+from batchensemble.comparison.cost import Cost
+from batchensemble.comparison.files import RunFiles, fingerprint_of
+from batchensemble.comparison.planes import Line, Plane
+from batchensemble.core.arguments import fraction, one_of, positive_number, whole_number
+from batchensemble.core.printed_tables import table
+from batchensemble.data.datasets import Data
+from batchensemble.ensembles import METHODS
+from batchensemble.losses import EnsembleLoss, Quantile, as_loss
+from batchensemble.metrics import Scores
+from batchensemble.predictions import AnyPrediction, Prediction, as_arrays, from_arrays
+from batchensemble.training.history import History
+
+# The losses that a comparison trains with, the default of each task first.
+LOSSES_OF: dict[str, tuple[str, ...]] = {
+    "classification": ("cross_entropy",),
+    "regression": ("gaussian_nll", "mse", "huber", "quantile"),
+}
+
+LEVELS = tuple(round(0.05 + 0.1 * step, 2) for step in range(10))  # of quantiles
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a comparison runs; every argument is checked here, before any training.
+
+    Attributes:
+        methods: names of :data:`batchensemble.ensembles.METHODS`.
+        members: how many members an ensemble has (M).
+        epochs: times the training data are gone through.
+        batch_size: examples a step.
+        lr: Adam's learning rate.
+        cooldown: share of the steps in which it falls to 0, see :func:`batchensemble.fit`.
+        hidden: width of each hidden layer of the network.
+        seeds: how many times each method is trained, from seeds 0, 1, ...
+        loss: a name of :data:`batchensemble.losses.LOSSES` that goes with the data; by default the
+            cross-entropy of classes, and the Gaussian NLL of numbers, which are standardised.
+    """
+
+    methods: tuple[str, ...] = ("single", "deep", "batch", "mimo")
+    members: int = 3
+    epochs: int = 10
+    batch_size: int = 128
+    lr: float = 1e-3
+    cooldown: float = 0.1
+    hidden: tuple[int, ...] = (128, 128)
+    seeds: int = 1
+    loss: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.methods:
+            raise ValueError(f"methods must name at least one of {', '.join(METHODS)}, got none")
+        for name in self.methods:
+            one_of("methods", name, METHODS)
+        if len(set(self.methods)) < len(self.methods):
+            raise ValueError(f"methods must differ, got {', '.join(self.methods)}")
+        for name in ("members", "epochs", "batch_size", "seeds"):
+            whole_number(name, getattr(self, name))
+        if not isinstance(self.hidden, (tuple, list)):
+            raise TypeError(
+                "hidden must be the widths of the hidden layers, such as (128, 128), got "
+                f"{self.hidden!r}"
+            )
+        for width in self.hidden:
+            whole_number("hidden", width)
+        positive_number("lr", self.lr)
+        fraction("cooldown", self.cooldown)
+        if self.loss is not None:
+            one_of("loss", self.loss, [name for names in LOSSES_OF.values() for name in names])
+
+
+@dataclass(frozen=True)
+class Run:
+    """One method trained from one seed.
+
+    Attributes:
+        method: its name in :data:`batchensemble.ensembles.METHODS`.
+        seed: of the network's start and of the order of the examples.
+        scores: on the held-out examples.
+        cost: what it took.
+        history: of the training.
+        prediction: on the held-out examples.
+        plane: prediction on the points of the comparison's plane or line, if it has one.
+    """
+
+    method: str
+    seed: int
+    scores: Scores
+    cost: Cost
+    history: History
+    prediction: AnyPrediction
+    plane: AnyPrediction | None
+
+    @property
+    def classes(self) -> Prediction:
+        """The prediction on the held-out examples, which is one of classes."""
+        assert isinstance(self.prediction, Prediction)
+        return self.prediction
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the run as JSON can hold it, without the predictions."""
+        return {
+            "method": self.method,
+            "seed": self.seed,
+            "scores": dict(self.scores),
+            "cost": self.cost.as_dict(),
+            "history": self.history.as_dict(),
+        }
+
+    def predictions(self) -> dict[str, np.ndarray]:
+        """Return the predictions as arrays by name, which :meth:`as_dict` leaves out."""
+        parts = {"held_out": self.prediction, "plane": self.plane}
+        return {
+            f"{part}.{name}": values
+            for part, prediction in parts.items()
+            if prediction is not None
+            for name, values in as_arrays(prediction).items()
+        }
+
+    @classmethod
+    def from_parts(cls, values: dict[str, Any], predictions: dict[str, np.ndarray]) -> Run:
+        """Return the run that :meth:`as_dict` and :meth:`predictions` told of."""
+
+        def part(start: str) -> dict[str, np.ndarray]:
+            own = {name: each for name, each in predictions.items() if name.startswith(start)}
+            return {name.removeprefix(start): each for name, each in own.items()}
+
+        plane = part("plane.")
+        return cls(
+            values["method"],
+            values["seed"],
+            Scores(values["scores"]),
+            Cost(**values["cost"]),
+            History.from_dict(values["history"]),
+            from_arrays(part("held_out.")),
+            from_arrays(plane) if plane else None,
+        )
+
+
+@dataclass
+class Comparison:
+    """All runs of a comparison, in the order asked for: seed by seed, method by method.
+
+    Attributes:
+        settings: what was asked for.
+        data: what it ran on.
+        plane: where it is drawn what the networks say; ``None`` where that cannot be.
+        runs: the finished ones.
+        read: how many of them were read from files.
+        failures: what happened to the trainings that did not come to an end, a sentence each.
+        interrupted: whether some are missing because the user stopped it.
+        recipe: name of the recipe that made it, if any.
+        explanation: what the recipe says of its results.
+        printed: losses that a notebook prints, by training: its own and those of this run.
+    """
+
+    settings: Settings
+    data: Data
+    plane: Plane | Line | None
+    runs: list[Run] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    interrupted: bool = False
+    read: int = 0
+    recipe: str | None = None
+    explanation: str = ""
+    printed: dict[str, tuple[list[float], list[float]]] = field(default_factory=dict)
+
+    @property
+    def methods(self) -> list[str]:
+        """The methods that have a finished run, in the order asked for."""
+        done = {run.method for run in self.runs}
+        return [method for method in self.settings.methods if method in done]
+
+    def of(self, method: str) -> list[Run]:
+        """Return the runs of one method, one a seed."""
+        return [run for run in self.runs if run.method == method]
+
+    def _repr_html_(self) -> str:
+        scores = self.runs[0].scores if self.runs else {}
+        names = [name for name, each in scores.items() if isinstance(each, float)]
+        rows = [
+            [method, len(own), *(fmean(run.scores[name] for run in own) for name in names)]
+            for method in self.methods
+            if (own := self.of(method))
+        ]
+        caption = f"{self.data.name}: means over the seeds"
+        return table(caption, ["method", "seeds", *(n.replace("_", " ") for n in names)], rows)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the comparison as JSON can hold it."""
+        return {
+            "settings": asdict(self.settings),
+            "recipe": self.recipe,
+            "interrupted": self.interrupted,
+            "failures": self.failures,
+            "data": {
+                "name": self.data.name,
+                "task": self.data.task,
+                "target": self.data.target,
+                "training_examples": len(self.data.train[0]),
+                "held_out_examples": len(self.data.held_out[0]),
+                "feature_names": list(self.data.feature_names),
+                "class_names": list(self.data.class_names),
+                "standardised": self.data.standardised,
+                "dialect": asdict(self.data.dialect),
+            },
+            "explanation": self.explanation,
+            "printed_losses": {
+                name: {"notebook": given, "here": ours}
+                for name, (given, ours) in self.printed.items()
+            },
+            "versions": versions(),
+            "runs": [run.as_dict() for run in self.runs],
+        }
+
+
+def loss_of(settings: Settings, data: Data) -> str:
+    """Return the name of the loss that a comparison trains with.
+
+    Raises:
+        ValueError: it does not go with the data.
+    """
+    allowed = LOSSES_OF[data.task]
+    if settings.loss is None:
+        return allowed[0]
+    if settings.loss not in allowed:
+        raise ValueError(
+            f"loss must be one of {', '.join(allowed)} for {data.task}, which {data.name} is for, "
+            f"got {settings.loss!r}"
+        )
+    return settings.loss
+
+
+def compared_loss(settings: Settings, data: Data) -> EnsembleLoss:
+    """Return the loss that a comparison trains with; quantiles are enough for 90% and a CRPS."""
+    name = loss_of(settings, data)
+    return Quantile(LEVELS) if name == "quantile" else as_loss(name)
+
+
+def run_fingerprint(settings: Settings, data: Data) -> str:
+    """Return a checksum of what a run depends on beside its method and seed."""
+    asked = asdict(settings)
+    del asked["methods"], asked["seeds"]
+    names = [data.name, data.target, data.feature_names, data.class_names, data.standardised]
+    made_by = {"batchensemble": version("batchensemble"), "torch": torch.__version__}
+    return fingerprint_of(
+        {"settings": asked, "data": names, **made_by}, [*data.train, *data.held_out]
+    )
+
+
+def read_run(files: RunFiles, method: str, seed: int) -> Run | None:
+    """Return a finished run that a file keeps, if it is of the same data and settings."""
+    found = files.read(f"{method}-seed-{seed}")
+    if found is None:
+        return None
+    try:
+        return Run.from_parts(*found)
+    except (KeyError, TypeError, ValueError, AttributeError):  # not what this version writes
+        return None
+
+
+def write_run(files: RunFiles, run: Run, comparison: Comparison) -> None:
+    """Keep a run; on a full disk it is in the comparison all the same."""
+    try:
+        files.write(f"{run.method}-seed-{run.seed}", run.as_dict(), run.predictions())
+    except OSError as error:
+        comparison.failures.append(f"{run.method}, seed {run.seed}: {error}")
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a result depends on."""
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "torch": torch.__version__,  # names the build, CPU or CUDA, as well
+        **{package: version(package) for package in ("batchensemble", "numpy", "scikit-learn")},
+    }

@@ -1,0 +1,244 @@
+"""The numbers of a comparison as one table: mean and deviation over the seeds, the best marked.
+
+No mark tells apart what chance could have made different.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from batchensemble.comparison.differences import Standing
+from batchensemble.comparison.results import Comparison, Run
+from batchensemble.comparison.wording import METHOD_NAMES
+from batchensemble.metrics.bootstrap import spread
+
+
+@dataclass(frozen=True)
+class Column:
+    """One number of a run, and how tables show it.
+
+    Attributes:
+        key: its name in :class:`batchensemble.metrics.Scores` or
+            :class:`batchensemble.comparison.cost.Cost`.
+        title: heading of the column.
+        unit: of the numbers; empty for shares and counts.
+        better: which direction is good; ``None`` where neither is.
+        format: how Python formats one number, as in ``format(0.5, ".4f")``.
+        noise: what chance is in it: ``"examples"``, those it was scored on, and the seeds;
+            ``"runs"``, when it was measured; ``"none"``, a count.
+    """
+
+    key: str
+    title: str
+    unit: str
+    better: Literal["higher", "lower"] | None
+    format: str
+    noise: Literal["examples", "runs", "none"] = "examples"
+
+
+CLASSIFICATION = (
+    Column("accuracy", "Accuracy", "", "higher", ".4f"),
+    Column("nll", "NLL", "nats", "lower", ".4f"),
+    Column("brier", "Brier score", "", "lower", ".4f"),
+    Column("ece", "ECE", "", "lower", ".4f"),
+    Column("mutual_information", "Mutual information", "nats", None, ".5f"),
+    Column("disagreement", "Disagreement", "", None, ".4f"),
+)
+REGRESSION = (
+    Column("rmse", "RMSE", "", "lower", "#.4g"),
+    Column("mae", "MAE", "", "lower", "#.4g"),
+    Column("r2", "R²", "", "higher", ".4f"),
+    Column("nll", "NLL", "nats", "lower", ".4f"),
+    Column("crps", "CRPS", "", "lower", "#.4g"),
+    Column("coverage", "Coverage of 90%", "", None, ".4f"),
+    Column("width", "Width of 90%", "", None, "#.4g"),
+    Column("aleatoric", "Aleatoric deviation", "", None, "#.4g"),
+    Column("epistemic", "Epistemic deviation", "", None, "#.4g"),
+)
+QUALITY = {"classification": CLASSIFICATION, "regression": REGRESSION}
+# Calls have no best: running all members in one call saves calls, not arithmetic.
+COST = (
+    Column("parameters", "Parameters", "", "lower", ",.0f", "none"),
+    Column("parameters_per_member", "Own parameters of a member", "", None, ",.0f", "none"),
+    Column("parameter_ratio", "Ratio to one network", "", "lower", ".2f", "none"),
+    Column("forward_calls", "Forward calls", "", None, ",.0f", "none"),
+    Column(
+        "training_multiply_adds", "Multiply-adds, training", "per example", "lower", ",.0f", "none"
+    ),
+    Column(
+        "prediction_multiply_adds",
+        "Multiply-adds, prediction",
+        "per example",
+        "lower",
+        ",.0f",
+        "none",
+    ),
+    Column("training_seconds", "Training time", "s", "lower", ".2f", "runs"),
+    Column("milliseconds_per_1000", "1,000 predictions", "ms", "lower", ".2f", "runs"),
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number of one method.
+
+    Attributes:
+        mean: over the seeds; NaN if a run has no finite value.
+        std: sample deviation over the seeds; ``None`` with one seed.
+        best: whether it is better than every other method's by more than chance.
+        level: whether no method is that much better: it is the best, or not told apart from it.
+            Where one is ``best``, none is ``level``.
+        text: the mean, with `` ± `` and the deviation where the seeds differ.
+    """
+
+    mean: float
+    std: float | None
+    best: bool
+    level: bool
+    text: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """The numbers of one method.
+
+    Attributes:
+        method: its name in :data:`batchensemble.ensembles.METHODS`.
+        name: its long name.
+        cells: one for each of the columns of :func:`quality` and :data:`COST`, by its key.
+    """
+
+    method: str
+    name: str
+    cells: dict[str, Cell]
+
+
+def summarise(comparison: Comparison, standing: Standing | None = None) -> list[Row]:
+    """Return one row a method, in the order asked for; no rows if no run is finished.
+
+    Args:
+        comparison: from :func:`batchensemble.comparison.compare.compare`.
+        standing: what is told apart in it; drawn here by default, which takes a second or two.
+
+    Example:
+        >>> from batchensemble.comparison.compare import Settings, compare
+        >>> from batchensemble.data.datasets import load
+        >>> quick = Settings(methods=("single", "deep"), epochs=1)
+        >>> row = summarise(compare(load("breast_cancer"), quick))[1]
+        >>> row.name, row.cells["parameter_ratio"].text
+        ('Deep ensemble', '3.00')
+    """
+    methods, columns = comparison.methods, (*quality(comparison), *COST)
+    standing = standing or stand(comparison)
+    cells = [
+        _cells(
+            column,
+            {method: [value(run, column) for run in comparison.of(method)] for method in methods},
+            standing,
+        )
+        for column in columns
+    ]
+    return [
+        Row(
+            method,
+            METHOD_NAMES.get(method, method),
+            {column.key: own[i] for column, own in zip(columns, cells, strict=True)},
+        )
+        for i, method in enumerate(methods)
+    ]
+
+
+def quality(comparison: Comparison) -> tuple[Column, ...]:
+    """Return the scores that tables of a comparison show: those of its task that its runs have."""
+    scores = comparison.runs[0].scores if comparison.runs else {}
+    return tuple(
+        column
+        for column in QUALITY[comparison.data.task]
+        if not comparison.runs or column.key in scores
+    )
+
+
+def headline(comparison: Comparison) -> Column:
+    """Return the score that ranks methods: the NLL, or the CRPS of numbers without a density."""
+    found = {column.key: column for column in quality(comparison)}
+    return found.get("nll") or found["crps"]
+
+
+def stand(comparison: Comparison) -> Standing:
+    """Return what is told apart in the columns of a comparison that have a best."""
+    columns = (*quality(comparison), *COST)
+    compared = [column for column in columns if column.better is not None]
+    return Standing(
+        comparison,
+        scores=[column.key for column in compared if column.noise == "examples"],
+        costs=[column.key for column in compared if column.noise == "runs"],
+    )
+
+
+def value(run: Run, column: Column) -> float:
+    """Return a column's number of one run."""
+    if column.key in run.scores:
+        return float(run.scores[column.key])
+    return float(getattr(run.cost, column.key))
+
+
+def shown(number: float, column: Column) -> str:
+    """Return a number as the column prints it; a dash where there is none.
+
+    Example:
+        >>> shown(17154.0, COST[0]), shown(50.9, REGRESSION[0]), shown(float("nan"), COST[0])
+        ('17,154', '50.90', '-')
+    """
+    return format(number, column.format).rstrip(".") if math.isfinite(number) else "-"
+
+
+def shown_deviation(deviation: float, mean: float, column: Column) -> str:
+    """Return a deviation with as many decimals as the column prints of the mean.
+
+    Example:
+        >>> shown_deviation(0.03965, 51.11, REGRESSION[0])
+        '0.04'
+    """
+    text = shown(mean, column)
+    if "e" in text or not math.isfinite(deviation):
+        return shown(deviation, column)
+    return f"{deviation:,.{len(text.partition('.')[2])}f}"
+
+
+def _cells(column: Column, values: dict[str, list[float]], standing: Standing) -> list[Cell]:
+    """Return the cells of one column from the values of each method's runs."""
+    spreads = {method: spread(own) for method, own in values.items()}
+    best = _best(column, {method: mean for method, (mean, _) in spreads.items()}, standing)
+    cells = []
+    for method, (mean, std) in spreads.items():
+        text = shown(mean, column)
+        if std is not None and std > 0:
+            text += f" ± {shown_deviation(std, mean, column)}"
+        marked = method in best
+        cells.append(Cell(mean, std, marked and len(best) == 1, marked and len(best) > 1, text))
+    return cells
+
+
+def _best(column: Column, means: dict[str, float], standing: Standing) -> set[str]:
+    """Return the best method and those that are not told apart from it.
+
+    Counts that print alike are alike. Where all are alike, or nobody can tell, there is none.
+    """
+    finite = {method: mean for method, mean in means.items() if math.isfinite(mean)}
+    texts = {method: shown(mean, column) for method, mean in means.items()}
+    if column.better is None or not finite or len(set(texts.values())) == 1:
+        return set()
+    winner = (max if column.better == "higher" else min)(finite, key=lambda each: finite[each])
+    if column.noise == "none":
+        return {method for method, text in texts.items() if text == texts[winner]}
+    differences = {
+        method: standing.difference(column.key, method, winner)
+        for method in finite
+        if method != winner
+    }
+    if None in differences.values():
+        return set()
+    level = {method for method, each in differences.items() if each and not each.beyond_noise}
+    return {winner, *level}

@@ -1,0 +1,1 @@
+"""What all else stands on: arguments, nested values, files, random states."""

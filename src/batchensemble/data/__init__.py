@@ -1,0 +1,1 @@
+"""Data of every kind as batches: arrays, tables, files, loaders, data sets."""

@@ -1,0 +1,280 @@
+"""Data for a comparison: named sets and tables of classes or numbers, split and standardised."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float, Int
+from sklearn import datasets
+from sklearn.model_selection import train_test_split
+from sklearn.preprocessing import StandardScaler
+
+from batchensemble.core.arguments import nearest, one_of
+from batchensemble.core.inputs import Scaling
+from batchensemble.data.tables.dialects import FOUND, Dialect
+from batchensemble.data.tables.in_memory import read_table
+
+# "_examples": the two parts of a data set differ in length, so the name binds no size.
+Features = Float[np.ndarray, "_examples features"]
+Labels = Int[np.ndarray, "_examples"] | Float[np.ndarray, "_examples"]
+Task = Literal["classification", "regression"]
+
+TASKS: tuple[Task, ...] = ("classification", "regression")
+HELD_OUT = 0.2
+SPLIT_SEED = 42
+
+
+@dataclass(frozen=True)
+class Data:
+    """A training part and a held-out part of one table.
+
+    Attributes:
+        name: what reports call it.
+        train: features (float32) and class numbers (int64), or the numbers to predict (float64).
+        held_out: the same for the examples that training never sees.
+        feature_names: one a column.
+        class_names: one a class number; none where numbers are predicted.
+        standardised: whether the columns were brought to mean 0 and deviation 1, both measured
+            on the training part.
+        target: the column of targets, for a file.
+        mean, scale: of each column before that; empty where it was not standardised.
+        scored: what the examples of ``held_out`` are called.
+        dialect: how a CSV file is written.
+    """
+
+    name: str
+    train: tuple[Features, Labels]
+    held_out: tuple[Features, Labels]
+    feature_names: tuple[str, ...]
+    class_names: tuple[str, ...]
+    standardised: bool
+    target: str | None = None
+    mean: tuple[float, ...] = ()
+    scale: tuple[float, ...] = ()
+    scored: str = "held-out examples"
+    dialect: Dialect = FOUND
+
+    @property
+    def features(self) -> int:
+        """How many columns."""
+        return len(self.feature_names)
+
+    @property
+    def classes(self) -> int:
+        """How many classes; 0 where numbers are predicted."""
+        return len(self.class_names)
+
+    @property
+    def task(self) -> Task:
+        """Whether classes or numbers are predicted."""
+        return "classification" if self.class_names else "regression"
+
+    def describe(self) -> dict[str, Any]:
+        """Return what a model of the data needs to know of others, as JSON can hold it."""
+        names = ("name", "target", "feature_names", "class_names", "mean", "scale")
+        found = {name: getattr(self, name) for name in names}
+        return {**found, "dialect": asdict(self.dialect)}
+
+
+def load(
+    source: str,
+    target: str | None = None,
+    task: str | None = None,
+    dialect: Dialect | None = None,
+) -> Data:
+    """Return a named data set, or a table of one's own.
+
+    Args:
+        source: one of :data:`NAMED`, or the path of a CSV file.
+        target: the column of labels or numbers, for a file.
+        task: ``"classification"``, which a file's is by default, or ``"regression"``.
+        dialect: how a CSV file is written, as far as the user says it.
+
+    Raises:
+        ValueError: an unknown name, a ``target`` for a named set, a task that is not the set's, or
+            a table that cannot be used.
+        FileNotFoundError: there is no such file.
+
+    Example:
+        >>> data = load("moons")
+        >>> data.train[0].shape, data.held_out[0].shape
+        ((24000, 2), (6000, 2))
+    """
+    if task is not None:
+        one_of("task", task, TASKS)
+    if source in NAMED:
+        if target is not None:
+            raise ValueError(f"target is for a file; {source} has its own labels, got {target!r}")
+        found = NAMED[source]()
+        if task not in (None, found.task):
+            raise ValueError(f"{source} is for {found.task}, got task {task!r}; leave it out")
+        return found
+    path = Path(source)
+    if not path.suffix and not path.exists():
+        one_of("data", source, [*NAMED, "FILE.csv"])
+    if not path.exists():
+        raise FileNotFoundError(
+            f"there is no file {source}{nearest(source, NAMED)}; give a CSV file or one of "
+            f"{', '.join(NAMED)}"
+        )
+    if target is None:
+        raise ValueError(f"target is missing: name the column of {source} that holds the labels")
+    return split_table(path, target, numbers=task == "regression", dialect=dialect)
+
+
+def split_table(
+    path: Path,
+    target: str,
+    *,
+    numbers: bool = False,
+    all_rows: bool = False,
+    scaling: Scaling | None = None,
+    class_names: Sequence[str] = (),
+    by_value: bool = False,
+    dialect: Dialect | None = None,
+) -> Data:
+    """Return a table of one's own, a fifth of it held out.
+
+    Args:
+        path: of a file or folder.
+        target: the column of targets.
+        numbers: it holds numbers, not classes.
+        all_rows: train on all rows, and hold out none.
+        scaling: what columns are standardised by; by default their mean and deviation over the
+            training part.
+        class_names: the classes in the order of their numbers; by default they are found.
+        by_value: see :func:`~batchensemble.data.tables.class_labels.numbers_of`.
+        dialect: how a CSV file is written, as far as the user says it.
+
+    Raises:
+        ValueError: it cannot be used; the sentence says why.
+    """
+    table = read_table(
+        path,
+        target,
+        numbers=numbers,
+        class_names=class_names,
+        by_value=by_value,
+        dialect=dialect,
+    )
+    names = table.feature_names, table.class_names
+    if all_rows:
+        y = _targets(table.labels, table.class_names)
+        rows = table.features, table.features[:0], y, y[:0]
+        found = _standardised(path.name, rows, *names, scaling)
+    else:
+        found = _split(path.name, table.features, table.labels, *names, scaling)
+    return replace(found, target=target, dialect=table.dialect)
+
+
+def _moons() -> Data:
+    """30,000 points on two noisy half circles; the last fifth is held out, as in the notebook."""
+    return plane_data("moons", *datasets.make_moons(30_000, noise=0.2, random_state=42))
+
+
+def _circles() -> Data:
+    """30,000 points on two noisy circles, one in the other."""
+    points = datasets.make_circles(30_000, noise=0.1, factor=0.6, random_state=42)
+    return plane_data("circles", *points)
+
+
+def _digits() -> Data:
+    """1,797 handwritten digits of 8 by 8 pixels."""
+    return _bunch("digits", datasets.load_digits())
+
+
+def _breast_cancer() -> Data:
+    """569 tumours, 30 measurements each."""
+    return _bunch("breast_cancer", datasets.load_breast_cancer())
+
+
+def _cubic() -> Data:
+    """2,000 points of x³ with normal noise of deviation 3, and none for x from -1 to 1.
+
+    The toy of Hernández-Lobato and Adams 2015, arXiv 1502.05336, with a gap.
+    """
+    generator = np.random.default_rng(42)
+    x = generator.uniform(1, 4, 2000) * generator.choice([-1, 1], 2000)
+    return _split("cubic", x[:, None], x**3 + generator.normal(0, 3, 2000), ("x",), ())
+
+
+def _diabetes() -> Data:
+    """442 patients, ten measurements each, and how far the disease is a year later."""
+    return _bunch("diabetes", datasets.load_diabetes(scaled=False))
+
+
+NAMED: dict[str, Callable[[], Data]] = {
+    "moons": _moons,
+    "circles": _circles,
+    "digits": _digits,
+    "breast_cancer": _breast_cancer,
+    "cubic": _cubic,
+    "diabetes": _diabetes,
+}
+
+
+def plane_data(name: str, X: Features, y: Labels) -> Data:
+    """Split points of the plane in the order they come; they need no scaling."""
+    X, y = X.astype(np.float32), y.astype(np.int64)
+    train = round(len(X) * (1 - HELD_OUT))
+    return Data(
+        name, (X[:train], y[:train]), (X[train:], y[train:]), ("x1", "x2"), ("0", "1"), False
+    )
+
+
+def _bunch(name: str, bunch: Any) -> Data:
+    names = tuple(str(column) for column in bunch.feature_names)
+    classes = tuple(map(str, bunch.get("target_names", ())))
+    return _split(name, bunch.data, bunch.target, names, classes)
+
+
+def _split(
+    name: str,
+    X: Features,
+    y: Labels,
+    feature_names: tuple[str, ...],
+    class_names: tuple[str, ...],
+    scaling: Scaling | None = None,
+) -> Data:
+    """Hold out a fifth, in equal shares of the classes where possible, and standardise."""
+    y = _targets(y, class_names)
+    held_out = round(len(y) * HELD_OUT)
+    enough = class_names and np.bincount(y).min() >= 2 and held_out >= len(class_names)
+    train_X, test_X, train_y, test_y = train_test_split(
+        X, y, test_size=held_out, random_state=SPLIT_SEED, stratify=y if enough else None
+    )
+    rows = train_X, test_X, train_y, test_y
+    return _standardised(name, rows, feature_names, class_names, scaling)
+
+
+def _targets(y: Labels, class_names: tuple[str, ...]) -> Labels:
+    return y.astype(np.int64 if class_names else np.float64)
+
+
+def _standardised(
+    name: str,
+    rows: tuple[Features, Features, Labels, Labels],
+    feature_names: tuple[str, ...],
+    class_names: tuple[str, ...],
+    scaling: Scaling | None = None,
+) -> Data:
+    train_X, test_X, train_y, test_y = rows
+    if scaling is None:
+        scaler = StandardScaler().fit(train_X)
+        scaling = tuple(scaler.mean_.tolist()), tuple(scaler.scale_.tolist())
+    mean, scale = (np.array(each) for each in scaling)
+    train, held_out = (((X - mean) / scale).astype(np.float32) for X in (train_X, test_X))
+    return Data(
+        name,
+        (train, train_y),
+        (held_out, test_y),
+        feature_names,
+        class_names,
+        True,
+        mean=scaling[0],
+        scale=scaling[1],
+    )

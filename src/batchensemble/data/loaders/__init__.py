@@ -1,0 +1,1 @@
+"""A data loader of the user's own: what it draws from, so that a training can be resumed."""

@@ -1,0 +1,184 @@
+"""Batches of files that are larger than memory, from a window of rows that moves over them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from batchensemble.core.random_state import DataStream
+from batchensemble.data.batches import Arrange, ArrayBatches, Draw, Pair, Read, read_targets
+from batchensemble.data.tables.column_names import remembered
+from batchensemble.data.tables.files import Files
+from batchensemble.losses.targets import on_device
+
+# The window that is trained on and the one being read each take this share of the memory limit;
+# what else there is: the batches of a block, and what the file's columns are decoded into.
+WINDOW_SHARE = 8
+
+Window = tuple[Tensor, Tensor]
+
+
+class StreamBatches:
+    """Batches of files, at most two windows of which are in memory.
+
+    The parts of the files (row groups, record batches) come in a new order each epoch, and the rows
+    of a window, an eighth of the memory limit, in a random one. So two rows that lie far apart in
+    a CSV file, which has no parts, never meet in a batch: shuffle a sorted one before. While one
+    window is trained on, a thread reads the next.
+
+    Args:
+        files: what is read.
+        batch_size: examples a batch; the last batch may be smaller.
+        device: where the batches are wanted; windows are moved there as a whole.
+        dtype: of the features.
+        memory_limit: bytes.
+        shuffle: a new order each epoch.
+        draw: see :class:`~batchensemble.data.batches.ArrayBatches`; it draws from a window.
+        arrange: see :class:`~batchensemble.data.batches.ArrayBatches`.
+        stream: see :class:`~batchensemble.data.batches.ArrayBatches`.
+        read: see :func:`~batchensemble.data.batches.make_batches`.
+
+    Attributes:
+        window_rows: of a window, whole batches.
+    """
+
+    has_length = True
+
+    def __init__(
+        self,
+        files: Files,
+        batch_size: int,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        memory_limit: int,
+        shuffle: bool = False,
+        draw: Draw | None = None,
+        arrange: Arrange | None = None,
+        stream: DataStream | None = None,
+        read: Read | None = None,
+    ) -> None:
+        self.files, self.batch_size, self.device, self.dtype = files, batch_size, device, dtype
+        self.shuffle, self.draw, self.arrange, self.read = shuffle, draw, arrange, read
+        self.stream = stream or DataStream(None)
+        self.class_names = files.class_names
+        self.feature_names = remembered(files.names)
+        self.target_names: tuple[str, ...] | None = None
+        bytes_a_row = len(files.names) * max(4, dtype.itemsize) + 8
+        batches = memory_limit // WINDOW_SHARE // bytes_a_row // batch_size
+        self.window_rows = min(batch_size * max(1, batches), batch_size * len(self))
+
+    def __len__(self) -> int:
+        return -(-self.files.rows // self.batch_size)
+
+    def __iter__(self) -> Iterator[Pair]:
+        return self.starting_at(0)
+
+    def starting_at(self, skip: int) -> Iterator[Pair]:
+        """Yield the batches of an epoch without its first ``skip``, drawn as if they had been.
+
+        Windows and parts of the files that are skipped as a whole are not read.
+        """
+        units = list(range(len(self.files.units)))
+        if self.shuffle and self.files.format.random_access:
+            with self.stream.turn():
+                units = torch.randperm(len(units)).tolist()
+        done = skip // (self.window_rows // self.batch_size) * self.window_rows
+        for start in range(0, min(done, self.files.rows), self.window_rows):
+            self._pass_over(min(self.window_rows, self.files.rows - start))
+        if done >= self.files.rows:
+            return
+        skip -= done // self.batch_size
+        windows = self._windows(units, done)
+        with ThreadPoolExecutor(1, "reading ahead") as thread:
+            window: Window | None = next(windows)
+            while window is not None:
+                following = None
+                inputs, targets = (on_device(part, self.device) for part in window)
+                for pair in self._batches(inputs.to(self.dtype), targets).starting_at(skip):
+                    yield pair
+                    # Not before a batch was asked for and used: some want no more than one.
+                    following = following or thread.submit(next, windows, None)
+                skip = 0
+                window = (following or thread.submit(next, windows, None)).result()
+
+    def all_targets(self) -> Iterator[Tensor]:
+        """Yield the targets as the loss reads them, block by block; no feature is read for that.
+
+        Raises:
+            TypeError, ValueError: the loss does not take them, or one is missing.
+        """
+        return (read_targets(each, self.read, self.dtype) for each in self.files.targets())
+
+    @cached_property
+    def class_counts(self) -> dict[int, int]:
+        """How often each class number is among the targets, which are gone through once.
+
+        Raises:
+            TypeError, ValueError: they are no class numbers, or one is missing.
+        """
+        found: Counter[int] = Counter()
+        for targets in self.all_targets():
+            classes, counts = targets.unique(return_counts=True)
+            found.update(dict(zip(classes.tolist(), counts.tolist(), strict=True)))
+        return dict(found)
+
+    def describe(self) -> str:
+        """Return what tells these data from others."""
+        return (
+            f"{self.files.describe()}, in batches of {self.batch_size} from windows of "
+            f"{self.window_rows} rows"
+        )
+
+    @property
+    def fingerprint(self) -> str | None:
+        """What tells the rows from others, in any batches."""
+        return self.files.describe()
+
+    def _windows(self, units: list[int], skip: int) -> Iterator[Window]:
+        """Yield the rows of units from ``skip`` on, as many as a window at a time.
+
+        Two pieces of memory take turns: the one before is used up when the next is asked for.
+        """
+        numpy_dtype = np.float64 if self.dtype == torch.float64 else np.float32
+        shape = (self.window_rows, len(self.files.names))
+        memory = [torch.from_numpy(np.empty(shape, numpy_dtype)) for _ in range(2)]
+        targets: list[Tensor] = []
+        rows = turn = 0
+        in_order = [self.files.units[number] for number in units]
+        for features, labels in self.files.blocks(in_order, numpy_dtype, skip):
+            checked = read_targets(labels, self.read, self.dtype)
+            while len(features):
+                taken = min(len(features), self.window_rows - rows)
+                memory[turn][rows : rows + taken] = torch.from_numpy(features[:taken])
+                targets.append(checked[:taken])
+                features, checked, rows = features[taken:], checked[taken:], rows + taken
+                if rows == self.window_rows:
+                    yield memory[turn], torch.cat(targets)
+                    targets, rows, turn = [], 0, 1 - turn
+        if rows:
+            yield memory[turn][:rows], torch.cat(targets)
+
+    def _batches(self, inputs: Tensor, targets: Tensor) -> ArrayBatches:
+        return ArrayBatches(
+            inputs,
+            targets,
+            self.batch_size,
+            shuffle=self.shuffle,
+            draw=self.draw,
+            arrange=self.arrange,
+            stream=self.stream,
+        )
+
+    def _pass_over(self, rows: int) -> None:
+        """Draw what the batches of a window would have drawn."""
+        inputs = torch.empty(1, len(self.files.names), dtype=self.dtype).expand(rows, -1)
+        window = self._batches(inputs, torch.empty(1, dtype=torch.int64).expand(rows))
+        for _ in window.starting_at(len(window)):
+            pass

@@ -1,0 +1,1 @@
+"""Tables: data frames and files, their columns, their labels, and which rows are held out."""

@@ -1,0 +1,374 @@
+"""Tables of pandas, polars and Arrow, a column at a time, as numbers and as classes.
+
+A table is known by the module of its class; polars and Arrow are not imported.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+from batchensemble.core.arguments import nearest
+from batchensemble.core.inputs import Scaling
+from batchensemble.data.tables.dialects import WITH_COMMA
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Names = tuple[str, ...]
+
+# A column of text with more different values than this holds no classes.
+MAX_CLASSES = 100_000
+LARGEST = 1e100  # in a column of features that is standardised, so that its squares can be added
+# Text that is a number, beside a decimal comma; Python's float takes more, such as 1_000 and ١٢.
+NUMBER = re.compile(
+    r"[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|inf(?:inity)?)", re.IGNORECASE
+)
+CURE = "fill it, drop it or leave the column out"
+TARGET_CURE = "fill it or drop the row; if these are classes, leave the loss of numbers out"
+TRUTH = {"True": 1.0, "TRUE": 1.0, "true": 1.0, "False": 0.0, "FALSE": 0.0, "false": 0.0}
+
+
+class RowError(ValueError):
+    """What is wrong with one row of a table. Rows and lines of files are counted from 1.
+
+    Args:
+        before: the sentence as far as the row.
+        row: counted from 0.
+        after: the rest of the sentence.
+        line: of the file.
+
+    Example:
+        >>> raise RowError("y must be finite, got nan", 6, "; drop it").on_line(8)
+        Traceback (most recent call last):
+        batchensemble.data.tables.columns.RowError: y must be finite, got nan in row 7 \
+(line 8); drop it
+    """
+
+    def __init__(self, before: str, row: int, after: str, line: int | None = None) -> None:
+        self.before, self.row, self.after, self.line = before, row, after, line
+        place = f"row {row + 1}" + ("" if line is None else f" (line {line})")
+        super().__init__(f"{before} in {place}{after}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return what makes a copy in another process."""
+        return RowError, (self.before, self.row, self.after, self.line)
+
+    def on_line(self, line: int | None) -> RowError:
+        """Return the same, said with the line of the file."""
+        return RowError(self.before, self.row, self.after, line)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns by name.
+
+    Attributes:
+        names: of the columns.
+        rows: how many.
+        column: returns the values of a column; missing ones as ``None`` or NaN.
+        declared: returns the order of its classes that a column declares; empty where it does not.
+    """
+
+    names: Names
+    rows: int
+    column: Callable[[str], Array]
+    declared: Callable[[str], Names] = lambda name: ()
+
+
+def library_of(value: Any) -> str:
+    """Return the package that the class of a value comes from.
+
+    Example:
+        >>> library_of(np.zeros(2))
+        'numpy'
+    """
+    return type(value).__module__.partition(".")[0]
+
+
+def as_table(value: Any) -> Table | None:
+    """Return a data frame or an Arrow table as columns; ``None`` for anything else.
+
+    Raises:
+        ValueError: two columns have the same name.
+    """
+    library = library_of(value)
+    if library == "pandas" and hasattr(value, "columns"):
+        by_name = {str(name): number for number, name in enumerate(value.columns)}
+        if len(by_name) < len(value.columns):
+            raise ValueError("the table has two columns of the same name; rename or drop one")
+        return _table(tuple(by_name), len(value), lambda name: value.iloc[:, by_name[name]])
+    if library == "polars" and hasattr(value, "columns") and hasattr(value, "height"):
+        return _table(tuple(value.columns), value.height, value.__getitem__)
+    if library == "pyarrow" and hasattr(value, "column_names"):
+        names = tuple(value.column_names)
+        if len(set(names)) < len(names):
+            raise ValueError("the table has two columns of the same name; rename or drop one")
+        return _table(names, value.num_rows, value.column)
+    return None
+
+
+def _table(names: Names, rows: int, get: Callable[[str], Any]) -> Table:
+    return Table(names, rows, lambda name: as_array(get(name)), lambda name: declared_by(get(name)))
+
+
+def as_text(value: Any) -> str:
+    """Return a label as it is called: text without the blanks around it.
+
+    Example:
+        >>> as_text(" no "), as_text(7), as_text(1.0)
+        ('no', '7', '1.0')
+    """
+    return value.strip() if isinstance(value, str) else str(value)
+
+
+def declared_by(column: Any) -> Names:
+    """Return the order of classes that a column of pandas, polars or Arrow declares.
+
+    An ordered categorical does, and an ``Enum`` of polars; one of pandas that is not ordered has
+    its categories in the order in which they were met, or sorted.
+
+    Example:
+        >>> import pandas as pd
+        >>> declared_by(pd.Series(pd.Categorical(["low"], ["low", "high"], ordered=True)))
+        ('low', 'high')
+    """
+    kind: Any = getattr(column, "dtype", None)
+    found: Any = ()
+    if library_of(column) == "pyarrow":
+        if getattr(column.type, "ordered", False):
+            chunks = getattr(column, "chunks", [column])
+            found = merged_order([_texts(chunk.dictionary.to_pylist()) for chunk in chunks])
+    elif type(kind).__name__ == "Enum" or getattr(kind, "ordered", None) is True:
+        found = list(kind.categories)
+    return _texts(found)
+
+
+def merged_order(orders: Sequence[Names]) -> Names:
+    """Return the order that parts of a column declare.
+
+    Raises:
+        ValueError: they declare different ones.
+    """
+    longest = max(orders, key=len, default=())
+    for order in orders:
+        if order != tuple(name for name in longest if name in set(order)):
+            raise ValueError(
+                f"the classes must have one order in all parts of a column, got {few(longest)} "
+                f"and {few(order)}; declare the same categories everywhere"
+            )
+    return longest
+
+
+def _texts(values: Sequence[Any]) -> Names:
+    return tuple(dict.fromkeys(map(as_text, values)))
+
+
+def as_array(column: Any) -> Array:
+    """Return the values of one column of pandas, polars or Arrow, or an array as it is."""
+    if library_of(column) != "pyarrow":
+        values: Array = column.to_numpy() if hasattr(column, "to_numpy") else np.asarray(column)
+        return values
+    if hasattr(column, "combine_chunks"):  # a chunked one
+        chunks = [as_array(chunk) for chunk in column.chunks]
+        return np.concatenate(chunks) if chunks else np.empty(0)
+    found: Array = column.to_numpy(zero_copy_only=False)
+    return found
+
+
+def split(table: Table, target: str | None, where: str) -> tuple[Names, str | None]:
+    """Return the columns of features, and the target's.
+
+    Raises:
+        ValueError: there is no such column, or none beside it.
+    """
+    if target is not None and target not in table.names:
+        raise ValueError(
+            f"{where} has no column {target!r}{nearest(target, table.names)} "
+            f"(columns: {', '.join(table.names)})"
+        )
+    features = tuple(name for name in table.names if name != target)
+    if not features:
+        raise ValueError(f"{where} must have at least one column of features, got none")
+    return features, target
+
+
+def features_of(
+    table: Table, names: Sequence[str], dtype: Any, where: str, scaling: Scaling | None = None
+) -> Array:
+    """Return columns of numbers side by side, ``[rows, columns]``.
+
+    Args:
+        table: of any library.
+        names: of the columns.
+        dtype: of the result.
+        where: the table, for the sentence.
+        scaling: the means that are taken off before, and the deviations of the columns.
+
+    Raises:
+        ValueError: a value is missing, infinite or no number; the sentence says where.
+    """
+    values = np.empty((table.rows, len(names)), dtype)
+    for number, name in enumerate(names):
+        column = finite(table.column(name), f"{where}: column {name!r}")
+        one = None if scaling is None else (scaling[0][number], scaling[1][number])
+        fill(values, number, column, f"{where}: column {name!r}", scaling=one)
+    return values
+
+
+def fill(
+    values: Array,
+    number: int,
+    column: Array,
+    where: str,
+    first_row: int = 0,
+    scaling: tuple[float, float] | None = None,
+) -> None:
+    """Write a column of finite numbers into a table of fewer digits.
+
+    Args:
+        values: the table.
+        number: of the column in it.
+        column: what it gets.
+        where: the file and the column, for the sentence.
+        first_row: how many rows of the file are before these.
+        scaling: mean and deviation, which are taken off before.
+
+    Raises:
+        ValueError: a number is too large for them.
+    """
+    with np.errstate(over="ignore"):
+        scaled = column
+        if scaling is not None:
+            scaled = (column.astype(np.float64) - scaling[0]) / scaling[1]
+        values[:, number] = scaled
+    if scaled.dtype.kind == "f" and scaled.dtype.itemsize > values.dtype.itemsize:
+        beyond = ~np.isfinite(values[:, number])
+        if beyond.any():
+            first = int(beyond.argmax())
+            limit = f"{np.finfo(values.dtype).max:.2g} ({values.dtype})"
+            of = "" if scaling is None else " deviations from the mean of the training"
+            raise RowError(
+                f"{where} must hold numbers up to {limit}{of}, got {column[first]:.6g}",
+                first_row + first,
+                "; give it in another unit, or leave the column out",
+            )
+
+
+def check_size(column: Array, where: str, first_row: int = 0) -> None:
+    """Refuse numbers so large that no mean and deviation can be had of them.
+
+    Args:
+        column: finite numbers.
+        where: the file and the column, for the sentence.
+        first_row: how many rows of the file are before these.
+
+    Raises:
+        ValueError: there is one; the sentence says where.
+    """
+    if column.dtype.kind != "f" or not len(column):
+        return
+    if max(float(column.max()), -float(column.min())) > LARGEST:
+        first = int((np.abs(column) > LARGEST).argmax())
+        raise RowError(
+            f"{where} must hold numbers up to {LARGEST:.0e}, got {column[first]:.6g}",
+            first_row + first,
+            "; give it in another unit, or leave the column out",
+        )
+
+
+def finite(
+    values: Array, where: str, first_row: int = 0, decimal: str = ".", cure: str = CURE
+) -> Array:
+    """Return values that are all finite numbers.
+
+    Text is a number where it reads as one, with blanks around it or not; ``True`` and ``False`` are
+    1 and 0.
+
+    Args:
+        values: of one column.
+        where: the table and the column, for the sentence.
+        first_row: how many rows of its table are before them.
+        decimal: the decimal sign of text.
+        cure: what to do, for the sentence.
+
+    Raises:
+        ValueError: one is not; the sentence names the first.
+
+    Example:
+        >>> finite(np.array([1.0, np.nan]), "points.csv: column 'x'")
+        Traceback (most recent call last):
+        batchensemble.data.tables.columns.RowError: points.csv: column 'x' must hold a finite \
+number in every row, got no value in row 2; fill it, drop it or leave the column out
+    """
+    refuse_times(values, where)
+    kind = values.dtype.kind
+    if kind in "biu":
+        return values
+    found = values if kind == "f" else np.array([_number(each, decimal) for each in values], float)
+    bad = ~np.isfinite(found)
+    if bad.any():
+        first = int(bad.argmax())
+        value = values[first]
+        what = "a number" if isinstance(value, str) else "a finite number"
+        if isinstance(value, str) and WITH_COMMA.fullmatch(value.strip()):
+            cure += "; where the comma is the decimal sign, give --decimal ,"
+        raise RowError(
+            f"{where} must hold {what} in every row, got {_shown(value)}",
+            first_row + first,
+            f"; {cure}",
+        )
+    return found
+
+
+def refuse_times(values: Any, where: str) -> None:
+    """Raise ``ValueError`` for dates, times and spans, whose numbers depend on a file's unit.
+
+    Args:
+        values: an array or a column.
+        where: the table and the column, for the sentence.
+
+    Example:
+        >>> refuse_times(np.array(["2026-11-30"], "datetime64[D]"), "visits: column 'day'")
+        Traceback (most recent call last):
+        ValueError: visits: column 'day' must hold numbers, got datetime64[D]; give times as \
+numbers in a unit of your choice, such as days since the first
+    """
+    if getattr(values.dtype, "kind", "") in "mM":
+        raise ValueError(
+            f"{where} must hold numbers, got {values.dtype}; give times as numbers in a unit of "
+            "your choice, such as days since the first"
+        )
+
+
+def _number(value: Any, decimal: str) -> float:
+    """Return a value as a number, NaN where it is none."""
+    if isinstance(value, str):
+        text = value.strip()
+        if text in TRUTH:
+            return TRUTH[text]
+        if decimal != ".":
+            # 1.5 is no number where 1,5 is one.
+            text = text.replace(".", " ").replace(decimal, ".")
+        return float(text) if NUMBER.fullmatch(text) else np.nan
+    return float(value) if isinstance(value, (Real, Decimal, np.bool_)) else np.nan
+
+
+def few(names: Sequence[str]) -> str:
+    """Return names for a sentence, not too many."""
+    return ", ".join(map(repr, names[:20])) + (", ..." if len(names) > 20 else "")
+
+
+def is_missing(value: Any) -> bool:
+    """Return whether a value is ``None``, NaN or the one of pandas, which is equal to nothing."""
+    return value is None or type(value).__name__ == "NAType" or bool(value != value)
+
+
+def _shown(value: Any) -> str:
+    if is_missing(value) or (isinstance(value, str) and not value.strip()):
+        return "no value"
+    return repr(value.item() if isinstance(value, np.generic) else value)

@@ -1,0 +1,340 @@
+"""A table in files: one, or several of the same columns, read block by block."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from batchensemble.core.inputs import Scaling
+from batchensemble.data.tables.class_labels import (
+    ClassNames,
+    are_measured,
+    coded,
+    gap_among,
+    given_names,
+    labels_of,
+    names_of,
+    refuse_gap,
+)
+from batchensemble.data.tables.columns import (
+    MAX_CLASSES,
+    TARGET_CURE,
+    Array,
+    Names,
+    Table,
+    check_size,
+    fill,
+    finite,
+    merged_order,
+    split,
+)
+from batchensemble.data.tables.dialects import GAPS, Dialect
+from batchensemble.data.tables.formats import Block, Csv, Unit, format_of
+from batchensemble.data.tables.split import Fifth
+
+END_BYTES = 1 << 16  # of a file that go into its checksum, at each end
+
+# number(file, values, first_row) makes a block of the target's column into class numbers.
+Number = Callable[[str, Array, int], Array]
+
+
+class Files:
+    """A table in one file or several of the same columns.
+
+    Args:
+        paths: of the files, whose rows follow each other.
+        target: the column of targets; ``None``: there is none.
+        class_names: the classes in the order of their numbers, where the targets are text; by
+            default all that there are, sorted.
+        labelled: whether the targets are wanted; else their column is left out if it is there.
+        numbers: whether the targets are numbers, whatever they look like.
+        dialect: how CSV files are written, as far as the user says it.
+        known: how CSV files of their kind are.
+
+    Attributes:
+        columns: all that there are.
+        names: the columns of features: all but the target and the index of a data frame.
+        class_names: see above; empty where targets are numbers.
+        found: the classes that stand in a column of text, numbers or not.
+        units: the parts that the rows are in.
+        rows: how many.
+
+    Raises:
+        ImportError: pyarrow is missing.
+        FileNotFoundError: there is no such file.
+        ValueError: a file is no such table; the sentence says what is wrong with it.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        target: str | None = None,
+        class_names: Sequence[Any] = (),
+        *,
+        labelled: bool = True,
+        numbers: bool = False,
+        dialect: Dialect | None = None,
+        known: Dialect | None = None,
+    ) -> None:
+        self.paths = list(paths)
+        self.format = format_of(paths[0], dialect, known)
+        self._columns = {path: self._columns_of(path) for path in paths}
+        self.columns = self._same_columns()
+        with self.format.reading(paths[0]):
+            index = self.format.index(paths[0])
+        columns = tuple(name for name in self.columns if name not in index or name == target)
+        self.target = target = target if labelled or target in columns else None
+        self.names, _ = split(Table(columns, 0, np.empty), target, paths[0].name)
+        self.target = target = target if labelled else None
+        self.class_names = given_names(class_names)
+        self.found = ClassNames()
+        self.units: list[Unit] = []
+        for path in paths:
+            with self.format.reading(path):
+                self.units += self.format.units(path, target or self.names[0])
+        self._counts = [unit.rows for unit in self.units]
+        self._starts = np.cumsum([0, *self._counts]).tolist()
+        self.rows = self._starts[-1]
+        self._chosen: Fifth | None = None
+        self._mean: Sequence[float] = ()
+        self._scale: Sequence[float] = ()
+        self._number: Number | None = None
+        self._to_be_scaled = False
+        if not self.rows:
+            raise ValueError(f"{paths[0].name} must hold at least one row, got none")
+        self._as_text = target is not None and not numbers and self._may_be_text(target)
+        if self._as_text and not self.class_names:
+            self.found = self._classes()
+            # Numbers are read as such; what they are says the loss.
+            by_size = self.found == names_of(self.found)
+            measured = are_measured(self.found, self.decimal)
+            self._as_text = not (by_size and measured)
+            self.class_names = self.found if self._as_text else ClassNames()
+
+    def view(
+        self,
+        *,
+        rows: Fifth | None = None,
+        names: Sequence[str] | None = None,
+        mean: Sequence[float] = (),
+        scale: Sequence[float] = (),
+        class_names: Sequence[str] | None = None,
+        number: Number | None = None,
+        to_be_scaled: bool = False,
+    ) -> Files:
+        """Return the same files read in another way; nothing is read for that.
+
+        Args:
+            rows: those that belong; by default all.
+            names: the features that are wanted, in their order; by default all.
+            mean, scale: what is subtracted from each of them, and what it is then divided by.
+            class_names: what the numbers of ``number`` stand for.
+            number: what makes the target's column into class numbers; by default text is numbered
+                in the order of ``class_names``, and numbers stay.
+            to_be_scaled: refuse features that have no mean and deviation.
+        """
+        other = copy.copy(self)
+        other.names = self.names if names is None else tuple(names)
+        other.class_names = self.class_names if class_names is None else ClassNames(class_names)
+        other._mean, other._scale, other._number = tuple(mean), tuple(scale), number
+        other._as_text, other._to_be_scaled = self._as_text or number is not None, to_be_scaled
+        other._chosen = rows
+        sizes = zip(self._starts, self.units, strict=False)
+        other._counts = [
+            unit.rows if rows is None else rows.count(start, unit.rows) for start, unit in sizes
+        ]
+        other.rows = sum(other._counts)
+        return other
+
+    def taking(self, names: Names, scaling: Scaling | None = None) -> Files:
+        """Return the same files with these of their features, in this order, standardised."""
+        if scaling is not None:
+            return self.view(names=names, mean=scaling[0], scale=scaling[1])
+        if names == self.names:
+            return self
+        other, position = copy.copy(self), {name: each for each, name in enumerate(self.names)}
+        other.names = names
+        if self._mean:
+            other._mean, other._scale = (
+                [values[position[name]] for name in names] for values in (self._mean, self._scale)
+            )
+        return other
+
+    @property
+    def dialect(self) -> Dialect:
+        """How CSV files are written."""
+        if not isinstance(self.format, Csv):
+            return Dialect()
+        return self.format.file(self.paths[0]).dialect
+
+    @property
+    def decimal(self) -> str:
+        """The decimal sign of text."""
+        return self.dialect.decimal or "."
+
+    @property
+    def bytes_as_float32(self) -> int:
+        """About what the features take in memory."""
+        return 4 * self.rows * len(self.names)
+
+    def blocks(
+        self, units: Sequence[Unit], dtype: Any, skip: int = 0
+    ) -> Iterator[tuple[Array, Array]]:
+        """Yield features ``[rows, columns]`` and targets ``[rows]`` of units, in their order.
+
+        Without a target there are zeros.
+
+        Args:
+            units: of :attr:`units`.
+            dtype: of the features.
+            skip: rows that are left out at the start.
+
+        Raises:
+            ValueError: a value is missing or no number, or the file is damaged.
+        """
+        columns = [*self.names, *([] if self.target is None else [self.target])]
+        text = [str(self.target)] if self._as_text else []
+        position = {unit: number for number, unit in enumerate(self.units)}
+        for unit in units:
+            number = position[unit]
+            if skip >= self._counts[number]:
+                skip -= self._counts[number]
+                continue
+            row, before = unit.first_row, self._starts[number] - unit.first_row
+            with self.format.reading(unit.path):
+                for block in self.format.read(unit, columns, text):
+                    chosen = self._positions(before + row, block.rows)
+                    if skip < len(chosen):
+                        # Rows of the other part are checked as well, once before training.
+                        first = int(chosen[skip]) if skip else 0
+                        features, targets = self._numbers(unit.path, block, first, row, dtype)
+                        if len(chosen) < block.rows:
+                            wanted = chosen[skip:] - first
+                            features, targets = features[wanted], targets[wanted]
+                        yield features, targets
+                    skip, row = max(0, skip - len(chosen)), row + block.rows
+
+    def targets(self) -> Iterator[Array]:
+        """Yield the targets alone, block by block; no column of features is read for that."""
+        alone = copy.copy(self)
+        alone.names = ()
+        return (labels for _, labels in alone.blocks(self.units, np.float32))
+
+    def describe(self) -> str:
+        """Return what tells these files from others: names, columns and a checksum of some."""
+        about: list[Any] = [self.names, self.target, self.class_names]
+        about += [self._chosen, self._mean, self._scale] if self._chosen or self._mean else []
+        checksum = hashlib.sha256(repr(tuple(about)).encode())
+        for path in self.paths:
+            size = path.stat().st_size
+            with path.open("rb") as file:
+                checksum.update(file.read(END_BYTES))
+                file.seek(max(0, size - END_BYTES))
+                checksum.update(file.read())
+            checksum.update(str(size).encode())
+        more = f" and {len(self.paths) - 1} more" if len(self.paths) > 1 else ""
+        return (
+            f"{self.rows} rows of {len(self.names)} features in {self.paths[0].name}{more} "
+            f"(checksum {checksum.hexdigest()[:8]})"
+        )
+
+    def _numbers(
+        self, path: Path, block: Block, first: int, row: int, dtype: Any
+    ) -> tuple[Array, Array]:
+        """Return features and targets of a block whose row ``first`` is the first that counts."""
+        features = np.empty((block.rows - first, len(self.names)), dtype)
+        row, decimal = row + first, self.decimal
+        for number, name in enumerate(self.names):
+            where = f"{path.name}: column {name!r}"
+            values = finite(block.columns[name][first:], where, row, decimal)
+            if self._to_be_scaled:
+                check_size(values, where, row)
+            scaling = (self._mean[number], self._scale[number]) if self._mean else None
+            fill(features, number, values, where, row, scaling)
+        if self.target is None:
+            return features, np.zeros(len(features), np.int64)
+        where = f"{path.name}: the target column {self.target!r}"
+        values = block.columns[self.target][first:]
+        if self._number is not None:
+            return features, self._number(path.name, values, row)
+        if not self._as_text and not self.class_names:
+            return features, finite(values, where, row, decimal, TARGET_CURE)
+        return features, labels_of(values, where, self.class_names, row)[0]
+
+    def _positions(self, start: int, rows: int) -> Array:
+        """Return which rows of a block belong."""
+        return np.arange(rows) if self._chosen is None else self._chosen.positions(start, rows)
+
+    def _same_columns(self) -> Names:
+        first = self._columns[self.paths[0]]
+        if len(set(first)) < len(first):
+            twice = next(name for name in first if first.count(name) > 1)
+            raise ValueError(
+                f"{self.paths[0].name} has two columns called {twice!r}; rename or drop one"
+            )
+        for path, columns in self._columns.items():
+            if set(columns) != set(first):
+                raise ValueError(
+                    f"all files must have the columns of {self.paths[0].name} "
+                    f"({', '.join(first)}), got {', '.join(columns)} in {path.name}"
+                )
+        return first
+
+    def _columns_of(self, path: Path) -> Names:
+        with self.format.reading(path):
+            return self.format.names(path)
+
+    def _may_be_text(self, target: str) -> bool:
+        with self.format.reading(self.paths[0]):
+            return self.format.is_text(self.paths[0], target)
+
+    def _classes(self) -> ClassNames:
+        """Return the classes of the target's column, which is read once for that.
+
+        There are none where it has so many different numbers that they can be no classes.
+        """
+        found: set[str] = set()
+        orders: set[Names] = set()
+        known = self._texts_known()
+        for where, _, _, texts, order in () if known else self._target_alone():
+            found |= set(texts)
+            orders |= {order}
+            if len(found) > MAX_CLASSES:
+                if are_measured(found, self.decimal):
+                    return ClassNames()
+                raise ValueError(f"{where} must hold classes, got more than {MAX_CLASSES:,} texts")
+        found = known or found
+        gaps = self.dialect.gaps or GAPS
+        gap = gap_among(found, gaps)
+        if gap is not None:
+            with self.format.reading(self.paths[0]):
+                for where, row, codes, texts, _ in self._target_alone():
+                    if gap in texts:
+                        refuse_gap(codes, [*texts, "0"], where, row, gaps)
+        return names_of(found, merged_order(list(orders)))
+
+    def _texts_known(self) -> set[str]:
+        """Return the labels of a CSV file, whose rows were counted by them; none where one misses.
+
+        What is wrong with them is found by going through them again.
+        """
+        if not isinstance(self.format, Csv):
+            return set()
+        found = self.format.texts(self.paths[0], str(self.target))
+        return found if "" not in found and len(found) <= MAX_CLASSES else set()
+
+    def _target_alone(self) -> Iterator[tuple[str, int, Array, list[str], Names]]:
+        """Yield what sentences call the target's column, its labels, and the order it declares."""
+        target = str(self.target)
+        for unit in self.units:
+            where, row = f"{unit.path.name}: the target column {target!r}", unit.first_row
+            with self.format.reading(unit.path):
+                for block in self.format.read(unit, [target], [target]):
+                    labels = coded(block.columns[target], where, row)
+                    yield where, row, *labels, block.declared.get(target, ())
+                    row += block.rows

@@ -1,0 +1,282 @@
+"""Files that hold a table, read part by part: CSV, and through pyarrow Parquet and Feather."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from batchensemble.data.tables.columns import MAX_CLASSES, Array, Names, as_array, declared_by
+from batchensemble.data.tables.csv_files import CsvFile
+from batchensemble.data.tables.dialects import Dialect
+
+# Rows that are decoded at a time.
+BLOCK_ROWS = 1 << 14
+INDEX = re.compile(r"__index_level_\d+__")  # of pandas, without a name
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A part of a file that is read from its own beginning.
+
+    Attributes:
+        path: of the file.
+        number: of the part in the file: a row group, a record batch; 0 is all of a CSV file.
+        first_row: of the part in the file.
+        rows: in the part.
+    """
+
+    path: Path
+    number: int
+    first_row: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class Block:
+    """Rows of a part.
+
+    Attributes:
+        rows: how many.
+        columns: their values by name.
+        declared: the order of classes that a column declares, by name; empty where it does not.
+    """
+
+    rows: int
+    columns: dict[str, Array]
+    declared: dict[str, Names]
+
+
+class Arrow(ABC):
+    """What files that pyarrow reads have in common."""
+
+    random_access = True
+
+    @abstractmethod
+    def schema(self, path: Path) -> Any:
+        """Return the columns of a file and their types."""
+
+    @abstractmethod
+    def units(self, path: Path, column: str) -> list[Unit]:
+        """Return the parts of a file; ``column`` may be read to count its rows."""
+
+    @abstractmethod
+    def batches(self, unit: Unit, columns: Sequence[str]) -> Iterator[Any]:
+        """Yield the columns of a part as record batches."""
+
+    def names(self, path: Path) -> Names:
+        """Return the columns of a file, without an index that has no name."""
+        return tuple(name for name in self.schema(path).names if not INDEX.fullmatch(name))
+
+    def index(self, path: Path) -> Names:
+        """Return those of them that were the index of a data frame of pandas."""
+        found = (self.schema(path).pandas_metadata or {}).get("index_columns", ())
+        return tuple(name for name in found if isinstance(name, str))
+
+    def is_text(self, path: Path, column: str) -> bool:
+        """Return whether a column may hold text: it is not one of numbers or truth values."""
+        import pyarrow.types as kinds
+
+        kind = self.schema(path).field(column).type
+        number = (kinds.is_integer, kinds.is_floating, kinds.is_decimal, kinds.is_boolean)
+        return not any(of_that_kind(kind) for of_that_kind in number)
+
+    def read(self, unit: Unit, columns: Sequence[str], text: Sequence[str] = ()) -> Iterator[Block]:
+        """Yield the columns of a part; what is text says the file."""
+        for batch in self.batches(unit, columns):
+            found = {name: batch.column(name) for name in columns}
+            yield Block(
+                len(batch),
+                {name: as_array(column) for name, column in found.items()},
+                {name: declared_by(found[name]) for name in text},
+            )
+
+    @contextmanager
+    def reading(self, path: Path) -> Iterator[None]:
+        """Say in a sentence what is wrong with a file that cannot be read."""
+        import pyarrow as pa
+
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except (pa.ArrowException, OSError) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"{path.name} cannot be read: {reason}") from error
+
+
+class Parquet(Arrow):
+    """Parquet, by row groups."""
+
+    def schema(self, path: Path) -> Any:
+        """Return the columns of a file and their types."""
+        with self._open(path) as file:
+            return file.schema_arrow
+
+    def units(self, path: Path, column: str) -> list[Unit]:
+        """Return the row groups of a file."""
+        with self._open(path) as file:
+            groups = range(file.metadata.num_row_groups)
+            sizes = [file.metadata.row_group(group).num_rows for group in groups]
+        return _units(path, sizes)
+
+    def batches(self, unit: Unit, columns: Sequence[str]) -> Iterator[Any]:
+        """Yield the columns of a row group as record batches."""
+        with self._open(unit.path) as file:
+            yield from file.iter_batches(
+                BLOCK_ROWS, row_groups=[unit.number], columns=list(columns), use_threads=False
+            )
+
+    @staticmethod
+    def _open(path: Path) -> Any:
+        import pyarrow.parquet
+
+        # Without a buffer for a whole row group, which may be the whole file.
+        return pyarrow.parquet.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20)
+
+
+class Feather(Arrow):
+    """Feather and Arrow files, by record batches."""
+
+    def schema(self, path: Path) -> Any:
+        """Return the columns of a file and their types."""
+        with self._open(path) as file:
+            return file.schema
+
+    def units(self, path: Path, column: str) -> list[Unit]:
+        """Return the record batches of a file."""
+        with self._open(path, [column]) as file:
+            sizes = [file.get_batch(number).num_rows for number in range(file.num_record_batches)]
+        return _units(path, sizes)
+
+    def batches(self, unit: Unit, columns: Sequence[str]) -> Iterator[Any]:
+        """Yield the columns of a record batch."""
+        with self._open(unit.path, columns) as file:
+            yield file.get_batch(unit.number)
+
+    @staticmethod
+    def _open(path: Path, columns: Sequence[str] | None = None) -> Any:
+        import pyarrow as pa
+
+        options = None
+        if columns is not None:
+            with pa.ipc.open_file(pa.OSFile(str(path))) as file:
+                fields = [file.schema.get_field_index(name) for name in columns]
+            options = pa.ipc.IpcReadOptions(included_fields=fields)
+        return pa.ipc.open_file(pa.OSFile(str(path)), options=options)
+
+
+class Csv:
+    """CSV with a header, from the beginning to the end.
+
+    Args:
+        given: how the files are written, as far as the user says it.
+        known: how files of their kind are.
+    """
+
+    random_access = False
+
+    def __init__(self, given: Dialect | None = None, known: Dialect | None = None) -> None:
+        self.given, self.known = given, known
+        self._files: dict[Path, CsvFile] = {}
+        self._texts: dict[tuple[Path, str], set[str]] = {}
+
+    def file(self, path: Path) -> CsvFile:
+        """Return a file, whose beginning is read once."""
+        if path not in self._files:
+            self._files[path] = CsvFile(path, self.given, self.known)
+        return self._files[path]
+
+    def names(self, path: Path) -> Names:
+        """Return the columns of a file."""
+        return self.file(path).names
+
+    def index(self, path: Path) -> Names:
+        """Return nothing: the file does not say it."""
+        return ()
+
+    def is_text(self, path: Path, column: str) -> bool:
+        """Return that it may be: what a column of CSV holds is not known before it is read."""
+        return True
+
+    def units(self, path: Path, column: str) -> list[Unit]:
+        """Return the file as a whole, all of which is read to count and to check its rows."""
+        rows, texts = 0, set[str]()
+        for frame in self.file(path).frames(BLOCK_ROWS, [column]):
+            rows += len(frame)
+            if len(texts) <= MAX_CLASSES:
+                texts |= set(frame[column].unique())
+        self._texts[path, column] = texts
+        return _units(path, [rows])
+
+    def texts(self, path: Path, column: str) -> set[str]:
+        """Return what stands in the column that :meth:`units` read, each once.
+
+        Where that is more than :data:`~batchensemble.data.tables.columns.MAX_CLASSES` it is not
+        all.
+        """
+        return self._texts[path, column]
+
+    def read(self, unit: Unit, columns: Sequence[str], text: Sequence[str] = ()) -> Iterator[Block]:
+        """Yield columns of a file."""
+        file = self.file(unit.path)
+        for frame in file.frames(BLOCK_ROWS, text, columns):
+            yield Block(len(frame), {name: frame[name].to_numpy() for name in columns}, {})
+
+    def reading(self, path: Path) -> AbstractContextManager[None]:
+        """Say in a sentence what is wrong with a file, and in which line."""
+        return self.file(path).readable()
+
+
+FORMATS: dict[str, type[Csv] | type[Parquet] | type[Feather]] = {
+    ".csv": Csv,
+    ".parquet": Parquet,
+    ".pq": Parquet,
+    ".feather": Feather,
+    ".arrow": Feather,
+}
+
+
+def format_of(
+    path: Path, given: Dialect | None = None, known: Dialect | None = None
+) -> Csv | Arrow:
+    """Return how a file is read, by its ending; CSV where that says nothing else.
+
+    Args:
+        path: of the file.
+        given: how a CSV file is written, as far as the user says it.
+        known: how CSV files of its kind are.
+
+    Raises:
+        ImportError: it needs pyarrow, which is not installed.
+    """
+    kind = FORMATS.get(path.suffix.lower(), Csv)
+    if issubclass(kind, Csv):
+        return Csv(given, known)
+    need_pyarrow(path)
+    return kind()
+
+
+def need_pyarrow(path: Path) -> None:
+    """Raise ``ImportError`` where pyarrow, which reads the file, is not installed."""
+    try:
+        import pyarrow  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            f"{path.name} is read through pyarrow, which is not installed: "
+            "pip install batchensemble[files]"
+        ) from error
+
+
+def _units(path: Path, sizes: Sequence[int]) -> list[Unit]:
+    starts = np.cumsum([0, *sizes])
+    return [
+        Unit(path, number, int(start), rows)
+        for number, (start, rows) in enumerate(zip(starts, sizes, strict=False))
+    ]

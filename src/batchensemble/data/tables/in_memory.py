@@ -1,0 +1,187 @@
+"""Tables of numbers with a column of targets, read whole and checked before anything is done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int
+
+from batchensemble.core.arguments import nearest
+from batchensemble.data.tables.class_labels import (
+    ClassNames,
+    coded,
+    is_plain,
+    names_of,
+    numbered,
+    refuse_gap,
+)
+from batchensemble.data.tables.columns import (
+    CURE,
+    NUMBER,
+    TARGET_CURE,
+    as_array,
+    check_size,
+    declared_by,
+    finite,
+)
+from batchensemble.data.tables.dialects import GAPS, Dialect
+from batchensemble.data.tables.frames import table
+
+MIN_ROWS = 10
+ROWS = 1 << 16  # that become a frame at a time
+# More different numbers than this, and more than a tenth of the rows, is no column of classes.
+MAX_NUMERIC_CLASSES = 50
+
+
+@dataclass(frozen=True)
+class Table:
+    """Features and targets of a file, in its order.
+
+    Attributes:
+        features: ``[rows, columns]``, finite.
+        labels: class numbers, or numbers (float64).
+        feature_names: the columns of ``features``.
+        class_names: what the class numbers stand for in the file; empty where there are none.
+        dialect: how a CSV file is written.
+    """
+
+    features: Float[np.ndarray, "rows columns"]
+    labels: Int[np.ndarray, "rows"] | Float[np.ndarray, "rows"]
+    feature_names: tuple[str, ...]
+    class_names: ClassNames
+    dialect: Dialect
+
+
+def read_table(
+    path: Path,
+    target: str,
+    *,
+    numbers: bool = False,
+    class_names: Sequence[str] = (),
+    by_value: bool = False,
+    dialect: Dialect | None = None,
+) -> Table:
+    """Read numeric features and one column of targets.
+
+    Args:
+        path: a CSV file with a header, a Parquet or Feather file, or a folder of Parquet files.
+        target: the column of targets.
+        numbers: it holds numbers, not labels of any kind.
+        class_names: the classes in the order of their numbers; by default they are found.
+        by_value: see :func:`~batchensemble.data.tables.class_labels.numbers_of`.
+        dialect: how a CSV file is written, as far as the user says it.
+
+    Raises:
+        ValueError: the file is no such table; the sentence says where and what to do.
+        OSError: it cannot be read.
+    """
+    with table(path, ROWS, [] if numbers else [target], dialect=dialect) as rows:
+        if target not in rows.names:
+            raise ValueError(
+                f"{path.name} has no column {target!r}{nearest(target, rows.names)} "
+                f"(columns: {', '.join(rows.names)}){other_separator(rows.names)}"
+            )
+        names = [name for name in rows.names if name != target and name not in rows.index]
+        if not names:
+            raise ValueError(
+                f"{path.name} has only the column {target!r}; at least one feature is needed "
+                f"beside it{other_separator(rows.names)}"
+            )
+        parts: list[Float[np.ndarray, "rows columns"]] = []
+        targets: list[pd.Series[Any]] = []
+        start = 0
+        for frame in rows.frames:
+            columns = [numbers_in(path.name, frame[each], start) for each in names]
+            for each, values in zip(names, columns, strict=True):
+                check_size(values, f"{path.name}: column {each!r}", start)
+            parts.append(np.column_stack(columns))
+            targets.append(frame[target])
+            start += len(frame)
+        check_rows(path.name, start)
+        column = pd.concat(targets, ignore_index=True)
+        found = ClassNames(class_names)
+        labels: Int[np.ndarray, "rows"] | Float[np.ndarray, "rows"]
+        if numbers:
+            labels = numbers_in(path.name, column, cure=TARGET_CURE)
+        else:
+            labels, found = _labels(
+                path.name, column, found, by_value=by_value, gaps=rows.dialect.gaps or GAPS
+            )
+    return Table(np.concatenate(parts), labels, tuple(names), found, rows.dialect)
+
+
+def numbers_in(
+    file: str, column: pd.Series[Any], start: int = 0, cure: str = CURE
+) -> Float[np.ndarray, "rows"]:
+    """Return a column as finite numbers.
+
+    Args:
+        file: what errors call it.
+        column: of some rows.
+        start: how many rows of the file are before them.
+        cure: what to do, for the sentence.
+
+    Raises:
+        ValueError: a value is none; the sentence says where.
+    """
+    decimal = column.attrs.get("decimal", ".")
+    found = finite(as_array(column), f"{file}: column {column.name!r}", start, decimal, cure)
+    return found.astype(np.float64)
+
+
+def other_separator(names: Sequence[str]) -> str:
+    """Return the end of a sentence about a table of one column, which may be more."""
+    return "; if a character separates more columns, give --separator" if len(names) == 1 else ""
+
+
+def check_rows(file: str, rows: int) -> None:
+    """Raise ``ValueError`` where there are too few rows to train on some and score others."""
+    if rows < MIN_ROWS:
+        raise ValueError(
+            f"{file} must have at least {MIN_ROWS} rows to train on some and hold out others, "
+            f"got {rows}"
+        )
+
+
+def check_classes(file: str, target: str, labels: Sequence[str], rows: int) -> None:
+    """Check that the different labels of a column are classes.
+
+    Args:
+        file: what errors call it.
+        target: the column.
+        labels: each once.
+        rows: how many there are in all.
+
+    Raises:
+        ValueError: there is only one, one is a fraction, or nearly each row has its own.
+    """
+    if len(labels) < 2:
+        only = labels[0] if is_plain(labels[0]) else repr(labels[0])
+        raise ValueError(
+            f"{file}: the target column {target!r} must hold at least two classes, got only {only}"
+        )
+    numbers = all(map(NUMBER.fullmatch, labels))
+    real = numbers and any(float(label) % 1 != 0 for label in labels)
+    if real or len(labels) > max(MAX_NUMERIC_CLASSES, rows // 10):
+        raise ValueError(
+            f"{file}: the target column {target!r} must hold classes, got {len(labels)} "
+            f"different values in {rows} rows; choose another column, put it into bins, or "
+            "predict the number itself with --task regression"
+        )
+
+
+def _labels(
+    file: str, column: pd.Series[Any], names: ClassNames, *, by_value: bool, gaps: Sequence[str]
+) -> tuple[Int[np.ndarray, "rows"], ClassNames]:
+    where = f"{file}: the target column {column.name!r}"
+    codes, texts = coded(column, where)
+    if not names:
+        refuse_gap(codes, texts, where, 0, gaps)
+        names = names_of(texts, declared_by(column))
+        check_classes(file, str(column.name), names, len(column))
+    return numbered(codes, texts, names, where, by_value=by_value), names

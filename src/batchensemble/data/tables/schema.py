@@ -1,0 +1,229 @@
+"""What a trained model expects of a table: its columns, in the units that it was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int
+
+from batchensemble.core.arguments import nearest
+from batchensemble.data.tables.class_labels import ClassNames, coded, numbers_of
+from batchensemble.data.tables.columns import Array, RowError, fill
+from batchensemble.data.tables.dialects import FOUND, Dialect
+from batchensemble.data.tables.files import Files
+from batchensemble.data.tables.frames import Rows, table
+from batchensemble.data.tables.in_memory import numbers_in, other_separator
+from batchensemble.data.tables.split import Fifth
+
+CLASSES = ("cross_entropy", "ordinal")  # losses whose targets are classes
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of a saved model.
+
+    Attributes:
+        feature_names: in the order of the network's inputs.
+        class_names: one a class number; empty where the targets are numbers.
+        mean, scale: of each feature where the model was trained; empty where it took them as they
+            are.
+        target: the column of labels in the file it was trained on.
+        dialect: how the CSV file was written that it was trained on.
+        given: how the user says that CSV files are written.
+        by_value: labels are matched as numbers however they are written, as models did that were
+            saved before labels were kept as they stand.
+    """
+
+    feature_names: tuple[str, ...]
+    class_names: tuple[str, ...]
+    mean: tuple[float, ...] = ()
+    scale: tuple[float, ...] = ()
+    target: str | None = None
+    dialect: Dialect = FOUND
+    given: Dialect = FOUND
+    by_value: bool = False
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any], given: Dialect | None = None) -> Columns:
+        """Return the columns that a saved configuration tells of.
+
+        Args:
+            config: of a saved model.
+            given: how the user says that CSV files are written.
+
+        Raises:
+            ValueError: it tells of none.
+        """
+        data = config.get("data") or {}
+        classes = (config.get("loss") or {}).get("name", "cross_entropy") in CLASSES
+        if not data.get("feature_names") or (classes and not data.get("class_names")):
+            raise ValueError(
+                "the model does not say which columns it takes; save it with "
+                'data={"feature_names": [...], "class_names": [...]}, the latter for classes'
+            )
+        _check_network(config, len(data["feature_names"]), len(data.get("class_names", ())))
+        return cls(
+            tuple(data["feature_names"]),
+            ClassNames(data.get("class_names", ()), ordered=bool(data.get("ordered"))),
+            tuple(data.get("mean", ())),
+            tuple(data.get("scale", ())),
+            data.get("target"),
+            Dialect.of(data.get("dialect")),
+            given or Dialect(),
+            "dialect" not in data,
+        )
+
+    def tell(self, model: Any) -> None:
+        """Let a model remember its columns, so that it takes tables as they are."""
+        model.feature_names, model.class_names = self.feature_names, self.class_names
+        model.feature_scaling = (self.mean, self.scale) if self.mean else None
+
+    def describe(self) -> dict[str, Any]:
+        """Return what is saved with a model, as JSON can hold it."""
+        return {
+            "feature_names": self.feature_names,
+            "class_names": self.class_names,
+            "ordered": bool(getattr(self.class_names, "ordered", False)),
+            "mean": self.mean,
+            "scale": self.scale,
+            "target": self.target,
+            "dialect": asdict(self.dialect),
+        }
+
+    def inputs(
+        self, file: str, frame: pd.DataFrame, start: int = 0
+    ) -> Float[np.ndarray, "rows features"]:
+        """Return the features of rows of a file, standardised as in the training, float32.
+
+        Args:
+            file: what errors call it.
+            frame: the rows, with all columns.
+            start: how many rows of the file are before them.
+
+        Raises:
+            ValueError: a value is no finite number; the sentence says where.
+        """
+        values = np.empty((len(frame), len(self.feature_names)), np.float32)
+        for number, name in enumerate(self._in(list(frame.columns))):
+            column = numbers_in(file, frame[name], start)
+            scaling = (self.mean[number], self.scale[number]) if self.mean else None
+            fill(values, number, column, f"{file}: column {name!r}", start, scaling)
+        return values
+
+    def table(
+        self, path: Path, rows: int, target: str | None = None, id: str | None = None
+    ) -> AbstractContextManager[Rows]:
+        """Open a table to go through it as the model takes it, so many rows at a time.
+
+        Args:
+            path: of a file or of a folder of Parquet files.
+            rows: at a time.
+            target: the column of targets, if they are wanted.
+            id: a column whose values stay as they stand in the file.
+        """
+        classes = target if self.class_names else None
+        text = [name for name in (classes, id) if name is not None]
+        return table(path, rows, text, dialect=self.given, known=self.dialect)
+
+    def targets(
+        self, file: str, column: pd.Series[Any], start: int = 0
+    ) -> Int[np.ndarray, "rows"] | Float[np.ndarray, "rows"]:
+        """Return the class numbers of a column of labels, or numbers where there are no classes.
+
+        Args:
+            file: what errors call it.
+            column: the labels of some rows.
+            start: how many rows of the file are before them.
+
+        Raises:
+            ValueError: a value is none of the classes, or no number; the sentence says where.
+        """
+        if not self.class_names:
+            return numbers_in(file, column, start, "fill it or drop the row")
+        where = f"{file}: column {column.name!r}"
+        # Each different label is looked up once.
+        codes, texts = coded(column, where, start)
+        places = np.array(numbers_of(texts, self.class_names, by_value=self.by_value), np.int64)
+        found: Int[np.ndarray, "rows"] = places[codes]
+        if (found < 0).any():
+            row = int((found < 0).argmax())
+            raise RowError(
+                f"{where} has the class {texts[codes[row]]!r}",
+                start + row,
+                f"; the model knows {', '.join(self.class_names)}",
+            )
+        return found
+
+    def view(self, files: Files, rows: Fifth | None = None) -> Files:
+        """Return files read as the model takes them: its columns, standardised, its classes.
+
+        Args:
+            files: a table of any size, with a target.
+            rows: those that belong; by default all.
+
+        Raises:
+            ValueError: a column is not there.
+        """
+        assert files.target is not None
+        self.check(files.paths[0].name, files.columns, files.target)
+
+        def number(file: str, values: Array, start: int) -> Array:
+            return self.targets(file, pd.Series(values, name=files.target), start)
+
+        return files.view(
+            rows=rows,
+            names=self._in(files.columns),
+            mean=self.mean,
+            scale=self.scale,
+            class_names=self.class_names,
+            number=number if self.class_names else None,
+        )
+
+    def check(self, file: str, names: Sequence[str], *more: str) -> None:
+        """Check that a file has the features, and columns beside them.
+
+        Raises:
+            ValueError: one is not there.
+        """
+        for name in (*self._in(names), *more):
+            if name not in names:
+                kind = "column" if name in more else "feature"
+                raise ValueError(
+                    f"{file} has no {kind} {name!r}{nearest(name, names)}; the model was trained "
+                    f"on {', '.join(self.feature_names)} (columns here: {', '.join(names)})"
+                    f"{other_separator(names)}"
+                )
+
+    def _in(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Return the features as a table calls them.
+
+        Models saved before may have blanks around a name, which CSV files are now read without.
+        """
+        return tuple(
+            each if each in names else each.strip() if each.strip() in names else each
+            for each in self.feature_names
+        )
+
+
+def _check_network(config: Mapping[str, Any], features: int, classes: int) -> None:
+    """Check that a network of the library takes as many features, and tells as many classes.
+
+    Raises:
+        ValueError: it does not.
+    """
+    widths = (config.get("network") or {}).get("mlp")
+    if widths is None:
+        return
+    name = (config.get("loss") or {}).get("name", "cross_entropy")
+    told = widths[-1] + (name == "ordinal")
+    if features != widths[0] or (name in CLASSES and classes != told):
+        raise ValueError(
+            f"the model's network takes {widths[0]} features and tells {told} classes, and its "
+            f"data name {features} and {classes}; save it again with those of its own"
+        )

@@ -1,0 +1,274 @@
+"""What ``train`` takes as data, of any size: a named set, or a table that is split and scaled.
+
+A table that takes little memory is read whole and split as in a comparison. A larger one is gone
+through: once for the classes, once for means and deviations, and then as it is trained on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.preprocessing import StandardScaler
+
+from batchensemble.core.atomic_files import checksum
+from batchensemble.data.datasets import NAMED, load, split_table
+from batchensemble.data.sources import MEMORY_LIMIT
+from batchensemble.data.tables.class_labels import ClassNames, names_of
+from batchensemble.data.tables.columns import MAX_CLASSES, as_text
+from batchensemble.data.tables.dialects import Dialect
+from batchensemble.data.tables.files import Files
+from batchensemble.data.tables.frames import is_csv, paths_of
+from batchensemble.data.tables.in_memory import check_classes, check_rows
+from batchensemble.data.tables.schema import Columns
+from batchensemble.data.tables.split import Fifth, Rule, Split
+from batchensemble.losses import ClassLoss, EnsembleLoss
+
+# A table is read whole where it takes this share of the memory limit as float32: as the file says
+# it, in double precision, split and scaled it is there several times.
+WHOLE_SHARE = 8
+FRAME_ROWS = 1 << 16
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """A training part and a held-out part, each in a form that ``fit`` takes.
+
+    Attributes:
+        name: what is printed.
+        train: arrays ``(X, y)``, or files that are streamed where they are too large.
+        held_out: the same for the examples that training never sees.
+        columns: names, scaling and classes.
+        split: how one was held out from the other.
+    """
+
+    name: str
+    train: Any
+    held_out: Any
+    columns: Columns
+    split: Split
+
+    @property
+    def held_out_rows(self) -> int:
+        """How many examples are held out."""
+        return self.held_out.rows if isinstance(self.held_out, Files) else len(self.held_out[0])
+
+    def describe(self, loss: str) -> dict[str, Any]:
+        """Return what a model of the data needs to know of others, as JSON can hold it."""
+        split = asdict(self.split)
+        return {"name": self.name, "loss": loss, **self.columns.describe(), "split": split}
+
+
+def open_data(
+    source: str,
+    target: str | None = None,
+    *,
+    loss: EnsembleLoss,
+    validation: str | None = None,
+    memory_limit: int = MEMORY_LIMIT,
+    columns: Columns | None = None,
+    rule: Rule | None = None,
+    class_names: Sequence[str] = (),
+    dialect: Dialect | None = None,
+) -> TrainingData:
+    """Return a named data set, or a table of one's own, in two parts.
+
+    Args:
+        source: one of :data:`~batchensemble.data.datasets.NAMED`, or the path of a CSV, Parquet or
+            Feather file or of a folder of Parquet files.
+        target: the column of targets, for a table.
+        loss: says whether the targets are classes or numbers.
+        validation: the path of a table that is held out; by default a fifth of ``source`` is.
+        memory_limit: bytes; see :data:`WHOLE_SHARE`.
+        columns: of a model that was trained on these; by default they are found.
+        rule: that a table was split by then; by default its size and ``memory_limit`` say.
+        class_names: the classes in the order of their numbers; by default sorted.
+        dialect: how CSV files are written, as far as the user says it.
+
+    Raises:
+        ValueError: the data cannot be used; the sentence says why.
+        ImportError: pyarrow is needed and missing.
+        OSError: a file is not there or cannot be read.
+    """
+    path = Path(source)
+    if class_names and (source in NAMED or not isinstance(loss, ClassLoss)):
+        raise ValueError(f"classes is for a file of classes, got {', '.join(class_names)}")
+    if source in NAMED or target is None or not path.exists():
+        if validation is not None and source in NAMED:
+            raise ValueError(f"validation is for a file; {source} has its own held-out examples")
+        return _named(source, target, loss)
+    given = (dialect or Dialect()).over(Dialect() if columns is None else columns.given)
+    found = _of_table(
+        path,
+        target,
+        loss,
+        memory_limit,
+        all_rows=validation is not None,
+        columns=columns,
+        rule=rule,
+        class_names=class_names,
+        # What a model was trained on is read as it was then.
+        dialect=given if columns is None else given.over(columns.dialect),
+    )
+    if validation is None:
+        return found
+    other = Path(validation)
+    held_out = labelled(other, replace(found.columns, given=given), target, memory_limit)
+    split = Split("file", found.split.table, checksum(paths_of(other)))
+    if split.table == split.held_out:
+        raise ValueError(
+            f"{other.name} holds the rows that are trained on, which say nothing of others; give "
+            "validation another file, or leave it out to hold a fifth of the rows out"
+        )
+    if isinstance(held_out, Files):
+        # So that a row of it does not end the training after the first epoch.
+        for _ in held_out.blocks(held_out.units, np.float32):
+            pass
+    return replace(found, held_out=held_out, split=split)
+
+
+def _named(source: str, target: str | None, loss: EnsembleLoss) -> TrainingData:
+    data = load(source, target)  # which says what is wrong with all but a named set
+    classes = isinstance(loss, ClassLoss)
+    if classes and not data.class_names:
+        raise ValueError(
+            f"{source} has numbers, and loss={type(loss).__name__} is for classes; give "
+            "--task regression"
+        )
+    if data.class_names and not classes:
+        raise ValueError(
+            f"{source} has classes, and loss={type(loss).__name__} is for numbers; give a file "
+            "with a target of numbers, or leave --loss and --task out"
+        )
+    found = Columns(data.feature_names, data.class_names, data.mean, data.scale)
+    return TrainingData(data.name, data.train, data.held_out, found, Split("named"))
+
+
+def _of_table(
+    path: Path,
+    target: str,
+    loss: EnsembleLoss,
+    memory_limit: int,
+    *,
+    all_rows: bool,
+    columns: Columns | None,
+    rule: Rule | None,
+    class_names: Sequence[str],
+    dialect: Dialect,
+) -> TrainingData:
+    """Return a table in two parts; with ``all_rows`` the first has all of them."""
+    classes, files = isinstance(loss, ClassLoss), None
+    if (rule is None and not _surely_small(path, memory_limit)) or rule == "hashed":
+        files = Files(paths_of(path), target, numbers=not classes, dialect=dialect)
+        if rule is None and files.bytes_as_float32 <= memory_limit // WHOLE_SHARE:
+            files = None
+    known = checksum(paths_of(path))
+    if files is None:
+        split: dict[str, Any] = {
+            "numbers": not classes,
+            "all_rows": all_rows,
+            "scaling": None if columns is None else (columns.mean, columns.scale),
+            "dialect": dialect,
+        }
+        names = ClassNames() if columns is None else columns.class_names
+        if class_names:
+            names = checked_order(class_names, split_table(path, target, **split).class_names)
+        by_value = columns is not None and columns.by_value
+        # How the classes are numbered decides which rows are drawn, so they are before the split.
+        data = split_table(path, target, class_names=names, by_value=by_value, **split)
+        scaling = data.mean, data.scale
+        found = Columns(data.feature_names, data.class_names, *scaling, target, data.dialect)
+        return TrainingData(path.name, data.train, data.held_out, found, Split("drawn", known))
+    check_rows(path.name, files.rows)
+    rows = None if all_rows else Fifth(held_out=False)
+    found = columns or _columns_of(files, rows, classes=classes)
+    if class_names:
+        found = replace(found, class_names=checked_order(class_names, found.class_names))
+    train, held_out = found.view(files, rows), found.view(files, Fifth(held_out=True))
+    return TrainingData(path.name, train, held_out, found, Split("hashed", known))
+
+
+def checked_order(given: Sequence[str], found: Sequence[str]) -> ClassNames:
+    """Return the order of classes that was given.
+
+    Raises:
+        ValueError: it does not name each class once.
+
+    Example:
+        >>> checked_order(["low", "high"], ("high", "low"))
+        ('low', 'high')
+    """
+    if sorted(given) != sorted(found):
+        raise ValueError(
+            f"classes must name each class of the data once, which are {', '.join(found)}, got "
+            f"{', '.join(given)}"
+        )
+    return ClassNames(given, ordered=True)
+
+
+def labelled(path: Path, columns: Columns, target: str, memory_limit: int) -> Any:
+    """Return all rows of a table as a model of these columns takes them: arrays, or files.
+
+    Raises:
+        ValueError: there are none, or they do not fit the model.
+        OSError: there is no such file.
+    """
+    files = None
+    if not _surely_small(path, memory_limit):
+        files = Files(
+            paths_of(path),
+            target,
+            columns.class_names,
+            numbers=not columns.class_names,
+            dialect=columns.given,
+            known=columns.dialect,
+        )
+    if files is not None and files.bytes_as_float32 > memory_limit // WHOLE_SHARE:
+        return columns.view(files)
+    features, targets, start = [], [], 0
+    with columns.table(path, FRAME_ROWS, target) as rows:
+        columns.check(path.name, rows.names, target)
+        for frame in rows.frames:
+            features.append(columns.inputs(path.name, frame, start))
+            targets.append(columns.targets(path.name, frame[target], start))
+            start += len(frame)
+    if not start:
+        raise ValueError(f"{path.name} has no rows; there is nothing to score")
+    return np.concatenate(features), np.concatenate(targets)
+
+
+def _surely_small(path: Path, memory_limit: int) -> bool:
+    """Return whether a file is a small CSV file, which pandas reads, without pyarrow."""
+    paths = paths_of(path)
+    # A number and its comma take at least two bytes, and four as float32.
+    small = 2 * paths[0].stat().st_size <= memory_limit // WHOLE_SHARE
+    return small and is_csv(paths[0])
+
+
+def _columns_of(files: Files, rows: Fifth | None, *, classes: bool) -> Columns:
+    """Go through files for the classes, and for means and deviations of the training part."""
+    assert files.target is not None
+    scaler = StandardScaler()
+    for features, _ in files.view(rows=rows, to_be_scaled=True).blocks(files.units, np.float64):
+        scaler.partial_fit(features)
+    names = _class_names(files) if classes else ClassNames()
+    mean, scale = tuple(scaler.mean_.tolist()), tuple(scaler.scale_.tolist())
+    return Columns(files.names, names, mean, scale, files.target, files.dialect)
+
+
+def _class_names(files: Files) -> ClassNames:
+    """Return the classes of a target, in their order."""
+    file, target = files.paths[0].name, str(files.target)
+    names = files.found
+    if not names:
+        found: set[Any] = set()
+        for _, values in files.view(names=()).blocks(files.units, np.float32):
+            found |= set(np.unique(values).tolist())
+            if len(found) > MAX_CLASSES:
+                break
+        names = names_of(map(as_text, found))
+    check_classes(file, target, names, files.rows)
+    return names

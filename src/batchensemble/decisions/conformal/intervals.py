@@ -1,0 +1,225 @@
+"""Intervals that hold the true number as often as promised: split conformal regression."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Bool
+
+from batchensemble.core.arguments import between, one_of
+from batchensemble.decisions.conformal.quantile import conformal_quantile, least_examples
+from batchensemble.decisions.uncertainty_score import PerExample, finite, one_number_each
+from batchensemble.predictions import Normals, Quantiles, RegressionPrediction
+
+Method = Literal["absolute", "normalised", "quantiles"]
+METHODS = ("absolute", "normalised", "quantiles")
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """An interval for each example, both ends in it.
+
+    Attributes:
+        lower, upper: the ends, ``[examples]``, in the unit of the targets.
+        confidence: the share of intervals that was to hold the target.
+
+    Example:
+        >>> found = Intervals(np.array([0.0, 1.0]), np.array([2.0, 5.0]), 0.9)
+        >>> found.widths.tolist(), found.coverage([1.0, 6.0])
+        ([2.0, 4.0], 0.5)
+    """
+
+    lower: PerExample
+    upper: PerExample
+    confidence: float
+
+    def __len__(self) -> int:
+        return len(self.lower)
+
+    @property
+    def widths(self) -> PerExample:
+        """The length of each interval."""
+        return self.upper - self.lower
+
+    def contains(self, targets: Any) -> Bool[np.ndarray, "examples"]:
+        """Return which intervals hold the target.
+
+        Raises:
+            ValueError: ``targets`` is not of the shape ``[examples]`` or not finite.
+        """
+        targets = finite("targets", targets, len(self))
+        return (self.lower <= targets) & (targets <= self.upper)
+
+    def coverage(self, targets: Any) -> float:
+        """Return the share of intervals that hold the target.
+
+        Raises:
+            ValueError: as for :meth:`contains`, or there are no examples.
+        """
+        held = self.contains(targets)
+        if not len(held):
+            raise ValueError("there must be at least one interval to score, got none")
+        return float(held.mean())
+
+
+@dataclass
+class ConformalIntervals:
+    """Intervals that hold the target with a given probability, whatever the model.
+
+    The promise is that of :class:`ConformalSets`. With ``q`` the conformal quantile of the scores
+    of held-out examples, ``m`` the ensemble's mean, ``d`` its deviation and ``[l, u]`` its own
+    interval of this confidence, they are:
+
+    ==============  ======================  ======================================================
+    method          score                   interval
+    ==============  ======================  ======================================================
+    ``absolute``    ``|y - m|``             ``m ± q``: one width; Lei et al. 2018, arXiv 1604.04173
+    ``normalised``  ``|y - m| / d``         ``m ± q d``: wider where the ensemble is less sure;
+                                            section 5.2 there
+    ``quantiles``   ``max(l - y, y - u)``   ``[l - q, u + q]``: CQR, Romano et al. 2019, arXiv
+                                            1905.03222
+    ==============  ======================  ======================================================
+
+    Numbers of another library are a prediction too: ``Points(mean[:, None])``,
+    ``Normals(mean[:, None], deviation[:, None])`` and ``Quantiles(bounds[:, None], levels)`` of
+    :mod:`batchensemble.predictions`.
+
+    Args:
+        method: by default what the network was trained for: ``"normalised"`` of normal
+            distributions, ``"quantiles"`` of quantiles, ``"absolute"`` of points, whose members
+            may agree entirely.
+        confidence: the share of intervals that shall hold the target, between 0 and 1. Quantiles
+            that do not reach so far start from the widest interval that they have.
+
+    Attributes:
+        method_: the one that ``fit`` went by.
+        quantile_: ``q``, in the unit of the targets or in deviations; infinite where ``fit`` had
+            fewer than ``confidence / (1 - confidence)`` examples, and so are the intervals then.
+
+    Raises:
+        TypeError, ValueError: an argument of the wrong type or out of range.
+
+    Example:
+        >>> from batchensemble.predictions import Normals
+        >>> rng = np.random.default_rng(0)
+        >>> x = rng.uniform(1, 5, (4000, 1))
+        >>> y = x[:, 0] * rng.normal(size=4000)
+        >>> held_out, new = Normals(0 * x[:2000], x[:2000]), Normals(0 * x[2000:], x[2000:])
+        >>> intervals = ConformalIntervals(confidence=0.9).fit(held_out, y[:2000])
+        >>> intervals.method_, round(intervals.quantile_, 1)
+        ('normalised', 1.6)
+        >>> round(intervals(new).coverage(y[2000:]), 1)
+        0.9
+    """
+
+    method: Method | None = None
+    confidence: float = 0.9
+    method_: Method | None = field(default=None, init=False, repr=False)
+    quantile_: float = field(default=math.nan, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.method is not None:
+            one_of("method", self.method, METHODS)
+        self.confidence = between("confidence", self.confidence, 0, 1)
+
+    def fit(self, prediction: RegressionPrediction, targets: Any) -> ConformalIntervals:
+        """Learn the width from held-out examples that the model was not trained on.
+
+        Args:
+            prediction: of the held-out examples, one number each.
+            targets: their true numbers, ``[examples]``.
+
+        Returns:
+            Itself.
+
+        Raises:
+            TypeError: the prediction is not one of numbers.
+            ValueError: shapes differ, there are no examples, a number is not finite, or a deviation
+                is 0 that ``"normalised"`` divides by.
+        """
+        centre = _centre(prediction)
+        targets = finite("targets", targets, len(centre))
+        if not len(targets):
+            raise ValueError("there must be at least one held-out example, got none")
+        self.method_ = _usual(prediction) if self.method is None else self.method
+        if self.method_ == "quantiles":
+            lower, upper = self._own(prediction)
+            scores = np.maximum(lower - targets, targets - upper)
+        else:
+            scores = np.abs(targets - centre) / self._spread(prediction)
+        self.quantile_ = conformal_quantile(scores, self.confidence)
+        if math.isinf(self.quantile_):
+            warnings.warn(
+                f"a confidence of {self.confidence} takes at least "
+                f"{least_examples(self.confidence)} held-out examples, got {len(scores)}: every "
+                "interval is infinite",
+                stacklevel=2,
+            )
+        return self
+
+    def __call__(self, prediction: RegressionPrediction) -> Intervals:
+        """Return the interval of each example.
+
+        Where quantiles would move past each other, both ends are their middle.
+
+        Raises:
+            RuntimeError: ``fit`` was not called.
+            TypeError, ValueError: as for :meth:`fit`.
+        """
+        if self.method_ is None:
+            raise RuntimeError("the width is not known yet: call fit on held-out examples")
+        centre = _centre(prediction)
+        if self.method_ != "quantiles":
+            half = self.quantile_ * self._spread(prediction)
+            return Intervals(centre - half, centre + half, self.confidence)
+        lower, upper = self._own(prediction)
+        middle = (lower + upper) / 2
+        low, high = lower - self.quantile_, upper + self.quantile_
+        crossed = low > high
+        return Intervals(
+            np.where(crossed, middle, low), np.where(crossed, middle, high), self.confidence
+        )
+
+    def _spread(self, prediction: RegressionPrediction) -> PerExample:
+        """Return what a width of 1 is for each example."""
+        if self.method_ == "absolute":
+            return np.ones(len(prediction))
+        found = finite("the deviation", prediction.deviation, len(prediction))
+        if (found <= 0).any():
+            raise ValueError(
+                f"the deviation must be above 0, got {int((found <= 0).sum())} of {len(found)} "
+                "that are not, where members agree entirely; take method='absolute'"
+            )
+        return found
+
+    def _own(self, prediction: RegressionPrediction) -> tuple[PerExample, PerExample]:
+        """Return the ensemble's own interval of the confidence, or as much as it has of it."""
+        coverage = self.confidence
+        if isinstance(prediction, Quantiles):
+            coverage = min(coverage, prediction.widest)
+            if coverage <= 0:
+                raise ValueError("one quantile has no interval to move; take method='absolute'")
+        lower, upper = prediction.interval(coverage)
+        examples = len(prediction)
+        return finite("the lower end", lower, examples), finite("the upper end", upper, examples)
+
+
+def _centre(prediction: RegressionPrediction) -> PerExample:
+    if not isinstance(prediction, RegressionPrediction):
+        raise TypeError(
+            f"intervals are of predicted numbers, got {type(prediction).__name__}; of classes take "
+            "ConformalSets, and put numbers of your own into Points of batchensemble.predictions"
+        )
+    return finite("the predicted numbers", one_number_each(prediction), len(prediction))
+
+
+def _usual(prediction: RegressionPrediction) -> Method:
+    """Return the method for what a network was trained to say."""
+    if isinstance(prediction, Normals):
+        return "normalised"
+    wide = isinstance(prediction, Quantiles) and prediction.widest > 0
+    return "quantiles" if wide else "absolute"

@@ -1,0 +1,283 @@
+"""Sets of classes that hold the true one as often as promised: split conformal prediction."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from batchensemble.core.arguments import between, one_of, whole_number
+from batchensemble.decisions.conformal.quantile import conformal_quantile, least_examples, rank_of
+from batchensemble.metrics.labels import Labels, checked_labels, class_probs, labels_among
+from batchensemble.predictions import Prediction
+
+Method = Literal["lac", "aps", "raps"]
+METHODS = ("lac", "aps", "raps")
+BLOCK = 1 << 15  # rows at a time: their scores stay in the cache, and memory stays small
+HELD_OUT, NEW = 1, 2  # streams of random numbers; (seed, 0) would be that of the seed alone
+
+Scores = Float[np.ndarray, "examples classes"]
+
+
+@dataclass(frozen=True)
+class PredictionSets:
+    """Which classes are in the set of each example.
+
+    Attributes:
+        contains: ``[examples, classes]``, true for the classes in the set.
+        confidence: the share of sets that was to hold the true class.
+
+    Example:
+        >>> sets = PredictionSets(np.array([[True, True, False], [False, False, False]]), 0.9)
+        >>> sets.sizes.tolist(), sets.empty.tolist(), sets.coverage([1, 2]), sets.classes(0)
+        ([2, 0], [False, True], 0.5, [0, 1])
+    """
+
+    contains: Bool[np.ndarray, "examples classes"]
+    confidence: float
+
+    def __len__(self) -> int:
+        return len(self.contains)
+
+    @property
+    def sizes(self) -> Int[np.ndarray, "examples"]:
+        """How many classes are in each set."""
+        sizes: Int[np.ndarray, "examples"] = self.contains.sum(1)
+        return sizes
+
+    @property
+    def mean_size(self) -> float:
+        """The mean of :attr:`sizes`; NaN without examples."""
+        return float(self.sizes.mean()) if len(self) else math.nan
+
+    @property
+    def empty(self) -> Bool[np.ndarray, "examples"]:
+        """Which sets hold no class."""
+        return self.sizes == 0
+
+    def classes(self, example: int) -> list[int]:
+        """Return the classes in the set of one example."""
+        found: list[int] = np.flatnonzero(self.contains[example]).tolist()
+        return found
+
+    def coverage(self, labels: Any) -> float:
+        """Return the share of sets that hold the true class.
+
+        Raises:
+            ValueError: ``labels`` does not fit, or there are no examples.
+        """
+        return float(self._covered(labels)[1].mean())
+
+    def coverage_by_class(self, labels: Any) -> Float[np.ndarray, "classes"]:
+        """Return the same for the examples of each class, NaN for a class that has none."""
+        labels, covered = self._covered(labels)
+        classes = self.contains.shape[1]
+        with np.errstate(invalid="ignore"):
+            share: Float[np.ndarray, "classes"]
+            share = np.bincount(labels, weights=covered, minlength=classes) / np.bincount(
+                labels, minlength=classes
+            )
+        return share
+
+    def _covered(self, labels: Any) -> tuple[Labels, Bool[np.ndarray, "examples"]]:
+        labels = labels_among(labels, *self.contains.shape)
+        return labels, self.contains[np.arange(len(labels)), labels]
+
+
+@dataclass
+class ConformalSets:
+    """Prediction sets that hold the true class with a given probability, whatever the model.
+
+    Held-out examples say how high the score of the true class may be; a set holds the classes with
+    a score of at most that. If held-out and new examples are exchangeable, a new set holds the true
+    class with a probability of at least ``confidence``, on average over draws of both. It is no
+    promise for one kind of examples, except for classes with ``by_class``.
+
+    With ``p`` the ensemble's probabilities, sorted from the highest, ``r`` the rank of a class from
+    1, and ``u`` a uniform random number of the example, the scores are:
+
+    ========  ======================================  ============================================
+    ``lac``   ``1 - p_r``                             the smallest sets on average; Sadinle et al.
+                                                      2019, arXiv 1609.00451
+    ``aps``   ``p_1 + ... + p_(r-1) + u p_r``         larger sets where the model is less sure;
+                                                      Romano et al. 2020, arXiv 2006.02544
+    ``raps``  that ``+ penalty max(0, r - free)``     the same without long tails; Angelopoulos et
+                                                      al. 2021, arXiv 2009.14193
+    ========  ======================================  ============================================
+
+    ``u`` makes the coverage exact. ``randomised=False`` takes 0 in its place: the first class is
+    then always in the set and coverage may be above what was asked.
+
+    Args:
+        method: ``"lac"``, ``"aps"`` or ``"raps"``.
+        confidence: the share of sets that shall hold the true class, between 0 and 1.
+        by_class: a threshold for each class, so that the examples of each are covered (Mondrian;
+            Vovk et al. 2005). Takes ``confidence / (1 - confidence)`` held-out examples of each.
+        randomised: whether ``aps`` and ``raps`` draw ``u``.
+        allow_empty: whether a set may be empty; if not, it then holds the most probable class.
+        penalty: of ``raps``, for each rank above ``free``.
+        free: ranks without a penalty.
+        seed: of ``u``. With a number, the same prediction gets the same sets. A generator of NumPy
+            goes on from call to call: take one where examples come one by one.
+
+    Attributes:
+        thresholds_: ``[classes]``, the highest score in a set; infinite where too few held-out
+            examples were given, so that the set of every example holds the class.
+
+    Raises:
+        TypeError, ValueError: an argument of the wrong type or out of range.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> probs = rng.dirichlet([1, 1, 1], 2000)
+        >>> labels = (probs.cumsum(1) < rng.random((2000, 1))).sum(1)
+        >>> prediction = Prediction(probs[:, None])
+        >>> conformal = ConformalSets("lac", confidence=0.9).fit(prediction, labels)
+        >>> sets = conformal(prediction)
+        >>> round(sets.coverage(labels), 2), bool(sets.mean_size < 3)
+        (0.9, True)
+    """
+
+    method: Method = "aps"
+    confidence: float = 0.9
+    by_class: bool = False
+    randomised: bool = True
+    allow_empty: bool = True
+    penalty: float = 0.01
+    free: int = 5
+    seed: int | np.random.Generator = 0
+    thresholds_: Float[np.ndarray, "classes"] | None = field(
+        default=None, init=False, repr=False, compare=False
+    )
+
+    def __post_init__(self) -> None:
+        one_of("method", self.method, METHODS)
+        self.confidence = between("confidence", self.confidence, 0, 1)
+        whole_number("free", self.free, at_least=0)
+        if not (math.isfinite(self.penalty) and self.penalty >= 0):
+            raise ValueError(f"penalty must be a finite number of at least 0, got {self.penalty}")
+        if not isinstance(self.seed, np.random.Generator):
+            whole_number("seed", self.seed, at_least=0)
+
+    def fit(self, prediction: Prediction, labels: Any) -> ConformalSets:
+        """Learn the thresholds from held-out examples that the model was not trained on.
+
+        Args:
+            prediction: of the held-out examples.
+            labels: their true classes, ``[examples]``.
+
+        Returns:
+            Itself.
+
+        Raises:
+            ValueError: ``labels`` does not fit, there are no examples, or a probability is NaN.
+        """
+        labels = checked_labels(prediction, labels)
+        scores = np.concatenate(
+            [
+                np.take_along_axis(part, labels[rows, None], 1)[:, 0]
+                for rows, part in self._scores(prediction, HELD_OUT)
+            ]
+        )
+        classes = prediction.probs.shape[1]
+        if self.by_class:
+            self.thresholds_ = _quantiles_by_class(scores, labels, classes, self.confidence)
+        else:
+            self.thresholds_ = np.full(classes, conformal_quantile(scores, self.confidence))
+        self._warn_of_infinite(len(labels))
+        return self
+
+    def __call__(self, prediction: Prediction) -> PredictionSets:
+        """Return the set of each example.
+
+        Raises:
+            RuntimeError: ``fit`` was not called.
+            ValueError: the classes are not those of ``fit``, or a probability is NaN.
+        """
+        if self.thresholds_ is None:
+            raise RuntimeError("the thresholds are not known yet: call fit on held-out examples")
+        probs = class_probs(prediction)
+        if probs.shape[1] != len(self.thresholds_):
+            raise ValueError(
+                f"the prediction must have the {len(self.thresholds_)} classes that fit saw, got "
+                f"{probs.shape[1]}"
+            )
+        contains = np.empty(probs.shape, dtype=bool)
+        for rows, scores in self._scores(prediction, NEW):
+            np.less_equal(scores, self.thresholds_, out=contains[rows])
+        if not self.allow_empty:
+            empty = np.flatnonzero(~contains.any(1))
+            contains[empty, prediction.labels[empty]] = True
+        return PredictionSets(contains, self.confidence)
+
+    def _scores(self, prediction: Prediction, stream: int) -> Iterator[tuple[slice, Scores]]:
+        """Yield the scores of all classes, some rows at a time.
+
+        Held-out and new examples draw from streams of their own: were they the same numbers, the
+        new score would not be exchangeable with the old ones.
+        """
+        probs = prediction.probs
+        generator = (
+            self.seed
+            if isinstance(self.seed, np.random.Generator)
+            else np.random.default_rng((self.seed, stream))
+        )
+        for start in range(0, len(probs), BLOCK):
+            rows = slice(start, start + BLOCK)
+            block = probs[rows]
+            if not np.isfinite(block).all():
+                raise ValueError(
+                    "the probabilities must be finite, got NaN or infinity; look at the model's "
+                    "weights and inputs"
+                )
+            u = generator.random(len(block)) if self.randomised else np.zeros(len(block))
+            yield rows, self._block(block, u)
+
+    def _block(self, probs: Scores, u: Float[np.ndarray, "examples"]) -> Scores:
+        if self.method == "lac":
+            return 1 - probs
+        # Stable: classes that tie keep their order, and short rows are sorted fastest so.
+        order = np.argsort(-probs, axis=1, kind="stable")
+        ranked = np.take_along_axis(probs, order, 1)
+        scores = ranked.cumsum(1)
+        scores -= ranked
+        scores += u[:, None] * ranked
+        if self.method == "raps":
+            ranks = np.arange(1, probs.shape[1] + 1)
+            scores += self.penalty * np.maximum(ranks - self.free, 0)
+        found = np.empty_like(scores)
+        np.put_along_axis(found, order, scores, 1)
+        return found
+
+    def _warn_of_infinite(self, examples: int) -> None:
+        assert self.thresholds_ is not None
+        endless = np.flatnonzero(np.isinf(self.thresholds_)).tolist()
+        if not endless:
+            return
+        least = least_examples(self.confidence)
+        if self.by_class:
+            got = f"fewer than {least} of each of the classes {', '.join(map(str, endless))}"
+            then = "these classes are in every set"
+        else:
+            got, then = str(examples), "every set holds every class"
+        warnings.warn(
+            f"a confidence of {self.confidence} takes at least {least} held-out examples"
+            f"{' of each class' if self.by_class else ''}, got {got}: {then}",
+            stacklevel=3,
+        )
+
+
+def _quantiles_by_class(
+    scores: Float[np.ndarray, "examples"], labels: Labels, classes: int, confidence: float
+) -> Float[np.ndarray, "classes"]:
+    """Return the conformal quantile of the scores of each class, after one sort of all."""
+    ordered = scores[np.lexsort((scores, labels))]
+    counts = np.bincount(labels, minlength=classes)
+    ranks = np.array([rank_of(int(count), confidence) for count in counts])
+    at = np.cumsum(counts) - counts + ranks - 1
+    return np.where(ranks <= counts, ordered[np.minimum(at, len(ordered) - 1)], np.inf)

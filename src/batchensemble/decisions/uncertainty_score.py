@@ -1,0 +1,147 @@
+"""How doubtful each example is, by any uncertainty, and the examples in that order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from batchensemble.core.arguments import one_of
+from batchensemble.data.tables.columns import refuse_times
+from batchensemble.metrics.labels import class_probs
+from batchensemble.predictions import Prediction, RegressionPrediction
+
+PerExample = Float[np.ndarray, "examples"]
+BOTH = ("total", "aleatoric", "epistemic")
+UNCERTAINTIES = (*BOTH, "confidence")  # of classes
+
+
+def doubt(prediction: Prediction | RegressionPrediction, by: Any = "total") -> PerExample:
+    """Return a number for each example that is higher where the prediction is less sure.
+
+    Args:
+        prediction: of any ensemble, one class or one number an example.
+        by: ``"total"``, ``"aleatoric"`` or ``"epistemic"``, of classes in nats and of numbers
+            variances; of classes ``"confidence"``, 1 minus the probability of the predicted one; or
+            numbers of your own, ``[examples]``.
+
+    Raises:
+        ValueError: an unknown name, a wrong shape, or a number that is not finite.
+
+    Example:
+        >>> sure = Prediction(np.array([[[0.75, 0.25]], [[0.0, 1.0]]]))
+        >>> doubt(sure, "confidence").tolist()
+        [0.25, 0.0]
+    """
+    _check_one_each(prediction)
+    if isinstance(by, str):
+        name = checked_name(prediction, by)
+        if isinstance(prediction, Prediction) and by == "confidence":
+            found = 1 - prediction.confidence
+        else:
+            found = getattr(prediction, by)
+    else:
+        name = "the uncertainty"
+        found = np.asarray(by, dtype=np.float64)
+    return finite(name, found, len(prediction))
+
+
+def checked_name(prediction: Prediction | RegressionPrediction, by: str) -> str:
+    """Return the name of an uncertainty that a prediction has.
+
+    Raises:
+        ValueError: it has none of that name.
+    """
+    if isinstance(prediction, RegressionPrediction) and by == "confidence":
+        raise ValueError(
+            "by='confidence' is the probability of a class, which predicted numbers do not have; "
+            "take by='total', their variance"
+        )
+    return one_of("by", by, names_of(prediction))
+
+
+def names_of(prediction: Prediction | RegressionPrediction) -> tuple[str, ...]:
+    """Return the names of the uncertainties that a prediction has."""
+    return BOTH if isinstance(prediction, RegressionPrediction) else UNCERTAINTIES
+
+
+def one_number_each(prediction: RegressionPrediction) -> PerExample:
+    """Return the numbers of a prediction that has one an example.
+
+    Raises:
+        ValueError: it has several.
+    """
+    if prediction.mean.ndim != 1:
+        raise ValueError(
+            "the prediction must have one number an example, got the shape "
+            f"{list(prediction.mean.shape)}; decide about one target at a time"
+        )
+    mean: PerExample = prediction.mean
+    return mean
+
+
+def _check_one_each(prediction: Prediction | RegressionPrediction) -> None:
+    if isinstance(prediction, RegressionPrediction):
+        one_number_each(prediction)
+    else:
+        class_probs(prediction)
+
+
+def finite(name: str, values: Any, examples: int) -> PerExample:
+    """Return finite numbers, one an example, as float64.
+
+    Raises:
+        ValueError: they are of another shape or not finite.
+    """
+    refuse_times(np.asarray(values), name)
+    found = np.asarray(values, dtype=np.float64)
+    if found.shape == (examples, 1):
+        found = found[:, 0]
+    if found.shape != (examples,):
+        raise ValueError(
+            f"{name} must have the shape [{examples}], one an example, got {list(found.shape)}"
+        )
+    if not np.isfinite(found).all():
+        wrong = examples - int(np.isfinite(found).sum())
+        raise ValueError(f"{name} must be finite, got {wrong} of {examples} that are not")
+    return found
+
+
+def name_of(by: Any) -> str:
+    """Return what figures and tables call an uncertainty.
+
+    Example:
+        >>> name_of("epistemic"), name_of(np.zeros(3))
+        ('epistemic', 'given')
+    """
+    return by if isinstance(by, str) else "given"
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The examples from the surest on; those that tie in their doubt come at once.
+
+    Attributes:
+        doubt: each value that occurs, ascending, ``[values]``.
+        accepted: how many examples have at most that doubt, ``[values]``.
+        losses: the sum of their losses, ``[values]``.
+
+    Example:
+        >>> ranking = rank(np.array([0.3, 0.1, 0.3]), np.array([1.0, 0.0, 0.0]))
+        >>> ranking.doubt.tolist(), ranking.accepted.tolist(), ranking.losses.tolist()
+        ([0.1, 0.3], [1, 3], [0.0, 1.0])
+    """
+
+    doubt: Float[np.ndarray, "values"]
+    accepted: Int[np.ndarray, "values"]
+    losses: Float[np.ndarray, "values"]
+
+
+def rank(doubt: PerExample, losses: PerExample) -> Ranking:
+    """Return the examples in the order of their doubt, after one sort."""
+    order = np.argsort(doubt)
+    ordered = doubt[order]
+    ends = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], len(ordered) > 0))
+    return Ranking(ordered[ends], ends + 1, losses[order].cumsum()[ends])

@@ -1,0 +1,1 @@
+"""From any network to one that computes all members, and what became of it."""

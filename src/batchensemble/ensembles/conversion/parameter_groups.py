@@ -1,0 +1,64 @@
+"""Parameter groups for an optimiser, by what a parameter is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from batchensemble.layers import Twin, Vmapped
+from batchensemble.layers.registry import is_norm
+
+ROLES = ("shared", "fast", "bias", "norm")
+
+
+def parameter_groups(
+    network: nn.Module, *, lr: float, weight_decay: float, fast_lr_multiplier: float
+) -> list[dict[str, Any]]:
+    """Return each parameter of a converted network once, see :meth:`Ensemble.parameter_groups`."""
+    groups: dict[str, dict[nn.Parameter, None]] = {role: {} for role in ROLES}
+    seen: set[nn.Parameter] = set()
+    for parameter, role in _roles(network):
+        if parameter not in seen:
+            seen.add(parameter)
+            groups[role][parameter] = None
+    return [
+        {
+            "name": role,
+            "params": list(parameters),
+            "lr": lr * (fast_lr_multiplier if role == "fast" else 1.0),
+            "weight_decay": weight_decay if role == "shared" else 0.0,
+        }
+        for role, parameters in groups.items()
+        if parameters
+    ]
+
+
+def _roles(module: nn.Module) -> list[tuple[nn.Parameter, str]]:
+    """Return the parameters of a module and what each is."""
+    if isinstance(module, Vmapped):
+        names = {parameter: name for name, parameter in module.shell.named_parameters()}
+        return [
+            (module.stacked.get_parameter(names[parameter]), role)
+            for parameter, role in _roles(module.shell)
+        ]
+    if isinstance(module, Twin):
+        roles = module.roles()
+        return [(parameter, roles[name]) for name, parameter in module.named_parameters()]
+    result = [
+        (parameter, _role(module, name, parameter))
+        for name, parameter in module.named_parameters(recurse=False)
+    ]
+    for child in module.children():
+        result += _roles(child)
+    return result
+
+
+def _role(module: nn.Module, name: str, parameter: nn.Parameter) -> str:
+    if is_norm(module):
+        return "norm"
+    if name.startswith("bias") or "_bias" in name:
+        return "bias"
+    # A vector that a module holds itself, such as a layer scale or a class token, is no matrix.
+    is_vector = sum(size > 1 for size in parameter.shape) <= 1
+    return "norm" if is_vector and not name.endswith("weight") else "shared"

@@ -1,0 +1,159 @@
+"""Rules: which modules become each member's own, and how far."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from torch import nn
+
+from batchensemble.core.arguments import nearest
+
+Sharing = Literal["shared", "rank_one", "independent"]
+Selector = str | type[nn.Module] | Callable[[str, nn.Module], bool]
+Selectors = Selector | Iterable[Selector]
+
+ARGUMENTS: dict[str, Sharing] = {
+    "include": "rank_one",
+    "independent": "independent",
+    "exclude": "shared",
+}
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What the members share, module by module.
+
+    A selector is a module's name, a pattern of names such as ``"layers.*.norm"``, a class, or a
+    function from name and module to a boolean. What it selects is covered with all beneath it; the
+    nearest rule wins.
+
+    Attributes:
+        default: what they share of all other modules.
+        include: becomes rank-one, and nothing else does; ``None`` is everything.
+        independent: becomes each member's own, drawn anew.
+        exclude: stays as it is, shared by all.
+        one_by_one: runs once a member, with that member's rows.
+        options: arguments of the rank-one twins.
+    """
+
+    default: Sharing
+    include: Selectors | None = None
+    independent: Selectors = ()
+    exclude: Selectors = ()
+    one_by_one: Selectors = ()
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def otherwise(self) -> Sharing:
+        """What the members share of a module that no rule covers."""
+        return self.default if self.include is None else "shared"
+
+    def explicit(self, network: nn.Module) -> dict[nn.Module, Sharing]:
+        """Return the modules of ``network`` that a rule selects.
+
+        Raises:
+            TypeError: a selector is none.
+            ValueError: a selector finds nothing, or a module is under two rules.
+        """
+        found: dict[nn.Module, tuple[str, str]] = {}
+        for argument in ARGUMENTS:
+            for name, module in select(network, argument, getattr(self, argument) or ()):
+                before, _ = found.setdefault(module, (argument, name))
+                if before != argument:
+                    both = sorted(
+                        (before, argument), key=["independent", "exclude", "include"].index
+                    )
+                    raise ValueError(f"{name!r} is in both {both[0]} and {both[1]}; choose one")
+        return {module: ARGUMENTS[argument] for module, (argument, _) in found.items()}
+
+    def run_one_by_one(self, network: nn.Module) -> set[nn.Module]:
+        """Return the modules that run once a member."""
+        return {module for _, module in select(network, "one_by_one", self.one_by_one)}
+
+
+def select(network: nn.Module, argument: str, selectors: Selectors) -> list[tuple[str, nn.Module]]:
+    """Return the names and modules that any of the selectors finds, a module under all its names.
+
+    Args:
+        network: the network.
+        argument: how the caller calls the selectors, for errors.
+        selectors: one or several.
+
+    Raises:
+        TypeError: a selector is none.
+        ValueError: a selector finds nothing.
+    """
+    selectors = listed(argument, selectors)
+    named = list(network.named_modules(remove_duplicate=False))
+    result = []
+    for selector in selectors:
+        matches = [
+            (name, module) for name, module in named if _matches(selector, name, module, argument)
+        ]
+        if not matches:
+            known = [name for name, _ in named if name]
+            raise ValueError(nothing_found(argument, selector, known))
+        result += matches
+    return result
+
+
+def listed(argument: str, selectors: Selectors) -> list[Any]:
+    """Return one selector or several as a list, which can be gone through again.
+
+    Raises:
+        TypeError: they are none.
+    """
+    if isinstance(selectors, str) or callable(selectors):
+        return [selectors]
+    if not isinstance(selectors, Iterable):
+        raise TypeError(f"{argument} must be a list of module names, got {selectors!r}")
+    return list(selectors)
+
+
+def names_of(network: nn.Module, argument: str, selectors: Selectors | None) -> list[str] | None:
+    """Return selectors as names and patterns alone, which a file can hold.
+
+    Example:
+        >>> names_of(nn.Sequential(nn.Linear(2, 3), nn.ReLU()), "exclude", nn.Linear)
+        ['0']
+    """
+    if selectors is None:
+        return None
+    names = []
+    for each in listed(argument, selectors):
+        found = select(network, argument, [each])
+        names += [each] if isinstance(each, str) else [name for name, _ in found]
+    return names
+
+
+def _matches(selector: Any, name: str, module: nn.Module, argument: str) -> bool:
+    if isinstance(selector, str):
+        return bool(name) and (name == selector or fnmatch.fnmatchcase(name, selector))
+    if isinstance(selector, type):
+        return isinstance(module, selector)
+    if isinstance(selector, nn.Module):
+        raise TypeError(
+            f"{argument} takes the names of modules, not modules, got a {type(selector).__name__}; "
+            "named_modules() tells its name"
+        )
+    if callable(selector):
+        return bool(selector(name, module))
+    raise TypeError(
+        f"{argument} takes module names, patterns, classes and functions, got {selector!r}"
+    )
+
+
+def nothing_found(argument: str, selector: Any, known: list[str]) -> str:
+    """Return the sentence for a selector that finds none of the ``known`` modules."""
+    listed = ", ".join(known[:40]) + (f" and {len(known) - 40} more" if len(known) > 40 else "")
+    if isinstance(selector, str):
+        hint = nearest(selector, known) or "."
+        return (
+            f"{argument} names {selector!r}, but the network has no such module{hint} Its modules "
+            f"are {listed}"
+        )
+    name = selector.__name__ if hasattr(selector, "__name__") else repr(selector)
+    return f"{argument} gives {name}, which selects none of the network's modules: {listed}"

@@ -1,0 +1,326 @@
+"""A few examples through a network both ways: all members together, and one after the other."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from batchensemble.core.pytree import leaves, map_leaves
+from batchensemble.ensembles.conversion.axes import unchanging
+from batchensemble.ensembles.conversion.convert import twins
+from batchensemble.ensembles.conversion.tiling import Arguments, Tiling
+from batchensemble.ensembles.first_call.undisturbed import (
+    attributes_kept,
+    random_states,
+    randomness_kept,
+    shared_weights_moved,
+    told_apart,
+    without_hooks,
+)
+from batchensemble.ensembles.runner import MemberRunner, RunMode
+from batchensemble.ensembles.verification import Parting, difference_of, first_parting, tolerance
+from batchensemble.layers import Twin
+from batchensemble.layers.modes import buffers_kept, evaluating, training_without_noise
+
+NOT_PER_EXAMPLE = "its input is not per example"
+BORROWED = "never called; another module reads its weights"
+REPETITIONS = 4  # of what draws random numbers, and may be right by chance
+MOST_TRIED = 16  # layers that are left out one by one
+LARGE = 0.05  # a difference, as a share of the largest output, that rounding hardly explains
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a look at a network found.
+
+    Attributes:
+        run: how the members run from then on.
+        certain: whether later calls need not look again.
+        for_all: layers that all members share from then on, and why.
+        parting: where the members would part if they ran together, if that is known.
+        error: of the network when all members ran together, if it failed.
+    """
+
+    run: RunMode
+    certain: bool = True
+    for_all: dict[Twin, str] = field(default_factory=dict)
+    parting: Parting | None = None
+    error: str = ""
+
+
+class BothWays:
+    """Two or three examples of a call, run both ways.
+
+    Args:
+        model: the ensemble.
+        tiling: of a call.
+        arguments: of the call.
+        training: whether to look in training mode.
+    """
+
+    def __init__(
+        self, model: MemberRunner, tiling: Tiling, arguments: Arguments, *, training: bool
+    ) -> None:
+        self.model, self.tiling, self.arguments = model, tiling, arguments
+        self.training = training
+        self.error = ""
+        self.outputs: Any = None
+        self.called: set[nn.Module] = set()
+
+    def find(self) -> Finding:
+        """Return what is right for the network."""
+        with ExitStack() as stack:
+            stack.enter_context(torch.no_grad())
+            if not self._prepare(stack):
+                # The call itself says what is wrong with its inputs.
+                return Finding("together", certain=False)
+            stack.enter_context(told_apart(self.model.network))
+            borrowed = dict.fromkeys(self._borrowed(), BORROWED)
+            if not self._parts():
+                return Finding("together", certain=self._tells(), for_all=borrowed)
+            error, same = self.error, dict.fromkeys(self._not_per_example(), NOT_PER_EXAMPLE)
+            if same:
+                return Finding("together", for_all={**borrowed, **same})
+            parting = None
+            with suppress(Exception):
+                parting = self._parting()
+            return Finding("one_by_one", for_all=borrowed, parting=parting, error=error)
+
+    def _prepare(self, stack: ExitStack) -> bool:
+        """Choose examples that a member takes, and quiet all around; tell whether there are any."""
+        for as_it_is in (False, True):  # a network may need its hooks, or autocast
+            for size in self._sizes():
+                with ExitStack() as trial:
+                    trial.enter_context(self._undisturbed(as_it_is))
+                    self.size = self.tiling.resized_to(size)
+                    self.rows = self._examples(size)
+                    with suppress(Exception):
+                        self.called = _called(self.model.network, lambda: self._alone(0))
+                        stack.push(trial.pop_all())
+                        return True
+        return False
+
+    def _sizes(self) -> Iterator[int]:
+        """Yield sizes of batches by which the same tensors are per example as in the call."""
+        batch = self.tiling.batch
+        for size in dict.fromkeys((3, 2, batch) if batch > 2 else (2, batch)):
+            part = self.tiling.resized(self.arguments, size)
+            if _axes(self.tiling.resized_to(size), part) == _axes(self.tiling, self.arguments):
+                yield size
+
+    @contextmanager
+    def _undisturbed(self, as_it_is: bool) -> Iterator[None]:
+        network = self.model.network
+        with ExitStack() as stack:
+            mode = training_without_noise if self.training else evaluating
+            stack.enter_context(mode(network))
+            stack.enter_context(randomness_kept(network))
+            stack.enter_context(buffers_kept(network))
+            stack.enter_context(attributes_kept(network))
+            if not as_it_is:
+                stack.enter_context(without_hooks(network))
+                kinds = {each.device.type for each in network.parameters()}
+                for kind in kinds or {"cpu"}:
+                    stack.enter_context(torch.autocast(kind, enabled=False))
+            yield
+
+    def _examples(self, size: int) -> Arguments:
+        """Return some examples; where there is one only, others that are like it."""
+        part = self.tiling.resized(self.arguments, size)
+        if self.tiling.batch != 1 or size == 1:
+            return part
+
+        def apart(path: Any, leaf: Any) -> Any:
+            axis = self.size.axis_of(path, leaf)
+            if axis is None or not isinstance(leaf, Tensor) or not leaf.is_floating_point():
+                return leaf
+            factors = 1 - 0.25 * torch.arange(size, device=leaf.device, dtype=leaf.dtype)
+            return leaf * factors.view(*[1] * axis, size, *[1] * (leaf.dim() - axis - 1))
+
+        return part.replaced(map_leaves(apart, part.values))
+
+    def _alone(self, index: int) -> Any:
+        return self.model.of_member(index, self._own(index))
+
+    def _own(self, index: int) -> Arguments:
+        """Return the rows of one member, which the network may write into."""
+        return self.size.of_member(self.rows, index).copied()
+
+    def _parts(self) -> bool:
+        """Tell whether the members compute together what they do not compute alone."""
+        self.error = ""
+        before = random_states(self.model.network)
+        try:
+            difference, bound = self._difference(self.model)
+            drew = before != random_states(self.model.network)
+            for _ in range(REPETITIONS if drew else 0):
+                if difference <= bound:
+                    difference, bound = self._difference(self.model)
+        except Exception as error:  # the network's own, whatever it is
+            line = (str(error).splitlines() or [type(error).__name__])[0]
+            self.error = line.partition(" (the network ran on ")[0].partition(". ")[0]
+            if self.model.branched:  # where it says what to do, or to branch elsewhere
+                return False
+            return self._goes_one_by_one() and not self._is_random()
+        if difference <= bound or self._is_random():
+            return False
+        if difference > LARGE and self._moves_by_rounding() < LARGE:
+            return True
+        return self._remains_in_float64(difference, bound)
+
+    def _difference(self, model: MemberRunner) -> tuple[float, float]:
+        """Return how far the outputs of both ways differ, and how far rounding may take them."""
+        together = model.together(self.size, self.rows)
+        self.outputs, each = self._one_by_one(model)
+        return difference_of(together, self.outputs, each), tolerance(each[0])
+
+    def _one_by_one(self, model: MemberRunner) -> tuple[Any, list[Any]]:
+        """Return the outputs of all members, as ``[batch, members, ...]``, and of each."""
+        members = range(model.members)
+        each = [model.of_member(index, self._own(index)) for index in members]
+        return model.gathered(each, self.size, self.rows), each
+
+    def _goes_one_by_one(self) -> bool:
+        """Tell whether the members run one after the other, where they do not together."""
+        try:
+            self.outputs = self._one_by_one(self.model)[0]
+        except Exception:
+            return False
+        return True
+
+    def _is_random(self) -> bool:
+        """Tell whether one member alone gives other numbers at another time."""
+        one, other = self._alone(0), self._alone(0)
+        return not difference_of(one, other, [other]) <= tolerance(other)
+
+    def _moves_by_rounding(self) -> float:
+        """Return how far the outputs of one member move by a last bit or two of its inputs."""
+        rows = self.rows
+        before = self._alone(0)
+        try:
+            self.rows = rows.replaced(map_leaves(_nudged, rows.values))
+            after = self._alone(0)
+        finally:
+            self.rows = rows
+        return difference_of(after, before, [before])
+
+    def _remains_in_float64(self, difference: float, bound: float) -> bool:
+        """Tell whether a difference is more than rounding, which is far smaller in float64."""
+        rows = self.rows
+        try:
+            self.rows = rows.replaced(map_leaves(_doubled, rows.values))
+            found, _ = self._difference(copy.deepcopy(self.model).double())
+        except Exception:  # it does not run in this type
+            return difference > 10 * bound
+        finally:
+            self.rows = rows
+        return found > 0.1 * difference
+
+    def _tells(self) -> bool:
+        """Tell whether members and examples differ in their outputs, so that mixing would show."""
+        if self.tiling.batch < 2:
+            return False
+        for _, leaf in leaves(self.outputs):
+            if isinstance(leaf, Tensor) and leaf.dim() > 1 and leaf.is_floating_point():
+                bound = tolerance(leaf) * leaf.abs().nan_to_num(posinf=0.0).max()
+                apart = [(leaf - leaf.roll(1, axis)).abs().nan_to_num() for axis in (0, 1)]
+                if all((each > bound).any() for each in apart):
+                    return True
+        return False
+
+    def _borrowed(self) -> list[Twin]:
+        """Return layers that nobody calls and whose weights another module reads.
+
+        It reads those that all members share, so that is what each member alone has to have.
+        """
+        idle = {twin for _, twin in twins(self.model.network) if twin not in self.called}
+        candidates = self.model.may_be_for_all(idle)
+        if not candidates or self._is_random():
+            return []
+        before, found = self._alone(0), []
+        for twin in candidates:
+            with shared_weights_moved(twin):
+                after = self._alone(0)
+            if difference_of(after, before, [before]):
+                found.append(twin)
+        return found
+
+    def _not_per_example(self) -> list[Twin]:
+        """Return layers that get the same input for any batch, if to share them makes it right."""
+        never, once = unchanging(self.model.network, self.tiling, self.arguments)
+        for chosen in (never, never | once):
+            candidates = self.model.may_be_for_all(chosen)
+            for twin in candidates:
+                twin.run_for_all(NOT_PER_EXAMPLE)
+            right = bool(candidates) and not self._parts()
+            # One row for all examples is mostly seen once by each member, as it should be.
+            for twin in once.intersection(candidates) if right and len(once) <= MOST_TRIED else ():
+                twin.run_for_each()
+                if self._parts():
+                    twin.run_for_all(NOT_PER_EXAMPLE)
+            needed = [twin for twin in candidates if twin.for_all]
+            for twin in needed:
+                twin.run_for_each()
+            if right:
+                return needed
+        return []
+
+    def _parting(self) -> Parting | None:
+        return first_parting(
+            self.model.network,
+            lambda: self.model.together(self.size, self.rows),
+            lambda: self._alone(0),
+            self.model.members,
+            0,
+        )
+
+
+def _called(network: nn.Module, run: Callable[[], Any]) -> set[nn.Module]:
+    """Return the modules that are called in a run, or whose ``forward`` is, as a bound method."""
+    called: set[nn.Module] = set()
+
+    def note(module: nn.Module, args: Any) -> None:
+        called.add(module)
+
+    def noting(twin: Twin) -> Callable[..., Any]:
+        run_member = twin.run_member
+
+        def run_noted(*args: Any, **kwargs: Any) -> Any:
+            called.add(twin)
+            return run_member(*args, **kwargs)
+
+        return run_noted
+
+    modules = list(network.modules())
+    held = [module for module in modules if isinstance(module, Twin)]
+    handles = [module.register_forward_pre_hook(note) for module in modules]
+    try:
+        for twin in held:
+            vars(twin)["run_member"] = noting(twin)
+        run()
+    finally:
+        for twin in held:
+            vars(twin).pop("run_member", None)
+        for handle in handles:
+            handle.remove()
+    return called
+
+
+def _doubled(_: Any, leaf: Any) -> Any:
+    floating = isinstance(leaf, Tensor) and leaf.is_floating_point()
+    return leaf.double() if floating else leaf
+
+
+def _nudged(_: Any, leaf: Any) -> Any:
+    floating = isinstance(leaf, Tensor) and leaf.is_floating_point()
+    return leaf * (1 + 2 * torch.finfo(leaf.dtype).eps) if floating else leaf
+
+
+def _axes(tiling: Tiling, arguments: Arguments) -> list[int | None]:
+    return [tiling.axis_of(path, leaf) for path, leaf in leaves(arguments.values)]

@@ -1,0 +1,142 @@
+"""To run a network once more on the side and leave no trace: what is put back, and what is changed.
+
+What modules keep in attributes is put back, with caches and the states of recurrent networks; what
+they append to a list of their own is not.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from batchensemble.ensembles.conversion.branch_inputs import Entrance
+from batchensemble.layers import Mergeable, Twin
+from batchensemble.layers.base.twin import HOOKS
+from batchensemble.layers.modes import with_shells
+from batchensemble.layers.rank_one.layer import RankOne
+
+
+@contextmanager
+def told_apart(network: nn.Module) -> Iterator[None]:
+    """Let what the members own differ, and no weight be zero: else mixed rows would not show.
+
+    The weights are exchanged for others for a while, never written to.
+    """
+    noise = torch.Generator("cpu").manual_seed(0)
+    others: dict[Tensor, Tensor] = {}
+    places = []
+    for module in network.modules():
+        own = module.own if isinstance(module, Twin) else ()
+        for held in (module._parameters, module._buffers):
+            for name, value in held.items():
+                if value is None or not value.is_floating_point() or not value.numel():
+                    continue
+                if name in own:
+                    change = isinstance(module, RankOne) or bool((value == value[:1]).all())
+                else:
+                    change = held is module._parameters and not value.any()
+                if change:
+                    drawn = torch.rand(value.shape, generator=noise, device="cpu").to(value)
+                    bent = value.detach() * (0.9 + 0.2 * drawn)
+                    others.setdefault(value, torch.where(value == 0, 0.05 * drawn, bent))
+                    places.append((held, name, value))
+    try:
+        for held, name, value in places:
+            held[name] = others[value]  # type: ignore[assignment]
+        yield
+    finally:
+        for held, name, value in places:
+            held[name] = value  # type: ignore[assignment]
+
+
+@contextmanager
+def shared_weights_moved(twin: Twin) -> Iterator[None]:
+    """Exchange the weights that all members share in a layer for others for a while."""
+    before = {
+        name: value
+        for name, value in twin._parameters.items()
+        if value is not None and name not in twin.own
+    }
+    try:
+        for name, value in before.items():
+            twin._parameters[name] = 1.5 * value.detach() + 0.1  # type: ignore[assignment]
+        yield
+    finally:
+        twin._parameters.update(before)
+
+
+@contextmanager
+def attributes_kept(network: nn.Module) -> Iterator[None]:
+    """Give each module its attributes back, and each twin what it had learned or chosen."""
+    modules = list(with_shells(network))
+    kept = [(vars(each), dict(vars(each))) for each in modules if not isinstance(each, Twin)]
+    kept += [(each._buffers, dict(each._buffers)) for each in modules]
+    learned = [(each, each.learned_axis) for each in modules if isinstance(each, Twin)]
+    merged = [(each, each._kept, each._frozen) for each in modules if isinstance(each, Mergeable)]
+    for layer, _, _ in merged:
+        layer._kept = layer._frozen = None
+    try:
+        yield
+    finally:
+        for held, values in kept:
+            for name in held.keys() - values.keys():
+                del held[name]
+            held.update(values)
+        for twin, axis in learned:
+            twin.learned_axis = axis
+        for layer, weights, frozen in merged:
+            layer._kept, layer._frozen = weights, frozen
+
+
+@contextmanager
+def without_hooks(network: nn.Module) -> Iterator[None]:
+    """Let no hook be called but those that repeat the rows at a branch."""
+    before = [
+        (vars(module), {name: getattr(module, name) for name in HOOKS})
+        for module in network.modules()
+    ]
+    try:
+        for held, hooks in before:
+            for name, own in hooks.items():
+                held[name] = OrderedDict(
+                    (key, hook)
+                    for key, hook in own.items()
+                    if isinstance(hook, Entrance) or name == "_forward_pre_hooks_with_kwargs"
+                )
+        yield
+    finally:
+        for held, hooks in before:
+            held.update(hooks)
+
+
+@contextmanager
+def randomness_kept(network: nn.Module) -> Iterator[None]:
+    """Put the random states of torch, of the network's devices, of NumPy and of Python back."""
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    try:
+        with torch.random.fork_rng(_devices(network)):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)  # noqa: NPY002
+
+
+def random_states(network: nn.Module) -> tuple[Any, ...]:
+    """Return what changes when somebody draws random numbers."""
+    numpy: Any = np.random.get_state()  # noqa: NPY002
+    states = [torch.get_rng_state(), *map(torch.cuda.get_rng_state, _devices(network))]
+    drawn = [state.numpy().tobytes() for state in states]
+    return *drawn, random.getstate(), numpy[1].tobytes(), numpy[2]
+
+
+def _devices(network: nn.Module) -> list[torch.device]:
+    """Return the GPUs that a network lies on."""
+    devices = {each.device for each in network.parameters()}
+    return [device for device in devices if device.type == "cuda"]

@@ -1,0 +1,256 @@
+"""BatchEnsemble: one network, bent for each member by rank-one fast weights."""
+
+from __future__ import annotations
+
+import copy
+import fnmatch
+from collections.abc import Collection, Sequence
+
+import torch
+from torch import nn
+
+from batchensemble.core.arguments import whole_number
+from batchensemble.ensembles.base import Ensemble
+from batchensemble.ensembles.conversion.branch_inputs import without_entrances
+from batchensemble.ensembles.conversion.branching import Branch
+from batchensemble.ensembles.conversion.convert import convert, extract, same_architecture, twins
+from batchensemble.ensembles.conversion.held_weights import check_network, remember_origin
+from batchensemble.ensembles.conversion.report import count_parameters
+from batchensemble.ensembles.conversion.rules import Rules, Selectors, listed, names_of
+from batchensemble.ensembles.runner import RunMode
+from batchensemble.layers import Independent, MemberNorm, RankOne, StackedLinear, Twin
+from batchensemble.layers.base.twin import same
+from batchensemble.layers.rank_one.arithmetic import Space
+from batchensemble.layers.rank_one.fast_weights import Mode, Owner
+from batchensemble.layers.rank_one.options import Initialisation, Options
+
+
+class BatchEnsemble(Ensemble):
+    """Members that share their weights and own two vectors a layer (arXiv 2002.06715).
+
+    Any network: every layer of ``torch.nn`` that holds weights becomes its rank-one twin, whatever
+    is around it; the weights are kept. For a trained network give ``init="normal", std=0.2``, so
+    that every member starts near it; ``init="ones"`` starts all as the network itself.
+
+    Modules are selected by name, by a pattern of names such as ``"layer4.*"``, by class, or by a
+    function from name and module to a boolean; what is selected is covered with all beneath it.
+
+    Args:
+        network: any module that maps ``[batch, ...]`` to ``[batch, ...]``; it is copied, and its
+            weights become the shared ones.
+        members: how many (M).
+        mode: ``"multiplicative"``: ``W ∘ (s_m r_mᵀ)``; ``"additive"``: ``W + (alpha / rank)
+            S_mᵀ R_m``.
+        rank: vectors a member and side; more than 1 only in additive mode.
+        alpha: scale of the additive part; by default ``rank``, so that the factor is 1.
+        init: how the fast weights start, see :mod:`batchensemble.layers.rank_one.initialisation`.
+        std: standard deviation of the ``"normal"`` start: of the factors around 1, by default 0.5;
+            in additive mode of what is added, over the size of the weight, by default 1.
+        bias: ``"member"``: one a member; ``"shared"``: one for all.
+        norm: the same for the weights of norm layers and ``PReLU``. Running statistics are always
+            each member's own.
+        include: modules that become rank-one, and no others; by default all.
+        independent: modules of which each member gets its own, drawn anew.
+        exclude: modules that all members share as they are.
+        one_by_one: modules that run once a member, such as a mixture of experts, which sends rows
+            to different places depending on the data.
+        batch_axis: the axis of the batch in inputs: 0, or 1 where the sequence comes first.
+        untiled: names of arguments, or keys within them, that are not per example though their
+            first axis may be as long as the batch.
+        space: what linear layers and convolutions bend in multiplicative mode, which changes their
+            speed and memory alone: ``"activation"``, ``"weight"``, or ``"auto"``, whichever is
+            cheaper for the shapes at hand.
+        inplace: convert ``network`` itself instead of a copy.
+        branch_at: the name of the module at which the members part. All that is defined before it
+            runs once, on the batch as it is, and is shared; it and what follows is the ensemble.
+            By default the members part at the first layer.
+        run: how the members run. ``"together"``: all in one call, which wants a network that treats
+            its rows one by one. ``"one_by_one"``: one after the other, each with its own rows,
+            which is right for any network and takes a call for each. By default together, unless
+            the first call finds that the network mixes its rows; it warns then.
+
+    Raises:
+        TypeError: an argument is of the wrong type.
+        ValueError: an argument is out of range, a selector finds nothing, or a layer cannot be
+            converted; the sentence names it.
+
+    Example:
+        >>> net = nn.Sequential(nn.Conv1d(2, 8, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(3))
+        >>> _ = net(torch.zeros(1, 2, 10))
+        >>> BatchEnsemble(net, members=4, independent=["0"])(torch.zeros(5, 2, 10)).shape
+        torch.Size([5, 4, 3])
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        members: int,
+        *,
+        mode: Mode = "multiplicative",
+        rank: int = 1,
+        alpha: float | None = None,
+        init: Initialisation | None = None,
+        std: float | None = None,
+        bias: Owner = "member",
+        norm: Owner = "member",
+        include: Selectors | None = None,
+        independent: Selectors = (),
+        exclude: Selectors = (),
+        one_by_one: Selectors = (),
+        batch_axis: int = 0,
+        untiled: Collection[str] = (),
+        space: Space = "auto",
+        inplace: bool = False,
+        branch_at: str | None = None,
+        run: RunMode | None = None,
+    ) -> None:
+        members = whole_number("members", members)
+        options = {
+            "mode": mode,
+            "rank": rank,
+            "alpha": alpha,
+            "init": init,
+            "std": std,
+            "bias": bias,
+            "norm": norm,
+            "batch_axis": batch_axis,
+            "space": space,
+        }
+        Options(**options)  # type: ignore[arg-type]
+        include = None if include is None else listed("include", include)
+        independent, exclude = listed("independent", independent), listed("exclude", exclude)
+        one_by_one = listed("one_by_one", one_by_one)
+        rules = Rules("rank_one", include, independent, exclude, one_by_one, options)
+        check_network(network)
+        branch = None if branch_at is None else Branch.of(network, branch_at)
+        if branch is not None:
+            rules = branch.share(network, rules)
+        of_one = count_parameters(network)
+        selectors = {
+            "include": include,
+            "independent": independent,
+            "exclude": exclude,
+            "one_by_one": one_by_one,
+        }
+        given = {name: names_of(network, name, each) for name, each in selectors.items()}
+        origin = {module: name for name, module in network.named_modules()}
+        converted = convert(network, members, rules, inplace=inplace)
+        if members > 1 and not any(True for _ in twins(converted)):
+            raise ValueError(
+                "the members would be one network: no layer with weights is left to convert; "
+                "include= and exclude= leave none, or the network holds its weights itself"
+            )
+        super().__init__(
+            converted,
+            members,
+            of_one,
+            batch_axis=batch_axis,
+            untiled=untiled,
+            branch=branch,
+            run=run,
+        )
+        remember_origin(self, origin)
+        self.options = {
+            **options,
+            **given,
+            "untiled": list(self.untiled),
+            "branch_at": branch_at,
+            "run": run,
+        }
+
+    def may_be_for_all(self, chosen: Collection[nn.Module]) -> list[Twin]:
+        """Return which of these layers all members may share, though nobody said so.
+
+        Not what the user made rank-one or independent by name, nor the last one of all.
+        """
+        named = [*(self.options["include"] or ()), *self.options["independent"]]
+        left = [twin for _, twin in twins(self.network) if isinstance(twin, Twin)]
+        found: list[Twin] = [
+            twin
+            for twin in left
+            if twin in chosen
+            and isinstance(twin, (RankOne, MemberNorm))
+            and not list(twin.buffers())
+            and not any(fnmatch.fnmatchcase(twin.name, each) for each in named)
+        ]
+        return found if len(found) < len(left) else []
+
+    def average(self) -> nn.Module:
+        """Return one plain network with the mean of the members' fast weights merged in.
+
+        Raises:
+            ValueError: members own independent modules, whose mean is no network of any use.
+        """
+        self._check_no_copies("averaged")
+        network = copy.deepcopy(self.network)
+        for _, twin in twins(network):
+            twin.average()  # type: ignore[operator]
+        return without_entrances(extract(network, 0))
+
+    def set_member(self, index: int, network: nn.Module) -> None:
+        """Make member ``index`` compute what a plain ``network`` computes.
+
+        Works where that network is the shared one but for a change that the member's fast weights
+        can make exactly, such as another ensemble's member with the same shared weights.
+
+        Raises:
+            IndexError: there is no such member.
+            ValueError: a layer would need more than the fast weights can do, or differs in what the
+                members share; the sentence names it, and the ensemble stays as it was.
+        """
+        index = self._check_index(index)
+        same_architecture([self.member(index), network])
+        trial = copy.deepcopy(self.network)
+        with torch.no_grad():
+            for name, twin in twins(trial):
+                twin.put(index, network.get_submodule(name))  # type: ignore[operator]
+            _check_the_rest(trial, network)
+        self.network.load_state_dict(trial.state_dict())
+
+    @classmethod
+    def from_members(
+        cls,
+        networks: Sequence[nn.Module],
+        *,
+        mode: Mode = "multiplicative",
+        rank: int = 1,
+        branch_at: str | None = None,
+    ) -> BatchEnsemble:
+        """Return the ensemble of networks that differ by rank-one factors only.
+
+        The first network's weights become the shared ones.
+
+        Args:
+            networks: one plain network a member, such as those of :meth:`member`.
+            mode: how they differ.
+            rank: vectors a member and side. Members of an additive ensemble of rank k differ from
+                the first one by 2k.
+            branch_at: where they part; before it all are the same.
+
+        Raises:
+            ValueError: there is none, their architectures differ, or they differ by more.
+        """
+        networks = list(networks)
+        same_architecture(networks)
+        init = "ones" if mode == "multiplicative" else "zeros"
+        result = cls(
+            networks[0], len(networks), mode=mode, rank=rank, init=init, branch_at=branch_at
+        )
+        for index, network in enumerate(networks):
+            result.set_member(index, network)
+        return result
+
+    def _check_no_copies(self, what: str) -> None:
+        for name, twin in twins(self.network):
+            if isinstance(twin, (Independent, StackedLinear)):
+                raise ValueError(f"{name!r} is each member's own network and cannot be {what}")
+
+
+def _check_the_rest(converted: nn.Module, network: nn.Module) -> None:
+    """Raise ``ValueError`` where what no twin covers differs between the two networks."""
+    covered = {parameter for _, twin in twins(converted) for parameter in twin.parameters()}
+    for path, parameter in converted.named_parameters():
+        if parameter not in covered and not same(parameter, network.get_parameter(path)):
+            raise ValueError(
+                f"{path!r} is shared by all members, and the given network has another"
+            )

@@ -1,0 +1,201 @@
+"""MIMO: one trunk that takes M inputs side by side and answers with M heads."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NoReturn
+
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from batchensemble.core.arguments import fraction, whole_number
+from batchensemble.core.inputs import Inputs
+from batchensemble.core.pytree import Path
+from batchensemble.ensembles.base import Ensemble
+from batchensemble.ensembles.conversion.axes import learn_axes
+from batchensemble.ensembles.conversion.convert import replace as put_module
+from batchensemble.ensembles.conversion.held_weights import (
+    check_network,
+    copied,
+    relink,
+    remember_origin,
+)
+from batchensemble.ensembles.conversion.report import Report, count_parameters
+from batchensemble.ensembles.conversion.tiling import Arguments, Tiling
+from batchensemble.layers.base.written_inputs import lending
+from batchensemble.layers.linear import plain_linear
+
+
+class MIMO(Ensemble):
+    """M subnetworks in one network (Havasi et al. 2021, openreview OGg9XnKxFAH).
+
+    The first linear layer is widened to M inputs and the last to M outputs, both drawn anew; what
+    is between is the user's and is shared. In training each member sees examples of its own, so
+    that the members must part within the trunk; at test time all see the same example.
+
+    Args:
+        network: a module whose first and last layer with weights are ``nn.Linear``.
+        members: how many (M).
+        input_repetition: share of the training rows in which all members see the same example,
+            0 to 1 (the paper's rho).
+        batch_repetition: how often each example stands in a training batch; a batch of B examples
+            becomes ``B * batch_repetition`` rows.
+
+    Raises:
+        TypeError: an argument is of the wrong type.
+        ValueError: an argument is out of range, or the first or last layer is not linear.
+
+    Example:
+        >>> net = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 3))
+        >>> MIMO(net, members=4)(torch.zeros(5, 2)).shape
+        torch.Size([5, 4, 3])
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        members: int,
+        *,
+        input_repetition: float = 0.0,
+        batch_repetition: int = 1,
+    ) -> None:
+        members = whole_number("members", members)
+        check_network(network)
+        first, last = _ends(network)
+        widened = _widen(copied(network), first, inputs=members)
+        widened = _widen(widened, last, outputs=members)
+        super().__init__(widened, members, count_parameters(network), run="together")
+        remember_origin(self, network)
+        self.first, self.last = first, last
+        self.input_repetition = fraction("input_repetition", input_repetition)
+        self.batch_repetition = whole_number("batch_repetition", batch_repetition)
+        self.options = {"input_repetition": input_repetition, "batch_repetition": batch_repetition}
+
+    @property
+    def own_examples(self) -> bool:
+        """Each member draws its examples from the batch."""
+        return True
+
+    def forward(self, x: Inputs, *, per_member: bool = False) -> Tensor:  # type: ignore[override]
+        """Run all members, see :meth:`Ensemble.forward`."""
+        return self._wide(x, per_member).unflatten(1, (self.members, -1))
+
+    def rows(self, x: Inputs, *, per_member: bool = False) -> Tensor:
+        """Run all members; the rows are example-major, see :meth:`Ensemble.rows`."""
+        y = self._wide(x, per_member)
+        return y.view(len(y) * self.members, -1)
+
+    def target_rows(self, targets: Tensor, *, per_member: bool = False) -> Tensor:
+        """Return targets in the order of :meth:`rows`."""
+        return targets.flatten(-2) if per_member else targets.repeat_interleave(self.members, -1)
+
+    def by_member(self, values: Tensor) -> Tensor:
+        """Return values of :meth:`rows` as ``[batch, members]``."""
+        return values.view(-1, self.members)
+
+    def _wide(self, x: Inputs, per_member: bool) -> Tensor:
+        """Return the heads side by side, ``[batch, members * outputs]``."""
+        if not isinstance(x, Tensor):
+            raise TypeError("MIMO takes one tensor of inputs, got several by name or by position")
+        if not per_member:
+            return self.network(x.repeat(1, self.members, *[1] * (x.dim() - 2)))
+        self._check_member_axis(x)
+        side_by_side = x.flatten(1, 2) if x.dim() > 2 else x
+        with lending(self) as lent:
+            return self.network(lent.one((), side_by_side, x))
+
+    def draw(self, order: Int[Tensor, "*steps batch"]) -> Int[Tensor, "*steps members rows"]:
+        """Return ``batch * batch_repetition`` rows of ``members`` examples for each batch.
+
+        In a share ``input_repetition`` of the rows all members have the same example; in the
+        others each member has its own permutation of the batch.
+        """
+        rows = order.repeat(*[1] * (order.dim() - 1), self.batch_repetition)
+        apart = round(rows.shape[-1] * (1 - self.input_repetition))
+        own, same = rows[..., :apart], rows[..., apart:]
+        shuffled = [own.gather(-1, torch.rand(own.shape).argsort(-1)) for _ in range(self.members)]
+        return torch.stack([torch.cat([each, same], -1) for each in shuffled], -2)
+
+    def member(self, index: int) -> nn.Module:
+        """Return the plain network that member ``index`` is when all inputs are the same example.
+
+        The blocks of the first layer's weight, one an input, add up; of the last layer's outputs
+        the member's block is kept.
+        """
+        index = self._check_index(index)
+        network = copy.deepcopy(self.network)
+        wide = _linear(network, self.first)
+        weight = wide.weight.unflatten(1, (self.members, -1)).sum(1)
+        network = _put(network, self.first, plain_linear(weight, wide.bias))
+        wide = _linear(network, self.last)
+        weight = wide.weight.unflatten(0, (self.members, -1))[index]
+        bias = None if wide.bias is None else wide.bias.unflatten(0, (self.members, -1))[index]
+        network = _put(network, self.last, plain_linear(weight, bias))
+        return self._calibrate_member(network.train(self.network.training), index)
+
+    def report(self) -> Report:
+        """Return one row a module; a head of the last layer is its member's own."""
+        report = super().report()
+        rows = [
+            replace(
+                row, sharing="heads", shared=0, per_member=row.shared // self.members, reason=""
+            )
+            if row.name == self.last
+            else replace(row, reason="")
+            for row in report
+        ]
+        return replace(report, rows=rows)
+
+    def learn_axes(self, tiling: Tiling, arguments: Arguments) -> dict[Path, int]:
+        """Learn on which axes the rows are; the network itself takes wider inputs."""
+        plain = self.member(0)
+        return learn_axes(plain, plain, tiling, arguments)
+
+    def select(self, indices: Sequence[int]) -> NoReturn:
+        """Refuse: the members share their first layer, which takes all their inputs."""
+        raise ValueError("the members of MIMO share one network and cannot be parted from it")
+
+
+def _ends(network: nn.Module) -> tuple[str, str]:
+    """Return the names of the first and the last layer, which must be linear."""
+    holders = [
+        (name, module)
+        for name, module in network.named_modules()
+        if next(module.parameters(recurse=False), None) is not None
+    ]
+    if not holders:
+        raise ValueError("MIMO needs a network with linear layers, got one without weights")
+    for position, (name, module) in (("first", holders[0]), ("last", holders[-1])):
+        if type(module) is not nn.Linear:
+            raise ValueError(
+                f"MIMO widens the {position} layer of the network, which must be a Linear; "
+                f"{name or 'the network'!r} is a {type(module).__name__}"
+            )
+    return holders[0][0], holders[-1][0]
+
+
+def _widen(network: nn.Module, name: str, *, inputs: int = 1, outputs: int = 1) -> nn.Module:
+    """Replace the linear layer called ``name`` by a wider one with a random start."""
+    old = _linear(network, name)
+    wide = nn.Linear(
+        old.in_features * inputs,
+        old.out_features * outputs,
+        bias=old.bias is not None,
+        device=old.weight.device,
+        dtype=old.weight.dtype,
+    )
+    return _put(network, name, wide)
+
+
+def _put(network: nn.Module, name: str, layer: nn.Linear) -> nn.Module:
+    old = network.get_submodule(name)
+    return relink(put_module(network, name, layer), {old: layer})
+
+
+def _linear(network: nn.Module, name: str) -> nn.Linear:
+    layer = network.get_submodule(name)
+    assert isinstance(layer, nn.Linear)
+    return layer

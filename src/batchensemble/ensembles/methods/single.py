@@ -1,0 +1,31 @@
+"""One network, the baseline: an ensemble of one member."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from batchensemble.ensembles.base import Ensemble
+from batchensemble.ensembles.conversion.held_weights import check_network, copied, remember_origin
+from batchensemble.ensembles.conversion.report import count_parameters
+
+
+class Single(Ensemble):
+    """One member, everything shared: the plain network with a member axis.
+
+    Args:
+        network: any module that maps ``[batch, ...]`` to ``[batch, ...]``; it is copied, its
+            weights are kept.
+        batch_axis: the axis of the batch in inputs: 0, or 1 where the sequence comes first.
+
+    Example:
+        >>> import torch
+        >>> Single(nn.Linear(2, 3))(torch.zeros(5, 2)).shape
+        torch.Size([5, 1, 3])
+    """
+
+    def __init__(self, network: nn.Module, *, batch_axis: int = 0) -> None:
+        check_network(network)
+        of_one = count_parameters(network)
+        super().__init__(copied(network), 1, of_one, batch_axis=batch_axis)
+        remember_origin(self, network)
+        self.options = {"batch_axis": batch_axis}

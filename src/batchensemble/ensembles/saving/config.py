@@ -1,0 +1,315 @@
+"""``config.json`` of a saved ensemble: what may stand there, checked before anything is made of it.
+
+A file that a later version wrote may have more keys at its top and in ``data``, which are passed
+over; a change of what the known ones mean has another ``format``. All else is as this version
+writes it, or refused.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from batchensemble.core.strict_json import read_json, shown
+from batchensemble.ensembles import METHODS
+from batchensemble.ensembles.calibrators import METHODS as CALIBRATORS
+from batchensemble.ensembles.networks import MOST_LAYERS
+from batchensemble.losses import from_dict
+from batchensemble.losses.as_json import LARGEST
+
+FORMAT = 1
+CONFIG = "config.json"
+SELECTORS = ("include", "independent", "exclude", "one_by_one")
+# What a network is made by must be drawn, copied and stacked member by member.
+MOST_MEMBERS = 65_536
+MOST_RANK = 2**20
+MOST_NAMES = 50_000  # of modules
+MOST_PATTERNS = 100
+LONGEST = 256  # characters of a name of a module
+FUNCTION = re.compile(r"\w[\w.-]*:\w[\w.]*")
+PATTERN = re.compile(r"[*?\[]")
+NOT_SAVED = {"self", "network", "members", "reset", "inplace"}
+
+
+class ConfigError(ValueError):
+    """A configuration says what a saved ensemble's cannot."""
+
+
+def read_config(folder: str | Path) -> dict[str, Any]:
+    """Return the configuration of a saved ensemble: all but its weights.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is damaged, of another format, or says what cannot be.
+    """
+    path = Path(folder) / CONFIG
+    if not path.exists():
+        raise FileNotFoundError(f"there is no model in {folder}: it has no {CONFIG}")
+    try:
+        return check_config(read_json(path), path)
+    except ConfigError as error:
+        raise ValueError(f"{error}; it is damaged, save the model again") from None
+
+
+def check_config(config: Any, path: Path) -> dict[str, Any]:
+    """Return a configuration if it says what a saved ensemble's can.
+
+    Args:
+        config: as JSON gave it.
+        path: of the file, for errors.
+
+    Raises:
+        ConfigError: a value is missing, of another type or out of range.
+        ValueError: it is of another format, or has an option that is not known.
+    """
+    if not isinstance(config, dict) or "format" not in config:
+        raise ConfigError(f"{path} is no model's: it has no format")
+    if config["format"] != FORMAT or isinstance(config["format"], bool):
+        raise ValueError(
+            f"{path} is of format {shown(config['format'])}, written by batchensemble "
+            f"{_writer(config)}, and this is batchensemble {version('batchensemble')}, which reads "
+            f"format {FORMAT}; read it with the version that wrote it"
+        )
+    for name, (check, expected) in _TOP.items():
+        if name not in config and name not in _LATER:
+            raise ConfigError(f"{path} has no {name}")
+        if name in config and not check(config[name]):
+            raise _wrong(path, name, expected, config[name])
+    if config["method"] == "single" and config["members"] != 1:
+        raise _wrong(path, "members", "1 of the method 'single'", config["members"])
+    scaled = config.get("feature_scaling")
+    if scaled is not None and len(scaled[0]) != len(config.get("feature_names") or ()):
+        raise _wrong(path, "feature_scaling", "a number for each of the feature_names", scaled)
+    _check_options(path, config["method"], config["options"])
+    if config.get("calibration") is not None:
+        _check_calibration(path, config["calibration"], config["members"])
+    if config.get("data") is not None:
+        _check_data(path, config["data"])
+    if config.get("loss") is not None:
+        try:
+            from_dict(config["loss"])
+        except (ValueError, TypeError, KeyError) as error:
+            raise ConfigError(f"{path}: the loss cannot be made: {error}") from None
+    return config
+
+
+def _wrong(path: Path, name: str, expected: str, got: Any) -> ConfigError:
+    return ConfigError(f"{path}: {name} must be {expected}, got {shown(got)}")
+
+
+def _writer(config: Mapping[str, Any]) -> str:
+    versions = config.get("versions")
+    by = versions.get("batchensemble") if isinstance(versions, dict) else None
+    return by[:40] if isinstance(by, str) else "of an unknown version"
+
+
+def _check_options(path: Path, method: str, options: Mapping[str, Any]) -> None:
+    known = set(inspect.signature(METHODS[method]).parameters) - NOT_SAVED
+    for name, value in options.items():
+        if name not in known:
+            raise ValueError(
+                f"{path}: {method} has no option {shown(name)}; it is damaged, or a later version "
+                "wrote it: read it with that one"
+            )
+        check, expected = _OPTIONS.get(name, (_is_plain, "a number, text or a list of texts"))
+        if not check(value):
+            raise _wrong(path, name, expected, value)
+
+
+def _check_calibration(path: Path, calibration: Any, members: int) -> None:
+    """Check what a calibrator is made of: one row, or one a member, of numbers for each class."""
+    name = "calibration"
+    if not isinstance(calibration, dict) or set(calibration) != {"method", "pooling", "shapes"}:
+        raise _wrong(path, name, "a method, a pooling and shapes", calibration)
+    method, pooling, shapes = (calibration[key] for key in ("method", "pooling", "shapes"))
+    if not isinstance(method, str) or method not in CALIBRATORS:
+        raise _wrong(path, name, f"one of {', '.join(CALIBRATORS)}", method)
+    if pooling not in ("before", "after"):
+        raise _wrong(path, f"{name}'s pooling", "'before' or 'after'", pooling)
+    buffers = CALIBRATORS[method].axes
+    if not isinstance(shapes, dict) or set(shapes) != set(buffers):
+        raise _wrong(path, f"{name}'s shapes", f"those of {', '.join(buffers)}", shapes)
+    groups = (1,) if pooling == "after" else (1, members)
+    for each, shape in shapes.items():
+        fitting = (
+            isinstance(shape, list)
+            and all(_is_whole(size, 1, 2**40) for size in shape)
+            and len(shape) == buffers[each]
+            and shape == shapes[next(iter(buffers))]
+            and shape[0] in groups
+            and all(size > 1 for size in shape[1:])
+        )
+        if not fitting:
+            raise _wrong(
+                path, f"{name}'s shape of {each}", "that of its members and classes", shape
+            )
+
+
+def _check_data(path: Path, data: Any) -> None:
+    """Check what commands take of ``data``; what else stands there is the user's."""
+    if not isinstance(data, dict):
+        raise _wrong(path, "data", "an object", data)
+    for name in ("feature_names", "class_names"):
+        names = data.get(name, [])
+        if not _are_texts(names) or len(set(names)) < len(names):
+            raise _wrong(path, name, "different texts", names)
+    for name in ("mean", "scale"):
+        numbers = data.get(name, [])
+        if not isinstance(numbers, list) or not all(map(_is_number, numbers)):
+            raise _wrong(path, name, "numbers", numbers)
+        if numbers and len(numbers) != len(data.get("feature_names", [])):
+            raise _wrong(path, name, "a number for each of the feature_names", numbers)
+    if len(data.get("mean", [])) != len(data.get("scale", [])):
+        raise _wrong(path, "scale", "as long as mean", data.get("scale", []))
+    if not all(each > 1 / LARGEST for each in data.get("scale", [])):
+        raise _wrong(path, "scale", "numbers above 0", data["scale"])
+    if not isinstance(data.get("target"), str | None):
+        raise _wrong(path, "target", "the name of a column", data["target"])
+
+
+def _is_whole(value: Any, low: int, high: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < LARGEST
+
+
+def _is_setting(value: Any) -> bool:
+    return value is None or (_is_number(value) and 0 < value < LARGEST)
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= LONGEST
+
+
+def _is_title(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= 4_096
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+
+
+def _is_scaling(value: Any) -> bool:
+    if value is None:
+        return True
+    if not isinstance(value, list) or [type(each) for each in value] != [list, list]:
+        return False
+    mean, scale = value
+    if len(mean) != len(scale) or not all(map(_is_number, (*mean, *scale))):
+        return False
+    return all(each > 1 / LARGEST for each in scale)
+
+
+def _are_different(value: Any) -> bool:
+    return value is None or (_are_texts(value) and len(set(value)) == len(value))
+
+
+def _are_names(value: Any) -> bool:
+    return isinstance(value, list) and len(value) <= MOST_NAMES and all(map(_is_name, value))
+
+
+def _are_selectors(value: Any) -> bool:
+    if value is None:
+        return True
+    return _are_names(value) and sum(map(_is_pattern, set(value))) <= MOST_PATTERNS
+
+
+def _is_pattern(text: str) -> bool:
+    return PATTERN.search(text) is not None
+
+
+def _is_plain(value: Any) -> bool:
+    plain = value is None or isinstance(value, bool) or _is_number(value) or _is_name(value)
+    return plain or _are_names(value)
+
+
+def _is_text_by_text(value: Any) -> bool:
+    return isinstance(value, dict) and _are_names(list(value.values()))
+
+
+def _is_network(value: Any) -> bool:
+    if value is None:
+        return True
+    if not isinstance(value, dict) or len(value) != 1:
+        return False
+    function, widths = value.get("function"), value.get("mlp")
+    if function is not None:
+        return _is_name(function) and FUNCTION.fullmatch(function) is not None
+    return (
+        isinstance(widths, list)
+        and 2 <= len(widths) <= MOST_LAYERS + 1
+        and all(_is_whole(each, 1, 2**40) for each in widths)
+    )
+
+
+def _is_optional(kind: type) -> Callable[[Any], bool]:
+    return lambda value: value is None or isinstance(value, kind)
+
+
+def _is_one_of(allowed: Iterable[Any]) -> Callable[[Any], bool]:
+    values = list(allowed)
+    return lambda value: not isinstance(value, bool) and value in values
+
+
+Check = tuple[Callable[[Any], bool], str]
+_LATER = (
+    "feature_names",
+    "feature_scaling",
+    "target_names",
+    "class_names",
+    "frozen",
+    "calibration",
+    "loss",
+    "trained_on",
+    "data",
+)  # that older folders may not have
+_TOP: dict[str, Check] = {
+    "method": (_is_one_of(METHODS), f"one of {', '.join(METHODS)}"),
+    "members": (
+        lambda value: _is_whole(value, 1, MOST_MEMBERS),
+        f"a whole number from 1 to {MOST_MEMBERS:,}",
+    ),
+    "options": (lambda value: isinstance(value, dict), "an object"),
+    "network": (
+        _is_network,
+        f"null, a function 'package.module:function', or the widths of 1 to {MOST_LAYERS:,} layers",
+    ),
+    "training": (lambda value: isinstance(value, bool), "true or false"),
+    "tied": (_is_text_by_text, "names by name"),
+    "frozen": (_are_names, "a list of names"),
+    "feature_names": (_are_different, "null or different texts"),
+    "feature_scaling": (_is_scaling, "null, or means and deviations above 0, as many"),
+    "target_names": (_are_different, "null or different texts"),
+    "class_names": (_are_different, "null or different texts"),
+    "trained_on": (
+        lambda value: value is None or _is_title(value),
+        "a text of up to 4,096 letters",
+    ),
+    "calibration": (_is_optional(dict), "an object"),
+    "loss": (_is_optional(dict), "an object"),
+    "data": (_is_optional(dict), "an object"),
+    "versions": (_is_text_by_text, "versions by name"),
+    "sha256": (
+        lambda value: isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None,
+        "64 hexadecimal digits",
+    ),
+}
+_NAMES = f"names of modules, up to {LONGEST:,} characters each and {MOST_PATTERNS} patterns"
+_OPTIONS: dict[str, Check] = {
+    "rank": (lambda value: _is_whole(value, 1, MOST_RANK), f"from 1 to {MOST_RANK:,}"),
+    "alpha": (_is_setting, "null or a number above 0"),
+    "std": (_is_setting, "null or a number above 0"),
+    "batch_axis": (_is_one_of([0, 1]), "0 or 1"),
+    "batch_repetition": (lambda value: _is_whole(value, 1, 2**20), "from 1 to 1,048,576"),
+    "input_repetition": (lambda value: _is_number(value) and 0 <= value <= 1, "from 0 to 1"),
+    "stacked": (_is_optional(bool), "null, true or false"),
+    "branch_at": (lambda value: value is None or _is_name(value), "null or a module's name"),
+    "untiled": (_are_names, "a list of names"),
+    **dict.fromkeys(SELECTORS, (_are_selectors, _NAMES)),
+}

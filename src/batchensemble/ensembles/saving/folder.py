@@ -1,0 +1,339 @@
+"""``save`` and ``load``: an ensemble as a folder of safetensors and JSON, never a pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save as bytes_of
+from torch import Tensor, nn
+
+from batchensemble.core.atomic_files import write_whole
+from batchensemble.core.strict_json import MOST_BYTES, parse_json
+from batchensemble.ensembles import METHODS, Ensemble
+from batchensemble.ensembles.checks import check_ensemble
+from batchensemble.ensembles.networks import widths_of
+from batchensemble.ensembles.saving.config import (
+    CONFIG,
+    FORMAT,
+    SELECTORS,
+    check_config,
+    read_config,
+)
+from batchensemble.ensembles.saving.rebuilding import (
+    check_outputs,
+    compare,
+    device_of,
+    fill,
+    freeze_parameters,
+    made_on_meta,
+    must_be_finite,
+    untrained,
+    without_weights,
+)
+from batchensemble.ensembles.saving.tensor_file import TensorFile
+from batchensemble.ensembles.saving.trust import Trust, packages_of, trusted_network
+from batchensemble.losses import as_dict, from_dict
+
+WEIGHTS = "model.safetensors"
+SMALL = 2**30  # bytes of a file that are read again to tell damage from another network
+
+
+def save(
+    model: Ensemble,
+    folder: str | Path,
+    *,
+    network: str | None = None,
+    data: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write an ensemble to a folder: ``model.safetensors`` and ``config.json``.
+
+    Each file is written under another name, synced and renamed. The configuration holds the method,
+    the number of members, all options of conversion, and how the plain network is made, if that is
+    known: linear layers with ReLU between are recognised, else give ``network``.
+
+    Args:
+        model: an ensemble of one of the package's methods.
+        folder: made if it is not there; other files in it stay.
+        network: ``"package.module:function"``, which makes the plain network without arguments;
+            without it :func:`load` asks for the network. With it :func:`load` asks whether the
+            function is trusted.
+        data: what else the model is to be used with, as JSON can hold it, such as names of classes.
+
+    Of several processes of a training one is enough, since all have the same weights; where each
+    of them saves, the files are whole all the same.
+
+    Returns:
+        The folder.
+
+    Raises:
+        TypeError: ``model`` is no ensemble.
+        ValueError: it is not of the package's methods, holds state that is no tensor or weights
+            that are not finite, a function selected the whole network, or :func:`load` would refuse
+            what is to be written.
+        OSError: nothing can be written there; what was there stays.
+
+    Example:
+        >>> import tempfile
+        >>> from batchensemble import BatchEnsemble
+        >>> model = BatchEnsemble(nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 3)), 4)
+        >>> load(save(model, tempfile.mkdtemp())).members
+        4
+    """
+    check_ensemble(model)
+    folder = Path(folder)
+    tensors, tied = _weights(model)
+    _check_finite(model)
+    content = bytes_of(tensors)
+    parameters = model.named_parameters(remove_duplicate=False)
+    config = {
+        "format": FORMAT,
+        "method": _method(model),
+        "members": model.members,
+        "options": _options(model),
+        "network": _source(model, network),
+        "training": model.training,
+        "calibration": None if model.calibrator is None else model.calibrator.settings(),
+        "loss": None if model.loss is None else as_dict(model.loss),
+        "trained_on": model.trained_on,
+        "feature_names": model.feature_names,
+        "feature_scaling": None if model.feature_names is None else model.feature_scaling,
+        "target_names": model.target_names,
+        "class_names": model.class_names,
+        "tied": tied,
+        "frozen": [name for name, each in parameters if not each.requires_grad],
+        "data": None if data is None else dict(data),
+        "versions": versions(),
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
+    text = json.dumps(config, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+    if len(text) > MOST_BYTES:
+        raise ValueError(f"{CONFIG} can have {MOST_BYTES:,} bytes, got {len(text):,}; shorten data")
+    try:
+        check_config(parse_json(text, CONFIG), Path(CONFIG))
+    except ValueError as error:
+        raise ValueError(f"load would refuse what is to be saved: {error}") from None
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / WEIGHTS, content)
+    write_whole(folder / CONFIG, text)
+    return folder
+
+
+def load(
+    folder: str | Path,
+    *,
+    network: nn.Module | None = None,
+    trust: Trust = False,
+    device: str | torch.device | None = None,
+) -> Ensemble:
+    """Read an ensemble that :func:`save` wrote.
+
+    Its weights have the bits and types that they had, and its mode is the one it had.
+
+    Nothing that the folder names is imported unless you trust it, so that a folder from anybody may
+    be loaded: what it says is checked before memory is taken for it, and that is no more than its
+    file takes. That a model loads says nothing of how well it predicts.
+
+    Args:
+        folder: what :func:`save` was given.
+        network: a plain network of the same architecture, which stays as it is; needed where the
+            folder does not say how to make one. Its weights do not matter.
+        trust: what may be imported to make the network, where the folder names a function:
+            ``True``, whatever is installed; or names of packages that it must be of, such as
+            ``["torchvision"]``. Never what lies in the working directory.
+        device: where to; by default the network's own device, a CPU where the folder makes it.
+
+    Raises:
+        FileNotFoundError: there is no model in the folder.
+        ValueError: it is damaged, of another format, network or number of members, its weights are
+            not finite, or it names a function that is not trusted; the sentence says what differs.
+        ImportError: the network's module is not to be found.
+    """
+    folder = Path(folder)
+    packages_of(trust)
+    config = read_config(folder)
+    if not (folder / WEIGHTS).exists():
+        raise FileNotFoundError(f"there is no model in {folder}: it has no {WEIGHTS}")
+    plain = _network_of(folder, config["network"], network, trust)
+    with TensorFile(folder / WEIGHTS) as file:
+        try:
+            model, where = _without_memory(config, plain, file)
+            compare(model, file.entries, config["tied"])
+        except ValueError as error:
+            if file.bytes < SMALL and file.sha256_of_rest() != config["sha256"]:
+                raise _damaged(file.path) from None
+            raise ValueError(f"the model in {folder} cannot be loaded: {error}") from error
+        del plain  # which may be as large as what is read
+        wrong = fill(model, file, config["tied"], where if device is None else _device(device))
+        if file.sha256() != config["sha256"]:
+            raise _damaged(file.path)
+    if wrong:
+        raise ValueError(
+            f"the weights of the model in {folder} are not finite: {wrong}; save one whose "
+            "training did not diverge"
+        )
+    left = next((name for name, value in model.named_buffers() if value.is_meta), None)
+    if left is not None:
+        raise ValueError(
+            f"{left} of the network given is on the device meta, and the folder does not hold it; "
+            "give a network with its numbers"
+        )
+    if model.calibrator is not None:
+        model.calibrator.check()
+    if "frozen" in config:
+        freeze_parameters(model, config["frozen"])
+    model.train(config["training"])
+    if config.get("loss") is not None:
+        model.loss = from_dict(config["loss"])
+    model.trained_on = config.get("trained_on")
+    for name in ("feature_names", "target_names", "class_names"):
+        if config.get(name) is not None:
+            setattr(model, name, tuple(config[name]))
+    _tell_scaling(model, config)
+    return model if device is None else model.to(device)
+
+
+def _tell_scaling(model: Ensemble, config: Mapping[str, Any]) -> None:
+    """Let a model know what its columns are standardised by."""
+    given, data = config.get("feature_scaling"), config.get("data") or {}
+    if given is None and "feature_scaling" not in config and data.get("mean"):
+        # A version before wrote it for the commands alone.
+        given = data["mean"], data["scale"]
+        model.feature_names = tuple(data["feature_names"])
+    if given is not None:
+        model.feature_scaling = tuple(given[0]), tuple(given[1])
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a saved model depends on."""
+    return {
+        "batchensemble": version("batchensemble"),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def _method(model: Ensemble) -> str:
+    for name, kind in METHODS.items():
+        if type(model) is kind:
+            return name
+    raise ValueError(
+        f"save knows the methods {', '.join(METHODS)}, got a {type(model).__name__}; save its "
+        "state_dict()"
+    )
+
+
+def _options(model: Ensemble) -> dict[str, Any]:
+    for argument in SELECTORS:
+        if "" in (model.options.get(argument) or ()):
+            raise ValueError(
+                f"{argument} was given a class or function that selects the network itself, which "
+                "has no name to save; name its modules"
+            )
+    return model.options
+
+
+def _source(model: Ensemble, network: str | None) -> dict[str, Any] | None:
+    """Return how the plain network is made, if it is known."""
+    if network is not None:
+        return {"function": network}
+    with torch.random.fork_rng([]):
+        widths = widths_of(model.member(0))
+    return None if widths is None else {"mlp": widths}
+
+
+def _weights(model: Ensemble) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return the weights by name, one under two names once, and the other names."""
+    tensors: dict[str, Tensor] = {}
+    names: dict[int, str] = {}
+    tied = {}
+    state = model.state_dict(keep_vars=True)
+    for name, value in state.items():
+        if not isinstance(value, Tensor):
+            raise ValueError(
+                f"{name} is a {type(value).__name__}, and only tensors can be saved; keep it in a "
+                "buffer, or save it yourself"
+            )
+        if id(value) in names:
+            tied[name] = names[id(value)]
+            continue
+        names[id(value)] = name
+        tensors[name] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
+    return tensors, tied
+
+
+def _check_finite(model: Ensemble) -> None:
+    """Check that a model can be loaded again.
+
+    Raises:
+        ValueError: a weight is NaN or infinite.
+    """
+    for name, value in model.state_dict(keep_vars=True).items():
+        if must_be_finite(name, value) and not value.isfinite().all():
+            found = float(value.detach()[~value.isfinite()][0])
+            raise ValueError(
+                f"the model's weights must be finite to be saved, got {found:g} in {name}: its "
+                "training diverged; go back to a checkpoint, or train it with a lower lr"
+            )
+
+
+def _network_of(
+    folder: Path, source: dict[str, Any] | None, network: nn.Module | None, trust: Trust
+) -> nn.Module | None:
+    """Return the plain network: the user's, or one that is trusted; ``None``: the library makes it.
+
+    The caller's random state stays as it is.
+    """
+    if network is not None:
+        return network
+    if source is None:
+        raise ValueError(
+            f"{folder} does not say how its network is made; give it as network=, or save the "
+            'model with network="package.module:function"'
+        )
+    if "function" not in source:
+        return None
+    with torch.random.fork_rng([]):
+        return trusted_network(folder, source["function"], trust)
+
+
+def _without_memory(
+    config: dict[str, Any], network: nn.Module | None, file: TensorFile
+) -> tuple[Ensemble, torch.device | None]:
+    """Return an ensemble of the folder's kind that takes no memory, and where its weights belong.
+
+    A network on several devices keeps its weights.
+    """
+    if network is None:
+        widths = config["network"]["mlp"]
+        check_outputs(config, widths[-1])
+        made: nn.Module = made_on_meta(widths, len(file.entries) + len(config["tied"]))
+        return untrained(config, made, file.entries), torch.device("cpu")
+    where = device_of(network)
+    made = network if where is None else without_weights(network)
+    return untrained(config, made, file.entries), where
+
+
+def _device(device: str | torch.device) -> torch.device:
+    """Return a device that is there.
+
+    Raises:
+        ValueError: it is not.
+    """
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        said = str(error).splitlines()[0]
+        raise ValueError(f"device must be one that is here, got {device!r}: {said}") from None
+
+
+def _damaged(path: Path) -> ValueError:
+    return ValueError(
+        f"{path} is damaged, or not of the same save as {CONFIG} beside it; save it again"
+    )

@@ -1,0 +1,1 @@
+"""What all twins of layers share: rows, inputs that are written into, autocast."""

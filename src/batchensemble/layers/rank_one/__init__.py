@@ -1,0 +1,1 @@
+"""Rank-one fast weights: the arithmetic, how they start, and the layer that owns them."""

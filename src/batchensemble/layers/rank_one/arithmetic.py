@@ -1,0 +1,361 @@
+"""Rank-one arithmetic: a linear layer for all members at once.
+
+Member ``m`` owns two vectors, ``r_m`` on the inputs and ``s_m`` on the outputs; all members share
+the weight ``W`` of shape ``[out, in]``.
+
+Multiplicative (BatchEnsemble, Wen et al. 2020, arXiv 2002.06715), ``W_m = W ∘ (s_m r_mᵀ)``::
+
+    activation space   y_m = ((x_m ∘ r_m) Wᵀ) ∘ s_m + b_m
+    weight space       y_m = x_m W_mᵀ + b_m
+
+Both are the same numbers. The first bends the activations, the second the weight; which of them
+touches less memory depends on the shapes alone (:func:`cheaper_space`). Each has a backward of its
+own, which saves nothing but its inputs. With ``G_m = (dL/dy_m)ᵀ x_m``::
+
+    dW = Σ_m G_m ∘ s_m r_mᵀ    ds_m = (G_m ∘ W) r_m    dr_m = (G_m ∘ W)ᵀ s_m    dx_m = dL/dy_m W_m
+
+New memory costs as much as arithmetic on CPU, so what nobody else sees is written in place.
+
+Plain autograd has less to do for each operation, and does it where saving memory is not worth it:
+
+- in activation space where all is small, or the rows are few beside the weight. It keeps
+  ``x_m ∘ r_m`` and ``p_m = (x_m ∘ r_m) Wᵀ``, and reduces activations, which are fewer than ``G``:
+  ``ds_m = Σ_batch dL/dy_m ∘ p_m``;
+- in weight space where the members' weights are few: ``W_m`` is merged, and kept.
+
+Additive of rank k (LoRA-Ensemble, arXiv 2405.14438; k = 1 is the notebook's layer)::
+
+    W_m = W + S_mᵀ R_m         y_m = x_m Wᵀ + (x_m R_mᵀ) S_m + b_m
+
+Each member has its own input: ``x`` is ``[members, batch, in]``. Where that is a view which repeats
+one input for all, as at the first layer of a network, ``x Wᵀ`` is computed once.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from batchensemble.layers.rank_one.products import shared_linear, weight_gradient
+
+Space = Literal["auto", "activation", "weight"]
+
+# How many times cheaper an element of a weight must be than an element of an activation before
+# weight space pays: its backward makes four passes over the members' weights.
+WEIGHT_SPACE_FACTOR = 4
+
+# How many numbers the gradients of all members' weights may have to be taken apart at once on CPU;
+# beyond that they leave the cache, and it is quicker member by member, unless a weight is small.
+# The product itself is quicker for a few members together.
+CACHED_NUMBERS = 2**19
+SMALL_WEIGHT = 2**16
+PRODUCT_NUMBERS = 2**21
+
+# How many numbers are too few to save memory with: in the members' weights, or in a product.
+MERGED_NUMBERS = 2**17
+SMALL_PRODUCT = 2**20
+
+
+def multiplicative(
+    x: Float[Tensor, "members batch in"],
+    weight: Float[Tensor, "out in"],
+    r: Float[Tensor, "members in"],
+    s: Float[Tensor, "members out"],
+    bias: Float[Tensor, "members out"] | Float[Tensor, "out"] | None = None,
+    *,
+    space: Space = "auto",
+) -> Float[Tensor, "members batch out"]:
+    """Apply ``W ∘ (s_m r_mᵀ)`` to each member's input.
+
+    Args:
+        x: each member's input.
+        weight: the shared weight ``W``.
+        r: fast weights on the inputs.
+        s: fast weights on the outputs.
+        bias: one a member, one for all, or none.
+        space: force one of the two ways to compute it; ``"auto"`` is the cheaper one.
+
+    Example:
+        >>> W, r, s = torch.eye(2), torch.tensor([[1.0, 1], [1, -1]]), torch.ones(2, 2)
+        >>> multiplicative(torch.tensor([[[3.0, 4]], [[3, 4]]]), W, r, s)
+        tensor([[[ 3.,  4.]],
+        <BLANKLINE>
+                [[ 3., -4.]]])
+    """
+    members, batch, inputs = x.shape
+    if space == "auto":
+        space = cheaper_space(batch, inputs, len(weight))
+    by_weight = space == "weight"
+    bend, plain_pays = (_bent_weight, _merge_first) if by_weight else (_bent, _keep_products)
+    if (
+        not torch.is_grad_enabled()
+        or is_transformed()
+        or plain_pays(members, batch, inputs, len(weight))
+    ):
+        return bend(x, weight, r, s, bias)
+    function: Any = _WeightSpace if by_weight else _ActivationSpace
+    result: Tensor = function.apply(x, weight, r, s, bias)
+    return result
+
+
+def additive(
+    x: Float[Tensor, "members batch in"],
+    weight: Float[Tensor, "out in"],
+    r: Float[Tensor, "members rank in"],
+    s: Float[Tensor, "members rank out"],
+    bias: Float[Tensor, "members out"] | Float[Tensor, "out"] | None = None,
+) -> Float[Tensor, "members batch out"]:
+    """Apply ``W + S_mᵀ R_m`` to each member's input.
+
+    Args:
+        x: each member's input.
+        weight: the shared weight ``W``.
+        r: fast weights on the inputs, ``rank`` vectors a member.
+        s: fast weights on the outputs, ``rank`` vectors a member.
+        bias: one a member, one for all, or none.
+
+    Example:
+        >>> W, r, s = torch.eye(2), torch.tensor([[[1.0, 0]]]), torch.tensor([[[0.0, 1]]])
+        >>> additive(torch.tensor([[[3.0, 4]]]), W, r, s)
+        tensor([[[3., 7.]]])
+    """
+    members, batch, inputs = x.shape
+    space = cheaper_space(batch, inputs, len(weight))
+    if space == "weight" and _merge_first(members, batch, inputs, len(weight)):
+        return own_linear(x, merged(weight, r, s).mT, bias)
+    per_member = bias is not None and bias.dim() == 2
+    if is_shared(x):
+        y = shared_linear(x[0], weight, None if per_member else bias).expand(members, -1, -1)
+        y = torch.baddbmm(y, torch.bmm(x, r.mT), s)
+        return y + bias.unsqueeze(1) if bias is not None and per_member else y
+    y = shared_linear(x, weight, None if per_member else bias)
+    if is_transformed():
+        y = y if bias is None or not per_member else y + bias.unsqueeze(1)
+        return torch.baddbmm(y, torch.bmm(x, r.mT), s)
+    # The product is nobody else's, and no backward asks for it: the rest is added in place.
+    if bias is not None and per_member:
+        y = y.add_(bias.unsqueeze(1))
+    return y.baddbmm_(torch.bmm(x, r.mT), s)
+
+
+def cheaper_space(batch: int, inputs: int, outputs: int) -> Space:
+    """Choose the space that touches fewer numbers besides the matrix products.
+
+    Args:
+        batch: rows of one member.
+        inputs: width of ``W``.
+        outputs: height of ``W``.
+
+    Example:
+        >>> cheaper_space(128, 2, 128), cheaper_space(128, 512, 512)
+        ('weight', 'activation')
+    """
+    by_activations = batch * (inputs + outputs)
+    by_weights = WEIGHT_SPACE_FACTOR * inputs * outputs
+    return "weight" if by_weights <= by_activations else "activation"
+
+
+def merged(
+    weight: Float[Tensor, "out in"], r: Float[Tensor, "..."], s: Float[Tensor, "..."]
+) -> Float[Tensor, "members out in"]:
+    """Return the members' weights: ``W ∘ (s_m r_mᵀ)``, or ``W + S_mᵀ R_m``.
+
+    Args:
+        weight: the shared weight ``W``.
+        r: fast weights on the inputs, ``[members, in]`` or, to be added, ``[members, rank, in]``.
+        s: fast weights on the outputs alike. The product is bent in place: without gradients.
+
+    Example:
+        >>> merged(torch.ones(1, 2), torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0]]))
+        tensor([[[3., 6.]]])
+    """
+    return torch.baddbmm(weight, s.mT, r) if r.dim() == 3 else _factor(r, s).mul_(weight)
+
+
+def own_linear(
+    x: Float[Tensor, "members batch in"],
+    weights: Float[Tensor, "members in out"],
+    bias: Float[Tensor, "members out"] | Float[Tensor, "out"] | None = None,
+) -> Float[Tensor, "members batch out"]:
+    """Return ``x_m W_mᵀ + b_m`` for weights that are merged, given as ``W_mᵀ``."""
+    if bias is None:
+        return torch.bmm(x, weights)
+    return torch.baddbmm(bias.unsqueeze(-2), x, weights)
+
+
+def keeping_pays(members: int, batch: int, inputs: int, outputs: int, *, compared: bool) -> bool:
+    """Tell whether merged weights that are kept between calls pay without gradients.
+
+    They save all passes over activations, and read a weight a member instead of one.
+
+    Args:
+        members: how many there are.
+        batch: rows of one member.
+        inputs: width of ``W``.
+        outputs: height of ``W``.
+        compared: whether each call also reads ``W`` to compare it with a copy.
+
+    Example:
+        >>> keeping_pays(4, 256, 512, 512, compared=True)
+        True
+        >>> keeping_pays(4, 96, 768, 3072, compared=True)
+        False
+    """
+    size = inputs * outputs
+    if members * size <= MERGED_NUMBERS or (members == 1 and not compared):
+        return True
+    return size <= batch * (inputs + outputs) * (1 if compared else 2)
+
+
+def is_transformed() -> bool:
+    """Tell whether ``torch.func`` or the compiler looks on: neither takes what is done in place."""
+    return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+
+
+def is_shared(x: Tensor) -> bool:
+    """Tell whether all members see one input, as at the first layer: a view that repeats it.
+
+    Where its gradient is asked for, each member's is.
+    """
+    return len(x) > 1 and x.stride(0) == 0 and not x.requires_grad
+
+
+def _in_place() -> bool:
+    """Tell whether nobody asks for what a product was before it is bent."""
+    return not torch.is_grad_enabled() and not is_transformed()
+
+
+def _merge_first(members: int, batch: int, inputs: int, outputs: int) -> bool:
+    """Tell whether the members' weights are few enough to be merged, and kept, by plain autograd.
+
+    It has less to do for each operation than a backward written in Python.
+    """
+    return members * inputs * outputs <= MERGED_NUMBERS or 16 * outputs <= batch
+
+
+def _keep_products(members: int, batch: int, inputs: int, outputs: int) -> bool:
+    """Tell whether plain autograd may keep what it likes: it is small, or so beside the weights."""
+    small = members * batch * outputs <= SMALL_PRODUCT
+    return small or inputs * outputs > batch * (inputs + outputs)
+
+
+def _bent(
+    x: Tensor, weight: Tensor, r: Tensor, s: Tensor, bias: Tensor | None
+) -> Float[Tensor, "members batch out"]:
+    """Return ``((x_m ∘ r_m) Wᵀ) ∘ s_m + b_m``."""
+    y = _product(x, weight, r)
+    out = y if _in_place() else None
+    if bias is None:
+        return torch.mul(y, s.unsqueeze(1), out=out)
+    return torch.addcmul(bias.unsqueeze(-2), y, s.unsqueeze(1), out=out)
+
+
+def _bent_weight(
+    x: Tensor, weight: Tensor, r: Tensor, s: Tensor, bias: Tensor | None
+) -> Float[Tensor, "members batch out"]:
+    """Return ``x_m (W ∘ s_m r_mᵀ)ᵀ + b_m``."""
+    if _in_place():
+        return own_linear(x, merged(weight, r, s).mT, bias)
+    return own_linear(x, (weight * torch.bmm(s.unsqueeze(2), r.unsqueeze(1))).mT, bias)
+
+
+class _WeightSpace(torch.autograd.Function):
+    """One batched product of the members' weights, for many rows beside the weight."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, r: Tensor, s: Tensor, bias: Tensor | None
+    ) -> Tensor:
+        ctx.save_for_backward(x, weight, r, s)
+        ctx.bias_dim = None if bias is None else bias.dim()
+        return _bent_weight(x, weight, r, s, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, r, s = ctx.saved_tensors
+        factor = _factor(r, s)
+        dx = torch.bmm(dy, factor * weight) if ctx.needs_input_grad[0] else None
+        gradients = _weight_gradients(dy, x, weight, r, s, factor)
+        return dx, *gradients, _bias_gradient(dy, ctx.bias_dim)
+
+
+class _ActivationSpace(torch.autograd.Function):
+    """One product for all members, and the gradients of the weights in weight space."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, r: Tensor, s: Tensor, bias: Tensor | None
+    ) -> Tensor:
+        ctx.save_for_backward(x, weight, r, s)
+        ctx.bias_dim = None if bias is None else bias.dim()
+        return _bent(x, weight, r, s, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, r, s = ctx.saved_tensors
+        dx = None
+        if ctx.needs_input_grad[0]:
+            dx = _product(dy, weight.t(), s).mul_(r.unsqueeze(1))
+        return dx, *_weight_gradients(dy, x, weight, r, s), _bias_gradient(dy, ctx.bias_dim)
+
+
+def _product(x: Tensor, weight: Tensor, r: Tensor) -> Float[Tensor, "members batch out"]:
+    """Return ``(x_m ∘ r_m) Wᵀ``."""
+    bent = (x * r.unsqueeze(1)).reshape(x.shape[:2].numel(), x.shape[2])
+    return shared_linear(bent, weight).view(*x.shape[:2], len(weight))
+
+
+def _weight_gradients(
+    dy: Tensor, x: Tensor, weight: Tensor, r: Tensor, s: Tensor, factor: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return ``dW``, ``dr`` and ``ds`` from ``G_m``; all members at once if they fit in cache.
+
+    Args:
+        dy: the gradient of the output.
+        x: each member's input.
+        weight: the shared weight.
+        r: fast weights on the inputs.
+        s: fast weights on the outputs.
+        factor: ``s_m r_mᵀ``, if it is there already.
+    """
+    members, size = len(x), weight.numel()
+    if size > SMALL_WEIGHT and members * size > CACHED_NUMBERS and weight.device.type == "cpu":
+        return _weight_gradients_in_cache(dy, x, weight, r, s)
+    product = weight_gradient(dy, x)
+    weighted = product * weight
+    ds = torch.bmm(weighted, r.unsqueeze(2)).squeeze(2)
+    dr = torch.bmm(s.unsqueeze(1), weighted).squeeze(1)
+    return product.mul_(_factor(r, s) if factor is None else factor).sum(0), dr, ds
+
+
+def _weight_gradients_in_cache(
+    dy: Tensor, x: Tensor, weight: Tensor, r: Tensor, s: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the same, a few members' products at a time, each read while it is in the cache."""
+    dweight, dr, ds = torch.zeros_like(weight), torch.empty_like(r), torch.empty_like(s)
+    scratch = torch.empty_like(weight)
+    at_a_time = max(1, PRODUCT_NUMBERS // weight.numel())
+    for start in range(0, len(x), at_a_time):
+        few = slice(start, start + at_a_time)
+        for m, product in enumerate(torch.bmm(dy[few].mT, x[few]), start):
+            torch.mul(product, weight, out=scratch)
+            torch.mv(scratch, r[m], out=ds[m])
+            torch.mv(scratch.t(), s[m], out=dr[m])
+            dweight.addcmul_(product, torch.outer(s[m], r[m], out=scratch))
+    return dweight, dr, ds
+
+
+def _factor(r: Tensor, s: Tensor) -> Float[Tensor, "members out in"]:
+    return s.unsqueeze(2) * r.unsqueeze(1)
+
+
+def _bias_gradient(dy: Tensor, bias_dim: int | None) -> Tensor | None:
+    if bias_dim is None:
+        return None
+    return dy.sum(1) if bias_dim == 2 else dy.sum((0, 1))

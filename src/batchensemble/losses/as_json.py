@@ -1,0 +1,108 @@
+"""Losses as JSON can hold them, so that a saved model knows what its outputs are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from torch import Tensor
+
+from batchensemble.core.strict_json import shown
+from batchensemble.losses.base import EnsembleLoss
+from batchensemble.losses.by_name import LOSSES
+from batchensemble.losses.numbers import NumberLoss
+from batchensemble.losses.standardised import Standardised
+
+LARGEST = 1e300  # of a setting: beyond it float64 overflows at the next step
+KINDS: dict[str, Any] = {**LOSSES, "standardised": Standardised}
+
+
+def as_dict(loss: EnsembleLoss) -> dict[str, Any] | None:
+    """Return a loss by name and settings; ``None`` for one that is not of the package's.
+
+    Example:
+        >>> from batchensemble.losses import Huber
+        >>> as_dict(Huber(delta=2.0))
+        {'name': 'huber', 'settings': {'delta': 2.0}}
+    """
+    name = next((name for name, kind in KINDS.items() if type(loss) is kind), None)
+    if name is None:
+        return None
+    settings = {each.name: _plain(getattr(loss, each.name)) for each in fields(loss)}  # type: ignore[arg-type]
+    return {"name": name, "settings": settings}
+
+
+def from_dict(written: Mapping[str, Any]) -> EnsembleLoss:
+    """Return the loss that :func:`as_dict` wrote down.
+
+    Raises:
+        ValueError: there is none of this name, or with such settings.
+    """
+    if not isinstance(written, Mapping) or not isinstance(written.get("name"), str):
+        raise ValueError(f"a loss has a name and settings, got {shown(written)}")
+    name, settings = written["name"], written.get("settings")
+    if name not in KINDS:
+        raise ValueError(
+            f"the loss must be one of {', '.join(KINDS)}, got {shown(name)}; the model is of a "
+            "later version"
+        )
+    known = [each.name for each in fields(KINDS[name])]
+    if not isinstance(settings, Mapping) or not set(settings) <= set(known):
+        raise ValueError(
+            f"the settings of {name} are {', '.join(known) or 'none'}, got {shown(settings)}"
+        )
+    values = {key: _read(name, key, value) for key, value in settings.items()}
+    try:
+        loss: EnsembleLoss = KINDS[name](**values)
+    except TypeError as error:
+        raise ValueError(f"the settings of {name} are of a wrong type: {error}") from None
+    return loss
+
+
+def _read(name: str, key: str, value: Any) -> Any:
+    """Return one setting: a number, numbers, weights; of standardised targets the loss of numbers.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if name == "standardised" and key == "loss":
+        inner = value.get("name") if isinstance(value, Mapping) else None
+        if inner == name:
+            raise ValueError("standardised takes a loss that is not standardised itself")
+        loss = from_dict(value)
+        if not isinstance(loss, NumberLoss):
+            raise ValueError(f"standardised takes a loss of numbers, got {inner}")
+        return loss
+    if isinstance(value, Mapping) and key == "class_weight":
+        if not all(each.isdecimal() and len(each) < 10 for each in value):
+            raise ValueError(f"{key} is by class number, got {shown(list(value))}")
+        _check_numbers(name, key, list(value.values()))
+        return {int(number): weight for number, weight in value.items()}
+    if isinstance(value, str) and key == "class_weight":
+        return value
+    if value is None or key == "ignore_index":
+        return value
+    if isinstance(value, list):
+        _check_numbers(name, key, value)
+        return list(map(float, value))
+    _check_numbers(name, key, [value])
+    return float(value)
+
+
+def _check_numbers(name: str, key: str, values: list[Any]) -> None:
+    for each in values:
+        if isinstance(each, bool) or not isinstance(each, (int, float)) or abs(each) >= LARGEST:
+            raise ValueError(f"{key} of {name} holds no numbers that can be used: {shown(each)}")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, EnsembleLoss):
+        return as_dict(value)
+    if isinstance(value, Tensor):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return {str(key): float(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [float(each) for each in value]
+    return value

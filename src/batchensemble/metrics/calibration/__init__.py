@@ -1,0 +1,1 @@
+"""Calibration error: of bins, smooth, of each class, and its interval by chance."""

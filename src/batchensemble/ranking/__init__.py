@@ -1,7 +1,0 @@
-"""Methods over several data sets: mean ranks, and which differences are more than chance."""
-
-from batchensemble.ranking.folders import Ranking, rank_folders
-from batchensemble.ranking.scored import RANKED_BY
-from batchensemble.ranking.sentence import groups, p_text, score_name, sentence
-
-__all__ = ["RANKED_BY", "Ranking", "groups", "p_text", "rank_folders", "score_name", "sentence"]

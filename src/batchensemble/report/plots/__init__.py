@@ -1,0 +1,92 @@
+"""The figures, one file a question; each function takes matplotlib axes and returns them."""
+
+from __future__ import annotations
+
+from matplotlib.figure import Figure
+
+from batchensemble.comparison.planes import Line
+from batchensemble.comparison.results import Comparison
+from batchensemble.report.plots.calibration import reliability, reliability_diagram
+from batchensemble.report.plots.decisions import (
+    detection_roc,
+    risk_coverage,
+    set_sizes,
+    shift_curves,
+)
+from batchensemble.report.plots.members import member_curves
+from batchensemble.report.plots.plane import drawable, members, plane
+from batchensemble.report.plots.ranks import mean_ranks
+from batchensemble.report.plots.regression import coverage, curve, error_by_deviation
+from batchensemble.report.plots.saving import save_all, save_as
+from batchensemble.report.plots.style import METHOD_STYLES, figure_of
+from batchensemble.report.plots.training import accuracy_time, error_time, loss_curves
+from batchensemble.report.plots.uncertainty import epistemic_histogram
+
+__all__ = [
+    "METHOD_STYLES",
+    "accuracy_time",
+    "coverage",
+    "curve",
+    "detection_roc",
+    "draw_all",
+    "epistemic_histogram",
+    "error_by_deviation",
+    "error_time",
+    "figure_of",
+    "loss_curves",
+    "mean_ranks",
+    "member_curves",
+    "members",
+    "plane",
+    "reliability",
+    "reliability_diagram",
+    "risk_coverage",
+    "save_all",
+    "save_as",
+    "set_sizes",
+    "shift_curves",
+]
+
+
+def draw_all(comparison: Comparison) -> dict[str, Figure]:
+    """Return every figure that the comparison allows, by name, in the order of a report.
+
+    Figures show each method's first seed, except for accuracy or error against time. Without a
+    finished run there are none. Of classes, ``plane`` and ``members`` need two features that vary,
+    ``member_curves`` and ``epistemic_histogram`` a method with more than one member; of numbers,
+    ``curve`` needs one feature.
+
+    Example:
+        >>> from batchensemble.comparison.compare import Settings, compare
+        >>> from batchensemble.data.datasets import load
+        >>> quick = Settings(methods=("single",), epochs=1)
+        >>> list(draw_all(compare(load("breast_cancer"), quick)))[:2]
+        ['reliability', 'plane']
+    """
+    if not comparison.methods:
+        return {}
+    if comparison.data.task == "regression":
+        return _of_numbers(comparison)
+    figures = {"reliability": figure_of(reliability(comparison)[0])}
+    if drawable(comparison.plane):
+        figures["plane"] = figure_of(plane(comparison)[0])
+        figures["members"] = figure_of(members(comparison)[0])
+    if any(run.prediction.members > 1 for run in comparison.runs):
+        figures["member_curves"] = figure_of(member_curves(comparison)[0])
+        figures["epistemic_histogram"] = figure_of(epistemic_histogram(comparison))
+    figures["loss_curves"] = figure_of(loss_curves(comparison)[0])
+    figures["accuracy_time"] = figure_of(accuracy_time(comparison))
+    return figures
+
+
+def _of_numbers(comparison: Comparison) -> dict[str, Figure]:
+    figures = {}
+    if isinstance(comparison.plane, Line):
+        figures["curve"] = figure_of(curve(comparison)[0])
+    return {
+        **figures,
+        "coverage": figure_of(coverage(comparison)),
+        "error_by_deviation": figure_of(error_by_deviation(comparison)),
+        "loss_curves": figure_of(loss_curves(comparison)[0]),
+        "error_time": figure_of(error_time(comparison)),
+    }

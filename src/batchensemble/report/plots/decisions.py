@@ -1,0 +1,195 @@
+"""What uncertainties are good for: risk against coverage, set sizes, detection, corruption."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Int
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from batchensemble.core.arguments import one_of
+from batchensemble.decisions.conformal.sets import PredictionSets
+from batchensemble.decisions.detection import Detection
+from batchensemble.decisions.selective import RiskCoverage
+from batchensemble.decisions.shift import Shifted
+from batchensemble.decisions.threshold import Threshold
+from batchensemble.report.plots.style import (
+    METHOD_STYLES,
+    SOFT,
+    MethodStyle,
+    drawing,
+    pale,
+    plain,
+    single_panel,
+)
+
+POINTS = 2000  # of a curve; more than a figure has pixels
+MEASURES = {
+    "accuracy": "accuracy",
+    "nll": "NLL (nats)",
+    "ece": "expected calibration error",
+    "total": "mean total uncertainty (nats)",
+    "aleatoric": "mean aleatoric uncertainty (nats)",
+    "epistemic": "mean epistemic uncertainty (nats)",
+}
+# Okabe and Ito's, in the order in which they are told apart best.
+SPARE = [
+    ("#0072B2", "s", (0, (5, 1.6))),
+    ("#D55E00", "^", "solid"),
+    ("#009E73", "D", (0, (5, 1.5, 1.2, 1.5))),
+    ("#000000", "o", (0, (1.2, 1.2))),
+    ("#CC79A7", "v", (0, (3, 1, 1, 1, 1, 1))),
+]
+
+
+@drawing()
+def risk_coverage(
+    curves: Mapping[str, RiskCoverage], ax: Axes | None = None, threshold: Threshold | None = None
+) -> Axes:
+    """Draw the share of errors against the share of examples answered, and the best order, pale.
+
+    Args:
+        curves: by what the legend calls them; the names of methods get their own style.
+        ax: where to draw; a new figure by default.
+        threshold: is marked, with its bound, if given and found.
+
+    Raises:
+        ValueError: there are no curves.
+    """
+    ax = single_panel(ax)
+    for (name, curve), style in zip(curves.items(), _styles(curves), strict=True):
+        at = _points(len(curve.risk))
+        label = f"{style.name}, AURC {curve.aurc:.4f}"
+        ax.plot(
+            curve.coverage[at], curve.risk[at], color=style.colour, linestyle=style.line,
+            label=label, gid=name,
+        )  # fmt: skip
+        ax.plot(
+            curve.coverage[at], curve.best[at], color=pale(style.colour, 0.5), linewidth=1,
+            linestyle=style.line, zorder=1, label=f"errors last: {curve.best.mean():.4f}",
+        )  # fmt: skip
+    if threshold is not None and threshold.found:
+        above = np.array([[0.0], [threshold.bound - threshold.risk]])
+        ax.errorbar(
+            threshold.coverage, threshold.risk, yerr=above,
+            fmt="o", color=SOFT, capsize=3, clip_on=False, zorder=4,
+            label=f"threshold for {100 * threshold.target:g} %, and its bound",
+        )  # fmt: skip
+    ax.set(xlabel="coverage (share of examples answered)", ylabel="risk (mean loss of these)")
+    ax.set(xlim=(0, 1), ylim=(0, None))
+    ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    ax.legend()
+    return ax
+
+
+@drawing()
+def set_sizes(
+    sets: PredictionSets, labels: Int[np.ndarray, "examples"] | None = None, ax: Axes | None = None
+) -> Axes:
+    """Draw how many classes the prediction sets hold, and with labels how many hold the true one.
+
+    Args:
+        sets: of at least one example.
+        labels: the true classes.
+        ax: where to draw; a new figure by default.
+
+    Raises:
+        ValueError: there are no examples, or ``labels`` does not fit.
+    """
+    if not len(sets):
+        raise ValueError("there must be at least one set to draw, got none")
+    ax = single_panel(ax)
+    colour = METHOD_STYLES["batch"].colour
+    counts = np.bincount(sets.sizes)
+    sizes = np.arange(len(counts))
+    shares = counts / len(sets)
+    ax.bar(sizes, shares, color=pale(colour, 0.3), width=0.8, label="all sets")
+    title = f"mean size {sets.mean_size:.2f}"
+    if labels is not None:
+        title += f", coverage {sets.coverage(labels):.1%}, asked {sets.confidence:.1%}"
+        right = sets.contains[np.arange(len(sets)), labels]
+        held = np.bincount(sets.sizes[right], minlength=len(counts)) / len(sets)
+        ax.bar(sizes, held, color=colour, width=0.8, label="with the true class")
+        ax.legend()
+    ax.set(title=title, xlabel="classes in the set", ylabel="share of examples")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    return ax
+
+
+@drawing()
+def detection_roc(detections: Mapping[str, Detection], ax: Axes | None = None) -> Axes:
+    """Draw the share found against the share of false alarms, by each uncertainty.
+
+    Args:
+        detections: by what the legend calls them, as ``detect_errors`` and ``detect_shift`` return.
+        ax: where to draw; a new figure by default.
+
+    Raises:
+        ValueError: there is none, or none with a curve.
+    """
+    drawn = {name: each for name, each in detections.items() if len(each.hits)}
+    reasons = {each.reason for each in detections.values() if each.reason}
+    if not drawn:
+        why = "; ".join(sorted(reasons)) or "none is given"
+        raise ValueError(f"there is no detection to draw: {why}")
+    ax = single_panel(ax, 4.6, 4.6)
+    for (name, each), style in zip(drawn.items(), _styles(drawn), strict=True):
+        at = _points(len(each.hits))
+        ax.plot(
+            each.false_alarms[at], each.hits[at], color=style.colour, linestyle=style.line,
+            label=f"{style.name}, AUROC {each.auroc:.3f}", gid=name,
+        )  # fmt: skip
+    ax.plot([0, 1], [0, 1], color=SOFT, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+    ax.set(xlabel="false alarms (share of the others)", ylabel="found (share of those to find)")
+    ax.set(xlim=(0, 1), ylim=(0, 1.01), aspect="equal")
+    ax.legend(loc="lower right")
+    return ax
+
+
+@drawing()
+def shift_curves(
+    rows: Mapping[str, Sequence[Shifted]], measure: str = "accuracy", ax: Axes | None = None
+) -> Axes:
+    """Draw a score or a mean uncertainty against the strength of a corruption.
+
+    Args:
+        rows: of ``under_shift``, by what the legend calls them; methods get their own style.
+        measure: ``"accuracy"``, ``"nll"``, ``"ece"``, ``"total"``, ``"aleatoric"`` or
+            ``"epistemic"``.
+        ax: where to draw; a new figure by default.
+
+    Raises:
+        ValueError: there are no rows, or an unknown measure.
+    """
+    one_of("measure", measure, MEASURES)
+    ax = single_panel(ax)
+    for (name, each), style in zip(rows.items(), _styles(rows), strict=True):
+        strengths = [row.strength for row in each]
+        ax.plot(
+            strengths, [getattr(row, measure) for row in each], color=style.colour,
+            linestyle=style.line, marker=style.marker, markeredgecolor="white", markersize=6,
+            label=style.name, gid=name,
+        )  # fmt: skip
+    corruptions = sorted({row.corruption for each in rows.values() for row in each})
+    ax.set(xlabel=f"strength of the {plain(', '.join(corruptions))}", ylabel=MEASURES[measure])
+    ax.legend()
+    return ax
+
+
+def _styles(named: Mapping[str, object]) -> list[MethodStyle]:
+    """Return a style for each name: a method's own, the others one after the other."""
+    if not named:
+        raise ValueError("there must be at least one curve to draw, got none")
+    if all(name in METHOD_STYLES for name in named):
+        return [METHOD_STYLES[name] for name in named]
+    return [
+        MethodStyle(plain(name), *SPARE[number % len(SPARE)]) for number, name in enumerate(named)
+    ]
+
+
+def _points(examples: int) -> Int[np.ndarray, "points"]:
+    """Return the indices of at most so many points as a figure can show, both ends among them."""
+    return np.unique(np.linspace(0, examples - 1, min(examples, POINTS)).round().astype(int))

@@ -1,0 +1,222 @@
+"""What all figures share: one colour, marker and line style a method, and the type."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
+
+from batchensemble.comparison.wording import METHOD_NAMES, printable
+
+INK = "#222222"
+SOFT = "#6b6b6b"
+FAINT = "#d9d9d9"
+PANEL = 2.75  # inches, width of one panel in a row
+LEAST_WIDTH = 4.3  # inches, of a row of one panel: room for the legend and the axis' name
+CHARACTERS = 13  # of the type of axis names, an inch
+LONGEST_NAME = 28
+
+
+@dataclass(frozen=True)
+class MethodStyle:
+    """How one method looks in every figure.
+
+    Attributes:
+        name: its long name.
+        colour: of Okabe and Ito's palette, which colour-blind readers can tell apart.
+        marker: told apart without colour.
+        line: the same, for lines.
+    """
+
+    name: str
+    colour: str
+    marker: str
+    line: Any
+
+
+METHOD_STYLES = {
+    method: MethodStyle(METHOD_NAMES[method], colour, marker, line)
+    for method, colour, marker, line in (
+        ("single", "#000000", "o", (0, (1.2, 1.2))),
+        ("deep", "#0072B2", "s", (0, (5, 1.6))),
+        ("batch", "#D55E00", "^", "solid"),
+        ("mimo", "#009E73", "D", (0, (5, 1.5, 1.2, 1.5))),
+    )
+}
+
+RC: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9.5,
+    "text.color": INK,
+    "axes.titlesize": 10.5,
+    "axes.titleweight": "bold",
+    "axes.titlepad": 7,
+    "axes.labelsize": 9.5,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": "#8a8a8a",
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.unicode_minus": True,
+    "grid.color": "#e6e6e6",
+    "grid.linewidth": 0.7,
+    "xtick.color": "#8a8a8a",
+    "ytick.color": "#8a8a8a",
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "legend.fontsize": 9,
+    "legend.frameon": False,
+    "lines.linewidth": 1.7,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "svg.fonttype": "path",
+    # The identifiers inside an SVG file are random without it.
+    "svg.hashsalt": "batchensemble",
+}
+
+
+@contextmanager
+def drawing() -> Iterator[None]:
+    """Draw and save in the package's style, whatever the user's own settings are."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(RC)
+        yield
+
+
+def row_of_panels(
+    columns: int, height: float, rows: int = 1, **options: Any
+) -> tuple[Figure, list[list[Axes]]]:
+    """Return a figure of equal panels, side by side.
+
+    Args:
+        columns: panels in a row.
+        height: of the figure, inches.
+        rows: rows of panels.
+        options: for :meth:`matplotlib.figure.Figure.subplots`.
+    """
+    layout = ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.05)
+    width = max(PANEL * columns + 0.6, LEAST_WIDTH)
+    figure = Figure(figsize=(width, height), layout=layout)
+    grid = figure.subplots(rows, columns, squeeze=False, **options)
+    for panel in grid.flat:
+        panel.label_outer(remove_inner_ticks=True)
+    return figure, [list(panels) for panels in grid]
+
+
+def panels_of(
+    axes: Any, columns: int, height: float, rows: int = 1, **options: Any
+) -> list[list[Axes]]:
+    """Return the axes given, row by row, or those of a new figure, see :func:`row_of_panels`.
+
+    Args:
+        axes: matplotlib axes in any array or list, or ``None``.
+        columns: panels in a row.
+        height: of a new figure, inches.
+        rows: rows of panels.
+        options: for a new figure.
+
+    Raises:
+        ValueError: there are more or fewer axes than panels.
+    """
+    if axes is None:
+        return row_of_panels(columns, height, rows, **options)[1]
+    given = list(np.asarray(axes, dtype=object).flat)
+    if len(given) != rows * columns:
+        raise ValueError(
+            f"axes must be {rows * columns}, {rows} row{'s' if rows > 1 else ''} of {columns}, "
+            f"got {len(given)}"
+        )
+    return [given[row * columns : (row + 1) * columns] for row in range(rows)]
+
+
+def figure_of(ax: Axes) -> Figure:
+    """Return the figure that axes are in."""
+    figure = ax.get_figure(root=True)
+    assert isinstance(figure, Figure)
+    return figure
+
+
+def single_panel(ax: Axes | None, width: float = 6.4, height: float = 3.9) -> Axes:
+    """Return the axes given, or those of a new figure."""
+    if ax is not None:
+        return ax
+    return Figure(figsize=(width, height), layout="constrained").subplots()
+
+
+def method_legend(
+    place: Figure | Axes, methods: Sequence[str], *, line: Any = "solid", **options: Any
+) -> None:
+    """Name the methods in one row above a figure or its only panel.
+
+    Args:
+        place: where; a figure must have a constrained layout.
+        methods: which.
+        line: style of the lines, ``"own"`` for each method's own, ``"none"`` for markers alone.
+        options: for the markers and lines.
+    """
+    handles = [
+        Line2D(
+            [], [], color=style.colour, marker=style.marker, markeredgecolor="white",
+            linestyle=style.line if line == "own" else line, label=style.name, **options,
+        )
+        for style in (METHOD_STYLES[method] for method in methods)
+    ]  # fmt: skip
+    where: dict[str, Any] = {"loc": "outside upper center"}
+    if isinstance(place, Axes):
+        where = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0)}
+    place.legend(handles=handles, ncols=len(handles), handletextpad=0.5, columnspacing=1.6, **where)
+
+
+def plain(text: str, longest: int = LONGEST_NAME) -> str:
+    """Return a name from the data on one line, short enough for an axis.
+
+    Example:
+        >>> plain("petal\\nlength"), plain("abcdefgh", longest=5)
+        ('petal length', 'abcd…')
+    """
+    text = printable(text)
+    return text if len(text) <= longest else text[: longest - 1].rstrip() + "…"
+
+
+def wrapped(text: str, inches: float) -> str:
+    """Return text for the name of an axis on as many lines as it needs.
+
+    Example:
+        >>> wrapped("the first two principal components", 2.0)
+        'the first two principal\\ncomponents'
+    """
+    return textwrap.fill(text, max(1, int(CHARACTERS * inches)))
+
+
+def pale(colour: str, strength: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Mix a colour with white: strength 1 is the colour, 0 is white.
+
+    Args:
+        colour: any name matplotlib knows.
+        strength: a number, or an array of them.
+
+    Returns:
+        RGB, ``[..., 3]``.
+    """
+    weight = np.asarray(strength, dtype=np.float64)[..., None]
+    mixed: np.ndarray[Any, np.dtype[np.float64]]
+    mixed = weight * np.array(mpl.colors.to_rgb(colour)) + (1 - weight)
+    return mixed
+
+
+def subsample(examples: int, most: int) -> Sequence[int]:
+    """Return at most ``most`` of the indices, evenly spread, the same ones every time."""
+    return [int(i) for i in np.unique(np.linspace(0, examples - 1, min(examples, most)).round())]

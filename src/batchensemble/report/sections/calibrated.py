@@ -1,0 +1,83 @@
+"""Calibration: is an error more than that of a calibrated network on so few examples."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from batchensemble.comparison.results import Comparison, Run
+from batchensemble.comparison.wording import METHOD_NAMES
+from batchensemble.metrics import BINS, interval_calibration, reliability
+from batchensemble.metrics.bootstrap import LEVEL
+from batchensemble.metrics.calibration.reliability import bins_of, edges_of
+from batchensemble.predictions import Prediction, Quantiles
+from batchensemble.report.sections.tables import Head, Line, Table, mean_entry
+
+DRAWS = 500
+LEVELS = (0.5, 0.8, 0.9, 0.95)  # of intervals
+
+
+def calibration(comparison: Comparison) -> Table:
+    """Return the calibration errors of each method or what its intervals hold, over its seeds."""
+    numbers = comparison.data.task == "regression"
+    targets = comparison.data.held_out[1]
+    lines, form = [], ".1%" if numbers else ".4f"
+    for method in comparison.methods:
+        runs = comparison.of(method)
+        found = [(_holds if numbers else _errors)(run, targets) for run in runs]
+        entries = tuple(mean_entry(values, form) for values in zip(*found, strict=True))
+        lines.append(Line(METHOD_NAMES[method], method, entries))
+    if numbers:
+        caption = "Share of the held-out targets in intervals that should hold so many."
+        heads = tuple(Head(f"Of {level:.0%}") for level in LEVELS)
+        return Table("calibration", caption, "Method", heads, tuple(lines))
+    caption = (
+        "Calibration errors. By chance: what the ECE of a calibrated network of this confidence "
+        "stays below in 95% of the cases, on so many examples."
+    )
+    heads = tuple(map(Head, ("ECE", "By chance", "ECE without its bias", "Largest error of a bin")))
+    return Table("calibration", caption, "Method", heads, tuple(lines))
+
+
+def _errors(run: Run, labels: np.ndarray) -> list[float]:
+    found = reliability(run.classes, labels)
+    return [found.ece, error_by_chance(run.classes), found.debiased_ece, found.mce]
+
+
+def _holds(run: Run, targets: np.ndarray) -> list[float]:
+    prediction: Any = run.prediction
+    widest = prediction.widest if isinstance(prediction, Quantiles) else 1.0
+    return [
+        float(interval_calibration(prediction, targets, [level]).coverage[0])
+        if level <= widest + 1e-9
+        else np.nan
+        for level in LEVELS
+    ]
+
+
+def error_by_chance(prediction: Prediction, *, level: float = LEVEL, seed: int = 0) -> float:
+    """Return the calibration error that a network of this confidence stays below if calibrated.
+
+    Right and wrong are drawn as its confidence says, again and again, and the ECE counted (Bröcker
+    and Smith 2007, consistency resampling).
+
+    Args:
+        prediction: of classes.
+        level: how often a calibrated network stays below.
+        seed: of the draws.
+
+    Example:
+        >>> sure = Prediction(np.full((100, 1, 2), 0.5))
+        >>> 0.05 < error_by_chance(sure) < 0.15
+        True
+    """
+    confidence = np.minimum(prediction.confidence, 1.0)
+    bins = bins_of(confidence, edges_of(confidence, BINS, "width"))
+    rng = np.random.default_rng(seed)
+    expected = np.bincount(bins, confidence, BINS)
+    errors = []
+    for _ in range(DRAWS):
+        right = np.bincount(bins, rng.random(len(confidence)) < confidence, BINS)
+        errors.append(np.abs(expected - right).sum() / len(confidence))
+    return float(np.quantile(errors, level))

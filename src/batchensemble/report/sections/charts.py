@@ -1,0 +1,224 @@
+"""Charts that the page draws itself, in its own colours: where each point is, and what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.ticker import MaxNLocator
+
+from batchensemble.comparison.differences import Standing
+from batchensemble.comparison.results import Comparison
+from batchensemble.comparison.summary import REGRESSION, Column, Row, shown
+from batchensemble.comparison.wording import METHOD_NAMES, begin, listed, spoken
+from batchensemble.report.sections.abstaining import Abstaining
+from batchensemble.report.sections.tables import risk_of, signed
+
+IN_UNIT = REGRESSION[0]  # how numbers in the unit of the target are printed
+WIDTH = 640
+LEFT, RIGHT, TOP, BOTTOM = 72, 28, 14, 46  # around the axes of the curves
+HEIGHT = 330
+ROW = 36  # of the intervals
+NAMES = 185
+POINTS_WITH_TEXT = 10  # every so many thresholds a point says its numbers
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A mark on an axis, in the chart's coordinates."""
+
+    at: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Bar:
+    """An interval of a difference: its ends, its middle, and what it says."""
+
+    name: str
+    method: str
+    y: float
+    low: float
+    middle: float
+    high: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Forest:
+    """Intervals of differences to one method, a row each, and where 0 is."""
+
+    height: int
+    zero: float
+    ticks: tuple[Tick, ...]
+    bars: tuple[Bar, ...]
+    finding: str
+
+
+@dataclass(frozen=True)
+class Point:
+    """A point that says its numbers."""
+
+    x: float
+    y: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A method's line through the chart."""
+
+    name: str
+    method: str
+    path: str
+    points: tuple[Point, ...]
+
+
+@dataclass(frozen=True)
+class Risks:
+    """Risk against coverage: curves, axes, and the numbers that the slider reads."""
+
+    curves: tuple[Curve, ...]
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+    numbers: dict[str, Any]
+    finding: str
+
+
+def forest(
+    column: Column, rows: Sequence[Row], standing: Standing, reference: str
+) -> Forest | None:
+    """Return the intervals of a score's differences to a method; ``None`` where there are none."""
+    found = [
+        (row, standing.difference(column.key, row.method, reference))
+        for row in rows
+        if row.method != reference
+    ]
+    known = [(row, each) for row, each in found if each is not None]
+    if not known:
+        return None
+    ends = [0.0, *(end for _, each in known for end in (each.low, each.high))]
+    low, high = min(ends), max(ends)
+    pad = 0.06 * (high - low) or 1.0
+    low, high = low - pad, high + pad
+
+    def at(number: float) -> float:
+        return round(NAMES + (number - low) / (high - low) * (WIDTH - NAMES - RIGHT), 1)
+
+    bars = []
+    for index, (row, each) in enumerate(known):
+        says = (
+            f"{row.name}: {signed(each.estimate, column)} {column.unit}, 95% interval "
+            f"{signed(each.low, column)} to {signed(each.high, column)}"
+        )
+        y = ROW * (index + 0.5) + 4
+        ends_at = (at(each.low), at(each.estimate), at(each.high))
+        bars.append(Bar(row.name, row.method, y, *ends_at, says))
+    finding = _told_apart(
+        reference,
+        [row.method for row, each in known if each.beyond_noise],
+        [row.method for row, each in known if not each.beyond_noise],
+    )
+    ticks = tuple(Tick(at(each), f"{each:g}") for each in _ticks(low, high, 5))
+    return Forest(ROW * len(bars) + 8, at(0.0), ticks, tuple(bars), finding)
+
+
+def _told_apart(reference: str, apart: Sequence[str], level: Sequence[str]) -> str:
+    """Return which methods differ from one by more than chance, and which do not."""
+    sentences = [
+        begin(
+            f"{listed([spoken(each) for each in methods])} differ{'s' * (len(methods) == 1)} from "
+            f"{spoken(reference)} by {amount} chance."
+        )
+        for methods, amount in ((apart, "more than"), (level, "no more than"))
+        if methods
+    ]
+    return " ".join(sentences)
+
+
+def risks(comparison: Comparison) -> Risks:
+    """Return the curves of risk against coverage of each method, and the slider's numbers."""
+    numbers = comparison.data.task == "regression"
+    found = {method: risk_of(comparison, method) for method in comparison.methods}
+    highest = max(float(np.nanmax(each.risk)) for each in found.values())
+    top = 1.08 * highest or 1e-3
+    lowest = min(float(each.coverage[np.isfinite(each.risk)].min()) for each in found.values())
+    x_ticks, y_ticks = _ticks(lowest, 1.0, 5), _ticks(0.0, top, 4)
+    least = lowest if lowest < 1 else 0.0
+
+    def place(coverage: float, risk: float) -> tuple[float, float]:
+        x = LEFT + (coverage - least) / (1 - least) * (WIDTH - LEFT - RIGHT)
+        return round(x, 1), round(HEIGHT - BOTTOM - risk / top * (HEIGHT - TOP - BOTTOM), 1)
+
+    curves, chosen = [], []
+    for method, each in found.items():
+        name, known = METHOD_NAMES[method], np.isfinite(each.risk)
+        texts = [_says(name, each, index) for index in range(len(known))]
+        places = [place(*pair) if np.isfinite(pair[1]) else None for pair in _pairs(each)]
+        line = dict.fromkeys(at for at in places if at is not None)
+        points = tuple(
+            Point(*at, text)
+            for at, text in list(zip(places, texts, strict=True))[::POINTS_WITH_TEXT]
+            if at is not None
+        )
+        path = "M" + " L".join(f"{x} {y}" for x, y in line)
+        curves.append(Curve(name, method, path, points))
+        chosen.append({"method": method, "texts": texts, "places": places})
+    thresholds = next(iter(found.values())).thresholds
+    intros = [
+        f"The surest {each:.0%}:" if numbers else f"From {each:.2f} on:"
+        for each in thresholds.tolist()
+    ]
+    return Risks(
+        tuple(curves),
+        tuple(Tick(place(share, 0.0)[0], f"{100 * share:g}%") for share in x_ticks),
+        tuple(
+            Tick(place(0.0, each)[1], f"{each:.3g}" if numbers else f"{100 * each:.3g}%")
+            for each in y_ticks
+        ),
+        {"intros": intros, "methods": chosen},
+        _finding(comparison, numbers),
+    )
+
+
+def _pairs(each: Abstaining) -> list[tuple[float, float]]:
+    return list(zip(each.coverage.tolist(), each.risk.tolist(), strict=True))
+
+
+def _says(name: str, each: Abstaining, index: int) -> str:
+    """Say what a method risks at a threshold."""
+    coverage, risk = each.coverage[index], each.risk[index]
+    if not np.isfinite(risk):
+        return f"{name} answers none."
+    if each.deviation is not None:
+        deviation, error = shown(each.deviation[index], IN_UNIT), shown(risk, IN_UNIT)
+        return (
+            f"{name} answers deviations up to {deviation}, with a mean absolute error of {error}."
+        )
+    return f"{name} answers {coverage:.1%}, {risk:.2%} of them wrongly."
+
+
+def _finding(comparison: Comparison, numbers: bool) -> str:
+    """Say what each method gains by leaving the most doubtful tenth of the examples unanswered."""
+    said = []
+    for method in comparison.methods:
+        if numbers:
+            most, all_of_them = risk_of(comparison, method, np.array([0.9, 1.0])).risk
+            said.append(
+                f"{METHOD_NAMES[method]} {shown(all_of_them, IN_UNIT)} → {shown(most, IN_UNIT)}"
+            )
+            continue
+        prediction = comparison.of(method)[0].classes
+        order = np.argsort(-prediction.confidence, kind="stable")
+        wrong = (prediction.labels != comparison.data.held_out[1])[order]
+        answered = max(1, round(0.9 * len(wrong)))
+        said.append(f"{METHOD_NAMES[method]} {wrong.mean():.2%} → {wrong[:answered].mean():.2%}")
+    what = "Mean absolute error" if numbers else "Wrong answers"
+    return f"{what} if the most doubtful tenth is left unanswered: {'; '.join(said)}."
+
+
+def _ticks(low: float, high: float, most: int) -> list[float]:
+    found = MaxNLocator(most, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+    return [round(float(each), 10) for each in found if low <= each <= high]

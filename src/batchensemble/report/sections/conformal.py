@@ -1,0 +1,83 @@
+"""Intervals of numbers that hold what they should: how wide, and how often they really do."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.stats import betabinom
+
+from batchensemble.comparison.results import Comparison
+from batchensemble.comparison.wording import METHOD_NAMES
+from batchensemble.decisions import ConformalIntervals
+from batchensemble.decisions.conformal.quantile import least_examples, rank_of
+from batchensemble.metrics.bootstrap import LEVEL
+from batchensemble.predictions import RegressionPrediction, as_arrays, from_arrays
+from batchensemble.report.sections.tables import Entry, Head, Line, Table
+
+LEVELS = (0.8, 0.9, 0.95)
+
+
+def intervals(comparison: Comparison, *, seed: int = 0) -> Table:
+    """Return the coverage and width of conformal intervals of each method, of its first seed.
+
+    The width is learnt on a half of the held-out examples, drawn at random, and the coverage
+    counted on the other. How far chance takes it from what was meant is known: with ``k`` the rank
+    of the quantile among ``n`` examples, the others that are covered are beta-binomial with ``k``
+    and ``n + 1 - k`` (Vovk 2012, arXiv 1209.2673).
+
+    Args:
+        comparison: of numbers, with a run at least.
+        seed: of the halves.
+    """
+    targets = comparison.data.held_out[1]
+    order = np.random.default_rng(seed).permutation(len(targets))
+    learn, count = order[: len(order) // 2], order[len(order) // 2 :]
+    lines = []
+    for level in LEVELS:
+        if len(learn) < least_examples(level):
+            entries = [Entry("too few examples")] * (1 + len(comparison.methods))
+        else:
+            entries = []
+            for method in comparison.methods:
+                prediction = comparison.of(method)[0].prediction
+                assert isinstance(prediction, RegressionPrediction)
+                entries.append(_entry(prediction, targets, learn, count, level))
+            entries.append(_by_chance(level, len(learn), len(count)))
+        lines.append(Line(f"{level:.0%}", "", tuple(entries)))
+    caption = (
+        "Conformal intervals: around each prediction, so wide that they hold the true number as "
+        "often as asked. Learnt on a half of the held-out examples, and counted on the other: the "
+        "share that is held, and the mean width in the unit of the target. By chance: between "
+        f"which the share is in {LEVEL:.0%} of the cases. First seed."
+    )
+    heads = (*(Head(METHOD_NAMES[method]) for method in comparison.methods), Head("By chance"))
+    return Table("intervals", caption, "Should hold", heads, tuple(lines))
+
+
+def _entry(
+    prediction: RegressionPrediction,
+    targets: np.ndarray,
+    learn: np.ndarray,
+    count: np.ndarray,
+    level: float,
+) -> Entry:
+    found = ConformalIntervals(confidence=level).fit(_of(prediction, learn), targets[learn])
+    given = found(_of(prediction, count))
+    held = given.coverage(targets[count])
+    return Entry(f"{held:.1%}", held, "", f"width {given.widths.mean():.4g}")
+
+
+def _by_chance(level: float, learnt: int, counted: int) -> Entry:
+    rank = rank_of(learnt, level)
+    low, high = betabinom(counted, rank, learnt + 1 - rank).interval(LEVEL)
+    return Entry(f"{low / counted:.1%} to {high / counted:.1%}", float(low / counted))
+
+
+def _of(prediction: RegressionPrediction, rows: np.ndarray) -> RegressionPrediction:
+    """Return the prediction of some examples."""
+    parts = {
+        name: each if name.endswith(".levels") else each[rows]
+        for name, each in as_arrays(prediction).items()
+    }
+    found = from_arrays(parts)
+    assert isinstance(found, RegressionPrediction)
+    return found

@@ -1,0 +1,334 @@
+"""The tables of the page, each as heads, rows and a caption that says what is marked."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.stats import spearmanr
+from sklearn.metrics import roc_auc_score
+
+from batchensemble.comparison.differences import Standing
+from batchensemble.comparison.results import Comparison, Run
+from batchensemble.comparison.summary import COST, REGRESSION, Column, Row, quality, shown, value
+from batchensemble.comparison.wording import METHOD_NAMES, spoken
+from batchensemble.decisions import Threshold, threshold_for
+from batchensemble.metrics.bootstrap import Difference
+from batchensemble.predictions import Prediction, RegressionPrediction
+from batchensemble.report.sections.abstaining import Abstaining, abstaining, abstaining_from_numbers
+
+RMSE = REGRESSION[0]
+ENOUGH_SEEDS = 5  # for an interval over them
+PROMISED = (0.1, 0.05, 0.02, 0.01, 0.005)  # shares of errors
+SHOWN_SHARES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.25)
+SHOWN_THRESHOLDS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
+
+# Caption, and titles and units of the columns.
+DOUBT = (
+    "Mean uncertainty of right and of wrong predictions. AUROC: how often a wrong prediction is "
+    "more doubtful than a right one; 0.5 is chance.",
+    (
+        ("Total, right ones", "nats"),
+        ("Total, wrong ones", "nats"),
+        ("Epistemic, right ones", "nats"),
+        ("Epistemic, wrong ones", "nats"),
+        ("AUROC of total", ""),
+        ("AUROC of epistemic", ""),
+    ),
+)
+DOUBT_OF_NUMBERS = (
+    "Mean variances by their source, and whether doubt tells errors: the rank correlation of the "
+    "predicted deviation and the absolute error; 0 is chance, 1 the best.",
+    (
+        ("Aleatoric variance", ""),
+        ("Epistemic variance", ""),
+        ("Correlation of total with errors", ""),
+        ("Correlation of epistemic with errors", ""),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Head:
+    """The head of a column, and the unit below it."""
+
+    title: str
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One cell.
+
+    Attributes:
+        text: what it shows; a deviation after `` ± ``.
+        detail: in a line of its own below.
+        value: what it is sorted by; ``None`` comes last.
+        mark: ``"best"``, ``"level"`` with the best, or empty.
+    """
+
+    text: str
+    value: float | int | None = None
+    mark: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row: its head, whose method's colour it has, and its cells."""
+
+    name: str
+    method: str
+    entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the page.
+
+    Attributes:
+        name: of its elements on the page.
+        caption: what it shows.
+        first: head of the column of row heads.
+        heads: of the other columns.
+        lines: its rows.
+    """
+
+    name: str
+    caption: str
+    first: str
+    heads: tuple[Head, ...]
+    lines: tuple[Line, ...]
+
+
+def scores(comparison: Comparison, rows: Sequence[Row]) -> Table:
+    """Return the scores of each method."""
+    caption = f"Scores on the held-out examples. {means(comparison)}{marks(comparison, rows)}"
+    return _columns("quality", caption, rows, quality(comparison))
+
+
+def costs(comparison: Comparison, rows: Sequence[Row]) -> Table:
+    """Return what each method takes."""
+    return _columns("cost", f"What each method takes. {means(comparison)}", rows, COST)
+
+
+def means(comparison: Comparison) -> str:
+    """Say over what the numbers are means."""
+    seeds = len({run.seed for run in comparison.runs})
+    return f"Mean ± sample standard deviation over {seeds} seeds." if seeds > 1 else "One seed."
+
+
+def marks(comparison: Comparison, rows: Sequence[Row]) -> str:
+    """Say what bold and ≈ mean, where there is something to mark."""
+    if len(rows) < 2:
+        return ""
+    seeds = len({run.seed for run in comparison.runs})
+    over = "the seeds and the examples" if seeds > 1 else "the examples"
+    few = ", too narrow for so few seeds" if 1 < seeds < ENOUGH_SEEDS else ""
+    return (
+        " Bold is better than all others by more than chance; where no method is, those with ≈ are "
+        f"not told apart from the best (95% bootstrap interval over {over}{few})."
+    )
+
+
+def _columns(name: str, caption: str, rows: Sequence[Row], columns: Sequence[Column]) -> Table:
+    lines = []
+    for row in rows:
+        cells = [row.cells[column.key] for column in columns]
+        entries = tuple(
+            Entry(cell.text, cell.mean, "best" if cell.best else "level" if cell.level else "")
+            for cell in cells
+        )
+        lines.append(Line(row.name, row.method, entries))
+    heads = tuple(Head(column.title, column.unit) for column in columns)
+    return Table(name, caption, "Method", heads, tuple(lines))
+
+
+def differences(
+    comparison: Comparison, rows: Sequence[Row], standing: Standing, reference: str
+) -> Table | None:
+    """Return how far each method is from one of them, with intervals; ``None`` for one method."""
+    compared = [column for column in quality(comparison) if column.better]
+    others = [row for row in rows if row.method != reference]
+    lines = []
+    for row in others:
+        found = [standing.difference(column.key, row.method, reference) for column in compared]
+        entries = [_difference(each, column) for each, column in zip(found, compared, strict=True)]
+        lines.append(Line(row.name, row.method, tuple(entries)))
+    if not lines or not any(entry.value is not None for line in lines for entry in line.entries):
+        return None
+    name = spoken(reference)
+    caption = (
+        f"Difference of each method to {name}, with its 95% interval below. An interval "
+        "that holds 0 is within chance; one that does not is bold."
+    )
+    heads = tuple(Head(column.title, column.unit) for column in compared)
+    return Table("differences", caption, "Method", heads, tuple(lines))
+
+
+def _difference(found: Difference | None, column: Column) -> Entry:
+    if found is None:
+        return Entry("-")
+    ends = f"{signed(found.low, column)} to {signed(found.high, column)}"
+    mark = "apart" if found.beyond_noise else ""
+    return Entry(signed(found.estimate, column), found.estimate, mark, ends)
+
+
+def signed(number: float, column: Column) -> str:
+    """Return a difference as the column prints numbers, with its sign.
+
+    Example:
+        >>> signed(-0.25, COST[-1])
+        '−0.25'
+    """
+    text = shown(abs(number), column)
+    return text if float(text.replace(",", "")) == 0 else f"{'−' if number < 0 else '+'}{text}"  # noqa: RUF001
+
+
+def doubt(comparison: Comparison) -> Table:
+    """Return how doubtful right and wrong predictions are, and how well doubt finds mistakes."""
+    numbers = comparison.data.task == "regression"
+    targets = comparison.data.held_out[1]
+    way: Any = _doubt_of_numbers if numbers else _doubt
+    lines = []
+    for method in comparison.methods:
+        found = [way(run.prediction, targets) for run in comparison.of(method)]
+        form = RMSE.format if numbers else ".4f"
+        entries = tuple(mean_entry(values, form) for values in zip(*found, strict=True))
+        lines.append(Line(METHOD_NAMES[method], method, entries))
+    caption, heads = DOUBT_OF_NUMBERS if numbers else DOUBT
+    return Table("doubt", caption, "Method", tuple(Head(*each) for each in heads), tuple(lines))
+
+
+def mean_entry(values: Sequence[float], form: str = ".4f") -> Entry:
+    """Return the mean over the seeds, or a dash where it is not known."""
+    mean = sum(values) / len(values)
+    return Entry("-") if math.isnan(mean) else Entry(format(mean, form).rstrip("."), mean)
+
+
+def _doubt(prediction: Prediction, labels: np.ndarray) -> list[float]:
+    wrong = prediction.labels != labels
+    found = []
+    for uncertainty in (prediction.total, prediction.epistemic):
+        for part in (~wrong, wrong):
+            found.append(float(uncertainty[part].mean()) if part.any() else math.nan)
+    for uncertainty in (prediction.total, prediction.epistemic):
+        told = wrong.any() and not wrong.all() and uncertainty.max() > 0
+        found.append(float(roc_auc_score(wrong, uncertainty)) if told else math.nan)
+    return found
+
+
+def _doubt_of_numbers(prediction: RegressionPrediction, targets: np.ndarray) -> list[float]:
+    errors = np.abs(prediction.mean - targets)
+    found = [float(each.mean()) for each in (prediction.aleatoric, prediction.epistemic)]
+    for variance in (prediction.total, prediction.epistemic):
+        varies = np.ptp(variance) > 0 and np.ptp(errors) > 0
+        found.append(float(spearmanr(variance, errors).statistic) if varies else math.nan)
+    return found
+
+
+def thresholds(comparison: Comparison) -> Table:
+    """Return coverage and risk of each method at some thresholds of confidence."""
+    numbers = comparison.data.task == "regression"
+    at = np.array(SHOWN_SHARES if numbers else SHOWN_THRESHOLDS)
+    found = {method: risk_of(comparison, method, at) for method in comparison.methods}
+    answered = "largest deviation" if numbers else "share answered"
+    whats = (answered, "mean absolute error" if numbers else "wrong among them")
+    heads = tuple(Head(METHOD_NAMES[method], what) for method in found for what in whats)
+    lines = []
+    for index, threshold in enumerate(at.tolist()):
+        entries = []
+        for each in found.values():
+            if each.deviation is None:
+                entries += [_share(each.coverage[index]), _share(each.risk[index])]
+            else:
+                entries += [_number(each.deviation[index]), _number(each.risk[index])]
+        name = f"{threshold:.0%}" if numbers else f"{threshold:.2f}" if threshold else "all"
+        lines.append(Line(name, "", tuple(entries)))
+    if numbers:
+        caption = (
+            "The error of the examples that a method is surest of: those of the smallest predicted "
+            "deviation. Both in the unit of the target."
+        )
+        return Table("thresholds", caption, "Share answered", heads, tuple(lines))
+    caption = "What is answered if a prediction must have at least this confidence."
+    return Table("thresholds", caption, "Confidence", heads, tuple(lines))
+
+
+def promises(comparison: Comparison) -> Table:
+    """Return the thresholds that keep errors as rare as asked, of classes."""
+    labels = comparison.data.held_out[1]
+    lines = []
+    for risk in PROMISED:
+        entries = []
+        for method in comparison.methods:
+            with warnings.catch_warnings():
+                # That no threshold reaches the risk stands in the table.
+                warnings.filterwarnings("ignore", message="errors of .*: no threshold")
+                found = threshold_for(
+                    comparison.of(method)[0].classes, labels, risk, by="confidence"
+                )
+            entries.append(_promise(found))
+        lines.append(Line(f"{risk:.1%}", "", tuple(entries)))
+    caption = (
+        "Share that can be answered, and the confidence it takes, so that at most so many answers "
+        "are wrong among all new examples like these, with a confidence of 95%. First seed."
+    )
+    heads = tuple(Head(METHOD_NAMES[method]) for method in comparison.methods)
+    return Table("promises", caption, "Errors at most", heads, tuple(lines))
+
+
+def _promise(found: Threshold) -> Entry:
+    if not found.found:
+        return Entry("none", 0.0)
+    from_here = f"above {1 - found.value:.3f}" if math.isfinite(found.value) else "any confidence"
+    return Entry(f"{found.coverage:.1%}", found.coverage, "", from_here)
+
+
+def risk_of(comparison: Comparison, method: str, at: np.ndarray | None = None) -> Abstaining:
+    """Return what a method risks, at all thresholds or some."""
+    way: Any = abstaining_from_numbers if comparison.data.task == "regression" else abstaining
+    predictions = [run.prediction for run in comparison.of(method)]
+    found: Abstaining = way(
+        predictions, comparison.data.held_out[1], *(() if at is None else (at,))
+    )
+    return found
+
+
+def _share(share: float) -> Entry:
+    return Entry(f"{share:.2%}", float(share)) if math.isfinite(share) else Entry("-")
+
+
+def _number(number: float) -> Entry:
+    return Entry(shown(number, RMSE), float(number))
+
+
+def runs(comparison: Comparison) -> Table:
+    """Return the scores and the training time of each run."""
+    columns = (
+        *quality(comparison),
+        next(column for column in COST if column.key == "training_seconds"),
+    )
+    lines = [
+        Line(
+            METHOD_NAMES[run.method],
+            run.method,
+            (
+                Entry(str(run.seed), run.seed),
+                *(Entry(shown(value(run, each), each), value(run, each)) for each in columns),
+            ),
+        )
+        for run in by_method(comparison)
+    ]
+    heads = (Head("Seed"), *(Head(column.title, column.unit) for column in columns))
+    caption = "Scores on the held-out examples, and training time, of every method from every seed."
+    return Table("runs", caption, "Method", heads, tuple(lines))
+
+
+def by_method(comparison: Comparison) -> list[Run]:
+    """Return the runs, those of a method together."""
+    return [run for method in comparison.methods for run in comparison.of(method)]

@@ -1,0 +1,137 @@
+"""Tables for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from batchensemble.comparison.ranking import Ranking
+from batchensemble.comparison.results import Comparison
+from batchensemble.comparison.summary import (
+    COST,
+    Cell,
+    Column,
+    quality,
+    shown,
+    shown_deviation,
+    summarise,
+)
+from batchensemble.core.printed_tables import terminal_table
+from batchensemble.ensembles import Ensemble
+from batchensemble.ensembles.conversion.report import report_table
+
+
+def comparison_table(comparison: Comparison) -> Table:
+    """Return a column for each method and a row for each score.
+
+    What is better than all others by more than chance is bold. Where no method is, those that are
+    not told apart from the best have a ≈. Methods side by side fit a narrow terminal.
+    """
+    rows = summarise(comparison)
+    table = terminal_table(f"{_facts(comparison)}\n[not bold]{_legend(comparison)}[/not bold]")
+    table.add_column("")
+    for row in rows:
+        table.add_column(row.name, justify="right", no_wrap=True)
+    for columns in (quality(comparison), COST):
+        for column in columns:
+            unit = f", {column.unit}" if column.unit else ""
+            cells = [row.cells[column.key] for row in rows]
+            # The deviation has a line of its own, so that four methods fit a narrow terminal.
+            texts = [cell.text.replace(" ± ", "\n± ") for cell in cells]
+            marked = [_marked(cell, text) for cell, text in zip(cells, texts, strict=True)]
+            table.add_row(f"{column.title}{unit}", *marked)
+        table.add_section()
+    return table
+
+
+def _legend(comparison: Comparison) -> str:
+    chance = "seeds and examples" if _seeds(comparison) > 1 else "examples; times of one run: none"
+    return f"bold: best beyond chance, ≈: not told apart from the best (95%, over {chance})"
+
+
+def _marked(cell: Cell, text: str) -> str:
+    if cell.best:
+        return f"[bold]{text}[/bold]"
+    if cell.level:
+        number, line, deviation = text.partition("\n")
+        return f"≈ {number}{line}{deviation}"
+    return text
+
+
+def printed_losses_table(comparison: Comparison) -> Table:
+    """Return the losses that a notebook prints beside those of this run, an epoch a row."""
+    table = terminal_table("Loss of each epoch's last batch: the notebook's | this run's")
+    table.add_column("epoch", justify="right")
+    for name in comparison.printed:
+        table.add_column(name, justify="right")
+    pairs = [list(zip(*both, strict=True)) for both in comparison.printed.values()]
+    for epoch, cells in enumerate(zip(*pairs, strict=True), start=1):
+        table.add_row(str(epoch), *(f"{given:.4f} | {ours:.4f}" for given, ours in cells))
+    return table
+
+
+def ensemble_table(name: str, model: Ensemble) -> Table:
+    """Return a row for each module of an ensemble that holds weights, and its parameters."""
+    return report_table(name, model.report())
+
+
+def ranking_table(ranking: Ranking) -> Table:
+    """Return a row for each data set: every method's score, and its rank in parentheses.
+
+    The last row has the mean ranks, the best one bold.
+    """
+    by = ranking.by
+    unit = f", {by.unit}" if by.unit else ""
+    chance = ", mean ± deviation over the seeds" if max(map(len, ranking.seeds)) > 1 else ""
+    table = terminal_table(f"{by.title}{unit}{chance}, and rank; {by.better} is better")
+    table.add_column("")
+    for name in ranking.names:
+        table.add_column(Text(name), justify="right")
+    for row, label in enumerate(ranking.datasets):
+        cells = zip(ranking.scores[row], ranking.deviations[row], ranking.ranks[row], strict=True)
+        table.add_row(Text(label), *(_ranked(by, *each) for each in cells))
+    table.add_section()
+    best = min(ranking.over_all.mean)
+    table.add_row(
+        "mean rank",
+        *(Text(f"{each:.2f}", "bold" if each == best else "") for each in ranking.over_all.mean),
+    )
+    return table
+
+
+def _ranked(by: Column, mean: float, deviation: float, rank: float) -> Text:
+    """Return a score and its rank, the deviation below, so that methods fit side by side."""
+    text = f"{shown(mean, by)} ({rank:g})"
+    if deviation > 0:
+        text += f"\n± {shown_deviation(deviation, mean, by)}" + " " * len(f" ({rank:g})")
+    return Text(text)
+
+
+def _facts(comparison: Comparison) -> str:
+    data, settings = comparison.data, comparison.settings
+    seeds = _seeds(comparison)
+    facts = (
+        f"{len(data.held_out[0]):,} held-out examples of {data.name}",
+        f"{settings.members} members",
+        f"{settings.epochs} epochs",
+        f"{seeds} seed{'s' if seeds > 1 else ''}",
+    )
+    return ", ".join(facts)
+
+
+def _seeds(comparison: Comparison) -> int:
+    return len({run.seed for run in comparison.runs})
+
+
+def scores_table(title: str, scores: Mapping[str, Any]) -> Table:
+    """Return a row for each score of one model."""
+    table = terminal_table(title)
+    table.add_column("score")
+    table.add_column("value", justify="right")
+    for name, value in scores.items():
+        values = value if isinstance(value, list) else [value]
+        table.add_row(name.replace("_", " "), ", ".join(f"{each:.4f}" for each in values))
+    return table

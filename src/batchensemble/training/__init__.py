@@ -1,0 +1,1 @@
+"""Training: ``fit`` and all that it stands on."""

@@ -1,0 +1,1 @@
+"""What is done while a training runs; the loop needs none of it."""

@@ -1,0 +1,1 @@
+"""Interrupted trainings: checkpoints, and how a training is resumed."""

@@ -1,0 +1,245 @@
+"""Checkpoints: folders that are either whole or not there.
+
+Each is written under another name, synced and renamed, by a thread beside the training. Tensors are
+safetensors, all else is JSON, which also holds a checksum of each file; nothing is a pickle.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import warnings
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from batchensemble.core.atomic_files import WriteError, open_regular, sync, write_file
+
+FORMAT = 4
+READABLE = (3, FORMAT)  # 3 kept no states of data loaders, and named callbacks by their classes
+STATE = "state.json"
+Tensors = Mapping[str, Tensor]
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint cannot be written, or is not one to go on from."""
+
+
+class LostCheckpointError(CheckpointError, WriteError):
+    """A checkpoint could not be written in the midst of a training; those before it are whole."""
+
+
+class DamagedCheckpointError(CheckpointError):
+    """A checkpoint is not what was written."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What was read from a folder.
+
+    Attributes:
+        folder: where it is.
+        state: everything but tensors.
+        tensors: by file and name.
+    """
+
+    folder: Path
+    state: dict[str, Any]
+    tensors: dict[str, dict[str, Tensor]]
+
+
+class Checkpoints:
+    """A folder of checkpoints of one training, of which the last few are kept.
+
+    Args:
+        folder: made if it is not there.
+        keep: how many.
+
+    Raises:
+        CheckpointError: nothing can be written there.
+    """
+
+    def __init__(self, folder: str | Path, keep: int = 2) -> None:
+        self.folder, self.keep = Path(folder), keep
+        self._thread = ThreadPoolExecutor(1, "checkpoint")
+        self._written: Future[None] | None = None
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            probe = self.folder / ".writable"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise CheckpointError(
+                f"cannot write checkpoints to {self.folder}: {error.strerror}; give another folder"
+            ) from error
+
+    def save(
+        self,
+        name: str,
+        tensors: Mapping[str, Tensors],
+        state: dict[str, Any],
+        *,
+        wait: bool = False,
+    ) -> None:
+        """Write a checkpoint beside the training; the values are those of now.
+
+        Args:
+            name: of its folder, ``"step-..."``; the last few in the order of their names are kept.
+            tensors: by file and name.
+            state: all else, as JSON can hold it.
+            wait: return when it is on disk.
+
+        Raises:
+            LostCheckpointError: this one, or the one before, could not be written. Those that are
+                on disk stay.
+        """
+        self.wait()
+        # The training goes on in place.
+        copies = {
+            file: {key: _copied(value) for key, value in part.items()}
+            for file, part in tensors.items()
+        }
+        self._written = self._thread.submit(self._write, name, copies, state)
+        if wait:
+            self.wait()
+
+    def wait(self) -> None:
+        """Wait for what is being written.
+
+        Raises:
+            LostCheckpointError: it could not be.
+        """
+        written, self._written = self._written, None
+        if written is not None:
+            written.result()
+
+    def close(self) -> None:
+        """Wait for what is being written, and end."""
+        try:
+            self.wait()
+        finally:
+            self._thread.shutdown()
+
+    def latest(self) -> Checkpoint | None:
+        """Return the newest checkpoint that is whole; ``None`` where none was ever written.
+
+        Raises:
+            CheckpointError: the newest one is of another version, or all are damaged.
+
+        Warns:
+            UserWarning: a newer one is damaged.
+        """
+        damage = []
+        for folder in reversed(self.folders()):
+            try:
+                found = read(folder)
+            except DamagedCheckpointError as error:
+                damage.append(str(error))
+                continue
+            for each in damage:
+                warnings.warn(f"{each}; going on from the one before", stacklevel=3)
+            return found
+        if damage:
+            raise CheckpointError(
+                f"no checkpoint in {self.folder} is whole: {damage[0]}; bring one back, or give "
+                "another folder to start afresh"
+            )
+        return None
+
+    def folders(self) -> list[Path]:
+        """Return the folders of the checkpoints, oldest first."""
+        return sorted(each for each in self.folder.glob("step-*") if each.is_dir())
+
+    def _write(self, name: str, tensors: Mapping[str, Tensors], state: dict[str, Any]) -> None:
+        target, part = self.folder / name, self.folder / f".{name}.part"
+        try:
+            for leftover in self.folder.glob(".*.part"):
+                shutil.rmtree(leftover, ignore_errors=True)
+            part.mkdir()
+            sums = {}
+            for file, values in tensors.items():
+                content = save(dict(values))
+                write_file(part / f"{file}.safetensors", content)
+                sums[f"{file}.safetensors"] = hashlib.sha256(content).hexdigest()
+            whole = {"format": FORMAT, "state": state}
+            text = json.dumps({**whole, "sha256": {**sums, STATE: _sum_of(whole)}})
+            write_file(part / STATE, text.encode())
+            _replace(part, target)
+            for old in self.folders()[: -self.keep]:
+                shutil.rmtree(old)
+        except OSError as error:
+            shutil.rmtree(part, ignore_errors=True)
+            raise LostCheckpointError(
+                f"the checkpoint {target} could not be written: {error.strerror or error}; those "
+                "written before are whole: make room, and resume=True goes on from the last"
+            ) from error
+
+
+def read(folder: str | Path) -> Checkpoint:
+    """Read a checkpoint.
+
+    Raises:
+        DamagedCheckpointError: it is not what was written.
+        CheckpointError: it is of another version.
+    """
+    folder = Path(folder)
+    try:
+        with open_regular(folder / STATE) as state:
+            found = json.loads(state.read().decode("utf-8"))
+        sums = dict(found.pop("sha256"))
+        if sums.pop(STATE) != _sum_of(found):
+            raise DamagedCheckpointError(f"the checkpoint {folder} is damaged: {STATE} was changed")
+        if found["format"] not in READABLE:
+            formats = " and ".join(map(str, READABLE))
+            raise CheckpointError(
+                f"the checkpoint {folder} is of format {found['format']}, and this version of "
+                f"batchensemble reads formats {formats}; go on with the version that wrote it"
+            )
+        for file, expected in sums.items():
+            if Path(file).name != file:
+                raise DamagedCheckpointError(f"the checkpoint {folder} names files elsewhere")
+            if _sum_of_file(folder / file) != expected:
+                raise DamagedCheckpointError(
+                    f"the checkpoint {folder} is damaged: {file} was changed"
+                )
+        tensors = {Path(file).stem: load_file(folder / file) for file in sums}
+    except (
+        OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError
+    ) as error:  # fmt: skip
+        raise DamagedCheckpointError(f"the checkpoint {folder} is damaged: {error}") from error
+    return Checkpoint(folder, found["state"], tensors)
+
+
+def _copied(value: Tensor) -> Tensor:
+    return value.detach().cpu().clone(memory_format=torch.contiguous_format)
+
+
+def _sum_of(values: Any) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def _sum_of_file(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open_regular(path) as file:
+        while piece := file.read(2**20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _replace(part: Path, target: Path) -> None:
+    """Put a written folder in its place, and make sure that it stays there."""
+    sync(part)
+    old = target.with_name(f".{target.name}.old.part")
+    if target.exists():
+        target.rename(old)
+    part.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+    sync(target.parent)

@@ -1,0 +1,335 @@
+"""What ``fit`` and ``predict`` check at the door, before anything has been trained."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from batchensemble.core.inputs import Inputs
+from batchensemble.core.rounding import OF_ONE_BATCH, check_targets_held
+from batchensemble.data.batches import ArrayBatches, Batches
+from batchensemble.data.streaming import StreamBatches
+from batchensemble.ensembles import Ensemble
+from batchensemble.ensembles.checks import check_inputs_fit, place_of
+from batchensemble.layers.modes import evaluating
+from batchensemble.losses import (
+    ClassLoss,
+    Custom,
+    EnsembleLoss,
+    NumberLoss,
+    Ordinal,
+    Standardised,
+    standardised,
+)
+from batchensemble.losses.targets import Targets, parted
+
+if TYPE_CHECKING:
+    from batchensemble.training.objective import Objective
+
+
+def check_trainable(model: Ensemble) -> None:
+    """Raise ``ValueError`` for a model whose calibration training would make untrue."""
+    if model.calibrator is not None:
+        raise ValueError(
+            "the model is calibrated, which training makes untrue; train model.uncalibrated(), and "
+            "calibrate that again"
+        )
+
+
+def check_batch(
+    model: Ensemble, objective: Objective, inputs: Inputs, targets: Targets, *, loaded: bool = False
+) -> None:
+    """Try one batch without training.
+
+    Args:
+        model: that is trained.
+        objective: what a step minimises.
+        inputs: of the batch.
+        targets: of the batch.
+        loaded: whether it is of a data loader, of which nothing was looked at before.
+
+    Raises:
+        ValueError: the network does not take the inputs, or the loss not the outputs.
+    """
+    outputs = check_inputs_fit(model, inputs, per_member=objective.own_examples)
+    targets, _ = parted(targets)
+    if loaded and _is_in_targets_units(objective.loss):
+        dtype = place_of(model)["dtype"]
+        check_targets_held(lambda: [targets], len(targets), dtype, share=OF_ONE_BATCH)
+    try:
+        if (objective.arrange is None or targets.dim() > 1) and not isinstance(
+            objective.loss, Custom
+        ):
+            shown = targets[:, 0] if objective.own_examples else targets
+            own, drawn = objective.own_targets, objective.own_examples
+            check_targets_fit(objective.loss, outputs.shape, shown, per_member=own, drawn=drawn)
+        with evaluating(model), torch.no_grad():
+            # A loss of the user's own may write into its targets, too.
+            losses = objective.by_member(objective.losses(inputs, targets.clone()))
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        raise ValueError(
+            f"the loss does not take outputs of shape {list(outputs.shape)} with targets of "
+            f"shape {list(targets.shape)}: {str(error).splitlines()[0]}"
+        ) from error
+    if not isinstance(losses, Tensor) or losses.dim() != 2 or len(losses) != len(outputs):
+        got = list(losses.shape) if isinstance(losses, Tensor) else losses
+        raise ValueError(
+            f"the loss must return [batch, members], for outputs {list(outputs.shape)} it gave "
+            f"{got}; average over further axes and keep these two"
+        )
+    if isinstance(objective.loss, Custom) and not objective.own_examples:
+        together = losses.shape[1] == 1
+        seen = outputs.mean(1, keepdim=True) if together else outputs
+        check_own_loss(objective.loss, seen, targets)
+
+
+def check_own_loss(loss: Custom, outputs: Tensor, targets: Tensor) -> None:
+    """Raise ``ValueError`` where a function of the user's own compares outputs with all targets.
+
+    Outputs ``[batch, members, 1]`` less targets ``[batch]`` are ``[batch, members, batch]``, whose
+    mean has the right shape and teaches every example the mean target.
+
+    Args:
+        loss: the function.
+        outputs: of one batch, ``[batch, members, ...]``.
+        targets: of the same.
+    """
+    if len(outputs) == outputs.shape[1]:  # rows and members must not be taken for each other
+        more = torch.arange(len(outputs) + 1) % len(outputs)
+        outputs, targets = outputs[more], targets[more]
+
+    def losses(y: Tensor) -> Tensor:
+        return loss(outputs, y.clone())  # it may write into its targets
+
+    with torch.no_grad(), torch.random.fork_rng([]):
+        try:
+            found = losses(targets)
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            raise ValueError(
+                f"the loss does not take outputs of shape {list(outputs.shape)} with targets of "
+                f"shape {list(targets.shape)}, only as many examples as there are members: "
+                f"{str(error).splitlines()[0]}"
+            ) from error
+        moved, same = targets.roll(1, 0), targets[:1].expand_as(targets)
+        if torch.equal(targets, moved) or not torch.allclose(losses(moved), found):
+            return
+        if torch.allclose(losses(same), found):  # it does not look at targets at all
+            return
+    raise ValueError(
+        "the loss must compare each example with its own target, and this one is the same when "
+        f"targets change places: outputs of shape {list(outputs.shape)} and targets of shape "
+        f"{list(targets.shape)} are broadcast against each other; give targets the axes of the "
+        "outputs, as in targets.view(-1, 1, 1)"
+    )
+
+
+def warn_if_members_differ(model: Ensemble, inputs: Inputs) -> None:
+    """Warn where the ensemble does not compute what its members compute alone.
+
+    A network may use its weights in ways that conversion cannot see; training would then train
+    something else than the members that come out. Chains of torch's layers and networks that run as
+    copies cannot. Whether it mixes its rows the first call has found, and taken care of; with
+    ``run="together"`` it is as the user wants it.
+
+    Args:
+        model: any ensemble.
+        inputs: some examples; two are tried.
+    """
+    if model.members == 1 or model.own_examples or model.is_plain or model.run == "together":
+        return
+    try:
+        model.verify(inputs[:2])
+    except ValueError as error:
+        warnings.warn(str(error), stacklevel=3)
+
+
+def check_targets_fit(
+    loss: EnsembleLoss,
+    outputs_shape: Sequence[int],
+    targets: Tensor,
+    *,
+    per_member: bool = False,
+    drawn: bool = False,
+) -> None:
+    """Raise ``ValueError`` where targets do not go with outputs.
+
+    Args:
+        loss: that takes them.
+        outputs_shape: ``[batch, members, ...]``.
+        targets: of any examples.
+        per_member: whether they are ``[examples, members, ...]``, each member's own.
+        drawn: whether each member sees examples of its own, with which that does not go.
+    """
+    if per_member:
+        loss.check(outputs_shape, targets, per_member=True)
+        return
+    try:
+        loss.check(outputs_shape, targets)
+    except ValueError as error:
+        if not _fit_members(loss, outputs_shape, targets):
+            raise
+        cure = "per_member_targets=True" + " and batches='shared'" * drawn
+        raise ValueError(
+            f"{error}; where each member has targets of its own, give {cure}"
+        ) from None
+
+
+def _fit_members(loss: EnsembleLoss, outputs_shape: Sequence[int], targets: Tensor) -> bool:
+    """Return whether targets would go with outputs if each member had its own."""
+    try:
+        loss.check(outputs_shape, targets, per_member=True)
+    except (TypeError, ValueError):  # a loss of the user's own need not know such targets
+        return False
+    return True
+
+
+def check_some_count(counts: Tensor | None, weights: Tensor | None, what: str) -> None:
+    """Raise ``ValueError`` where all targets are ignored, not known, or of weight 0.
+
+    Args:
+        counts: how much the targets of each example count, as their loss says; ``None``: the same.
+        weights: of the examples.
+        what: the name of the targets, for the sentence.
+    """
+    if counts is None:
+        return
+    if weights is not None:
+        counts = counts * weights
+    if not counts.any():
+        raise ValueError(
+            f"{what} must hold at least one target that counts, got none: all are ignored, not "
+            "known (NaN), or of weight 0"
+        )
+
+
+def check_data(
+    model: Ensemble, loss: EnsembleLoss, batches: Batches, *, per_member: bool = False
+) -> None:
+    """Raise ``ValueError`` where targets of arrays or files do not go with the outputs."""
+    if isinstance(batches, ArrayBatches) and not isinstance(loss, Custom):
+        shape = check_inputs_fit(model, batches.inputs[:1]).shape
+        drawn = batches.draw is not None
+        check_targets_fit(loss, shape, batches.targets, per_member=per_member, drawn=drawn)
+        check_some_count(loss.weights(batches.targets), batches.weights, "y")
+    elif isinstance(batches, StreamBatches) and isinstance(loss, ClassLoss):
+        check_classes(model, loss, batches)
+
+
+def check_targets_rounding(loss: EnsembleLoss, batches: Batches, dtype: torch.dtype) -> None:
+    """Raise ``ValueError`` where targets in their own units are lost in the network's type.
+
+    A file is gone through for that where its first rows show it. Of a data loader, which may have
+    no second time, :func:`check_batch` looks at the first batch.
+    """
+    if not _is_in_targets_units(loss):
+        return
+    if isinstance(batches, ArrayBatches):
+        check_targets_held(lambda: [batches.targets], len(batches.targets), dtype)
+    elif isinstance(batches, StreamBatches):
+        check_targets_held(batches.all_targets, batches.files.rows, dtype)
+
+
+def _is_in_targets_units(loss: EnsembleLoss) -> bool:
+    """Return whether a loss takes numbers as they are."""
+    return isinstance(loss, NumberLoss) and not isinstance(loss, Standardised)
+
+
+def check_order(loss: EnsembleLoss, found: Sequence[str], given: Sequence[Any], cure: str) -> None:
+    """Raise ``ValueError`` where an ordinal loss has words for classes whose order nobody said.
+
+    Args:
+        loss: of the training.
+        found: the classes in the order of their numbers; empty where the targets are numbers. One
+            that was declared says so by being ``ordered``.
+        given: the order that the user gave.
+        cure: how to give one.
+    """
+    if not isinstance(loss, Ordinal) or given or getattr(found, "ordered", False):
+        return
+    if not are_rising_numbers(found):
+        raise ValueError(
+            "the ordinal loss needs the order of the classes, and words have none but the "
+            f"alphabet's, got {', '.join(found)}; give {cure} from the lowest to the highest"
+        )
+
+
+def are_rising_numbers(names: Sequence[str]) -> bool:
+    """Return whether names of classes are numbers in their order; no names are those of numbers.
+
+    Example:
+        >>> are_rising_numbers(["1", "2", "10"]), are_rising_numbers(["1", "10", "2"])
+        (True, False)
+    """
+    try:
+        values = [float(name) for name in names]
+    except ValueError:
+        return False
+    return values == sorted(values)
+
+
+def check_classes(model: Ensemble, loss: ClassLoss, batches: StreamBatches) -> None:
+    """Raise ``ValueError`` where a class of a streamed file is beyond the network's outputs.
+
+    Numbers are gone through once, so that a last row does not end a training after an hour; text
+    was when the file was opened.
+    """
+    example = torch.zeros(1, len(batches.files.names), dtype=batches.dtype, device=batches.device)
+    shape = check_inputs_fit(model, example).shape
+    enough = len(shape) > 2 and loss.classes(shape[2]) >= len(batches.class_names)
+    if not batches.class_names or not enough or len(shape) != 3:
+        check_targets_fit(loss, shape, torch.tensor(list(batches.class_counts)))
+
+
+def check_held_out(model: Ensemble, loss: EnsembleLoss, batches: Batches) -> None:
+    """Raise ``ValueError`` where held-out arrays or files cannot be scored after an epoch."""
+    if isinstance(batches, StreamBatches) and isinstance(loss, ClassLoss):
+        check_classes(model, loss, batches)
+    if not isinstance(batches, ArrayBatches):
+        return
+    shape = check_inputs_fit(model, batches.inputs[:1]).shape
+    if isinstance(loss, Custom):
+        return
+    try:
+        loss.check(shape, batches.targets)
+    except ValueError as error:
+        raise ValueError(
+            f"the validation data, whose targets are the same for all members, do not fit: {error}"
+        ) from None
+    counts = loss.counts(batches.targets)
+    check_some_count(counts, batches.weights, "y of the validation data")
+
+
+def in_standard_units(
+    loss: EnsembleLoss, model: Ensemble, batches: Batches, *, per_member: bool = False
+) -> Standardised:
+    """Return a loss in standard units of the targets of training data, which are gone through once.
+
+    Args:
+        loss: of numbers.
+        model: that is trained.
+        batches: of the training.
+        per_member: whether targets are ``[examples, members, ...]``, each member's own.
+
+    Raises:
+        ValueError: the loss is not of numbers, or the data cannot be gone through twice.
+    """
+    dtype = place_of(model)["dtype"]
+    if isinstance(batches, ArrayBatches):
+        shape = check_inputs_fit(model, batches.inputs[:1]).shape
+        return standardised(loss, shape, [batches.targets], dtype, per_member=per_member)
+    if not batches.has_length:
+        raise ValueError(
+            "standardise_targets goes through the data once before training, and these have no "
+            "length, so that it may be their only time; give loss=Standardised(GaussianNLL(), "
+            "mean, deviation) of batchensemble.losses with numbers that you know"
+        )
+    with torch.random.fork_rng([]):
+        inputs, _ = next(iter(batches))
+        drawn = batches.draw is not None
+        shape = check_inputs_fit(model, inputs, per_member=drawn).shape
+        targets = (parted(each)[0] for _, each in batches)
+        return standardised(loss, shape, targets, dtype, per_member=per_member or drawn)

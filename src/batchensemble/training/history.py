@@ -1,0 +1,237 @@
+"""``History``: what a training did, epoch by epoch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from batchensemble.core.printed_tables import MOST_ROWS, table
+from batchensemble.core.strict_json import LARGE, read_json
+from batchensemble.losses.standardised import OF_STANDARDISED
+
+
+@dataclass(frozen=True)
+class Compilation:
+    """What compiling gained, measured on the steps of the training itself.
+
+    Attributes:
+        eager: seconds of a step before compiling, median.
+        compiled: seconds of a step after it, median.
+        compiling: seconds of the step that compiled.
+
+    Example:
+        >>> print(Compilation(eager=0.003, compiled=0.002, compiling=20.0))
+        torch.compile: 1.50 times as fast (3.00 ms a step, now 2.00), compiled in 20.0 s
+    """
+
+    eager: float
+    compiled: float
+    compiling: float
+
+    @property
+    def gain(self) -> float:
+        """How many times as fast a compiled step is."""
+        return self.eager / self.compiled
+
+    def as_dict(self) -> dict[str, float]:
+        """Return the figures as JSON can hold them."""
+        return {**asdict(self), "gain": self.gain}
+
+    def __str__(self) -> str:
+        return (
+            f"torch.compile: {self.gain:.2f} times as fast ({1e3 * self.eager:.2f} ms a step, now "
+            f"{1e3 * self.compiled:.2f}), compiled in {self.compiling:.1f} s"
+        )
+
+
+@dataclass
+class History:
+    """What a training did, one entry an epoch.
+
+    Attributes:
+        losses: mean over examples and members, nats for the cross-entropy. What does not count,
+            since it is ignored, not known or of weight 0, is in no mean, and examples with weights
+            count as much as these say, over all batches of the epoch.
+        member_losses: each member's mean over the examples; one column with
+            ``loss_on="mean_logits"``. NaN for a member of which nothing counted.
+        last_batch_losses: the loss of the last batch alone, as the notebook prints it.
+        validation_nll: held-out negative log-likelihood of the ensemble at the end of the epoch,
+            nats; for other losses what they call the ensemble's loss (``of_ensemble``): the NLL of
+            the members' mixture, or the loss of their mean. Empty without validation data.
+        evaluations: each scoring of the held-out data: ``step``, ``epoch``, ``nll`` and what else
+            was asked for.
+        diagnostics: what the members were like at the end of the epoch, see
+            :mod:`batchensemble.training.callbacks.diagnostics`.
+        seconds: duration of the training, validation not counted.
+        examples: examples gone through, one that two members saw apart counted twice.
+        forward_calls: how often a network was called.
+        compilation: what ``compile=True`` gained; ``None`` without it.
+        standardised: of numbers, whether all losses here are of targets in standard units, see
+            ``standardise_targets`` of :func:`batchensemble.fit`; ``None`` where there are none, or
+            an earlier version did not say.
+        class_names: what the class numbers stand for, where the data say it.
+        stopped: why the training ended before its last epoch; empty where it did not.
+    """
+
+    losses: list[float] = field(default_factory=list)
+    member_losses: list[list[float]] = field(default_factory=list)
+    last_batch_losses: list[float] = field(default_factory=list)
+    validation_nll: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    examples: list[int] = field(default_factory=list)
+    forward_calls: list[int] = field(default_factory=list)
+    evaluations: list[dict[str, Any]] = field(default_factory=list)
+    diagnostics: list[dict[str, Any]] = field(default_factory=list)
+    compilation: Compilation | None = None
+    standardised: bool | None = None
+    class_names: list[str] = field(default_factory=list)
+    stopped: str = ""
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs are over."""
+        return len(self.losses)
+
+    @property
+    def total_seconds(self) -> float:
+        """Seconds of all epochs."""
+        return sum(self.seconds)
+
+    @property
+    def total_forward_calls(self) -> int:
+        """Calls of a network in all epochs."""
+        return sum(self.forward_calls)
+
+    @property
+    def examples_per_second(self) -> float:
+        """Examples gone through in a second of training."""
+        return sum(self.examples) / self.total_seconds if self.seconds else 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the history as JSON can hold it."""
+        result = asdict(replace(self, compilation=None))
+        del result["compilation"]
+        for name in ("class_names", "stopped"):
+            if not result[name]:
+                del result[name]
+        if self.standardised is None:
+            del result["standardised"]
+        if self.compilation is not None:
+            result["compilation"] = self.compilation.as_dict()
+        return result
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> History:
+        """Return the history that :meth:`as_dict` wrote."""
+        values = dict(values)
+        found = values.pop("compilation", None)
+        if found is not None:
+            del found["gain"]
+        return cls(**values, compilation=None if found is None else Compilation(**found))
+
+    @classmethod
+    def read(cls, path: Path) -> History:
+        """Return the history that a file holds.
+
+        Raises:
+            ValueError: it holds none.
+            OSError: it cannot be read.
+        """
+        found = read_json(path, **LARGE, nan=True)
+        try:
+            history = cls.from_dict(found)
+            _check(history)
+        except (TypeError, ValueError, KeyError) as error:
+            raise ValueError(f"{path} holds no history: {error}; delete it") from None
+        return history
+
+    def _repr_html_(self) -> str:
+        first = max(0, self.epochs - MOST_ROWS)
+        columns = {
+            "loss": self.losses,
+            "held-out NLL" if self.standardised is None else "held-out loss": self.validation_nll,
+            "seconds": self.seconds,
+        }
+        known = {name: values for name, values in columns.items() if len(values) == self.epochs}
+        rows = (
+            [epoch + 1, *(values[epoch] for values in known.values())]
+            for epoch in range(first, self.epochs)
+        )
+        caption = f"Training, {self.epochs} epochs" + ("; the last ones" if first else "")
+        caption += f"; losses {OF_STANDARDISED}" if self.standardised else ""
+        return table(caption, ["epoch", *known], rows)
+
+    def to_pandas(self) -> Any:
+        """Return a table with a row an epoch, as a ``pandas.DataFrame``.
+
+        Example:
+            >>> one = History([0.5], [[0.4, 0.6]], [0.4], [], [2.0], [10], [3])
+            >>> one.to_pandas()["loss_of_member_1"].tolist()
+            [0.6]
+        """
+        import pandas as pd
+
+        columns: dict[str, Any] = {"loss": self.losses}
+        for index in range(len(self.member_losses[0]) if self.member_losses else 0):
+            columns[f"loss_of_member_{index}"] = [each[index] for each in self.member_losses]
+        for name in ("last_batch_loss", "validation_nll", "seconds", "examples", "forward_calls"):
+            values = getattr(self, name if hasattr(self, name) else f"{name}es")
+            if values:
+                columns[name] = values
+        epochs = pd.RangeIndex(1, self.epochs + 1, name="epoch")
+        return pd.DataFrame(columns, index=epochs)
+
+    def record(
+        self,
+        member_losses: list[float],
+        last_batch_loss: float,
+        seconds: float,
+        *,
+        examples: int,
+        calls: int,
+    ) -> None:
+        """Add an epoch.
+
+        Args:
+            member_losses: of each member, mean over the examples.
+            last_batch_loss: mean over the last batch and the members.
+            seconds: how long it took.
+            examples: gone through.
+            calls: how often a network was called.
+        """
+        known = [each for each in member_losses if not math.isnan(each)]
+        self.losses.append(sum(known) / len(known) if known else math.nan)
+        self.member_losses.append(member_losses)
+        self.last_batch_losses.append(last_batch_loss)
+        self.seconds.append(seconds)
+        self.examples.append(examples)
+        self.forward_calls.append(calls)
+
+
+def _check(history: History) -> None:
+    """Check the types of what was read.
+
+    Raises:
+        TypeError: they are not those of a history.
+        ValueError: the members are not as many in each epoch.
+    """
+    kinds: dict[str, Any] = {
+        **dict.fromkeys(("losses", "last_batch_losses", "validation_nll", "seconds"), (int, float)),
+        **dict.fromkeys(("examples", "forward_calls"), int),
+        **dict.fromkeys(("evaluations", "diagnostics"), dict),
+        "member_losses": list,
+        "class_names": str,
+    }
+    for name, kind in kinds.items():
+        values = getattr(history, name)
+        if not isinstance(values, list) or not all(isinstance(each, kind) for each in values):
+            raise TypeError(f"{name} is of another type")
+    numbers = [each for row in history.member_losses for each in row]
+    if not all(isinstance(each, (int, float)) for each in numbers):
+        raise TypeError("member_losses is of another type")
+    if len({len(row) for row in history.member_losses}) > 1:
+        raise ValueError("member_losses has rows of several lengths")
+    if not isinstance(history.stopped, str):
+        raise TypeError("stopped is of another type")

@@ -1,0 +1,224 @@
+"""What a training step minimises: one number for each example and member, and their gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from batchensemble.core.inputs import Inputs
+from batchensemble.data.batches import Arrange
+from batchensemble.ensembles import Ensemble
+from batchensemble.losses import CrossEntropy, EnsembleLoss, Loss, LossOn, as_loss, make_loss
+from batchensemble.losses.targets import Targets, parted
+from batchensemble.training.clipping import MemberClipping
+from batchensemble.training.distributed.processes import in_steps
+from batchensemble.training.distributed.strategies import Sharing
+
+Losses = Callable[[Inputs, Tensor], Tensor]
+
+
+class StepLosses(NamedTuple):
+    """The losses of a step.
+
+    Attributes:
+        losses: as :attr:`Objective.losses` gives them, times their weights over the mean weight.
+        weight: that mean, ``[1 or members]``: 0 where nothing in the batch counts; ``None`` where
+            all examples count the same.
+    """
+
+    losses: Tensor
+    weight: Tensor | None
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What a training step minimises, and how to read it.
+
+    Attributes:
+        losses: maps inputs and targets to one number for each example and member.
+        by_member: brings these numbers into the shape ``[batch, members]``.
+        arrange: puts targets into the order that ``losses`` wants, outside the inner loop.
+        own_examples: whether inputs are ``[batch, members, ...]``, other examples for each member.
+        own_targets: whether targets are ``[batch, members, ...]``, of the same examples.
+        micro_batch: examples that go through the network at a time; ``None`` is the whole batch.
+        examples_a_row: more than 1 where the members share a batch out among them.
+        clipping: limits the gradients of each member.
+        scaler: of losses in half precision.
+        loss: whose these losses are; it says how much each example counts.
+        sharing: among processes; ``None`` in one alone.
+    """
+
+    losses: Losses
+    by_member: Callable[[Tensor], Tensor]
+    arrange: Arrange | None = None
+    own_examples: bool = False
+    own_targets: bool = False
+    micro_batch: int | None = None
+    examples_a_row: int = 1
+    clipping: MemberClipping | None = None
+    scaler: torch.amp.GradScaler | None = None
+    loss: EnsembleLoss = field(default_factory=CrossEntropy)
+    sharing: Sharing | None = None
+
+    def parts(self, batch: int) -> int:
+        """Return how many parts a batch goes through the network in."""
+        return 1 if self.micro_batch is None else -(-batch // self.micro_batch)
+
+    def backward(self, inputs: Inputs, targets: Targets) -> StepLosses:
+        """Add the gradients of the mean over the batch, summed over the members, and clip them.
+
+        So each member gets the gradient that it would get alone. Where examples do not count the
+        same, the mean is the weighted one: over the sum of the batch's weights.
+
+        Returns:
+            The losses, and how much the batch counts in the mean of an epoch.
+        """
+        if self.clipping is None:
+            return self._backward(inputs, targets)
+        state = torch.get_rng_state()
+        found = self._backward(inputs, targets)
+
+        def again(factors: Tensor) -> None:
+            with torch.random.fork_rng([]):
+                torch.set_rng_state(state)
+                self._backward(inputs, targets, factors)
+
+        self.clipping(again)
+        return found
+
+    def counts(self, targets: Tensor, weights: Tensor | None) -> Tensor | None:
+        """Return how much each example counts, ``[batch, 1 or members]``.
+
+        Args:
+            targets: as the batches give them.
+            weights: of the examples, in the same order.
+
+        Returns:
+            ``None`` where all count the same.
+        """
+        found = self.loss.weights(targets, own=self.own_examples or self.own_targets)
+        if weights is not None:
+            if self.arrange is not None and targets.dim() == 1:
+                weights = self.by_member(weights)
+            found = weights if found is None else found * weights
+        if found is None:
+            return None
+        return found.unsqueeze(1) if found.dim() == 1 else found
+
+    def _backward(
+        self, inputs: Inputs, targets: Targets, factors: Tensor | None = None
+    ) -> StepLosses:
+        targets, weights = parted(targets)
+        shares, mean = self.counts(targets, weights), None
+        if shares is not None:
+            mean = shares.mean(0)
+            shares = shares / torch.where(mean > 0, mean, 1)
+        batch, counts = len(inputs), 1.0
+        if self.sharing is not None:
+            rows, counts = self.sharing.rows(batch)
+            inputs, targets = inputs[rows], targets[rows]
+            shares = None if shares is None else shares[rows]
+        size = self.micro_batch
+        if size is None:
+            parts = [(inputs, targets, shares)]
+        else:
+            own, sharing = len(inputs), self.sharing
+            pieces = in_steps(own, size) if sharing is None else sharing.parts(own, batch, size)
+            parts = [
+                (inputs[each], targets[each], None if shares is None else shares[each])
+                for each in pieces
+            ]
+        found = []
+        for x, y, share in parts:
+            losses = self.losses(x, y)
+            gradient = torch.full_like(losses, counts / batch)
+            if share is not None:
+                self.by_member(gradient).mul_(share.to(gradient))
+            if factors is not None:
+                self.by_member(gradient).mul_(factors.to(gradient))
+            losses.backward(gradient if self.scaler is None else self.scaler.scale(gradient))
+            losses = losses.detach()
+            if share is not None:
+                self.by_member(losses).mul_(share.to(losses))
+            found.append(losses)
+        losses = found[0] if len(found) == 1 else torch.cat(found)
+        if self.sharing is None:
+            return StepLosses(losses, mean)
+        if mean is None or not (self.sharing.each_its_own and self.own_examples):
+            return StepLosses(self.sharing.reduce(losses, batch), mean)
+        # Of this process's members alone, as the losses are: a row more goes round with these.
+        of_all = self.sharing.reduce(torch.cat([losses, mean.to(losses)[None]]), batch + 1)
+        return StepLosses(of_all[:-1], of_all[-1])
+
+
+def make_objective(
+    model: Ensemble,
+    loss: str | Loss,
+    loss_on: LossOn,
+    *,
+    own: bool,
+    own_targets: bool = False,
+    micro_batch: int | None = None,
+    sharing: Sharing | None = None,
+) -> Objective:
+    """Return the objective: for the usual loss straight from the rows, without views between.
+
+    Args:
+        model: any ensemble.
+        loss: a name, a loss or a function, see :func:`batchensemble.fit`.
+        loss_on: ``"members"`` or ``"mean_logits"``.
+        own: whether each member sees examples of its own.
+        own_targets: whether each member has targets of its own for the same examples.
+        micro_batch: examples that go through the network at a time.
+        sharing: among processes, each of which takes rows of a batch.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    loss = as_loss(loss)
+    function = make_loss(loss, loss_on, per_member=own or own_targets)
+
+    def of_members(inputs: Inputs, targets: Tensor) -> Tensor:
+        return function(model(inputs, per_member=own), targets)
+
+    if loss == CrossEntropy() and loss_on == "members":
+
+        def of_rows(inputs: Inputs, targets: Tensor) -> Tensor:
+            if targets.dim() > 1:  # a class for each token, pixel or member
+                return of_members(inputs, targets)
+            rows = model.rows(inputs, per_member=own)
+            return F.cross_entropy(rows, targets, reduction="none")
+
+        def by_member(values: Tensor) -> Tensor:
+            return model.by_member(values) if values.dim() == 1 else values
+
+        objective = Objective(of_rows, by_member, model.target_rows, own, own_targets, loss=loss)
+        whole = micro_batch is None and sharing is None
+        return objective if whole else _in_parts(objective, micro_batch, sharing)
+    apart = Objective(of_members, lambda losses: losses, None, own, own_targets, loss=loss)
+    return replace(apart, micro_batch=micro_batch, sharing=sharing)
+
+
+def _in_parts(whole: Objective, micro_batch: int | None, sharing: Sharing | None) -> Objective:
+    """Return the same objective for a batch in parts, each of which arranges its own targets."""
+    arrange = whole.arrange
+    assert arrange is not None
+
+    def losses(inputs: Inputs, targets: Tensor) -> Tensor:
+        if targets.dim() == 1 + whole.own_examples:
+            targets = arrange(targets, per_member=whole.own_examples)
+        return whole.by_member(whole.losses(inputs, targets))
+
+    return replace(
+        whole,
+        losses=losses,
+        by_member=lambda each: each,
+        arrange=None,
+        micro_batch=micro_batch,
+        sharing=sharing,
+    )

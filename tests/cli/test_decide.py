@@ -1,0 +1,401 @@
+"""``decide``: from a file to a threshold, and the columns that ``predict`` adds by it."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+import batchensemble as be
+from batchensemble.cli.app import app
+from batchensemble.cli.workflows import predict as predict_file
+from batchensemble.cli.workflows import scored_rows
+
+KINDS = ("plain", "a | b", '=1+1,"q\\')
+QUICK = ["--hidden", 16, "--members", 2, "--lr", 0.02, "--epochs", 25]
+QUICK += ["--checkpoint-every", 1000]  # waiting for the disk takes longer than the training
+
+
+def run(*arguments: object):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def passed(*arguments: object) -> str:
+    done = run(*arguments)
+    assert done.exit_code == 0, done.output
+    return " ".join(done.output.split())
+
+
+def sentence(done) -> str:
+    assert done.exit_code == 2, done.output
+    assert "Traceback" not in done.output
+    return " ".join(done.stderr.split())
+
+
+def rows(seed: int, many: int) -> pd.DataFrame:
+    """Rows of two columns, a kind that the first tells less and less surely, and a price."""
+    rng = np.random.default_rng(seed)
+    x, y = rng.normal(size=(2, many))
+    kind = np.where(x + 0.5 * rng.normal(size=many) > 0, 0, 1)
+    kind = np.where(y > 1.5, 2, kind)
+    price = 100 + 10 * x + np.exp(y) * rng.normal(size=many)
+    frame = pd.DataFrame({"x": x, "y": y, "kind": np.array(KINDS)[kind], "price": price})
+    return frame.round(6)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Tables, and a model of classes and one of numbers that held ``held.csv`` out."""
+    folder = tmp_path_factory.mktemp("decide")
+    for seed, (name, many) in enumerate({"train": 600, "held": 800, "new": 8000}.items()):
+        rows(seed, many).to_csv(folder / f"{name}.csv", index=False)
+    for name in ("train", "held"):  # all columns but the target are features
+        frame = pd.read_csv(folder / f"{name}.csv")
+        frame.drop(columns="price").to_csv(folder / f"{name}-kind.csv", index=False)
+        frame.drop(columns="kind").to_csv(folder / f"{name}-price.csv", index=False)
+    train(folder, "classes", "kind")
+    train(folder, "numbers", "price", "--task", "regression")
+    return folder
+
+
+def train(folder: Path, name: str, target: str, *more: object) -> Path:
+    data = ["--data", folder / f"train-{target}.csv", "--target", target]
+    held_out = ["--validation", folder / f"held-{target}.csv"]
+    passed("train", *data, *held_out, *QUICK, *more, "--out", folder / name)
+    return folder / name
+
+
+@pytest.fixture
+def classes(folder, tmp_path) -> Path:
+    return Path(shutil.copytree(folder / "classes", tmp_path / "classes"))
+
+
+@pytest.fixture
+def numbers(folder, tmp_path) -> Path:
+    return Path(shutil.copytree(folder / "numbers", tmp_path / "numbers"))
+
+
+def decided(model: Path) -> dict:
+    return json.loads((model / "decision.json").read_text())
+
+
+def predicted(model: Path, data: Path, out: Path) -> pd.DataFrame:
+    passed("predict", model, "--data", data, "--out", out)
+    return pd.read_csv(out) if out.suffix == ".csv" else pd.read_parquet(out)
+
+
+def names_in(text: str) -> list[str]:
+    """The classes of a set in CSV, as the manual says that it is read."""
+    parts = re.split(r"(?<=[^\\]) \| |(?<=\\\\) \| ", text)
+    return [re.sub(r"\\(.)", r"\1", part) for part in parts]
+
+
+def test_what_is_answered_is_what_was_counted(folder, classes, tmp_path):
+    said = passed("decide", classes)
+    assert "800 held-out examples of train-kind.csv" in said
+    found = decided(classes)["threshold"]
+    frame = predicted(classes, folder / "held.csv", tmp_path / "out.csv")
+    truth = pd.read_csv(folder / "held.csv")["kind"]
+    assert frame["answer"].dtype == bool
+    assert frame["answer"].mean() == found["coverage"]
+    assert 0.3 < found["coverage"] < 1
+    wrong = (frame["label"] != truth)[frame["answer"]]
+    assert wrong.mean() == pytest.approx(found["risk"])
+    assert f"{frame['answer'].sum()} of 800 examples ({found['coverage']:.1%}), of which" in said
+    assert f"{wrong.sum()} are wrong" in said
+    assert (frame["total"][frame["answer"]] < found["below"]).all()
+
+
+def test_the_threshold_and_the_sets_are_those_of_the_library(folder, classes):
+    passed("decide", classes, "--risk", 0.1, "--by", "confidence", "--coverage", 0.8)
+    frame = pd.read_csv(folder / "held.csv")
+    config = json.loads((classes / "config.json").read_text())["data"]
+    X = (frame[["x", "y"]].to_numpy() - config["mean"]) / config["scale"]
+    y = frame["kind"].map(config["class_names"].index).to_numpy()
+    prediction = be.predict(be.load(classes), X.astype(np.float32))
+    threshold = be.threshold_for(prediction, y, 0.1, by="confidence")
+    found = decided(classes)
+    for name in ("coverage", "risk", "bound", "target", "confidence"):
+        assert found["threshold"][name] == pytest.approx(getattr(threshold, name))
+    assert found["threshold"]["below"] == pytest.approx(threshold.value, rel=1e-5)
+    sets = be.ConformalSets("lac", 0.8, allow_empty=False).fit(prediction, y)
+    assert found["sets"]["highest_score"] == pytest.approx(sets.thresholds_[0], rel=1e-5)
+    assert found["sets"]["mean_size"] == pytest.approx(sets(prediction).mean_size)
+
+
+def test_new_rows_are_answered_and_covered_as_promised(folder, classes, tmp_path):
+    passed("decide", classes, "--risk", 0.05, "--coverage", 0.9)
+    frame = predicted(classes, folder / "new.csv", tmp_path / "out.csv")
+    truth = pd.read_csv(folder / "new.csv")["kind"]
+    wrong = frame["label"] != truth
+    assert wrong.mean() > 0.08
+    assert 0 < wrong[frame["answer"]].mean() <= 0.05
+    holds = [kind in names_in(text) for kind, text in zip(truth, frame["set"], strict=True)]
+    assert np.mean(holds) == pytest.approx(0.9, abs=0.03)
+
+
+def test_sets_in_parquet_are_lists_and_the_same(folder, classes, tmp_path):
+    pytest.importorskip("pyarrow")
+    passed("decide", classes)
+    text = predicted(classes, folder / "held.csv", tmp_path / "out.csv")["set"]
+    lists = predicted(classes, folder / "held.csv", tmp_path / "out.parquet")
+    assert [list(each) for each in lists["set"]] == [names_in(each) for each in text]
+    assert {1, 2} <= {len(each) for each in lists["set"]}
+    assert set(lists["set"].explode()) == set(KINDS)
+    assert lists["answer"].dtype == bool
+
+
+def test_without_a_decision_nothing_is_added(folder, classes, tmp_path):
+    out = tmp_path / "out.csv"
+    command = ["predict", classes, "--data", folder / "held.csv", "--out", out]
+    said, content = passed(*command), out.read_bytes()
+    assert said == f"800 rows: {out}"
+    passed("decide", classes)
+    more = passed(*command)
+    assert f"answer, set: by {classes / 'decision.json'}" in more
+    assert "at most 5% are wrong, with a confidence of 95%" in more
+    before, after = (each.decode().splitlines() for each in (content, out.read_bytes()))
+    assert all(new.startswith(f"{old},") for old, new in zip(before, after, strict=True))
+    assert run(*command, "--quiet").output == ""
+    (classes / "decision.json").unlink()
+    assert passed(*command) == said
+    assert out.read_bytes() == content
+
+
+def test_parts_by_another_decision_are_not_gone_on_with(folder, classes, tmp_path, monkeypatch):
+    monkeypatch.setattr(scored_rows, "MOST_ROWS", 100)
+    right, calls = predict_file._predictions, []
+
+    def ends_at_the_third(*arguments):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return right(*arguments)
+
+    monkeypatch.setattr(predict_file, "_predictions", ends_at_the_third)
+    out, command = (
+        tmp_path / "out.csv",
+        ["predict", classes, "--data", folder / "held.csv", "--out"],
+    )
+    passed("decide", classes)
+    assert run(*command, out).exit_code == 130
+    passed("decide", classes, "--risk", 0.1)
+    passed(*command, out)
+    assert len(calls) == 3 + 8  # all of the 8 parts, though two were done
+    passed(*command, tmp_path / "fresh.csv")
+    assert out.read_bytes() == (tmp_path / "fresh.csv").read_bytes()
+
+
+def test_blocks_are_decided_about_as_the_whole(folder, classes, numbers, monkeypatch):
+    for model, more in ((classes, []), (numbers, ["--tolerance", 3])):
+        passed("decide", model, *more)
+        whole = decided(model)
+        monkeypatch.setattr(scored_rows, "MOST_ROWS", 70)
+        passed("decide", model, *more)
+        assert_same(decided(model), whole)
+        source = folder / f"held-{'price' if more else 'kind'}.csv"
+        passed("decide", model, *more, "--data", source)
+        assert_same({**decided(model), "data": whole["data"]}, whole)
+        monkeypatch.undo()
+
+
+def assert_same(found, expected) -> None:
+    if isinstance(expected, dict):
+        assert list(found) == list(expected)
+        for name, value in expected.items():
+            assert_same(found[name], value)
+    else:
+        assert found == (pytest.approx(expected) if isinstance(expected, float) else expected)
+
+
+def test_numbers_have_intervals_and_with_a_tolerance_a_threshold(folder, numbers, tmp_path):
+    said = passed("decide", numbers)
+    assert "no threshold yet" in said
+    assert "--tolerance X" in said
+    assert "deviations holds the true number in 90% of new examples" in said
+    frame = predicted(numbers, folder / "held.csv", tmp_path / "out.csv")
+    assert list(frame)[-2:] == ["conformal_lower", "conformal_upper"]
+    assert "answer" not in frame
+    said = passed("decide", numbers, "--tolerance", 2, "--risk", 0.1)
+    found = decided(numbers)
+    frame = predicted(numbers, folder / "held.csv", tmp_path / "out.csv")
+    assert frame["answer"].mean() == found["threshold"]["coverage"]
+    assert 0.3 < found["threshold"]["coverage"] < 1
+    off = (frame["mean"] - pd.read_csv(folder / "held.csv")["price"]).abs() > 2
+    assert off[frame["answer"]].mean() == pytest.approx(found["threshold"]["risk"])
+    assert f"{off[frame['answer']].sum()} are off by more than 2" in said
+    assert f"a deviation of {np.sqrt(found['threshold']['below']):.4g}" in said
+    width = (frame["conformal_upper"] - frame["conformal_lower"]).mean()
+    assert width == pytest.approx(found["intervals"]["mean_width"], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("loss", "method"),
+    [("gaussian_nll", "normalised"), ("mse", "absolute"), ("quantile", "quantiles")],
+)
+def test_intervals_of_new_rows_hold_what_they_promise(folder, loss, method, tmp_path):
+    options = ["--task", "regression", "--loss", loss, "--epochs", 2]  # any model will do
+    model = folder / "numbers" if loss == "gaussian_nll" else train(folder, loss, "price", *options)
+    copied = Path(shutil.copytree(model, tmp_path / "model"))
+    passed("decide", copied, "--tolerance", 2, "--risk", 0.1, "--coverage", 0.8)
+    assert decided(copied)["intervals"]["method"] == method
+    frame = predicted(copied, folder / "new.csv", tmp_path / "out.csv")
+    price = pd.read_csv(folder / "new.csv")["price"]
+    inside = (frame["conformal_lower"] <= price) & (price <= frame["conformal_upper"])
+    assert inside.mean() == pytest.approx(0.8, abs=0.04)
+    off = (frame["mean"] - price).abs() > 2
+    if loss == "gaussian_nll":
+        assert 0 < off[frame["answer"]].mean() <= 0.1 < off.mean()
+
+
+def test_json_is_what_is_written(classes):
+    done = run("decide", classes, "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout) == decided(classes)
+
+
+def test_where_no_threshold_is_found_none_are_answered_and_where_all_may_be_all(
+    folder, classes, tmp_path
+):
+    said = passed("decide", classes, "--risk", 0.0001)
+    assert "none. No threshold on the total uncertainty keeps the share that is wrong at" in said
+    found = decided(classes)["threshold"]
+    assert (found["answers"], found["below"], found["risk"]) == ("none", None, None)
+    out = tmp_path / "out.csv"
+    said = passed("predict", classes, "--data", folder / "held.csv", "--out", out)
+    assert "no row is answered" in said
+    assert not pd.read_csv(out)["answer"].any()
+    assert "Answer: all: 800 of 800" in passed("decide", classes, "--risk", 0.5)
+    assert decided(classes)["threshold"]["answers"] == "all"
+    assert predicted(classes, folder / "held.csv", out)["answer"].all()
+
+
+def test_few_rows_hold_everything_and_say_so(folder, classes, numbers, tmp_path):
+    pd.read_csv(folder / "held.csv")[:5].to_csv(tmp_path / "few.csv", index=False)
+    few = ["--data", tmp_path / "few.csv"]
+    assert "90% takes at least 9 examples, and there are 5, so every set holds every" in passed(
+        "decide", classes, *few
+    )
+    frame = predicted(classes, tmp_path / "few.csv", tmp_path / "out.csv")
+    assert names_in(frame["set"][0]) == sorted(KINDS)
+    assert "so every interval is infinite" in passed("decide", numbers, *few)
+    assert decided(numbers)["intervals"]["quantile"] is None
+    frame = predicted(numbers, tmp_path / "few.csv", tmp_path / "out.csv")
+    assert np.isinf(frame["conformal_upper"]).all()
+
+
+def test_rows_that_chose_the_model_are_told_of(folder, classes):
+    model = train(folder, "patient", "kind", "--patience", 50, "--epochs", 2)
+    assert "where it was best on these held-out examples (patience)" in passed("decide", model)
+    other = passed("decide", model, "--data", folder / "held.csv")
+    assert "Note" not in other
+    assert "800 rows of held.csv" in other
+    chosen_by = passed("decide", model, "--data", folder / "held-kind.csv")
+    assert "on these held-out examples (patience)" in chosen_by
+    same = passed("decide", classes, "--data", folder / "train-kind.csv")
+    assert "The model was trained on these rows, or most of them, so nothing is promised" in same
+    assert "Note" not in passed("decide", classes)
+
+
+def test_a_calibrated_model_is_told_of(classes):
+    X, y = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32), np.arange(50) % 3
+    data = json.loads((classes / "config.json").read_text())["data"]
+    be.save(be.calibrate(be.load(classes), (X, y)), classes, data=data)
+    assert "The model is calibrated. If that was done on these" in passed("decide", classes)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "expected"),
+    [
+        ("classes", ["--tolerance", 1], "tolerance is of numbers"),
+        ("classes", ["--by", "confidnce"], "did you mean 'confidence'?"),
+        ("classes", ["--risk", 0], "risk must be a number above 0 and below 1, got 0.0"),
+        ("classes", ["--risk", "few"], "give a number, got 'few'"),
+        ("classes", ["--confidence", 1], "confidence must be a number above 0 and below 1"),
+        ("classes", ["--coverage", 90], "coverage must be a number above 0 and below 1, got 90.0"),
+        ("classes", ["--data", "nowhere.csv"], "nowhere.csv"),
+        ("classes", ["--target", "x", "--data", "held.csv"], "the model knows"),
+        ("numbers", ["--by", "confidence"], "which predicted numbers do not have"),
+        ("numbers", ["--tolerance", -1], "tolerance must be a finite number above 0, got -1.0"),
+        ("numbers", ["--target", "kind", "--data", "held.csv"], "must hold a number"),
+        ("nothing", [], "no model"),
+    ],
+)
+def test_what_does_not_fit_is_a_sentence_and_nothing_is_written(
+    folder, name, arguments, expected, monkeypatch
+):
+    monkeypatch.chdir(folder)
+    assert expected in sentence(run("decide", name, *arguments))
+    assert not (folder / name / "decision.json").exists()
+
+
+def test_labels_that_are_there_or_not_are_refused(folder, tmp_path):
+    frame = pd.read_csv(folder / "train-kind.csv")
+    frame.assign(kind=(frame["kind"] == KINDS[0]).astype(int)).to_csv(tmp_path / "t.csv")
+    data = ["--data", tmp_path / "t.csv", "--target", "kind", "--loss", "binary_cross_entropy"]
+    passed("train", *data, "--hidden", 8, "--epochs", 1, "--out", tmp_path / "model")
+    assert "says which labels are there" in sentence(run("decide", tmp_path / "model"))
+
+
+def test_a_decision_of_other_weights_or_a_damaged_one_is_refused(folder, classes, numbers):
+    passed("decide", classes)
+    passed("decide", numbers)
+    predict = ["predict", classes, "--data", folder / "held.csv", "--out", classes / "out.csv"]
+    path = classes / "decision.json"
+    whole = decided(classes)
+    for content, expected in (
+        (json.dumps({**whole, "model": "0"}), "is of other weights than"),
+        (path.read_text()[:100], "cannot be read"),
+        (json.dumps({**whole, "format": 2}), "it has the format 2, expected 1"),
+        (json.dumps({**whole, "sets": None}), "it is of another kind of model"),
+        (json.dumps({**whole, "sets": {}}), "cannot be read"),
+        ("[]", "cannot be read"),
+        ((numbers / "decision.json").read_text(), "it is of another kind of model"),
+    ):
+        path.write_text(content)
+        told = sentence(run(*predict))
+        assert expected in told
+        assert f"give batchensemble decide {classes} again, or delete it" in told
+        assert not (classes / "out.csv").exists()
+    passed("decide", classes)
+    passed(*predict)
+
+
+def test_an_id_must_not_be_called_as_a_column_of_the_decision(folder, classes, tmp_path):
+    frame = pd.read_csv(folder / "held.csv").assign(answer=1)
+    frame.to_csv(tmp_path / "in.csv", index=False)
+    command = ["predict", classes, "--data", tmp_path / "in.csv", "--id", "answer"]
+    passed(*command, "--out", tmp_path / "out.csv")
+    passed("decide", classes)
+    told = sentence(run(*command, "--out", tmp_path / "out.csv"))
+    assert "id 'answer' is also the name of a column" in told
+
+
+def test_named_data_and_streamed_files_are_decided_about_too(folder, tmp_path):
+    quick = ["--hidden", 8, "--members", 2, "--epochs", 1]
+    passed("train", "--data", "cubic", "--task", "regression", *quick, "--out", tmp_path / "cubic")
+    assert "held-out examples of cubic" in passed("decide", tmp_path / "cubic", "--tolerance", 9)
+    pytest.importorskip("pyarrow")
+    pd.read_csv(folder / "train-kind.csv").to_parquet(tmp_path / "t.parquet", row_group_size=50)
+    data = ["--data", tmp_path / "t.parquet", "--target", "kind", "--memory-limit", "3KB"]
+    passed("train", *data, *quick, "--out", tmp_path / "large")
+    passed("decide", tmp_path / "large", "--risk", 0.2)
+    assert decided(tmp_path / "large")["examples"] == 120
+
+
+def test_a_doubt_that_is_the_same_for_all_is_told_of(folder, tmp_path):
+    model = train(folder, "single", "kind", "--method", "single", "--members", 1, "--epochs", 2)
+    assert "The epistemic uncertainty is the same for all of these rows, so either all" in passed(
+        "decide", model, "--by", "epistemic"
+    )
+    assert "Note" not in passed("decide", model, "--by", "total")
+
+
+def test_help_teaches_with_examples():
+    said = passed("decide", "--help")
+    assert "batchensemble decide runs/prices --tolerance 20000 --risk 0.1" in said
+    assert "decide" in passed("--help")

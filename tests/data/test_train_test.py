@@ -1,0 +1,166 @@
+"""Data of train: the same table in any kind of file, whole or streamed, split and scaled alike."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from batchensemble.data.sources import open_batches
+from batchensemble.data.tables.files import Files
+from batchensemble.data.tables.split import Fifth
+from batchensemble.data.train_test import open_data
+from batchensemble.losses import as_loss
+
+pytest.importorskip("pyarrow")
+CLASSES, NUMBERS = as_loss("cross_entropy"), as_loss("mse")
+KINDS = ["csv", "parquet", "feather", "folder"]
+ROWS, SMALL = 500, 4_000  # a table, and a memory limit that it does not fit
+
+
+def frame_of(rows: int = ROWS) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.normal(size=(rows, 3)) * [1, 50, 0] + [0, 900, 7], columns=[*"abc"])
+    frame["y"] = np.array(["no", "yes", "perhaps"])[rng.integers(3, size=rows)]
+    return frame
+
+
+def write(folder, frame: pd.DataFrame, kind: str) -> str:
+    path = folder / f"table.{kind}"
+    if kind == "csv":
+        frame.to_csv(path, index=False)
+    elif kind == "parquet":
+        frame.to_parquet(path, index=False, row_group_size=37)
+    elif kind == "feather":
+        frame.to_feather(path)
+    else:
+        path.mkdir()
+        for number, start in enumerate(range(0, len(frame), 99)):
+            frame[start : start + 99].to_parquet(path / f"{number}.parquet", index=False)
+    return str(path)
+
+
+def arrays(part) -> tuple[np.ndarray, np.ndarray]:
+    """Return all of a part, in its order."""
+    place = {"device": torch.device("cpu"), "dtype": torch.float32}
+    pairs = list(open_batches(part, 64, memory_limit=SMALL, read=CLASSES.read, **place))
+    return tuple(torch.cat(each).numpy() for each in zip(*pairs, strict=True))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_table_in_memory_is_split_alike_whatever_file_it_is_in(kind, tmp_path):
+    data = open_data(write(tmp_path, frame_of(), kind), "y", loss=CLASSES)
+    expected = open_data(write(tmp_path / "..", frame_of(), "csv"), "y", loss=CLASSES)
+    assert data.columns.class_names == ("no", "perhaps", "yes")
+    assert data.held_out_rows == 100
+    for part in ("train", "held_out"):
+        for one, other in zip(getattr(data, part), getattr(expected, part), strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_large_table_is_split_by_row_and_scaled_by_its_training_part(kind, tmp_path):
+    frame = frame_of()
+    data = open_data(write(tmp_path, frame, kind), "y", loss=CLASSES, memory_limit=SMALL)
+    assert isinstance(data.train, Files)
+    names = ("no", "perhaps", "yes")
+    assert data.columns.class_names == names
+    rows = [Fifth(held_out=held_out).positions(0, ROWS) for held_out in (False, True)]
+    raw = frame[[*"abc"]].to_numpy()
+    deviation = np.where(np.arange(3) == 2, 1, raw[rows[0]].std(0))  # c is the same in all rows
+    scaled = (raw - raw[rows[0]].mean(0)) / deviation
+    for part, chosen in zip((data.train, data.held_out), rows, strict=True):
+        features, labels = arrays(part)
+        assert part.rows == len(chosen)
+        np.testing.assert_allclose(features, scaled[chosen], atol=1e-5)
+        assert [names[label] for label in labels] == frame["y"][chosen].tolist()
+
+
+@pytest.mark.parametrize("values", [[3, 1, 7], [True, False, True], [2.0, 0.0, 1.0]])
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_classes_in_numbers_are_numbered_alike_whole_and_streamed(values, kind, tmp_path):
+    frame = frame_of().assign(y=np.array(values)[np.arange(ROWS) % 3])
+    path = write(tmp_path, frame, kind)
+    whole = open_data(path, "y", loss=CLASSES)
+    streamed = open_data(path, "y", loss=CLASSES, memory_limit=SMALL)
+    names = streamed.columns.class_names
+    assert names == whole.columns.class_names == tuple(map(str, sorted(set(values))))
+    chosen = Fifth(held_out=True).positions(0, ROWS)
+    labels = arrays(streamed.held_out)[1]
+    assert [names[label] for label in labels] == frame["y"][chosen].astype(str).tolist()
+
+
+@pytest.mark.parametrize("limit", [SMALL, 1 << 20])
+def test_a_file_of_ones_own_is_held_out_and_all_rows_are_trained_on(limit, tmp_path):
+    frame = frame_of()
+    path = write(tmp_path, frame, "parquet")
+    other = tmp_path / "other.csv"
+    # Columns in another order and one beside them are as good.
+    frame[["y", "c", "b", "a"]][:400].assign(d="text").to_csv(other, index=False)
+    data = open_data(path, "y", loss=CLASSES, validation=str(other), memory_limit=limit)
+    train, held_out = arrays(data.train), arrays(data.held_out)
+    assert len(train[0]) == ROWS
+    np.testing.assert_allclose(train[0][:, :2].mean(0), 0, atol=1e-5)
+    for one, all_rows in zip(held_out, train, strict=True):
+        np.testing.assert_allclose(one, all_rows[:400], atol=1e-5)
+
+
+@pytest.mark.parametrize("limit", [SMALL, 1 << 20])
+def test_numbers_are_targets_as_they_stand(limit, tmp_path):
+    frame = frame_of().assign(y=np.arange(ROWS) / 8)
+    path = write(tmp_path, frame, "parquet")
+    data = open_data(path, "y", loss=NUMBERS, memory_limit=limit)
+    assert data.columns.class_names == ()
+    place = {"device": torch.device("cpu"), "dtype": torch.float32}
+    found = []
+    for part in (data.train, data.held_out):
+        batches = open_batches(part, 64, memory_limit=limit, read=NUMBERS.read, **place)
+        found += [targets for _, targets in batches]
+    assert torch.cat(found).sort().values.tolist() == frame["y"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("changed", "loss", "sentence"),
+    [
+        ({"a": "tall"}, CLASSES, "column 'a' must hold a number .* got 'tall'"),
+        ({"b": np.nan}, CLASSES, "column 'b' must hold a finite number .* no value in row 1;"),
+        ({"y": "same"}, CLASSES, "must hold at least two classes, got only 'same'"),
+        ({"y": np.arange(ROWS) / 7}, CLASSES, "must hold classes, .* put it into bins"),
+        ({"y": np.arange(ROWS)}, CLASSES, "must hold classes, got 500 different values"),
+        (
+            {"y": [*"ab"] * 250},
+            NUMBERS,
+            "must hold a number in every row, got 'a' in row 1; .* leave the loss",
+        ),
+    ],
+)
+def test_a_large_table_that_cannot_be_used_is_refused_before_training(
+    changed, loss, sentence, tmp_path
+):
+    path = write(tmp_path, frame_of().assign(**changed), "parquet")
+    with pytest.raises(ValueError, match=rf"table\.parquet: .*{sentence}"):
+        open_data(path, "y", loss=loss, memory_limit=SMALL)
+
+
+def test_a_held_out_row_is_checked_before_training_as_well(tmp_path):
+    frame = frame_of()
+    row = int(Fifth(held_out=True).positions(0, ROWS)[-1])
+    frame.loc[row, "b"] = np.inf
+    path = write(tmp_path, frame, "parquet")
+    with pytest.raises(ValueError, match=f"column 'b' .* got inf in row {row + 1};"):
+        open_data(path, "y", loss=CLASSES, memory_limit=SMALL)
+
+
+def test_what_does_not_go_together_is_refused(tmp_path):
+    path = write(tmp_path, frame_of(), "csv")
+    with pytest.raises(ValueError, match="moons has classes, and loss=MSE is for numbers"):
+        open_data("moons", loss=NUMBERS)
+    with pytest.raises(ValueError, match="moons has its own held-out examples"):
+        open_data("moons", loss=CLASSES, validation=path)
+    with pytest.raises(ValueError, match=r"'y' must hold a number in every row, got '.*' in row 1"):
+        open_data(path, "y", loss=NUMBERS)
+    frame_of().drop(columns="b").to_csv(tmp_path / "less.csv", index=False)
+    with pytest.raises(ValueError, match=r"less\.csv has no feature 'b'"):
+        open_data(path, "y", loss=CLASSES, validation=str(tmp_path / "less.csv"))
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(ValueError, match=r"is a folder; give a CSV file, .* it has none"):
+        open_data(str(tmp_path / "nothing"), "y", loss=CLASSES)
