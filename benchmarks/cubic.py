@@ -106,7 +106,7 @@ def measure(method: str, members: int, data: Data, seed: int, epochs: int) -> Fo
     network = nn.Sequential(
         nn.Linear(1, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 2)
     )
-    model = METHODS[method](network, *([] if method == "single" else [members]))
+    model = METHODS[method].build(network, members)
     options = {"loss": "gaussian_nll", "standardise_targets": True}
     be.fit(model, data.train, epochs=epochs, lr=3e-3, seed=seed, progress=False, **options)
     generator = np.random.default_rng(seed)

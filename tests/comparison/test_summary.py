@@ -15,7 +15,7 @@ from batchensemble.comparison.summary import (
     shown_deviation,
     summarise,
 )
-from batchensemble.comparison.wording import METHOD_NAMES
+from batchensemble.comparison.wording import titled
 from batchensemble.data.datasets import Data
 from batchensemble.metrics import Scores, score
 from batchensemble.predictions.predict import Prediction
@@ -162,7 +162,7 @@ def test_a_number_that_is_not_finite_is_a_dash_and_never_best():
 
 def test_rows_come_in_the_order_asked_for_with_every_column():
     rows = summary(run("mimo"), run("single"))
-    assert [row.name for row in rows] == [METHOD_NAMES["mimo"], METHOD_NAMES["single"]]
+    assert [row.name for row in rows] == [titled("mimo"), titled("single")]
     assert all(
         list(row.cells) == [column.key for column in (*CLASSIFICATION, *COST)] for row in rows
     )

@@ -172,4 +172,4 @@ def test_weights_move_between_ensembles_by_their_state_dict():
 
 def test_every_method_has_a_name():
     assert list(METHODS) == ["single", "deep", "batch", "mimo"]
-    assert all(issubclass(method, Ensemble) for method in METHODS.values())
+    assert all(issubclass(method.kind, Ensemble) for method in METHODS.values())

@@ -20,7 +20,7 @@ X, Y = torch.randn(20, 4), torch.randint(3, (20,))
 def build(method, *between):
     torch.manual_seed(1)
     network = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), *between, nn.Linear(8, 3))
-    return be.Single(network) if method == "single" else METHODS[method](network, 4)
+    return METHODS[method].build(network, 4)
 
 
 def entropy(*probabilities):

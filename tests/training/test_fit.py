@@ -31,7 +31,7 @@ def mlp(*between):
 def build(method, *between):
     torch.manual_seed(1)
     network = mlp(*between)
-    return be.Single(network) if method == "single" else METHODS[method](network, MEMBERS)
+    return METHODS[method].build(network, MEMBERS)
 
 
 def weights(model):
@@ -304,7 +304,7 @@ def test_two_moons_are_learnt(method):
     x, y = make_moons(2000, noise=0.2, random_state=0)
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(2, 32), nn.ReLU(), nn.Linear(32, 2))
-    model = be.Single(network) if method == "single" else METHODS[method](network, MEMBERS)
+    model = METHODS[method].build(network, MEMBERS)
     be.fit(model, (x[:1500], y[:1500]), epochs=15, batch_size=64, lr=0.02)
     scores = be.evaluate(model, (x[1500:], y[1500:]))
     assert scores["accuracy"] > 0.9

@@ -15,7 +15,7 @@ X, Y = torch.randn(30, 4, dtype=torch.float64), torch.randint(2, (30,))
 def trained(method, **options):
     torch.manual_seed(1)
     network = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)).double()
-    model = be.Single(network) if method == "single" else METHODS[method](network, 3)
+    model = METHODS[method].build(network, 3)
     history = be.fit(model, (X, Y), epochs=2, batch_size=12, lr=0.01, **options)
     return history, list(model.parameters())
 

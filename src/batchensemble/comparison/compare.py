@@ -24,7 +24,7 @@ from batchensemble.comparison.results import (
     write_run,
 )
 from batchensemble.data.datasets import Data
-from batchensemble.ensembles import METHODS, Ensemble, Single
+from batchensemble.ensembles import METHODS, Ensemble
 from batchensemble.ensembles.networks import multilayer_perceptron
 from batchensemble.losses import outputs_for
 from batchensemble.metrics import score
@@ -199,6 +199,4 @@ def build(method: str, settings: Settings, data: Data, seed: int) -> Ensemble:
         torch.manual_seed(seed)
         outputs = outputs_for(compared_loss(settings, data), data.classes)
         network = multilayer_perceptron(data.features, settings.hidden, outputs)
-        if method == "single":
-            return Single(network)
-        return METHODS[method](network, settings.members)  # type: ignore[call-arg]
+        return METHODS[method].build(network, settings.members)

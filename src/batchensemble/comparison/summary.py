@@ -11,7 +11,7 @@ from typing import Literal
 
 from batchensemble.comparison.differences import Standing
 from batchensemble.comparison.results import Comparison, Run
-from batchensemble.comparison.wording import METHOD_NAMES
+from batchensemble.comparison.wording import titled
 from batchensemble.metrics.bootstrap import spread
 
 
@@ -143,7 +143,7 @@ def summarise(comparison: Comparison, standing: Standing | None = None) -> list[
     return [
         Row(
             method,
-            METHOD_NAMES.get(method, method),
+            titled(method),
             {column.key: own[i] for column, own in zip(columns, cells, strict=True)},
         )
         for i, method in enumerate(methods)

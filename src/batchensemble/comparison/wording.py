@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-# The long names are for prose and figures; the short ones are what users type.
-METHOD_NAMES = {
-    "single": "Single network",
-    "deep": "Deep ensemble",
-    "batch": "BatchEnsemble",
-    "mimo": "MIMO",
-}
-# Within a sentence, where they differ from that.
-SPOKEN = {"single": "the single network", "deep": "the deep ensemble"}
+from batchensemble.ensembles.methods import METHODS
+
+
+def titled(method: str) -> str:
+    """Return a method's long name; that of one which is not known here is what it is called.
+
+    Example:
+        >>> titled("deep"), titled("another")
+        ('Deep ensemble', 'another')
+    """
+    return METHODS[method].title if method in METHODS else printable(method)
 
 
 def spoken(method: str) -> str:
@@ -22,7 +24,7 @@ def spoken(method: str) -> str:
         >>> spoken("deep"), spoken("batch")
         ('the deep ensemble', 'BatchEnsemble')
     """
-    return SPOKEN.get(method, METHOD_NAMES.get(method, method))
+    return METHODS[method].phrase if method in METHODS else printable(method)
 
 
 def begin(sentence: str) -> str:

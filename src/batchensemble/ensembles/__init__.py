@@ -1,16 +1,10 @@
 """Ensembles: modules that map ``[batch, ...]`` to ``[batch, members, ...]``, one file a method."""
 
 from batchensemble.ensembles.base import Ensemble
+from batchensemble.ensembles.methods import METHODS, Method
 from batchensemble.ensembles.methods.batch import BatchEnsemble
 from batchensemble.ensembles.methods.deep import DeepEnsemble
 from batchensemble.ensembles.methods.mimo import MIMO
 from batchensemble.ensembles.methods.single import Single
 
-METHODS: dict[str, type[Ensemble]] = {
-    "single": Single,
-    "deep": DeepEnsemble,
-    "batch": BatchEnsemble,
-    "mimo": MIMO,
-}
-
-__all__ = ["METHODS", "MIMO", "BatchEnsemble", "DeepEnsemble", "Ensemble", "Single"]
+__all__ = ["METHODS", "MIMO", "BatchEnsemble", "DeepEnsemble", "Ensemble", "Method", "Single"]

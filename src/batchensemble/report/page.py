@@ -17,6 +17,7 @@ from batchensemble.comparison.results import Comparison, versions
 from batchensemble.comparison.summary import headline, stand, summarise
 from batchensemble.comparison.wording import spoken
 from batchensemble.core.atomic_files import write_whole
+from batchensemble.ensembles.methods import METHODS, baseline_among
 from batchensemble.report.embedded import finite, json_block, policy
 from batchensemble.report.plots import draw_all, save_all
 from batchensemble.report.sections import charts, members, tables
@@ -27,7 +28,12 @@ from batchensemble.report.sections.printed import notebook_errors, printed_losse
 from batchensemble.report.subject import Subject, of_comparison
 from batchensemble.report.verdict import member_check, members_of, verdict
 
-SYMBOLS = {"single": "●", "deep": "■", "batch": "▲", "mimo": "◆"}
+# Colours of the symbols of methods: on light pages, on dark ones, and on paper.
+COLOURS = """
+{light}
+@media (prefers-color-scheme: dark) {{ {dark} }}
+@media print {{ {light} }}
+"""
 
 
 def write_report(comparison: Comparison, folder: str | Path) -> Path:
@@ -76,12 +82,13 @@ def render(subject: Subject, figures: Mapping[str, Figure], images: Mapping[str,
         images: the same as SVG, which the page holds.
     """
     environment = _environment()
-    style, script = (_text(environment, f"page.{kind}") for kind in ("css", "js"))
+    style = _text(environment, "page.css") + _colours()
+    script = _text(environment, "page.js")
     return environment.get_template("page.html.j2").render(
         subject=subject,
         comparison=subject.comparison,
         data=subject.comparison.data,
-        symbols=SYMBOLS,
+        symbols={name: method.style.symbol for name, method in METHODS.items()},
         style=Markup(style),
         script=Markup(script),
         policy=policy(style, script),
@@ -103,7 +110,7 @@ def _sections(comparison: Comparison) -> dict[str, Any]:
     }
     if not rows:
         return {"rows": rows, "verdict": said, **printed}
-    reference = "single" if "single" in comparison.methods else said.method or ""
+    reference = baseline_among(comparison.methods) or said.method or ""
     risks, numbers = charts.risks(comparison), comparison.data.task == "regression"
     return {
         "rows": rows,
@@ -140,6 +147,15 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+    )
+
+
+def _colours() -> str:
+    """Return the style of the methods' symbols."""
+    styles = {name: method.style for name, method in METHODS.items()}
+    return COLOURS.format(
+        light=" ".join(f".{name} {{ color: {each.on_light}; }}" for name, each in styles.items()),
+        dark=" ".join(f".{name} {{ color: {each.on_dark}; }}" for name, each in styles.items()),
     )
 
 

@@ -11,6 +11,7 @@ from batchensemble.comparison.differences import Standing
 from batchensemble.comparison.results import Comparison
 from batchensemble.comparison.summary import REGRESSION, Column, Row, headline, quality, shown
 from batchensemble.comparison.wording import begin, listed, spoken
+from batchensemble.ensembles.methods import METHODS, baseline_among, independent_among
 from batchensemble.metrics import one_class, only_one_class
 from batchensemble.metrics.bootstrap import LEVEL
 from batchensemble.metrics.members.one_model import OneModel, is_one_model
@@ -113,7 +114,8 @@ def _reference(by: Column, rows: Sequence[Row], chosen: Row) -> Row:
     others = sorted(
         (row for row in rows if row is not chosen), key=lambda row: row.cells[by.key].mean
     )
-    return next((row for row in others if row.method == "single"), others[0])
+    baseline = baseline_among(row.method for row in others)
+    return next((row for row in others if row.method == baseline), others[0])
 
 
 def _headline(by: Column, comparison: Comparison, rows: Sequence[Row], chosen: Row) -> str:
@@ -213,9 +215,9 @@ def _members(comparison: Comparison, rows: Sequence[Row], chosen: Row) -> list[A
         each = ", ".join(f"{row.name} {_apart(row):.1%}" for row in ensembles)
         text = f"What members differ in, as a share of the RMSE: {each}."
         return [Answer(question, _short({row.name: differ(row) for row in ensembles}), text)]
-    # Members of a deep ensemble are independent, and what others are held against.
-    ensembles = [row for row in ensembles if row.method != "deep"] or ensembles
-    if ensembles[0].method == "deep":
+    # Independent members are what others are held against.
+    ensembles = [row for row in ensembles if not METHODS[row.method].independent] or ensembles
+    if METHODS[ensembles[0].method].independent:
         apart = ensembles[0].cells["disagreement"].mean
         text = (
             f"They were trained apart; two of them name different classes in {apart:.2%} of cases."
@@ -249,15 +251,14 @@ def one_model(comparison: Comparison, method: str) -> OneModel:
     The single network and the deep ensemble of the comparison are what it is held against.
     """
 
-    def of(other: str) -> Prediction | None:
-        known = other != method and other in comparison.methods
-        return comparison.of(other)[0].classes if known else None
+    def of(other: str | None) -> Prediction | None:
+        return None if other in (None, method) else comparison.of(other)[0].classes
 
-    deep = of("deep")
+    deep = of(independent_among(comparison.methods))
     return is_one_model(
         comparison.of(method)[0].classes,
         comparison.data.held_out[1],
-        single=of("single"),
+        single=of(baseline_among(comparison.methods)),
         deep=deep if deep is not None and deep.members > 1 else None,
     )
 
@@ -291,7 +292,7 @@ def member_check(comparison: Comparison, row: Row) -> str:
     )
     if min(alone) < together - MEMBERS_FAR_BELOW:
         text += " Members this much worse alone differ because they are wrong, not unsure."
-    if row.method == "deep":
+    if METHODS[row.method].independent:
         return f"{text} They were trained apart, and are what other members are held against."
     return f"{text} {one_model(comparison, row.method).verdict}"
 

@@ -28,7 +28,7 @@ def build(method=be.BatchEnsemble, members=3, **options):
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "single"])
 def test_cosines_are_torchs_of_the_members_weights(method):
-    model = build(METHODS[method])
+    model = build(METHODS[method].kind)
     found = weight_diversity(model)
     assert list(found.cosines) == ["0.weight", "3.weight", "5.weight"]
     states = [model.member(index).state_dict() for index in range(3)]

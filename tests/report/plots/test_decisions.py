@@ -9,7 +9,7 @@ from batchensemble.decisions import ConformalSets, Detection, RiskCoverage, Shif
 from batchensemble.report.plots import detection_roc, risk_coverage, set_sizes, shift_curves
 from batchensemble.report.plots.decisions import POINTS
 from batchensemble.report.plots.saving import png
-from batchensemble.report.plots.style import METHOD_STYLES
+from batchensemble.report.plots.style import style_of
 
 RNG = np.random.default_rng(0)
 PREDICTION = be.Prediction(RNG.dirichlet([0.3] * 4, (5000, 2)))
@@ -65,7 +65,7 @@ def test_detections_are_drawn_and_those_without_a_curve_left_out():
 
 def test_methods_keep_their_style_and_other_names_get_different_ones():
     ax = shift_curves({"batch": ROWS, "deep": ROWS}, "nll")
-    assert lines(ax)["batch"].get_color() == METHOD_STYLES["batch"].colour
+    assert lines(ax)["batch"].get_color() == style_of("batch").colour
     assert names(ax) == ["BatchEnsemble", "Deep ensemble"]
     assert lines(ax)["deep"].get_ydata() == pytest.approx([0, 0.1, 0.2, 0.3])
     assert ax.get_xlabel() == "strength of the noise"

@@ -14,10 +14,10 @@ from matplotlib.text import Text
 from batchensemble import Prediction
 from batchensemble.comparison.compare import Settings, compare
 from batchensemble.data.datasets import Data
+from batchensemble.ensembles.methods import METHODS
 from batchensemble.metrics import losses_by_example, score
 from batchensemble.metrics import reliability as bins_of
 from batchensemble.report.plots import (
-    METHOD_STYLES,
     accuracy_time,
     draw_all,
     epistemic_histogram,
@@ -28,6 +28,7 @@ from batchensemble.report.plots import (
     reliability,
     reliability_diagram,
     save_all,
+    style_of,
 )
 from batchensemble.report.plots.calibration import wilson
 from batchensemble.report.plots.saving import png, svg
@@ -167,12 +168,14 @@ def test_hostile_names_are_drawn_as_they_are():
 
 def test_every_method_has_its_own_colour_marker_and_line():
     for attribute in ("name", "colour", "marker", "line"):
-        assert len({str(getattr(style, attribute)) for style in METHOD_STYLES.values()}) == 4
+        assert len({str(getattr(style, attribute)) for style in map(style_of, METHODS)}) == len(
+            METHODS
+        )
 
 
 def test_a_method_has_one_colour_and_marker_in_every_legend(binary):
     figures = draw_all(binary)
-    by_name = {style.name: style for style in METHOD_STYLES.values()}
+    by_name = {style.name: style for style in map(style_of, METHODS)}
     seen = 0
     for name in ("epistemic_histogram", "loss_curves", "accuracy_time"):
         figure = figures[name]
@@ -187,14 +190,14 @@ def test_a_method_has_one_colour_and_marker_in_every_legend(binary):
 
 def test_panels_use_the_colour_of_the_method_they_name(binary):
     for method, ax in zip(binary.methods, reliability(binary), strict=False):
-        style = METHOD_STYLES[method]
+        style = style_of(method)
         assert ax.get_title() == style.name
         points = ax.containers[-1].lines[0]
         assert to_hex(points.get_color()) == style.colour.lower()
         assert points.get_marker() == style.marker
     for method, ax in zip(binary.methods, members(binary), strict=True):
         lines = ax.collections[-1].get_edgecolor()
-        assert {to_hex(colour) for colour in lines} == {METHOD_STYLES[method].colour.lower()}
+        assert {to_hex(colour) for colour in lines} == {style_of(method).colour.lower()}
 
 
 def test_curves_hold_the_numbers_of_the_history(binary):

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from batchensemble.comparison.ranking import rank_folders
 from batchensemble.report.plots import figure_of, mean_ranks, save_as
 from batchensemble.report.plots.ranks import described
-from batchensemble.report.plots.style import METHOD_STYLES
+from batchensemble.report.plots.style import style_of
 from written_comparisons import write_comparisons
 
 ORDER = {"deep": 0.1, "batch": 0.2, "single": 0.3, "mimo": 0.4}
@@ -33,12 +33,12 @@ def test_methods_stand_at_their_mean_ranks_the_best_on_top(ranking):
     for place, method in enumerate(ORDER, start=1):
         [marker] = lines(ax, method)
         assert marker.get_xdata() == [place]
-        assert marker.get_color() == METHOD_STYLES[method].colour
+        assert marker.get_color() == style_of(method).colour
     heights = [lines(ax, method)[0].get_ydata()[0] for method in ORDER]
     assert heights == sorted(heights)
     assert ax.yaxis_inverted()
     assert [label.get_text() for label in ax.get_yticklabels()] == [
-        METHOD_STYLES[method].name for method in ORDER
+        style_of(method).name for method in ORDER
     ]
     assert ax.get_xlabel() == "mean rank by NLL over 6 data sets (1 is the best)"
 

@@ -18,7 +18,7 @@ from batchensemble.comparison.cost import measure_cost
 from batchensemble.comparison.files import RESULTS, RunFiles, read_results
 from batchensemble.comparison.planes import make_plane
 from batchensemble.comparison.results import Comparison, Run, Settings, read_run, run_fingerprint
-from batchensemble.comparison.wording import METHOD_NAMES
+from batchensemble.comparison.wording import titled
 from batchensemble.data.datasets import Data, load
 from batchensemble.data.tables.dialects import Dialect
 from batchensemble.ensembles import Ensemble
@@ -159,7 +159,7 @@ def _of_model(
     return Subject(
         comparison,
         "Trained model",
-        f"{METHOD_NAMES[run.method]}, {counted(model.members, 'member')}, "
+        f"{titled(run.method)}, {counted(model.members, 'member')}, "
         f"{counted(run.history.epochs, 'epoch')}; "
         f"scored on {counted(len(data.held_out[0]), 'example')}, "
         f"{counted(data.features, 'feature')}, {predicted(data)}"

@@ -91,11 +91,13 @@ def resolve(*given: Mapping[str, Any]) -> dict[str, Any]:
                 f"there is no setting {key!r}{nearest(key, known)}; with method {method} there are "
                 f"{', '.join(sorted(known))}"
             )
-    if method == "single" and asked.get("members", 1) != 1:
-        raise ValueError(f"method single has one member, got members = {asked['members']}")
+    fixed = METHODS[method].fixed_members
+    if fixed not in (None, asked.get("members", fixed)):
+        count = "one member" if fixed == 1 else f"{fixed} members"
+        raise ValueError(f"method {method} has {count}, got members = {asked['members']}")
     if "network" in asked and "hidden" in asked:
         raise ValueError("hidden is for the network that is made here; drop it, or network")
-    settings = {**known, **({"members": 1} if method == "single" else {}), **asked}
+    settings = {**known, **({} if fixed is None else {"members": fixed}), **asked}
     widths = settings["hidden"]
     if not isinstance(widths, list) or any(type(width) is not int for width in widths):
         raise TypeError(f"hidden must be whole numbers such as [128, 128], got {widths!r}")
@@ -177,7 +179,7 @@ def fit_defaults() -> dict[str, Any]:
 
 def method_defaults(method: str) -> dict[str, Any]:
     """Return the defaults of the arguments of a method that a file can hold."""
-    return _defaults(METHODS[method].__init__, NOT_OF_METHOD)
+    return _defaults(METHODS[method].kind.__init__, NOT_OF_METHOD)
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -136,6 +136,5 @@ def build(settings: Mapping[str, Any], data: TrainingData, loss: EnsembleLoss) -
             columns = data.columns
             outputs = outputs_for(loss, len(columns.class_names))
             network = multilayer_perceptron(len(columns.feature_names), settings["hidden"], outputs)
-        kind: Any = METHODS[settings["method"]]
-        members = () if settings["method"] == "single" else (settings["members"],)
-        return kind(network, *members, **of_method(settings))
+        method = METHODS[settings["method"]]
+        return method.build(network, settings["members"], **of_method(settings))

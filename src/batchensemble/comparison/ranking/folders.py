@@ -15,7 +15,7 @@ from batchensemble.comparison.ranking.notes import notes_of
 from batchensemble.comparison.ranking.ranks import Ranks, rank, ranked
 from batchensemble.comparison.ranking.scored import RANKED_BY, Scored, labels_of, read_scores
 from batchensemble.comparison.summary import Column
-from batchensemble.comparison.wording import METHOD_NAMES, printable
+from batchensemble.comparison.wording import printable, titled
 from batchensemble.core.arguments import between, one_of
 from batchensemble.metrics.bootstrap import LEVEL, spread
 
@@ -53,7 +53,7 @@ class Ranking:
     @property
     def names(self) -> list[str]:
         """The methods' long names."""
-        return [METHOD_NAMES.get(method, printable(method)) for method in self.methods]
+        return [titled(method) for method in self.methods]
 
     @property
     def order(self) -> list[int]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from batchensemble.comparison.ranking.folders import Ranking
 from batchensemble.comparison.ranking.ranks import critical_difference
 from batchensemble.comparison.summary import Column
-from batchensemble.comparison.wording import SPOKEN, listed
+from batchensemble.comparison.wording import listed, spoken
 
 
 def sentence(ranking: Ranking) -> str:
@@ -117,7 +117,7 @@ def _told(
     ranking: Ranking, better: Sequence[tuple[list[int], list[int]]], level: Sequence[list[int]]
 ) -> str:
     def named(methods: Sequence[int]) -> str:
-        return listed([SPOKEN.get(ranking.methods[each], ranking.names[each]) for each in methods])
+        return listed([spoken(ranking.methods[each]) for each in methods])
 
     winners, losers = better[0]
     if len(better) == 1 and winners in level:

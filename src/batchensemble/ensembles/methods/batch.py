@@ -17,6 +17,7 @@ from batchensemble.ensembles.conversion.convert import convert, extract, same_ar
 from batchensemble.ensembles.conversion.held_weights import check_network, remember_origin
 from batchensemble.ensembles.conversion.report import count_parameters
 from batchensemble.ensembles.conversion.rules import Rules, Selectors, listed, names_of
+from batchensemble.ensembles.methods.method import Method, Style
 from batchensemble.ensembles.runner import RunMode
 from batchensemble.layers import Independent, MemberNorm, RankOne, StackedLinear, Twin
 from batchensemble.layers.base.twin import same
@@ -254,3 +255,12 @@ def _check_the_rest(converted: nn.Module, network: nn.Module) -> None:
             raise ValueError(
                 f"{path!r} is shared by all members, and the given network has another"
             )
+
+
+METHOD = Method(
+    "batch",
+    BatchEnsemble,
+    "BatchEnsemble",
+    "BatchEnsemble",
+    Style("#D55E00", "^", "solid", "▲", on_light="#c25500", on_dark="#f08a45"),
+)

@@ -14,6 +14,7 @@ from batchensemble.ensembles.conversion.branching import Branch
 from batchensemble.ensembles.conversion.convert import Reset, draw_copies, same_architecture, stack
 from batchensemble.ensembles.conversion.held_weights import check_network, remember_origin
 from batchensemble.ensembles.conversion.report import count_parameters
+from batchensemble.ensembles.methods.method import Method, Style
 from batchensemble.ensembles.runner import RunMode
 
 
@@ -151,3 +152,18 @@ def own_orders(
     examples = order.flatten()
     orders = [examples[torch.randperm(len(examples))] for _ in range(members)]
     return torch.stack([each.view(order.shape) for each in orders], -2)
+
+
+def _as_it_is(network: nn.Module) -> None:
+    """Draw nothing: the weights are read."""
+
+
+METHOD = Method(
+    "deep",
+    DeepEnsemble,
+    "Deep ensemble",
+    "the deep ensemble",
+    Style("#0072B2", "s", (0, (5, 1.6)), "■", on_light="#0072b2", on_dark="#4aa8e0"),
+    independent=True,
+    unstarted={"reset": _as_it_is},
+)

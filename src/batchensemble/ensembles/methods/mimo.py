@@ -25,6 +25,7 @@ from batchensemble.ensembles.conversion.held_weights import (
 )
 from batchensemble.ensembles.conversion.report import Report, count_parameters
 from batchensemble.ensembles.conversion.tiling import Arguments, Tiling
+from batchensemble.ensembles.methods.method import Method, Style
 from batchensemble.layers.base.written_inputs import lending
 from batchensemble.layers.linear import plain_linear
 
@@ -199,3 +200,13 @@ def _linear(network: nn.Module, name: str) -> nn.Linear:
     layer = network.get_submodule(name)
     assert isinstance(layer, nn.Linear)
     return layer
+
+
+METHOD = Method(
+    "mimo",
+    MIMO,
+    "MIMO",
+    "MIMO",
+    Style("#009E73", "D", (0, (5, 1.5, 1.2, 1.5)), "◆", on_light="#008a64", on_dark="#35c497"),
+    grows=False,
+)

@@ -7,6 +7,7 @@ from torch import nn
 from batchensemble.ensembles.base import Ensemble
 from batchensemble.ensembles.conversion.held_weights import check_network, copied, remember_origin
 from batchensemble.ensembles.conversion.report import count_parameters
+from batchensemble.ensembles.methods.method import Method, Style
 
 
 class Single(Ensemble):
@@ -29,3 +30,13 @@ class Single(Ensemble):
         super().__init__(copied(network), 1, of_one, batch_axis=batch_axis)
         remember_origin(self, network)
         self.options = {"batch_axis": batch_axis}
+
+
+METHOD = Method(
+    "single",
+    Single,
+    "Single network",
+    "the single network",
+    Style("#000000", "o", (0, (1.2, 1.2)), "●", on_light="#000000", on_dark="#f2f2f2"),
+    fixed_members=1,
+)

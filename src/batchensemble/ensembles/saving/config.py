@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -79,8 +79,10 @@ def check_config(config: Any, path: Path) -> dict[str, Any]:
             raise ConfigError(f"{path} has no {name}")
         if name in config and not check(config[name]):
             raise _wrong(path, name, expected, config[name])
-    if config["method"] == "single" and config["members"] != 1:
-        raise _wrong(path, "members", "1 of the method 'single'", config["members"])
+    fixed = METHODS[config["method"]].fixed_members
+    if fixed not in (None, config["members"]):
+        expected = f"{fixed} of the method {config['method']!r}"
+        raise _wrong(path, "members", expected, config["members"])
     scaled = config.get("feature_scaling")
     if scaled is not None and len(scaled[0]) != len(config.get("feature_names") or ()):
         raise _wrong(path, "feature_scaling", "a number for each of the feature_names", scaled)
@@ -108,7 +110,7 @@ def _writer(config: Mapping[str, Any]) -> str:
 
 
 def _check_options(path: Path, method: str, options: Mapping[str, Any]) -> None:
-    known = set(inspect.signature(METHODS[method]).parameters) - NOT_SAVED
+    known = set(inspect.signature(METHODS[method].kind).parameters) - NOT_SAVED
     for name, value in options.items():
         if name not in known:
             raise ValueError(
@@ -252,9 +254,8 @@ def _is_optional(kind: type) -> Callable[[Any], bool]:
     return lambda value: value is None or isinstance(value, kind)
 
 
-def _is_one_of(allowed: Iterable[Any]) -> Callable[[Any], bool]:
-    values = list(allowed)
-    return lambda value: not isinstance(value, bool) and value in values
+def _is_one_of(allowed: Collection[Any]) -> Callable[[Any], bool]:
+    return lambda value: not isinstance(value, (bool, dict, list)) and value in allowed
 
 
 Check = tuple[Callable[[Any], bool], str]

@@ -18,6 +18,7 @@ from batchensemble.core.atomic_files import write_whole
 from batchensemble.core.strict_json import MOST_BYTES, parse_json
 from batchensemble.ensembles import METHODS, Ensemble
 from batchensemble.ensembles.checks import check_ensemble
+from batchensemble.ensembles.methods import method_of
 from batchensemble.ensembles.networks import widths_of
 from batchensemble.ensembles.saving.config import (
     CONFIG,
@@ -220,13 +221,13 @@ def versions() -> dict[str, str]:
 
 
 def _method(model: Ensemble) -> str:
-    for name, kind in METHODS.items():
-        if type(model) is kind:
-            return name
-    raise ValueError(
-        f"save knows the methods {', '.join(METHODS)}, got a {type(model).__name__}; save its "
-        "state_dict()"
-    )
+    method = method_of(model)
+    if method is None:
+        raise ValueError(
+            f"save knows the methods {', '.join(METHODS)}, got a {type(model).__name__}; save its "
+            "state_dict()"
+        )
+    return method.name
 
 
 def _options(model: Ensemble) -> dict[str, Any]:

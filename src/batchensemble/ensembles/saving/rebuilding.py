@@ -89,7 +89,7 @@ def untrained(
         ValueError: there is no such ensemble of the network, or its size is another.
     """
     members = config["members"]
-    if members > FEW_MEMBERS and config["method"] != "mimo":  # which copies nothing
+    if members > FEW_MEMBERS and METHODS[config["method"]].grows:
         _check_size(config, network, entries)
     model = _ensemble(config, network, members)
     if config.get("calibration") is not None:
@@ -250,20 +250,14 @@ def _ensemble(config: Mapping[str, Any], network: nn.Module, members: int) -> En
     for name, value in options.items():
         if isinstance(value, list):
             options[name] = list(dict.fromkeys(value))
-    if config["method"] == "deep":
-        options["reset"] = _as_it_is
-    kind: Any = METHODS[config["method"]]
+    method = METHODS[config["method"]]
     with torch.random.fork_rng([]), warnings.catch_warnings():
         # What starts equal is overwritten anyway.
         warnings.filterwarnings("ignore", message=".*has no reset_parameters")
         try:
-            if config["method"] == "single":
-                made: Ensemble = kind(network, **options)
-            else:
-                made = kind(network, members, **options)
+            return method.build(network, members, **options, **method.unstarted)
         except (ValueError, TypeError, RuntimeError, OverflowError) as error:
             raise ValueError(f"it cannot be made from this network: {error}") from error
-    return made
 
 
 def _check_size(
@@ -290,10 +284,6 @@ def _check_size(
 def _numbers_of(model: Ensemble) -> int:
     values = {id(value): value for value in model.state_dict(keep_vars=True).values()}
     return sum(value.numel() for value in values.values())
-
-
-def _as_it_is(network: nn.Module) -> None:
-    """Draw nothing: the weights are read."""
 
 
 def _become(model: nn.Module, old: Tensor, value: Tensor) -> None:

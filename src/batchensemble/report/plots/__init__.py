@@ -18,12 +18,11 @@ from batchensemble.report.plots.plane import drawable, members, plane
 from batchensemble.report.plots.ranks import mean_ranks
 from batchensemble.report.plots.regression import coverage, curve, error_by_deviation
 from batchensemble.report.plots.saving import save_all, save_as
-from batchensemble.report.plots.style import METHOD_STYLES, figure_of
+from batchensemble.report.plots.style import figure_of, style_of
 from batchensemble.report.plots.training import accuracy_time, error_time, loss_curves
 from batchensemble.report.plots.uncertainty import epistemic_histogram
 
 __all__ = [
-    "METHOD_STYLES",
     "accuracy_time",
     "coverage",
     "curve",
@@ -45,6 +44,7 @@ __all__ = [
     "save_as",
     "set_sizes",
     "shift_curves",
+    "style_of",
 ]
 
 

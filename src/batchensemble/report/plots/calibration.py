@@ -11,10 +11,10 @@ from scipy.stats import norm
 
 from batchensemble.comparison.results import Comparison
 from batchensemble.core.arguments import one_of
+from batchensemble.ensembles.methods import METHODS
 from batchensemble.metrics import Reliability
 from batchensemble.metrics import reliability as bins_of
 from batchensemble.report.plots.style import (
-    METHOD_STYLES,
     PANEL,
     SOFT,
     MethodStyle,
@@ -23,6 +23,7 @@ from batchensemble.report.plots.style import (
     pale,
     panels_of,
     single_panel,
+    style_of,
 )
 
 LEVEL = 0.95  # of the intervals of a bin's accuracy
@@ -49,8 +50,8 @@ def reliability(comparison: Comparison, axes: Any = None) -> list[Axes]:
         axes, len(bins), 4.4, rows=2, sharex=True, sharey="row", height_ratios=[2.6, 1]
     )
     for diagram, histogram, (method, found) in zip(diagrams, histograms, bins.items(), strict=True):
-        _diagram(diagram, found, METHOD_STYLES[method])
-        _histogram(histogram, found, METHOD_STYLES[method])
+        _diagram(diagram, found, style_of(method))
+        _histogram(histogram, found, style_of(method))
     diagrams[0].set(ylabel="accuracy", xlim=(low, 1 + 0.03 * (1 - low)), ylim=(0, 1.03))
     most = max(found.counts.max() for found in bins.values())
     histograms[0].set(ylabel="examples", yscale="log", ylim=(0.5, 2 * most))
@@ -68,7 +69,7 @@ def reliability_diagram(
     Args:
         found: from :func:`batchensemble.metrics.calibration.reliability`.
         ax: where; by default a new figure's.
-        method: whose colour and marker, a name of :data:`batchensemble.report.plots.METHOD_STYLES`.
+        method: whose colour and marker, a name of :data:`batchensemble.ensembles.METHODS`.
         title: by default the method's long name.
 
     Returns:
@@ -83,7 +84,7 @@ def reliability_diagram(
         >>> reliability_diagram(bins_of(sure, np.array([0, 0])), title="before").get_title()
         'before'
     """
-    style = METHOD_STYLES[one_of("method", method, METHOD_STYLES)]
+    style = style_of(one_of("method", method, METHODS))
     ax = single_panel(ax, PANEL + 0.9, PANEL + 0.9)
     _diagram(ax, found, style if title is None else replace(style, name=title))
     low = _lowest([found])

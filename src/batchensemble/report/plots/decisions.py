@@ -15,14 +15,15 @@ from batchensemble.decisions.detection import Detection
 from batchensemble.decisions.selective import RiskCoverage
 from batchensemble.decisions.shift import Shifted
 from batchensemble.decisions.threshold import Threshold
+from batchensemble.ensembles.methods import METHODS
 from batchensemble.report.plots.style import (
-    METHOD_STYLES,
     SOFT,
     MethodStyle,
     drawing,
     pale,
     plain,
     single_panel,
+    style_of,
 )
 
 POINTS = 2000  # of a curve; more than a figure has pixels
@@ -101,7 +102,7 @@ def set_sizes(
     if not len(sets):
         raise ValueError("there must be at least one set to draw, got none")
     ax = single_panel(ax)
-    colour = METHOD_STYLES["batch"].colour
+    colour = style_of("batch").colour
     counts = np.bincount(sets.sizes)
     sizes = np.arange(len(counts))
     shares = counts / len(sets)
@@ -183,8 +184,8 @@ def _styles(named: Mapping[str, object]) -> list[MethodStyle]:
     """Return a style for each name: a method's own, the others one after the other."""
     if not named:
         raise ValueError("there must be at least one curve to draw, got none")
-    if all(name in METHOD_STYLES for name in named):
-        return [METHOD_STYLES[name] for name in named]
+    if all(name in METHODS for name in named):
+        return [style_of(name) for name in named]
     return [
         MethodStyle(plain(name), *SPARE[number % len(SPARE)]) for number, name in enumerate(named)
     ]

@@ -12,11 +12,11 @@ from batchensemble.comparison.results import Comparison
 from batchensemble.metrics.losses_by_example import Loss, losses_by_example
 from batchensemble.metrics.members.member_curve import by_members
 from batchensemble.report.plots.style import (
-    METHOD_STYLES,
     drawing,
     figure_of,
     method_legend,
     panels_of,
+    style_of,
 )
 
 # Score of a curve, loss of an example, name of the axis.
@@ -59,7 +59,7 @@ def member_curves(comparison: Comparison, axes: Any = None) -> list[Axes]:
     labels, methods = comparison.data.held_out[1], comparison.methods
     for method in methods:
         curve = by_members(comparison.of(method)[0].classes, labels)
-        style = METHOD_STYLES[method]
+        style = style_of(method)
         for ax, (score, _, _) in zip(drawn, PANELS, strict=True):
             ax.plot(
                 curve.members, getattr(curve, score), color=style.colour, linestyle=style.line,

@@ -26,12 +26,12 @@ from batchensemble.predictions import Prediction
 from batchensemble.report.plots.style import (
     FAINT,
     INK,
-    METHOD_STYLES,
     drawing,
     figure_of,
     pale,
     panels_of,
     plain,
+    style_of,
     subsample,
     wrapped,
 )
@@ -90,7 +90,7 @@ def plane(comparison: Comparison, axes: Any = None) -> list[Axes]:
     doubt = LogNorm(LOWEST, max(highest, 10 * LOWEST))
     binary = comparison.data.classes == 2
     for top, bottom, run in zip(upper, lower, runs, strict=True):
-        top.set_title(METHOD_STYLES[run.method].name)
+        top.set_title(style_of(run.method).name)
         (_probability if binary else _classes)(top, grid, run, comparison)
         _held_out(top, grid, comparison)
         _epistemic(bottom, grid, run, doubt)
@@ -126,7 +126,7 @@ def members(comparison: Comparison, axes: Any = None) -> list[Axes]:
     runs = [comparison.of(method)[0] for method in comparison.methods]
     [panels] = panels_of(axes, len(runs), 3.4, sharex=True, sharey=True)
     for ax, run in zip(panels, runs, strict=True):
-        style, said = METHOD_STYLES[run.method], _on_plane(run)
+        style, said = style_of(run.method), _on_plane(run)
         _held_out(ax, grid, comparison, faint=True)
         _boundary(ax, grid, said.probs, colors=[pale(style.colour, 0.3)], linewidths=5)
         for member in range(said.members):

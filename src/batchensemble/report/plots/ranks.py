@@ -11,12 +11,11 @@ from batchensemble.comparison.wording import listed
 from batchensemble.report.plots.style import (
     FAINT,
     INK,
-    METHOD_STYLES,
     SOFT,
-    MethodStyle,
     drawing,
     plain,
     single_panel,
+    style_of,
 )
 
 # Heights, a row is 1: the critical difference on top, bars and methods below.
@@ -41,7 +40,7 @@ def mean_ranks(ranking: Ranking, ax: Axes | None = None) -> Axes:
     last = first + len(order) - 1
     ax = single_panel(ax, 6.4, 1.1 + INCHES_A_ROW * (last + SCALE))
     for row, method in enumerate(order, start=1):
-        style = _style(ranking, method)
+        style = style_of(ranking.methods[method])
         place = first + row - 1
         ax.plot(
             [means[method]] * 2, [FIRST_BAR - BAR / 2, place], color=FAINT, linewidth=1, zorder=1
@@ -105,8 +104,3 @@ def _frame(ax: Axes, ranking: Ranking, first: float, last: float) -> None:
     ax.tick_params(axis="y", length=0)
     sets = f"over {len(ranking.datasets)} data sets (1 is the best)"
     ax.set_xlabel(f"mean rank by {score_name(ranking.by)} {sets}")
-
-
-def _style(ranking: Ranking, method: int) -> MethodStyle:
-    name = ranking.methods[method]
-    return METHOD_STYLES.get(name) or MethodStyle(ranking.names[method], SOFT, "o", "solid")

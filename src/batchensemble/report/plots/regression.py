@@ -15,7 +15,6 @@ from batchensemble.metrics.regression import COVERAGE
 from batchensemble.predictions import Quantiles, RegressionPrediction
 from batchensemble.report.plots.style import (
     FAINT,
-    METHOD_STYLES,
     SOFT,
     drawing,
     figure_of,
@@ -24,6 +23,7 @@ from batchensemble.report.plots.style import (
     panels_of,
     plain,
     single_panel,
+    style_of,
     subsample,
 )
 
@@ -71,7 +71,7 @@ def curve(comparison: Comparison, axes: Any = None) -> list[Axes]:
         for panel in (ax, below):
             for edge in (line.examples.min(), line.examples.max()):
                 panel.axvline(edge, color=SOFT, linewidth=0.8, linestyle=(0, (4, 3)))
-        ax.set_title(METHOD_STYLES[run.method].name)
+        ax.set_title(style_of(run.method).name)
     upper[0].set(ylabel=plain(comparison.data.target or "y"), xlim=(line.x[0], line.x[-1]))
     lower[0].set(ylabel="deviation")
     lower[0].set_ylim(bottom=0)
@@ -81,7 +81,7 @@ def curve(comparison: Comparison, axes: Any = None) -> list[Axes]:
 
 def _bands(ax: Axes, run: Run, line: Line) -> None:
     """Draw the interval, in it 90 % of what the members differ in, and the mean."""
-    prediction, colour = run.plane, METHOD_STYLES[run.method].colour
+    prediction, colour = run.plane, style_of(run.method).colour
     assert isinstance(prediction, RegressionPrediction)
     low, high, _ = widest_interval(prediction)
     ax.fill_between(line.x, low, high, color=pale(colour, 0.2), linewidth=0)
@@ -93,7 +93,7 @@ def _bands(ax: Axes, run: Run, line: Line) -> None:
 
 def _deviations(ax: Axes, run: Run, line: Line) -> None:
     """Draw the deviation of the mixture, and of it what the members differ in."""
-    prediction, colour = run.plane, METHOD_STYLES[run.method].colour
+    prediction, colour = run.plane, style_of(run.method).colour
     assert isinstance(prediction, RegressionPrediction)
     ax.fill_between(line.x, prediction.deviation, color=pale(colour, 0.2), linewidth=0)
     ax.fill_between(line.x, np.sqrt(prediction.epistemic), color=pale(colour, 0.5), linewidth=0)
@@ -110,7 +110,7 @@ def coverage(comparison: Comparison, ax: Axes | None = None) -> Axes:
     ax = single_panel(ax, 6.4, 4.6)
     ax.plot([0, 1], [0, 1], color=SOFT, linewidth=1, linestyle=(0, (4, 3)))
     for method in comparison.methods:
-        style, prediction = METHOD_STYLES[method], of_numbers(comparison.of(method)[0])
+        style, prediction = style_of(method), of_numbers(comparison.of(method)[0])
         if isinstance(prediction, Quantiles) and prediction.widest <= 0:
             continue
         found = interval_calibration(prediction, comparison.data.held_out[1])
@@ -145,7 +145,7 @@ def error_by_deviation(comparison: Comparison, ax: Axes | None = None) -> Axes:
     y = comparison.data.held_out[1]
     largest = 0.0
     for method in comparison.methods:
-        style, prediction = METHOD_STYLES[method], of_numbers(comparison.of(method)[0])
+        style, prediction = style_of(method), of_numbers(comparison.of(method)[0])
         groups = np.array_split(np.argsort(prediction.total, kind="stable"), min(GROUPS, len(y)))
         predicted = [np.sqrt(prediction.total[group].mean()) for group in groups]
         found = [np.sqrt(((y - prediction.mean)[group] ** 2).mean()) for group in groups]

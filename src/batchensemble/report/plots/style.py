@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
-from batchensemble.comparison.wording import METHOD_NAMES, printable
+from batchensemble.comparison.wording import printable, titled
+from batchensemble.ensembles.methods import METHODS
 
 INK = "#222222"
 SOFT = "#6b6b6b"
@@ -43,15 +44,13 @@ class MethodStyle:
     line: Any
 
 
-METHOD_STYLES = {
-    method: MethodStyle(METHOD_NAMES[method], colour, marker, line)
-    for method, colour, marker, line in (
-        ("single", "#000000", "o", (0, (1.2, 1.2))),
-        ("deep", "#0072B2", "s", (0, (5, 1.6))),
-        ("batch", "#D55E00", "^", "solid"),
-        ("mimo", "#009E73", "D", (0, (5, 1.5, 1.2, 1.5))),
-    )
-}
+def style_of(method: str) -> MethodStyle:
+    """Return how a method looks; one that is not known here is grey."""
+    if method not in METHODS:
+        return MethodStyle(titled(method), SOFT, "o", "solid")
+    style = METHODS[method].style
+    return MethodStyle(METHODS[method].title, style.colour, style.marker, style.line)
+
 
 RC: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
@@ -172,7 +171,7 @@ def method_legend(
             [], [], color=style.colour, marker=style.marker, markeredgecolor="white",
             linestyle=style.line if line == "own" else line, label=style.name, **options,
         )
-        for style in (METHOD_STYLES[method] for method in methods)
+        for style in (style_of(method) for method in methods)
     ]  # fmt: skip
     where: dict[str, Any] = {"loc": "outside upper center"}
     if isinstance(place, Axes):

@@ -14,13 +14,13 @@ from batchensemble.comparison.results import Comparison, Run, loss_of
 from batchensemble.losses.standardised import OF_STANDARDISED
 from batchensemble.report.plots.regression import of_numbers
 from batchensemble.report.plots.style import (
-    METHOD_STYLES,
     drawing,
     figure_of,
     method_legend,
     pale,
     panels_of,
     single_panel,
+    style_of,
 )
 
 MARKERS_A_LINE = 8
@@ -78,7 +78,7 @@ def _curve(ax: Axes, run: Run, values: list[float], line: str, above: int) -> No
     """Draw one line, the wider the more lines come above it, so that none is hidden."""
     if not values:
         return
-    style = METHOD_STYLES[run.method]
+    style = style_of(run.method)
     every = max(1, len(values) // MARKERS_A_LINE)
     ax.plot(
         range(1, len(values) + 1),
@@ -141,7 +141,7 @@ def _chance(comparison: Comparison, run: Run, mean: float) -> float:
 def _score_time(comparison: Comparison, ax: Axes | None, score: str) -> Axes:
     ax = single_panel(ax)
     for method in comparison.methods:
-        style, runs = METHOD_STYLES[method], comparison.of(method)
+        style, runs = style_of(method), comparison.of(method)
         seconds = [run.cost.training_seconds for run in runs]
         scores = [run.scores[score] for run in runs]
         mean, several = statistics.fmean(scores), len(runs) > 1

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from batchensemble.comparison.results import Comparison, Run
-from batchensemble.report.plots.style import METHOD_STYLES, drawing, method_legend, single_panel
+from batchensemble.report.plots.style import drawing, method_legend, single_panel, style_of
 
 LOWEST = 1e-8  # nats; below it differences are rounding
 BINS_A_DECADE = 4
@@ -27,7 +27,7 @@ def epistemic_histogram(comparison: Comparison, ax: Axes | None = None) -> Axes:
     ax = single_panel(ax)
     runs = [comparison.of(method)[0] for method in comparison.methods]
     ensembles = [run for run in runs if run.prediction.members > 1]
-    left_out = [METHOD_STYLES[run.method].name for run in runs if run.prediction.members == 1]
+    left_out = [style_of(run.method).name for run in runs if run.prediction.members == 1]
     highest = math.log(comparison.data.classes)
     edges = np.geomspace(
         LOWEST, highest, 1 + math.ceil(BINS_A_DECADE * math.log10(highest / LOWEST))
@@ -46,7 +46,7 @@ def epistemic_histogram(comparison: Comparison, ax: Axes | None = None) -> Axes:
 
 
 def _outline(ax: Axes, run: Run, edges: np.ndarray) -> None:
-    style, values = METHOD_STYLES[run.method], run.prediction.epistemic
+    style, values = style_of(run.method), run.prediction.epistemic
     shares = np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0] / len(values)
     ax.stairs(shares, edges, fill=True, color=style.colour, alpha=0.1)
     ax.stairs(shares, edges, color=style.colour, linestyle=style.line, linewidth=1.8)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from batchensemble.comparison.results import Comparison, Run
-from batchensemble.comparison.wording import METHOD_NAMES
+from batchensemble.comparison.wording import titled
 from batchensemble.metrics import BINS, interval_calibration, reliability
 from batchensemble.metrics.bootstrap import LEVEL
 from batchensemble.metrics.calibration.reliability import bins_of, edges_of
@@ -27,7 +27,7 @@ def calibration(comparison: Comparison) -> Table:
         runs = comparison.of(method)
         found = [(_holds if numbers else _errors)(run, targets) for run in runs]
         entries = tuple(mean_entry(values, form) for values in zip(*found, strict=True))
-        lines.append(Line(METHOD_NAMES[method], method, entries))
+        lines.append(Line(titled(method), method, entries))
     if numbers:
         caption = "Share of the held-out targets in intervals that should hold so many."
         heads = tuple(Head(f"Of {level:.0%}") for level in LEVELS)

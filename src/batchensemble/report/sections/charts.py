@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from batchensemble.comparison.differences import Standing
 from batchensemble.comparison.results import Comparison
 from batchensemble.comparison.summary import REGRESSION, Column, Row, shown
-from batchensemble.comparison.wording import METHOD_NAMES, begin, listed, spoken
+from batchensemble.comparison.wording import begin, listed, spoken, titled
 from batchensemble.report.sections.abstaining import Abstaining
 from batchensemble.report.sections.tables import risk_of, signed
 
@@ -154,7 +154,7 @@ def risks(comparison: Comparison) -> Risks:
 
     curves, chosen = [], []
     for method, each in found.items():
-        name, known = METHOD_NAMES[method], np.isfinite(each.risk)
+        name, known = titled(method), np.isfinite(each.risk)
         texts = [_says(name, each, index) for index in range(len(known))]
         places = [place(*pair) if np.isfinite(pair[1]) else None for pair in _pairs(each)]
         line = dict.fromkeys(at for at in places if at is not None)
@@ -206,15 +206,13 @@ def _finding(comparison: Comparison, numbers: bool) -> str:
     for method in comparison.methods:
         if numbers:
             most, all_of_them = risk_of(comparison, method, np.array([0.9, 1.0])).risk
-            said.append(
-                f"{METHOD_NAMES[method]} {shown(all_of_them, IN_UNIT)} → {shown(most, IN_UNIT)}"
-            )
+            said.append(f"{titled(method)} {shown(all_of_them, IN_UNIT)} → {shown(most, IN_UNIT)}")
             continue
         prediction = comparison.of(method)[0].classes
         order = np.argsort(-prediction.confidence, kind="stable")
         wrong = (prediction.labels != comparison.data.held_out[1])[order]
         answered = max(1, round(0.9 * len(wrong)))
-        said.append(f"{METHOD_NAMES[method]} {wrong.mean():.2%} → {wrong[:answered].mean():.2%}")
+        said.append(f"{titled(method)} {wrong.mean():.2%} → {wrong[:answered].mean():.2%}")
     what = "Mean absolute error" if numbers else "Wrong answers"
     return f"{what} if the most doubtful tenth is left unanswered: {'; '.join(said)}."
 

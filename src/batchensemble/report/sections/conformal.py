@@ -6,7 +6,7 @@ import numpy as np
 from scipy.stats import betabinom
 
 from batchensemble.comparison.results import Comparison
-from batchensemble.comparison.wording import METHOD_NAMES
+from batchensemble.comparison.wording import titled
 from batchensemble.decisions import ConformalIntervals
 from batchensemble.decisions.conformal.quantile import least_examples, rank_of
 from batchensemble.metrics.bootstrap import LEVEL
@@ -49,7 +49,7 @@ def intervals(comparison: Comparison, *, seed: int = 0) -> Table:
         "share that is held, and the mean width in the unit of the target. By chance: between "
         f"which the share is in {LEVEL:.0%} of the cases. First seed."
     )
-    heads = (*(Head(METHOD_NAMES[method]) for method in comparison.methods), Head("By chance"))
+    heads = (*(Head(titled(method)) for method in comparison.methods), Head("By chance"))
     return Table("intervals", caption, "Should hold", heads, tuple(lines))
 
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from batchensemble.comparison.results import Comparison, Run
 from batchensemble.comparison.summary import CLASSIFICATION, COST, REGRESSION, shown, value
-from batchensemble.comparison.wording import METHOD_NAMES
+from batchensemble.comparison.wording import titled
 from batchensemble.losses.standardised import OF_STANDARDISED
 from batchensemble.metrics.members.member_curve import by_members
 from batchensemble.predictions import Prediction
@@ -86,7 +86,7 @@ def _shown(comparison: Comparison, name: str, figure: Figure, image: bytes, text
 def _each(comparison: Comparison, text: Callable[[Run], str]) -> str:
     """Return what is said of each method's first run, joined."""
     runs = [comparison.of(method)[0] for method in comparison.methods]
-    return "; ".join(f"{METHOD_NAMES[run.method]} {text(run)}" for run in runs) + "."
+    return "; ".join(f"{titled(run.method)} {text(run)}" for run in runs) + "."
 
 
 def _number(run: Run, key: str) -> str:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from batchensemble.comparison.results import Comparison
 from batchensemble.comparison.summary import quality, shown
-from batchensemble.comparison.wording import METHOD_NAMES
+from batchensemble.comparison.wording import spoken, titled
+from batchensemble.ensembles.methods import baseline_among, independent_among
 from batchensemble.metrics.losses_by_example import Loss
 from batchensemble.metrics.members.diversity import diversity
 from batchensemble.metrics.members.gain import ShareOfGain, share_of_gain
@@ -39,7 +40,7 @@ def alone(comparison: Comparison) -> Table:
         entries = [Entry(str(run.seed), run.seed)]
         entries += [Entry(shown(each, first), each) for each in (run.scores[first.key], *own)]
         entries += [Entry("")] * (most - len(own))
-        lines.append(Line(METHOD_NAMES[run.method], run.method, tuple(entries)))
+        lines.append(Line(titled(run.method), run.method, tuple(entries)))
     heads = (Head("Seed"), Head("Together"), *(Head(f"Member {i + 1}") for i in range(most)))
     together = "their mean" if numbers else "the mean of their probabilities"
     caption = f"{first.title} of each member alone, and of {together}."
@@ -53,7 +54,8 @@ def apart(comparison: Comparison) -> Table | None:
     """
     if comparison.data.task == "regression":
         return None
-    labels, independent = comparison.data.held_out[1], _predictions(comparison, "deep")
+    reference = independent_among(comparison.methods)
+    labels, independent = comparison.data.held_out[1], _predictions(comparison, reference)
     lines = []
     for run in by_method(comparison):
         if run.classes.members < 2:
@@ -71,12 +73,12 @@ def apart(comparison: Comparison) -> Table | None:
             worth,
         )
         entries = (Entry(str(run.seed), run.seed), *(_number(each) for each in numbers))
-        lines.append(Line(METHOD_NAMES[run.method], run.method, entries))
+        lines.append(Line(titled(run.method), run.method, entries))
     if not lines:
         return None
     measure = (
-        "how many members of the deep ensemble reach the same NLL"
-        if "deep" in comparison.methods
+        f"how many members of {spoken(reference)} reach the same NLL"
+        if reference is not None
         else "how many independent members would have a mean that varies as much"
     )
     caption = (
@@ -108,11 +110,12 @@ def kept(comparison: Comparison) -> Kept | None:
     """
     if comparison.data.task == "regression":
         return None
-    single, deep = (_predictions(comparison, method) for method in ("single", "deep"))
+    names = baseline_among(comparison.methods), independent_among(comparison.methods)
+    single, deep = (_predictions(comparison, method) for method in names)
     others = {
         method: _predictions(comparison, method)
         for method in comparison.methods
-        if method not in ("single", "deep")
+        if method not in names
     }
     # Of the seeds that all have: a share is of the same gain for all.
     seeds = sorted(set.intersection(*map(set, (single, deep, *others.values()))))
@@ -133,7 +136,7 @@ def kept(comparison: Comparison) -> Kept | None:
     if not defined:
         return Kept(None, reasons)
     lines = tuple(
-        Line(METHOD_NAMES[method], method, tuple(_share(found[score][row]) for score in defined))
+        Line(titled(method), method, tuple(_share(found[score][row]) for score in defined))
         for row, method in enumerate(others)
     )
     caption = (
@@ -145,7 +148,7 @@ def kept(comparison: Comparison) -> Kept | None:
     return Kept(Table("kept", caption, "Method", heads, lines), reasons)
 
 
-def _predictions(comparison: Comparison, method: str) -> dict[int, Prediction]:
+def _predictions(comparison: Comparison, method: str | None) -> dict[int, Prediction]:
     """Return a method's predictions by seed; none of a method that the comparison lacks."""
     return {run.seed: run.classes for run in comparison.runs if run.method == method}
 

@@ -15,7 +15,7 @@ from sklearn.metrics import roc_auc_score
 from batchensemble.comparison.differences import Standing
 from batchensemble.comparison.results import Comparison, Run
 from batchensemble.comparison.summary import COST, REGRESSION, Column, Row, quality, shown, value
-from batchensemble.comparison.wording import METHOD_NAMES, spoken
+from batchensemble.comparison.wording import spoken, titled
 from batchensemble.decisions import Threshold, threshold_for
 from batchensemble.metrics.bootstrap import Difference
 from batchensemble.predictions import Prediction, RegressionPrediction
@@ -199,7 +199,7 @@ def doubt(comparison: Comparison) -> Table:
         found = [way(run.prediction, targets) for run in comparison.of(method)]
         form = RMSE.format if numbers else ".4f"
         entries = tuple(mean_entry(values, form) for values in zip(*found, strict=True))
-        lines.append(Line(METHOD_NAMES[method], method, entries))
+        lines.append(Line(titled(method), method, entries))
     caption, heads = DOUBT_OF_NUMBERS if numbers else DOUBT
     return Table("doubt", caption, "Method", tuple(Head(*each) for each in heads), tuple(lines))
 
@@ -238,7 +238,7 @@ def thresholds(comparison: Comparison) -> Table:
     found = {method: risk_of(comparison, method, at) for method in comparison.methods}
     answered = "largest deviation" if numbers else "share answered"
     whats = (answered, "mean absolute error" if numbers else "wrong among them")
-    heads = tuple(Head(METHOD_NAMES[method], what) for method in found for what in whats)
+    heads = tuple(Head(titled(method), what) for method in found for what in whats)
     lines = []
     for index, threshold in enumerate(at.tolist()):
         entries = []
@@ -278,7 +278,7 @@ def promises(comparison: Comparison) -> Table:
         "Share that can be answered, and the confidence it takes, so that at most so many answers "
         "are wrong among all new examples like these, with a confidence of 95%. First seed."
     )
-    heads = tuple(Head(METHOD_NAMES[method]) for method in comparison.methods)
+    heads = tuple(Head(titled(method)) for method in comparison.methods)
     return Table("promises", caption, "Errors at most", heads, tuple(lines))
 
 
@@ -315,7 +315,7 @@ def runs(comparison: Comparison) -> Table:
     )
     lines = [
         Line(
-            METHOD_NAMES[run.method],
+            titled(run.method),
             run.method,
             (
                 Entry(str(run.seed), run.seed),
