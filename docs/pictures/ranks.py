@@ -50,7 +50,7 @@ def compared(name: str, folder: Path) -> Path:
     """Compare the methods on one data set and return where its results are."""
     folder.mkdir(parents=True, exist_ok=True)
     comparison = compare(data_of(name, folder), SETTINGS, folder=folder / "runs")
-    (folder / RESULTS).write_text(json.dumps(finite(comparison.as_dict())))
+    (folder / RESULTS).write_text(json.dumps(finite(comparison.to_dict())))
     return folder
 
 

@@ -98,7 +98,7 @@ def test_the_callers_random_state_stays():
 
 
 def test_the_dictionary_is_json_and_holds_what_was_done(finished):
-    described = json.loads(json.dumps(finished.as_dict(), allow_nan=False))
+    described = json.loads(json.dumps(finished.to_dict(), allow_nan=False))
     assert described["settings"]["hidden"] == [8]
     assert described["settings"]["members"] == 2
     assert described["data"] == {
@@ -140,7 +140,7 @@ def test_ctrl_c_keeps_the_finished_runs(monkeypatch):
     assert comparison.interrupted
     assert comparison.methods == ["single"]
     assert told == comparison.runs
-    assert comparison.as_dict()["interrupted"] is True
+    assert comparison.to_dict()["interrupted"] is True
 
 
 def test_a_training_that_diverges_does_not_stop_the_others(monkeypatch):
@@ -231,9 +231,9 @@ def test_the_same_again_trains_only_what_is_missing(one_killed, finished, monkey
     assert_the_same(again.runs, finished.runs)
     trained_now = [name for name in names(again.runs) if name not in names(before.runs)]
     assert [name.replace("-seed-", ", seed ") for name in trained_now] == trained
-    old = {name: run.as_dict() for name, run in zip(names(before.runs), before.runs, strict=True)}
+    old = {name: run.to_dict() for name, run in zip(names(before.runs), before.runs, strict=True)}
     for name, run in zip(names(again.runs), again.runs, strict=True):
-        assert run.as_dict() == old.get(name, run.as_dict())
+        assert run.to_dict() == old.get(name, run.to_dict())
 
 
 def test_more_seeds_or_methods_use_what_is_there_and_other_settings_do_not(tmp_path):

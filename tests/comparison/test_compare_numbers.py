@@ -68,7 +68,7 @@ def test_runs_predict_in_the_targets_unit_and_survive_their_file(comparison: Com
     for run in comparison.runs:
         assert isinstance(run.prediction, Normals)
         assert 10 < run.prediction.mean.std() < 60
-        again = Run.from_parts(json.loads(json.dumps(run.as_dict())), run.predictions())
+        again = Run.from_parts(json.loads(json.dumps(run.to_dict())), run.predictions())
         assert isinstance(again.prediction, Normals)
         np.testing.assert_array_equal(again.prediction.deviations, run.prediction.deviations)
         assert again.scores == run.scores

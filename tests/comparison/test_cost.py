@@ -84,7 +84,7 @@ def test_a_cost_holds_the_counts_of_the_model_and_its_training():
     assert (cost.training_multiply_adds, cost.prediction_multiply_adds) == multiply_adds(
         model, X, Y
     )
-    assert json.loads(json.dumps(cost.as_dict())) == cost.as_dict()
+    assert json.loads(json.dumps(cost.to_dict())) == cost.to_dict()
 
 
 @pytest.mark.parametrize("examples", [1, 32, 2000])

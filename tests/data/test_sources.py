@@ -168,7 +168,7 @@ def test_the_history_names_the_classes_and_validation_has_them_in_the_same_order
     assert history.class_names == ["cat", "dog"]
     scores = be.evaluate(model, dogs, target="y", class_names=history.class_names)
     assert history.validation_nll == pytest.approx([scores["nll"]], abs=1e-6)
-    assert be.History.from_dict(history.as_dict()).class_names == ["cat", "dog"]
+    assert be.History.from_dict(history.to_dict()).class_names == ["cat", "dog"]
 
 
 class TwoInputs(nn.Module):

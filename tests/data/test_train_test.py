@@ -7,7 +7,7 @@ import torch
 
 from batchensemble.data.sources import open_batches
 from batchensemble.data.tables.files import Files
-from batchensemble.data.tables.split import Fifth
+from batchensemble.data.tables.split import HashSplit
 from batchensemble.data.train_test import open_data
 from batchensemble.losses import as_loss
 
@@ -64,7 +64,7 @@ def test_a_large_table_is_split_by_row_and_scaled_by_its_training_part(kind, tmp
     assert isinstance(data.train, Files)
     names = ("no", "perhaps", "yes")
     assert data.columns.class_names == names
-    rows = [Fifth(held_out=held_out).positions(0, ROWS) for held_out in (False, True)]
+    rows = [HashSplit(held_out=held_out).positions(0, ROWS) for held_out in (False, True)]
     raw = frame[[*"abc"]].to_numpy()
     deviation = np.where(np.arange(3) == 2, 1, raw[rows[0]].std(0))  # c is the same in all rows
     scaled = (raw - raw[rows[0]].mean(0)) / deviation
@@ -84,7 +84,7 @@ def test_classes_in_numbers_are_numbered_alike_whole_and_streamed(values, kind, 
     streamed = open_data(path, "y", loss=CLASSES, memory_limit=SMALL)
     names = streamed.columns.class_names
     assert names == whole.columns.class_names == tuple(map(str, sorted(set(values))))
-    chosen = Fifth(held_out=True).positions(0, ROWS)
+    chosen = HashSplit(held_out=True).positions(0, ROWS)
     labels = arrays(streamed.held_out)[1]
     assert [names[label] for label in labels] == frame["y"][chosen].astype(str).tolist()
 
@@ -143,7 +143,7 @@ def test_a_large_table_that_cannot_be_used_is_refused_before_training(
 
 def test_a_held_out_row_is_checked_before_training_as_well(tmp_path):
     frame = frame_of()
-    row = int(Fifth(held_out=True).positions(0, ROWS)[-1])
+    row = int(HashSplit(held_out=True).positions(0, ROWS)[-1])
     frame.loc[row, "b"] = np.inf
     path = write(tmp_path, frame, "parquet")
     with pytest.raises(ValueError, match=f"column 'b' .* got inf in row {row + 1};"):

@@ -22,9 +22,9 @@ from batchensemble.losses import (
     Ordinal,
     Quantile,
     Standardised,
-    as_dict,
     from_dict,
     standardised,
+    to_dict,
 )
 from batchensemble.metrics import score
 from batchensemble.predictions import (
@@ -209,8 +209,8 @@ def test_outputs_that_do_not_divide_are_refused() -> None:
 def test_a_loss_can_be_written_down(loss: EnsembleLoss) -> None:
     import json
 
-    again = from_dict(json.loads(json.dumps(as_dict(loss))))
-    assert as_dict(again) == as_dict(loss)
+    again = from_dict(json.loads(json.dumps(to_dict(loss))))
+    assert to_dict(again) == to_dict(loss)
     assert type(again) is type(loss)
 
 

@@ -112,7 +112,7 @@ def test_all_files_are_there_and_nothing_else(written, comparison):
 
 def test_results_hold_the_whole_comparison(written, comparison):
     results = json.loads((written.parent / "results.json").read_text())
-    assert results == json.loads(json.dumps(comparison.as_dict()))
+    assert results == json.loads(json.dumps(comparison.to_dict()))
 
 
 def test_the_page_is_whole_and_asks_for_nothing(written):
@@ -146,7 +146,7 @@ def test_the_policy_lets_only_this_style_and_script_be(written):
 
 def test_the_results_are_inside_the_page_and_no_text_ends_them(written, comparison):
     page = Page(written.read_text())
-    assert json.loads(page.scripts[1]) == json.loads(json.dumps(comparison.as_dict()))
+    assert json.loads(page.scripts[1]) == json.loads(json.dumps(comparison.to_dict()))
     odd = {"a": "</script><!--<script>&", "b": "\u2028\udcff"}
     assert not re.search("[<>&\u2028]", json_block(odd))
     assert json.loads(json_block(odd)) == odd

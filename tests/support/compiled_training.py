@@ -36,7 +36,7 @@ def main():
     results = {
         "difference": float((weights - expected).abs().max()),
         "losses": [plain.losses, history.losses],
-        "history": history.as_dict(),
+        "history": history.to_dict(),
         "message": str(history.compilation),
         "short": short.compilation is None,
     }

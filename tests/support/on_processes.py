@@ -157,7 +157,7 @@ def train(model, data, folder=None, **options):
 
 
 def results(model, history):
-    kept = history.as_dict()
+    kept = history.to_dict()
     del kept["seconds"]
     return {"weights": model.state_dict(), "history": kept}
 

@@ -97,7 +97,7 @@ def test_the_same_seed_gives_the_same_weights_and_history_bit_by_bit(method):
     def trained(seed):
         model = build(method, nn.Dropout(0.2))
         history = be.fit(model, (X, Y), validation=VALIDATION, epochs=2, batch_size=16, seed=seed)
-        numbers = history.as_dict()
+        numbers = history.to_dict()
         del numbers["seconds"]
         return weights(model), numbers
 
@@ -136,7 +136,7 @@ def test_the_history_has_an_entry_an_epoch(method, kind):
     model, dataset = build(method), TensorDataset(X, Y)
     data = {"arrays": (X, Y), "dataset": dataset, "loader": DataLoader(dataset, 16)}[kind]
     history = be.fit(model, data, validation=VALIDATION, epochs=3, batch_size=16)
-    for values in history.as_dict().values():
+    for values in history.to_dict().values():
         assert len(values) == 3
     for members, loss in zip(history.member_losses, history.losses, strict=True):
         assert len(members) == model.members
@@ -146,7 +146,7 @@ def test_the_history_has_an_entry_an_epoch(method, kind):
     assert history.total_forward_calls == 12
     assert history.total_seconds == sum(history.seconds) > 0
     assert history.examples_per_second == pytest.approx(3 * N / history.total_seconds)
-    assert json.loads(json.dumps(history.as_dict())) == history.as_dict()
+    assert json.loads(json.dumps(history.to_dict())) == history.to_dict()
 
 
 def test_copies_count_as_a_call_each():

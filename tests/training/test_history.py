@@ -117,7 +117,7 @@ def test_the_last_batch_is_the_last_in_which_something_counts():
 
 
 def test_an_epoch_goes_on_from_a_checkpoint_with_what_counted_before(tmp_path):
-    class Stop(be.callbacks.Callback):
+    class Stop(be.Callback):
         def on_step(self, run):
             if run.step == 4:
                 raise KeyboardInterrupt

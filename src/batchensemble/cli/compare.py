@@ -242,7 +242,7 @@ def _finish(comparison: Comparison, folder: Path, *, as_json: bool, quiet: bool)
         refuse(error)
     console = Console()
     if as_json:
-        print(json.dumps(finite(comparison.as_dict())))
+        print(json.dumps(finite(comparison.to_dict())))
     elif not quiet:
         if comparison.printed:
             console.print(printed_losses_table(comparison))

@@ -122,7 +122,7 @@ def decide(
     except (ValueError, TypeError, ImportError, OSError, RuntimeError) as error:
         refuse(error)
     if as_json:
-        print(json.dumps(decision.as_dict()))
+        print(json.dumps(decision.to_dict()))
         return
     console = Console(highlight=False)
     console.print(calm(decision.data), style="bold", markup=False)

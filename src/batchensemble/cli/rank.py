@@ -67,7 +67,7 @@ def rank(
     except (ValueError, TypeError, OSError) as error:
         refuse(error)
     if as_json:
-        print(json.dumps({**ranking.as_dict(), "sentence": sentence(ranking)}))
+        print(json.dumps({**ranking.to_dict(), "sentence": sentence(ranking)}))
         return
     # A pipe has no width, and a cut table no use.
     console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)

@@ -46,7 +46,7 @@ class Cost:
     training_seconds: float
     milliseconds_per_1000: float
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the cost as JSON can hold it."""
         return asdict(self)
 

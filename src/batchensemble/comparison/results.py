@@ -109,18 +109,18 @@ class Run:
         assert isinstance(self.prediction, Prediction)
         return self.prediction
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the run as JSON can hold it, without the predictions."""
         return {
             "method": self.method,
             "seed": self.seed,
             "scores": dict(self.scores),
-            "cost": self.cost.as_dict(),
-            "history": self.history.as_dict(),
+            "cost": self.cost.to_dict(),
+            "history": self.history.to_dict(),
         }
 
     def predictions(self) -> dict[str, np.ndarray]:
-        """Return the predictions as arrays by name, which :meth:`as_dict` leaves out."""
+        """Return the predictions as arrays by name, which :meth:`to_dict` leaves out."""
         parts = {"held_out": self.prediction, "plane": self.plane}
         return {
             f"{part}.{name}": values
@@ -131,7 +131,7 @@ class Run:
 
     @classmethod
     def from_parts(cls, values: dict[str, Any], predictions: dict[str, np.ndarray]) -> Run:
-        """Return the run that :meth:`as_dict` and :meth:`predictions` told of."""
+        """Return the run that :meth:`to_dict` and :meth:`predictions` told of."""
 
         def part(start: str) -> dict[str, np.ndarray]:
             own = {name: each for name, each in predictions.items() if name.startswith(start)}
@@ -198,7 +198,7 @@ class Comparison:
         caption = f"{self.data.name}: means over the seeds"
         return table(caption, ["method", "seeds", *(n.replace("_", " ") for n in names)], rows)
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the comparison as JSON can hold it."""
         return {
             "settings": asdict(self.settings),
@@ -222,7 +222,7 @@ class Comparison:
                 for name, (given, ours) in self.printed.items()
             },
             "versions": versions(),
-            "runs": [run.as_dict() for run in self.runs],
+            "runs": [run.to_dict() for run in self.runs],
         }
 
 
@@ -274,7 +274,7 @@ def read_run(files: RunFiles, method: str, seed: int) -> Run | None:
 def write_run(files: RunFiles, run: Run, comparison: Comparison) -> None:
     """Keep a run; on a full disk it is in the comparison all the same."""
     try:
-        files.write(f"{run.method}-seed-{run.seed}", run.as_dict(), run.predictions())
+        files.write(f"{run.method}-seed-{run.seed}", run.to_dict(), run.predictions())
     except OSError as error:
         comparison.failures.append(f"{run.method}, seed {run.seed}: {error}")
 

@@ -24,7 +24,7 @@ from batchensemble.data.tables.files import Files
 from batchensemble.data.tables.frames import is_csv, paths_of
 from batchensemble.data.tables.in_memory import check_classes, check_rows
 from batchensemble.data.tables.schema import Columns
-from batchensemble.data.tables.split import Fifth, Rule, Split
+from batchensemble.data.tables.split import HashSplit, Rule, Split
 from batchensemble.losses import ClassLoss, EnsembleLoss
 
 # A table is read whole where it takes this share of the memory limit as float32: as the file says
@@ -183,11 +183,11 @@ def _of_table(
         found = Columns(data.feature_names, data.class_names, *scaling, target, data.dialect)
         return TrainingData(path.name, data.train, data.held_out, found, Split("drawn", known))
     check_rows(path.name, files.rows)
-    rows = None if all_rows else Fifth(held_out=False)
+    rows = None if all_rows else HashSplit(held_out=False)
     found = columns or _columns_of(files, rows, classes=classes)
     if class_names:
         found = replace(found, class_names=checked_order(class_names, found.class_names))
-    train, held_out = found.view(files, rows), found.view(files, Fifth(held_out=True))
+    train, held_out = found.view(files, rows), found.view(files, HashSplit(held_out=True))
     return TrainingData(path.name, train, held_out, found, Split("hashed", known))
 
 
@@ -248,7 +248,7 @@ def _surely_small(path: Path, memory_limit: int) -> bool:
     return small and is_csv(paths[0])
 
 
-def _columns_of(files: Files, rows: Fifth | None, *, classes: bool) -> Columns:
+def _columns_of(files: Files, rows: HashSplit | None, *, classes: bool) -> Columns:
     """Go through files for the classes, and for means and deviations of the training part."""
     assert files.target is not None
     scaler = StandardScaler()

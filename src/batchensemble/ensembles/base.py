@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from batchensemble.core.arguments import positive_number
 from batchensemble.core.inputs import Nested, Scaling
-from batchensemble.ensembles.calibrated import Calibrating
+from batchensemble.ensembles.calibrated import Calibrated
 from batchensemble.ensembles.conversion.branching import Branch
 from batchensemble.ensembles.conversion.convert import twins
 from batchensemble.ensembles.conversion.parameter_groups import parameter_groups
 from batchensemble.ensembles.conversion.report import Report, count_parameters, inspect_network
-from batchensemble.ensembles.forward import ForwardError, Running
-from batchensemble.ensembles.freezing import Freezing
+from batchensemble.ensembles.forward import ForwardError, ForwardPass
+from batchensemble.ensembles.freezing import Freezable
 from batchensemble.ensembles.runner import RunMode
 from batchensemble.ensembles.verification import Verification, verify
 from batchensemble.layers import Independent, OneByOne
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Ensemble", "ForwardError"]
 
 
-class Ensemble(Running, Freezing, Calibrating):
+class Ensemble(ForwardPass, Freezable, Calibrated):
     """One module that is ``members`` models: ``[batch, ...]`` to ``[batch, members, ...]``.
 
     Inside, the members ride in the batch axis, member-major: row ``m * batch + b`` is example

@@ -11,10 +11,10 @@ from torch import nn
 from batchensemble.core.deprecation import moved_to
 from batchensemble.ensembles.calibrators import Calibrator
 
-Model = TypeVar("Model", bound="Calibrating")
+Model = TypeVar("Model", bound="Calibrated")
 
 
-class Calibrating(nn.Module):
+class Calibrated(nn.Module):
     """A module that may have a calibrator.
 
     Attributes:
@@ -80,7 +80,7 @@ class _OfMember:
         return self.calibrator(outputs.unsqueeze(1)).squeeze(1)
 
 
-def _calibrated(model: Calibrating, args: Any, outputs: Any) -> Any:
+def _calibrated(model: Calibrated, args: Any, outputs: Any) -> Any:
     """Return calibrated outputs: a hook, which is a function so that copies do not share it."""
     calibrator = model.calibrator
     return None if calibrator is None or calibrator.pooling == "after" else calibrator(outputs)

@@ -17,7 +17,7 @@ from batchensemble.ensembles.conversion.axes import learn_axes
 from batchensemble.ensembles.conversion.branch_inputs import (
     BranchError,
     repeat_outputs,
-    without_entrances,
+    without_branch_inputs,
 )
 from batchensemble.ensembles.conversion.branching import Branch
 from batchensemble.ensembles.conversion.convert import (
@@ -39,7 +39,7 @@ class ForwardError(RuntimeError):
     """A converted network did not take the rows of all members."""
 
 
-class Running(MemberRunner):
+class ForwardPass(MemberRunner):
     """A module that runs all members of a converted network in one call.
 
     Args:
@@ -297,7 +297,7 @@ class Running(MemberRunner):
         Raises:
             IndexError: there is no such member.
         """
-        return without_entrances(extract(self.network, self._check_index(index)))
+        return without_branch_inputs(extract(self.network, self._check_index(index)))
 
     @property
     def is_chain(self) -> bool:

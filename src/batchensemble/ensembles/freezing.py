@@ -10,10 +10,10 @@ from torch import nn
 from batchensemble.core.arguments import whole_number
 from batchensemble.layers import Mergeable
 
-Model = TypeVar("Model", bound="Freezing")
+Model = TypeVar("Model", bound="Freezable")
 
 
-class Freezing(nn.Module):
+class Freezable(nn.Module):
     """A module whose rank-one layers can be frozen."""
 
     _frozen = False

@@ -1,7 +1,7 @@
 """What runs the members of a converted network, as the first call and ``verify`` see it.
 
-:class:`~batchensemble.ensembles.forward.Running` is how it is done. It looks at a network before
-its first forward pass, and what looks runs the members in turn, so both stand on this.
+:class:`~batchensemble.ensembles.forward.ForwardPass` is how it is done. It looks at a network
+before its first forward pass, and what looks runs the members in turn, so both stand on this.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ MIXES_IN_TRAINING = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 @contextmanager
-def modes_kept(network: nn.Module) -> Iterator[None]:
+def preserve_modes(network: nn.Module) -> Iterator[None]:
     """Give each module its own mode back at the end, whatever is done in between."""
     modes = [(module, module.training) for module in with_shells(network)]
     try:
@@ -28,7 +28,7 @@ def modes_kept(network: nn.Module) -> Iterator[None]:
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
     """Set a network to evaluation for a while; then each module has its own mode again."""
-    with modes_kept(network):
+    with preserve_modes(network):
         network.eval()
         yield
 
@@ -39,7 +39,7 @@ def training_without_noise(network: nn.Module) -> Iterator[None]:
 
     Of torch's own layers only batch norm then does in training what it does not in evaluation.
     """
-    with modes_kept(network):
+    with preserve_modes(network):
         for module in with_shells(network):
             own = type(module).__module__.startswith("torch.nn.")
             if isinstance(module, Twin) or (own and not isinstance(module, MIXES_IN_TRAINING)):
@@ -48,7 +48,7 @@ def training_without_noise(network: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def buffers_kept(network: nn.Module) -> Iterator[None]:
+def preserve_buffers(network: nn.Module) -> Iterator[None]:
     """Let running statistics, and whatever else stands in buffers, stay as they are."""
     before: list[tuple[Tensor, Tensor]] = [(each, each.clone()) for each in network.buffers()]
     try:

@@ -8,7 +8,7 @@ the gradient that it would get alone.
 Huber(delta=2.0)
 """
 
-from batchensemble.losses.as_json import as_dict, from_dict
+from batchensemble.losses.as_json import from_dict, to_dict
 from batchensemble.losses.base import Custom, EnsembleLoss
 from batchensemble.losses.by_name import (
     LOSSES,
@@ -52,7 +52,6 @@ __all__ = [
     "Ordinal",
     "Quantile",
     "Standardised",
-    "as_dict",
     "as_loss",
     "cross_entropy",
     "ensemble_nll",
@@ -60,5 +59,6 @@ __all__ = [
     "make_loss",
     "outputs_for",
     "standardised",
+    "to_dict",
     "with_balance",
 ]

@@ -18,12 +18,12 @@ LARGEST = 1e300  # of a setting: beyond it float64 overflows at the next step
 KINDS: dict[str, Any] = {**LOSSES, "standardised": Standardised}
 
 
-def as_dict(loss: EnsembleLoss) -> dict[str, Any] | None:
+def to_dict(loss: EnsembleLoss) -> dict[str, Any] | None:
     """Return a loss by name and settings; ``None`` for one that is not of the package's.
 
     Example:
         >>> from batchensemble.losses import Huber
-        >>> as_dict(Huber(delta=2.0))
+        >>> to_dict(Huber(delta=2.0))
         {'name': 'huber', 'settings': {'delta': 2.0}}
     """
     name = next((name for name, kind in KINDS.items() if type(loss) is kind), None)
@@ -34,7 +34,7 @@ def as_dict(loss: EnsembleLoss) -> dict[str, Any] | None:
 
 
 def from_dict(written: Mapping[str, Any]) -> EnsembleLoss:
-    """Return the loss that :func:`as_dict` wrote down.
+    """Return the loss that :func:`to_dict` wrote down.
 
     Raises:
         ValueError: there is none of this name, or with such settings.
@@ -98,7 +98,7 @@ def _check_numbers(name: str, key: str, values: list[Any]) -> None:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, EnsembleLoss):
-        return as_dict(value)
+        return to_dict(value)
     if isinstance(value, Tensor):
         return value.tolist()
     if isinstance(value, Mapping):

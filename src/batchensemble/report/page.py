@@ -48,7 +48,7 @@ def write_report(comparison: Comparison, folder: str | Path) -> Path:
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    results = json.dumps(finite(comparison.as_dict()), indent=2, allow_nan=False)
+    results = json.dumps(finite(comparison.to_dict()), indent=2, allow_nan=False)
     write_whole(folder / RESULTS, f"{results}\n".encode())
     return write_page(of_comparison(comparison), folder)
 

@@ -60,7 +60,7 @@ def of_comparison(comparison: Comparison) -> Subject:
         _facts(comparison),
         command(comparison),
         (("Methods", ", ".join(comparison.settings.methods)), *_settings(comparison)),
-        comparison.as_dict(),
+        comparison.to_dict(),
         tuple(notes),
     )
 

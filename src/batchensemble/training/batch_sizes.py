@@ -18,7 +18,7 @@ from batchensemble.data.batches import ArrayBatches, Batches, LoaderBatches
 from batchensemble.data.streaming import StreamBatches
 from batchensemble.ensembles import Ensemble
 from batchensemble.ensembles.forward import ALONE
-from batchensemble.layers.modes import modes_kept
+from batchensemble.layers.modes import preserve_modes
 from batchensemble.training.distributed.processes import in_steps
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ def _refused(model: Ensemble, inputs: Inputs, *, own: bool) -> str | None:
     device = next(model.parameters(), torch.empty(0)).device
     devices = [device] if device.type == "cuda" else []
     try:
-        with modes_kept(model), torch.no_grad(), torch.random.fork_rng(devices):
+        with preserve_modes(model), torch.no_grad(), torch.random.fork_rng(devices):
             model.train()
             model(inputs, per_member=own)
     except (RuntimeError, ValueError) as error:

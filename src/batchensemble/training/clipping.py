@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from batchensemble.ensembles.conversion.convert import twins
 from batchensemble.layers import Independent
-from batchensemble.layers.modes import buffers_kept
+from batchensemble.layers.modes import preserve_buffers
 
 # A member whose factor is below this share of the others' is taken out of what they share.
 ALONE = 0.5
@@ -59,7 +59,7 @@ class MemberClipping:
         before = norms = self.norms()
         factors = self._factors(norms)
         if self.members > 1 and self.shared and factors.min() < ALONE * factors.max():
-            with buffers_kept(self.network):
+            with preserve_buffers(self.network):
                 self.network.zero_grad()
                 again(factors / factors.max())
             factors = self._factors(self.norms())

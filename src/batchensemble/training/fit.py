@@ -18,31 +18,31 @@ from batchensemble.data.sources import MEMORY_LIMIT
 from batchensemble.ensembles import Ensemble
 from batchensemble.ensembles.checks import check_ensemble, place_of
 from batchensemble.ensembles.conversion.rules import Selectors
-from batchensemble.layers.modes import modes_kept
+from batchensemble.layers.modes import preserve_modes
 from batchensemble.losses import Custom, Loss, LossOn, as_loss
 from batchensemble.losses.standardised import is_standardised
 from batchensemble.training.batch_sizes import check_smallest_batch, raise_if_alone
 from batchensemble.training.callbacks.base import Callback
-from batchensemble.training.callbacks.compilation import Compiling
-from batchensemble.training.callbacks.first_process import Hearing
+from batchensemble.training.callbacks.compilation import CompiledLosses
+from batchensemble.training.callbacks.first_process import FirstProcessCallbacks
 from batchensemble.training.callbacks.progress import TrainingBar
 from batchensemble.training.callbacks.tracking import make_trackers
-from batchensemble.training.callbacks.weight_averaging import Averaging
-from batchensemble.training.checkpoints.callback import Keeping
-from batchensemble.training.checkpoints.settings import agreed_settings
+from batchensemble.training.callbacks.weight_averaging import WeightAveraging
+from batchensemble.training.checkpoints.callback import CheckpointCallback
+from batchensemble.training.checkpoints.settings import resume_settings
 from batchensemble.training.checks import check_trainable
-from batchensemble.training.distributed.strategies import Strategy, share_out
+from batchensemble.training.distributed.strategies import StrategyName, choose_strategy
 from batchensemble.training.gradient_checkpointing import checkpointed
 from batchensemble.training.history import History
 from batchensemble.training.optim.optimizers import OptimizerFactory, SchedulerFactory, optimiser
 from batchensemble.training.optim.schedules import Plateau, Schedule, Shape, usual_cooldown
 from batchensemble.training.precision import loss_scaler
 from batchensemble.training.preparation import admit, prepare_data, prepare_objective, watchers
-from batchensemble.training.run import Run
+from batchensemble.training.run import TrainingRun
 from batchensemble.training.sampling import Sampling, make_draw
 
 
-def train(run: Run) -> None:
+def train(run: TrainingRun) -> None:
     """Go through the data until the run is over: the loop of every training."""
     if run.step or run.over:
         run.begin()  # else after the first batch was admitted
@@ -108,7 +108,7 @@ def fit(
     seed: int | None = 0,
     progress: bool | None = None,
     label: str = "training",
-    strategy: Strategy = "ddp",
+    strategy: StrategyName = "ddp",
 ) -> History:
     """Train an ensemble in place.
 
@@ -252,7 +252,7 @@ def fit(
             "loss_on='mean_logits' is one loss of all members, which cannot have targets of their "
             "own; leave per_member_targets=True out"
         )
-    sharing = share_out(model, strategy, place_of(model)["device"], loss_on)
+    sharing = choose_strategy(model, strategy, place_of(model)["device"], loss_on)
     sharing.check(
         clip=clip,
         average=average,
@@ -276,7 +276,7 @@ def fit(
         stack.enter_context(sharing.quiet())
         seed = sharing.seed(seed)
         stack.enter_context(seeded(seed, device))
-        stack.enter_context(modes_kept(model))
+        stack.enter_context(preserve_modes(model))
         stack.enter_context(checkpointed(model.network, gradient_checkpointing))
         stream = DataStream(seed)
         material = prepare_data(
@@ -321,11 +321,11 @@ def fit(
         )
         told: list[Callback] = [bar]
         if compile:
-            compiling = Compiling(objective.losses, compile, device)
+            compiling = CompiledLosses(objective.losses, compile, device)
             objective = replace(objective, losses=compiling)
             told.append(compiling)
         if average is not None:
-            told.append(Averaging(average))
+            told.append(WeightAveraging(average))
         told += watchers(
             material,
             sharing,
@@ -336,14 +336,14 @@ def fit(
         )
         told += [*callbacks, *make_trackers(trackers, label)]
         if sharing.shared:
-            told.append(Hearing(sharing.processes, told))
+            told.append(FirstProcessCallbacks(sharing.processes, told))
         steers = plateau is not None or patience is not None
         keeping, state = None, None
         if checkpoints is not None:
             state = DataState(
                 material.training, material.held_out, stream, resume=resume, steering=steers
             )
-            keeping = Keeping(
+            keeping = CheckpointCallback(
                 checkpoints, every=checkpoint_every, keep=keep, resume=resume, sharing=sharing
             )
             stack.enter_context(keeping.listening())
@@ -352,7 +352,7 @@ def fit(
         updater = stack.enter_context(
             optimiser(optimizer, groups, rates, scheduler, scaler, in_pieces=sharing.in_pieces)
         )
-        settings = agreed_settings(
+        settings = resume_settings(
             loss=material.loss,
             loss_on=loss_on,
             optimizer=optimizer,
@@ -375,7 +375,7 @@ def fit(
             class_names=list(material.training.class_names),
             standardised=is_standardised(material.loss),
         )
-        run = Run(
+        run = TrainingRun(
             model, objective, updater, material.training, stream, epochs, history, told, settings
         )
         run.bar, run.data_state = bar, state

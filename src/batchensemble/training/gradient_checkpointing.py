@@ -16,7 +16,7 @@ from batchensemble.core.pytree import Path, leaves, map_leaves
 from batchensemble.ensembles.conversion.rules import Selectors, select
 from batchensemble.layers.base.rows import RUNNING, running
 from batchensemble.layers.base.written_inputs import WrittenInputError
-from batchensemble.layers.modes import buffers_kept
+from batchensemble.layers.modes import preserve_buffers
 
 
 @contextmanager
@@ -115,7 +115,7 @@ class _RunAgain:
 
         def run(*args: Any, **kwargs: Any) -> Any:
             again = next(runs) > 0
-            with running(rows, member), buffers_kept(self.module) if again else nullcontext():
+            with running(rows, member), preserve_buffers(self.module) if again else nullcontext():
                 return forward(*args, **kwargs)
 
         return checkpoint(run, *args, use_reentrant=False, **kwargs)

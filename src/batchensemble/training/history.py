@@ -35,7 +35,7 @@ class Compilation:
         """How many times as fast a compiled step is."""
         return self.eager / self.compiled
 
-    def as_dict(self) -> dict[str, float]:
+    def to_dict(self) -> dict[str, float]:
         """Return the figures as JSON can hold them."""
         return {**asdict(self), "gain": self.gain}
 
@@ -109,7 +109,7 @@ class History:
         """Examples gone through in a second of training."""
         return sum(self.examples) / self.total_seconds if self.seconds else 0.0
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the history as JSON can hold it."""
         result = asdict(replace(self, compilation=None))
         del result["compilation"]
@@ -119,12 +119,12 @@ class History:
         if self.standardised is None:
             del result["standardised"]
         if self.compilation is not None:
-            result["compilation"] = self.compilation.as_dict()
+            result["compilation"] = self.compilation.to_dict()
         return result
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> History:
-        """Return the history that :meth:`as_dict` wrote."""
+        """Return the history that :meth:`to_dict` wrote."""
         values = dict(values)
         found = values.pop("compilation", None)
         if found is not None:

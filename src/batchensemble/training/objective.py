@@ -17,7 +17,7 @@ from batchensemble.losses import CrossEntropy, EnsembleLoss, Loss, LossOn, as_lo
 from batchensemble.losses.targets import Targets, parted
 from batchensemble.training.clipping import MemberClipping
 from batchensemble.training.distributed.processes import in_steps
-from batchensemble.training.distributed.strategies import Sharing
+from batchensemble.training.distributed.strategies import Strategy
 
 Losses = Callable[[Inputs, Tensor], Tensor]
 
@@ -63,7 +63,7 @@ class Objective:
     clipping: MemberClipping | None = None
     scaler: torch.amp.GradScaler | None = None
     loss: EnsembleLoss = field(default_factory=CrossEntropy)
-    sharing: Sharing | None = None
+    sharing: Strategy | None = None
 
     def parts(self, batch: int) -> int:
         """Return how many parts a batch goes through the network in."""
@@ -164,7 +164,7 @@ def make_objective(
     own: bool,
     own_targets: bool = False,
     micro_batch: int | None = None,
-    sharing: Sharing | None = None,
+    sharing: Strategy | None = None,
 ) -> Objective:
     """Return the objective: for the usual loss straight from the rows, without views between.
 
@@ -204,7 +204,7 @@ def make_objective(
     return replace(apart, micro_batch=micro_batch, sharing=sharing)
 
 
-def _in_parts(whole: Objective, micro_batch: int | None, sharing: Sharing | None) -> Objective:
+def _in_parts(whole: Objective, micro_batch: int | None, sharing: Strategy | None) -> Objective:
     """Return the same objective for a batch in parts, each of which arranges its own targets."""
     arrange = whole.arrange
     assert arrange is not None

@@ -29,8 +29,8 @@ from batchensemble.losses import ClassLoss, Custom, EnsembleLoss, LossOn, with_b
 from batchensemble.losses.targets import Targets
 from batchensemble.training.batch_sizes import check_smallest_batch
 from batchensemble.training.callbacks.base import Callback
-from batchensemble.training.callbacks.diagnostics import Watching
-from batchensemble.training.callbacks.validation import Evaluating
+from batchensemble.training.callbacks.diagnostics import MemberDiagnostics
+from batchensemble.training.callbacks.validation import EarlyStopping
 from batchensemble.training.checks import (
     check_batch,
     check_data,
@@ -41,14 +41,14 @@ from batchensemble.training.checks import (
     warn_if_members_differ,
 )
 from batchensemble.training.clipping import MemberClipping
-from batchensemble.training.distributed.strategies import Sharing
+from batchensemble.training.distributed.strategies import Strategy
 from batchensemble.training.objective import Objective, make_objective
 from batchensemble.training.optim.schedules import Plateau
 from batchensemble.training.precision import in_precision
 
 
 @dataclass(frozen=True)
-class Material:
+class TrainingInputs:
     """What a training goes by.
 
     Attributes:
@@ -84,7 +84,7 @@ def prepare_data(
     stream: DataStream,
     standardise_targets: bool,
     per_member: bool,
-) -> Material:
+) -> TrainingInputs:
     """Open the data of a training, and see that they go with the network and the loss.
 
     Args:
@@ -137,14 +137,14 @@ def prepare_data(
         check_held_out(model, loss, held_out)
     check_data(model, loss, training, per_member=per_member)
     check_targets_rounding(loss, training, place_of(model)["dtype"])
-    return Material(training, held_out, loss, known)
+    return TrainingInputs(training, held_out, loss, known)
 
 
 def prepare_objective(
     model: Ensemble,
-    data: Material,
+    data: TrainingInputs,
     loss_on: LossOn,
-    sharing: Sharing,
+    sharing: Strategy,
     *,
     split: bool,
     per_member: bool,
@@ -189,8 +189,8 @@ def prepare_objective(
 
 
 def watchers(
-    data: Material,
-    sharing: Sharing,
+    data: TrainingInputs,
+    sharing: Strategy,
     *,
     every: int | None,
     stop_on: str,
@@ -211,11 +211,11 @@ def watchers(
         ValueError: there are no held-out data to go by.
     """
     shared = sharing if sharing.shared else None
-    watching = Watching(data.held_out, shared)
+    watching = MemberDiagnostics(data.held_out, shared)
     if data.held_out is not None:
         steering: dict[str, Any] = {"stop_on": stop_on, "patience": patience, "plateau": plateau}
         kept: dict[str, Any] = {"loss": data.loss, "sharing": shared}
-        return [Evaluating(data.held_out, every=every, **steering, **kept), watching]
+        return [EarlyStopping(data.held_out, every=every, **steering, **kept), watching]
     if plateau or patience or every:
         raise ValueError(
             "validation is missing: schedule=Plateau(), patience= and evaluate_every= go by "

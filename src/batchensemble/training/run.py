@@ -17,7 +17,7 @@ from batchensemble.data.position import DataState
 from batchensemble.ensembles import Ensemble
 from batchensemble.losses.targets import Targets
 from batchensemble.training.callbacks.base import HOOKS, Callback, TrainingState, overrides
-from batchensemble.training.callbacks.first_process import Hearing
+from batchensemble.training.callbacks.first_process import FirstProcessCallbacks
 from batchensemble.training.callbacks.progress import TrainingBar
 from batchensemble.training.history import History
 from batchensemble.training.objective import Objective
@@ -27,7 +27,7 @@ from batchensemble.training.optim.optimizers import Updater
 CHECK_EVERY = 16
 
 
-class Run(TrainingState):
+class TrainingRun(TrainingState):
     """A training that goes on, step by step.
 
     Args:
@@ -75,7 +75,9 @@ class Run(TrainingState):
         self.data_state: DataState | None = None
         self.resumed = False
         self.restored_random: tuple[dict[str, Tensor], dict[str, Any]] | None = None
-        self._hearing = next((each for each in callbacks if isinstance(each, Hearing)), None)
+        self._hearing = next(
+            (each for each in callbacks if isinstance(each, FirstProcessCallbacks)), None
+        )
         hook = getattr if self._hearing is None else self._hearing.hook
         told = {name: [each for each in callbacks if overrides(each, name)] for name in HOOKS}
         self._hooks: dict[str, list[Callable[[TrainingState], None]]] = {

@@ -15,7 +15,7 @@ from batchensemble.cli.app import app
 from batchensemble.cli.workflows.evaluate import evaluate_folder
 from batchensemble.cli.workflows.model_folder import ModelFolder
 from batchensemble.cli.workflows.report import of_folder
-from batchensemble.data.tables.split import Fifth
+from batchensemble.data.tables.split import HashSplit
 from batchensemble.report.plots.regression import curve
 
 pytest.importorskip("pyarrow")
@@ -133,7 +133,7 @@ def test_numbers_are_scored_on_the_same_rows_as_well(more, tmp_path):
 def test_rows_in_memory_and_streamed_are_those_of_the_rule_that_trained(places):
     folder = ModelFolder(places / "hashed")
     X, y = folder.rows(folder.load()).arrays()
-    frame = noise().iloc[Fifth(held_out=True).positions(0, ROWS)]
+    frame = noise().iloc[HashSplit(held_out=True).positions(0, ROWS)]
     assert y.tolist() == frame["label"].tolist()
     raw = X * folder.columns.scale + folder.columns.mean
     np.testing.assert_allclose(raw, frame.drop(columns=["label", "number"]), atol=1e-5)

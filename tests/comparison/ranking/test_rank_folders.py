@@ -62,7 +62,7 @@ def test_only_what_is_found_at_all_is_told_apart(tmp_path):
     found = rank_folders(write_comparisons(tmp_path, ahead))
     assert found.over_all.p_value == pytest.approx(2 / 2**6)
     assert found.told_apart(0, 1)
-    assert found.as_dict()["told_apart"] == [["deep", "single"]]
+    assert found.to_dict()["told_apart"] == [["deep", "single"]]
     # The critical difference of five is below 1, but the same order comes once in 16 by chance.
     fewer = rank_folders(sorted(tmp_path.iterdir())[:5])
     assert fewer.over_all.told_apart(0, 1)
@@ -71,7 +71,7 @@ def test_only_what_is_found_at_all_is_told_apart(tmp_path):
 
 def test_a_ranking_is_json(tmp_path):
     folders = write_comparisons(tmp_path, FOUR, seeds=1)
-    found = json.loads(json.dumps(rank_folders(folders).as_dict(), allow_nan=False))
+    found = json.loads(json.dumps(rank_folders(folders).to_dict(), allow_nan=False))
     assert found["datasets"][1]["folder"] == str(tmp_path / "set1")
     assert found["datasets"][1]["methods"]["deep"] == {
         "mean": FOUR["deep"][1],

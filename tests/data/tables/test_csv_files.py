@@ -17,7 +17,7 @@ from batchensemble.data.tables.formats import Csv
 from batchensemble.data.tables.frames import table
 from batchensemble.data.tables.in_memory import read_table
 from batchensemble.data.tables.schema import Columns
-from batchensemble.data.tables.split import Fifth
+from batchensemble.data.tables.split import HashSplit
 from batchensemble.data.train_test import labelled, open_data
 from batchensemble.losses import as_loss
 
@@ -103,7 +103,7 @@ def test_both_parts_of_a_training_agree_as_well(tmp_path):
     whole = read_table(path, "y")
     data = open_data(str(path), "y", loss=CLASSES, memory_limit=STREAMED)
     for part, held_out in ((data.train, False), (data.held_out, True)):
-        rows = Fifth(held_out=held_out).positions(0, len(whole.labels))
+        rows = HashSplit(held_out=held_out).positions(0, len(whole.labels))
         features, labels = arrays(part)
         expected = (whole.features[rows] - data.columns.mean) / data.columns.scale
         np.testing.assert_allclose(features, expected, rtol=1e-15)
@@ -255,7 +255,7 @@ def test_columns_of_any_type_are_scaled_in_full_precision(tmp_path, kind):
     frame = pd.DataFrame({"a": values, "y": [0, 1] * 30})
     frame.to_parquet(tmp_path / "t.parquet")
     data = open_data(str(tmp_path / "t.parquet"), "y", loss=CLASSES, memory_limit=STREAMED)
-    rows = Fifth(held_out=False).positions(0, 60)
+    rows = HashSplit(held_out=False).positions(0, 60)
     expected = (values[rows].astype(float) - data.columns.mean) / data.columns.scale
     np.testing.assert_array_equal(arrays(data.train)[0][:, 0], expected)
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from batchensemble.data.tables import split as row_split
-from batchensemble.data.tables.split import Fifth
+from batchensemble.data.tables.split import HashSplit
 
-HELD_OUT, TRAIN = Fifth(held_out=True), Fifth(held_out=False)
+HELD_OUT, TRAIN = HashSplit(held_out=True), HashSplit(held_out=False)
 
 
 def test_each_row_is_in_one_part_and_one_of_five_is_held_out():

@@ -63,7 +63,7 @@ def test_one_may_end_the_training_after_a_step():
 
     _, history = fit(Enough(), diary := Diary())
     assert history.stopped == "it is enough"
-    assert history.as_dict()["stopped"] == "it is enough"
+    assert history.to_dict()["stopped"] == "it is enough"
     assert history.examples == [20, 10]
     assert diary.lines[-1] == ("end", 3, 2)
 

@@ -46,7 +46,7 @@ def test_a_training_too_short_to_compile_tells_nothing(results):
 def test_without_it_the_history_says_nothing():
     history = fit()
     assert history.compilation is None
-    assert "compilation" not in history.as_dict()
+    assert "compilation" not in history.to_dict()
 
 
 def test_an_unknown_mode_is_refused():

@@ -112,7 +112,7 @@ def test_a_loss_of_standardised_targets_is_called_so_beside_scores_that_are_not(
     history = be.fit(model, (X, y), validation=(X, -y), epochs=30, **options)
     assert history.stopped.startswith(f"the held-out {called} was best at step ")
     assert history.standardised is standardise
-    assert be.History.from_dict(history.as_dict()) == history
+    assert be.History.from_dict(history.to_dict()) == history
     assert ("losses of standardised targets" in history._repr_html_()) == standardise
     assert "held-out NLL" not in history._repr_html_()
 
@@ -120,4 +120,4 @@ def test_a_loss_of_standardised_targets_is_called_so_beside_scores_that_are_not(
 def test_classes_have_no_unit():
     history = be.fit(build(), TRAIN, validation=HELD_OUT, epochs=1)
     assert history.standardised is None
-    assert "standardised" not in history.as_dict()
+    assert "standardised" not in history.to_dict()

@@ -53,7 +53,7 @@ def assert_same_run(models, histories):
     one, other = (model.state_dict() for model in models)
     for name, value in one.items():
         assert torch.equal(value, other[name]), name
-    numbers = [history.as_dict() for history in histories]
+    numbers = [history.to_dict() for history in histories]
     for each in numbers:
         del each["seconds"]
     assert numbers[0] == numbers[1]

@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 import batchensemble as be
-from batchensemble.training.callbacks.validation import Evaluating
-from batchensemble.training.callbacks.weight_averaging import Averaging
+from batchensemble.training.callbacks.diagnostics import MemberDiagnostics
+from batchensemble.training.callbacks.validation import EarlyStopping
+from batchensemble.training.callbacks.weight_averaging import WeightAveraging
 from batchensemble.training.checkpoints.callback_states import keyed
 from batchensemble.training.checkpoints.store import CheckpointError
 
@@ -148,7 +149,7 @@ def test_a_lost_state_that_the_training_goes_by_is_refused(tmp_path, options, na
 
 def test_keys_are_those_that_checkpoints_have():
     """Other names would lose what users have stored."""
-    known = [Evaluating, Averaging, be.diagnostics.Watching, be.JsonLines]
+    known = [EarlyStopping, WeightAveraging, MemberDiagnostics, be.JsonLines]
     assert [(each.key, each.earlier_keys) for each in known] == [
         ("held-out scores", ("Evaluating",)),
         ("moving average", ("Averaging",)),
@@ -161,9 +162,11 @@ class Looking(be.Callback):
     """Notes the states with which a training goes on."""
 
     def on_start(self, run):
-        self.evaluating = next(each for each in run.callbacks if isinstance(each, Evaluating))
+        self.evaluating = next(each for each in run.callbacks if isinstance(each, EarlyStopping))
         self.best = self.evaluating.best, self.evaluating.best_step, self.evaluating.waiting
-        self.averaged = next(each for each in run.callbacks if isinstance(each, Averaging)).steps
+        self.averaged = next(
+            each for each in run.callbacks if isinstance(each, WeightAveraging)
+        ).steps
 
 
 def test_a_checkpoint_of_the_version_before_is_gone_on_with(tmp_path):

@@ -16,10 +16,10 @@ import batchensemble as be
 from batchensemble.cli.app import main
 from batchensemble.training.distributed.processes import Processes, cut
 from batchensemble.training.distributed.strategies import (
-    SharedExamples,
-    SharedMembers,
-    SharedWeights,
-    share_out,
+    DataParallel,
+    FullySharded,
+    MemberParallel,
+    choose_strategy,
 )
 from on_processes import CASES, X, Y, all_cases, batch, deep, go_on, network
 
@@ -246,7 +246,7 @@ def test_each_row_of_a_batch_counts_once():
     for batch_size in (1, 5, 6, 7):
         counted = torch.zeros(batch_size)
         for rank in range(3):
-            sharing = SharedExamples.__new__(SharedExamples)
+            sharing = DataParallel.__new__(DataParallel)
             sharing.processes = Processes(rank, 3)
             rows, counts = sharing.rows(batch_size)
             counted[rows] += counts
@@ -270,7 +270,7 @@ def test_a_wrong_strategy_is_named(as_users_run_it):
     ],
 )
 def test_what_needs_whole_weights_does_not_go_with_pieces(options, sentence):
-    sharing = SharedWeights.__new__(SharedWeights)
+    sharing = FullySharded.__new__(FullySharded)
     names = ("clip", "average", "compile", "precision", "micro_batch", "optimizer")
     sharing.check(**{**dict.fromkeys(names), "precision": "bf16", "micro_batch": 2})
     with pytest.raises(ValueError, match=sentence):
@@ -282,7 +282,7 @@ def test_all_processes_run_as_many_parts_and_each_row_once(batch_size):
     """One with more parts would wait for the others to bring the weights together."""
     found = []
     for rank in range(2):
-        sharing = SharedWeights.__new__(SharedWeights)
+        sharing = FullySharded.__new__(FullySharded)
         sharing.processes = Processes(rank, 2)
         rows = range(batch_size)[sharing.rows(batch_size)[0]]
         parts = [rows[each] for each in sharing.parts(len(rows), batch_size, 2)]
@@ -294,16 +294,16 @@ def test_all_processes_run_as_many_parts_and_each_row_once(batch_size):
 
 def test_members_that_share_weights_cannot_be_spread():
     with pytest.raises(ValueError, match=r"share no weights, DeepEnsemble .*, got BatchEnsemble"):
-        SharedMembers(batch(), Processes(0, 2))
+        MemberParallel(batch(), Processes(0, 2))
 
 
 def test_more_processes_than_members_are_refused():
     with pytest.raises(ValueError, match="got 3 members and 4 processes"):
-        SharedMembers(deep(), Processes(0, 4))
+        MemberParallel(deep(), Processes(0, 4))
 
 
 def test_without_accelerate_a_sentence_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "accelerate", None)
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ImportError, match=r"pip install 'batchensemble\[distributed\]'"):
-        share_out(batch(), "ddp", torch.device("cpu"))
+        choose_strategy(batch(), "ddp", torch.device("cpu"))

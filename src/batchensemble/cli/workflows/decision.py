@@ -80,7 +80,7 @@ class Decision:
         assert isinstance(said, Prediction)
         return [*answer, _named(self.sets(said).contains, class_names, lists)]
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return it as JSON can hold it: an infinite width or score is ``None``."""
         threshold, sets, intervals = self.threshold, self.sets, self.intervals
         return {
@@ -111,7 +111,7 @@ class Decision:
 
     @classmethod
     def of(cls, content: Mapping[str, Any], classes: int) -> Decision:
-        """Return what :meth:`as_dict` made.
+        """Return what :meth:`to_dict` made.
 
         Args:
             content: as JSON gives it back.
@@ -139,7 +139,7 @@ class Decision:
     @property
     def sha256(self) -> str:
         """What tells it from others."""
-        return hashlib.sha256(json.dumps(self.as_dict()).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(self.to_dict()).encode()).hexdigest()
 
     def write(self, folder: Path) -> Path:
         """Write it into the model's folder, whole or not at all.
@@ -148,7 +148,7 @@ class Decision:
             WriteError: it cannot be written; what was there before stays.
         """
         path = folder / DECISION
-        text = json.dumps(self.as_dict(), indent=1, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(self.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)
         write_whole(path, text.encode("utf-8", "replace") + b"\n")
         return path
 

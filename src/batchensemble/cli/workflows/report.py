@@ -167,7 +167,7 @@ def _of_model(
         + ("." if rows.notes else ""),
         _commands(folder.path, bool(settings), source, target),
         tuple((name.replace("_", " "), text_of(each)) for name, each in settings.items()),
-        {**comparison.as_dict(), "settings": settings, "model": folder.config},
+        {**comparison.to_dict(), "settings": settings, "model": folder.config},
     )
 
 

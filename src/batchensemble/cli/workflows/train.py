@@ -100,7 +100,7 @@ def train(
     model.eval()  # a loaded model is mostly asked
     data.columns.tell(model)
     if is_first():  # of several processes, which all have the same
-        text = json.dumps(history.as_dict(), indent=1)
+        text = json.dumps(history.to_dict(), indent=1)
         write_whole(folder / "history.json", text.encode() + b"\n")
         save(
             model,

@@ -72,7 +72,7 @@ class Ranking:
         """
         return self.differ and self.over_all.told_apart(one, other)
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the ranking as JSON can hold it."""
         order = self.order
         return {

@@ -35,7 +35,7 @@ from batchensemble.data.tables.columns import (
 )
 from batchensemble.data.tables.dialects import GAPS, Dialect
 from batchensemble.data.tables.formats import Block, Csv, Unit, format_of
-from batchensemble.data.tables.split import Fifth
+from batchensemble.data.tables.split import HashSplit
 
 END_BYTES = 1 << 16  # of a file that go into its checksum, at each end
 
@@ -100,7 +100,7 @@ class Files:
         self._counts = [unit.rows for unit in self.units]
         self._starts = np.cumsum([0, *self._counts]).tolist()
         self.rows = self._starts[-1]
-        self._chosen: Fifth | None = None
+        self._chosen: HashSplit | None = None
         self._mean: Sequence[float] = ()
         self._scale: Sequence[float] = ()
         self._number: Number | None = None
@@ -119,7 +119,7 @@ class Files:
     def view(
         self,
         *,
-        rows: Fifth | None = None,
+        rows: HashSplit | None = None,
         names: Sequence[str] | None = None,
         mean: Sequence[float] = (),
         scale: Sequence[float] = (),

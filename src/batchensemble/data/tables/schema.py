@@ -19,7 +19,7 @@ from batchensemble.data.tables.dialects import FOUND, Dialect
 from batchensemble.data.tables.files import Files
 from batchensemble.data.tables.frames import Rows, table
 from batchensemble.data.tables.in_memory import numbers_in, other_separator
-from batchensemble.data.tables.split import Fifth
+from batchensemble.data.tables.split import HashSplit
 
 CLASSES = ("cross_entropy", "ordinal")  # losses whose targets are classes
 
@@ -160,7 +160,7 @@ class Columns:
             )
         return found
 
-    def view(self, files: Files, rows: Fifth | None = None) -> Files:
+    def view(self, files: Files, rows: HashSplit | None = None) -> Files:
         """Return files read as the model takes them: its columns, standardised, its classes.
 
         Args:

@@ -22,8 +22,8 @@ class Split:
 
     Attributes:
         rule: ``"named"``, as a named data set holds them out; ``"drawn"``, a fifth drawn at random
-            of a table that is read whole; ``"hashed"``, a :class:`Fifth` of one that is streamed;
-            ``"file"``, all rows of a file of their own.
+            of a table that is read whole; ``"hashed"``, a :class:`HashSplit` of one that is
+            streamed; ``"file"``, all rows of a file of their own.
         table: the checksum of what was split, or trained on whole; ``None`` of a named set.
         held_out: the checksum of the file of their own.
     """
@@ -58,7 +58,7 @@ class Split:
 
 
 @dataclass(frozen=True)
-class Fifth:
+class HashSplit:
     """One row of each five that follow each other, or the four others.
 
     Which of the five is drawn by a hash of where they are (the finaliser of SplitMix64, Steele et
@@ -69,9 +69,9 @@ class Fifth:
         held_out: whether it is these rows, or the others.
 
     Example:
-        >>> Fifth(held_out=True).positions(0, 20).tolist()
+        >>> HashSplit(held_out=True).positions(0, 20).tolist()
         [0, 5, 14, 19]
-        >>> len(Fifth(held_out=False).positions(0, 20))
+        >>> len(HashSplit(held_out=False).positions(0, 20))
         16
     """
 

@@ -125,7 +125,7 @@ class Pass:
 
 
 @dataclass(eq=False)
-class Entrance:
+class BranchInput:
     """A forward pre-hook: repeats for all members what comes in with the rows of the batch.
 
     Attributes:
@@ -171,11 +171,11 @@ class Entrance:
                 RUNNING.calls.append((place, tuple(leaf.shape)))
 
 
-def without_entrances(network: nn.Module) -> nn.Module:
+def without_branch_inputs(network: nn.Module) -> nn.Module:
     """Remove all entrances from a network, in place, and return it."""
     for module in network.modules():
         hooks = module._forward_pre_hooks
-        for key in [key for key, hook in hooks.items() if isinstance(hook, Entrance)]:
+        for key in [key for key, hook in hooks.items() if isinstance(hook, BranchInput)]:
             del hooks[key]
             module._forward_pre_hooks_with_kwargs.pop(key, None)
     return network

@@ -16,7 +16,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from batchensemble.core.pytree import leaves
-from batchensemble.ensembles.conversion.branch_inputs import BranchError, Entrance, Pass
+from batchensemble.ensembles.conversion.branch_inputs import BranchError, BranchInput, Pass
 from batchensemble.ensembles.conversion.convert import (
     Reset,
     batch_axis_of,
@@ -35,7 +35,7 @@ from batchensemble.ensembles.conversion.tiling import Arguments, Tiling
 from batchensemble.layers import OneByOne
 from batchensemble.layers.base.rows import RUNNING
 from batchensemble.layers.base.twin import same
-from batchensemble.layers.modes import buffers_kept
+from batchensemble.layers.modes import preserve_buffers
 from batchensemble.layers.registry import find, needs_twin
 
 
@@ -157,7 +157,7 @@ class Branch:
             if module not in done:
                 done.add(module)
                 own = any(True for _ in twins(module))
-                entrance = Entrance(name, opens=name == self.name, own=own)
+                entrance = BranchInput(name, opens=name == self.name, own=own)
                 # First, so that a user's hooks see the rows.
                 module.register_forward_pre_hook(entrance, with_kwargs=True, prepend=True)
 
@@ -310,7 +310,7 @@ class Branch:
         """Let the running statistics before the branch stay as they are."""
         with ExitStack() as stack:
             for name in self.trunk:
-                stack.enter_context(buffers_kept(network.get_submodule(name)))
+                stack.enter_context(preserve_buffers(network.get_submodule(name)))
             yield
 
     def describe(self, report: Report) -> Report:

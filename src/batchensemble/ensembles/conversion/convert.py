@@ -24,7 +24,7 @@ from batchensemble.ensembles.conversion.held_weights import (
     is_quantised,
     relink,
 )
-from batchensemble.ensembles.conversion.rules import Rules, Sharing
+from batchensemble.ensembles.conversion.rules import Rules
 from batchensemble.layers import (
     Independent,
     OneByOne,
@@ -34,6 +34,7 @@ from batchensemble.layers import (
     Twin,
     Vmapped,
 )
+from batchensemble.layers.base.twin import WeightSharing
 from batchensemble.layers.rank_one.initialisation import signs
 from batchensemble.layers.rank_one.options import Options
 from batchensemble.layers.registry import (
@@ -87,7 +88,7 @@ class _Conversion:
         self.done: dict[nn.Module, nn.Module] = {}
 
     def walk(
-        self, module: nn.Module, name: str, sharing: Sharing, batch_axis: int | None
+        self, module: nn.Module, name: str, sharing: WeightSharing, batch_axis: int | None
     ) -> nn.Module:
         """Return what becomes of ``module`` and all beneath it."""
         if module in self.done:
@@ -110,7 +111,7 @@ class _Conversion:
         return twin
 
     def twin(
-        self, module: nn.Module, name: str, sharing: Sharing, batch_axis: int | None
+        self, module: nn.Module, name: str, sharing: WeightSharing, batch_axis: int | None
     ) -> nn.Module | None:
         """Return the twin of one module, or ``None`` where there is nothing to replace."""
         if sharing == "shared":

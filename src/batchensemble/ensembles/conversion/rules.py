@@ -5,17 +5,17 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from torch import nn
 
 from batchensemble.core.arguments import nearest
+from batchensemble.layers.base.twin import WeightSharing
 
-Sharing = Literal["shared", "rank_one", "independent"]
 Selector = str | type[nn.Module] | Callable[[str, nn.Module], bool]
 Selectors = Selector | Iterable[Selector]
 
-ARGUMENTS: dict[str, Sharing] = {
+ARGUMENTS: dict[str, WeightSharing] = {
     "include": "rank_one",
     "independent": "independent",
     "exclude": "shared",
@@ -39,7 +39,7 @@ class Rules:
         options: arguments of the rank-one twins.
     """
 
-    default: Sharing
+    default: WeightSharing
     include: Selectors | None = None
     independent: Selectors = ()
     exclude: Selectors = ()
@@ -47,11 +47,11 @@ class Rules:
     options: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def otherwise(self) -> Sharing:
+    def otherwise(self) -> WeightSharing:
         """What the members share of a module that no rule covers."""
         return self.default if self.include is None else "shared"
 
-    def explicit(self, network: nn.Module) -> dict[nn.Module, Sharing]:
+    def explicit(self, network: nn.Module) -> dict[nn.Module, WeightSharing]:
         """Return the modules of ``network`` that a rule selects.
 
         Raises:

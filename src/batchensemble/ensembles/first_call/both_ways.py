@@ -16,9 +16,9 @@ from batchensemble.ensembles.conversion.axes import unchanging
 from batchensemble.ensembles.conversion.convert import twins
 from batchensemble.ensembles.conversion.tiling import Arguments, Tiling
 from batchensemble.ensembles.first_call.undisturbed import (
-    attributes_kept,
+    preserve_attributes,
+    preserve_random_states,
     random_states,
-    randomness_kept,
     shared_weights_moved,
     told_apart,
     without_hooks,
@@ -26,7 +26,7 @@ from batchensemble.ensembles.first_call.undisturbed import (
 from batchensemble.ensembles.runner import MemberRunner, RunMode
 from batchensemble.ensembles.verification import Parting, difference_of, first_parting, tolerance
 from batchensemble.layers import Twin
-from batchensemble.layers.modes import buffers_kept, evaluating, training_without_noise
+from batchensemble.layers.modes import evaluating, preserve_buffers, training_without_noise
 
 NOT_PER_EXAMPLE = "its input is not per example"
 BORROWED = "never called; another module reads its weights"
@@ -120,9 +120,9 @@ class BothWays:
         with ExitStack() as stack:
             mode = training_without_noise if self.training else evaluating
             stack.enter_context(mode(network))
-            stack.enter_context(randomness_kept(network))
-            stack.enter_context(buffers_kept(network))
-            stack.enter_context(attributes_kept(network))
+            stack.enter_context(preserve_random_states(network))
+            stack.enter_context(preserve_buffers(network))
+            stack.enter_context(preserve_attributes(network))
             if not as_it_is:
                 stack.enter_context(without_hooks(network))
                 kinds = {each.device.type for each in network.parameters()}

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from batchensemble.ensembles.conversion.branch_inputs import Entrance
+from batchensemble.ensembles.conversion.branch_inputs import BranchInput
 from batchensemble.layers import Mergeable, Twin
 from batchensemble.layers.base.twin import HOOKS
 from batchensemble.layers.modes import with_shells
@@ -73,7 +73,7 @@ def shared_weights_moved(twin: Twin) -> Iterator[None]:
 
 
 @contextmanager
-def attributes_kept(network: nn.Module) -> Iterator[None]:
+def preserve_attributes(network: nn.Module) -> Iterator[None]:
     """Give each module its attributes back, and each twin what it had learned or chosen."""
     modules = list(with_shells(network))
     kept = [(vars(each), dict(vars(each))) for each in modules if not isinstance(each, Twin)]
@@ -108,7 +108,7 @@ def without_hooks(network: nn.Module) -> Iterator[None]:
                 held[name] = OrderedDict(
                     (key, hook)
                     for key, hook in own.items()
-                    if isinstance(hook, Entrance) or name == "_forward_pre_hooks_with_kwargs"
+                    if isinstance(hook, BranchInput) or name == "_forward_pre_hooks_with_kwargs"
                 )
         yield
     finally:
@@ -117,7 +117,7 @@ def without_hooks(network: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def randomness_kept(network: nn.Module) -> Iterator[None]:
+def preserve_random_states(network: nn.Module) -> Iterator[None]:
     """Put the random states of torch, of the network's devices, of NumPy and of Python back."""
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
     try:

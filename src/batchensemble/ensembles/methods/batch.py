@@ -11,7 +11,7 @@ from torch import nn
 
 from batchensemble.core.arguments import whole_number
 from batchensemble.ensembles.base import Ensemble
-from batchensemble.ensembles.conversion.branch_inputs import without_entrances
+from batchensemble.ensembles.conversion.branch_inputs import without_branch_inputs
 from batchensemble.ensembles.conversion.branching import Branch
 from batchensemble.ensembles.conversion.convert import convert, extract, same_architecture, twins
 from batchensemble.ensembles.conversion.held_weights import check_network, remember_origin
@@ -186,7 +186,7 @@ class BatchEnsemble(Ensemble):
         network = copy.deepcopy(self.network)
         for _, twin in twins(network):
             twin.average()  # type: ignore[operator]
-        return without_entrances(extract(network, 0))
+        return without_branch_inputs(extract(network, 0))
 
     def set_member(self, index: int, network: nn.Module) -> None:
         """Make member ``index`` compute what a plain ``network`` computes.

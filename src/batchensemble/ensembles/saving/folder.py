@@ -40,7 +40,7 @@ from batchensemble.ensembles.saving.rebuilding import (
 )
 from batchensemble.ensembles.saving.tensor_file import TensorFile
 from batchensemble.ensembles.saving.trust import Trust, packages_of, trusted_network
-from batchensemble.losses import as_dict, from_dict
+from batchensemble.losses import from_dict, to_dict
 
 WEIGHTS = "model.safetensors"
 SMALL = 2**30  # bytes of a file that are read again to tell damage from another network
@@ -101,7 +101,7 @@ def save(
         "network": _source(model, network),
         "training": model.training,
         "calibration": None if model.calibrator is None else model.calibrator.settings(),
-        "loss": None if model.loss is None else as_dict(model.loss),
+        "loss": None if model.loss is None else to_dict(model.loss),
         "trained_on": model.trained_on,
         "feature_names": model.feature_names,
         "feature_scaling": None if model.feature_names is None else model.feature_scaling,

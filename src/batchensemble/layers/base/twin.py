@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from batchensemble.layers.base.rows import RUNNING, each_member
 
-Sharing = Literal["shared", "rank_one", "independent"]
+WeightSharing = Literal["shared", "rank_one", "independent"]
 
 # A user's hooks sit on the twin while the network is an ensemble, and on the members' layers after.
 HOOKS = (
@@ -51,7 +51,7 @@ class Twin(nn.Module):
     """
 
     shell: Any
-    sharing: Sharing = "rank_one"
+    sharing: WeightSharing = "rank_one"
     any_axis = False  # whether rows may lie on another axis than the first
     name = ""
     for_all = ""

@@ -18,7 +18,7 @@ MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagrap
 EAGER_STEPS = 6  # timed before compiling; the first allocates and is not counted
 
 
-class Compiling(Callback):
+class CompiledLosses(Callback):
     """Losses that are compiled after a few steps, which tell what that gained.
 
     Args:

@@ -17,7 +17,7 @@ from batchensemble.losses.targets import Weighted, parted
 from batchensemble.metrics.members.weights import fast_weight_spread
 from batchensemble.training.callbacks.base import Callback, TrainingState
 from batchensemble.training.callbacks.validation import how_much
-from batchensemble.training.distributed.strategies import Sharing
+from batchensemble.training.distributed.strategies import Strategy
 
 # Examples that are looked at, and when something is worth a warning.
 EXAMPLES = 512
@@ -30,7 +30,7 @@ def diagnose(
     model: Ensemble,
     inputs: Inputs,
     targets: Tensor,
-    sharing: Sharing | None = None,
+    sharing: Strategy | None = None,
     *,
     counting: Tensor | None = None,
 ) -> dict[str, Any]:
@@ -79,7 +79,7 @@ def diagnose(
         }
 
 
-class Watching(Callback):
+class MemberDiagnostics(Callback):
     """Looks at the members after each epoch, and warns once of each thing that is wrong.
 
     Args:
@@ -90,7 +90,7 @@ class Watching(Callback):
     every_process = optional_state = True
     key, earlier_keys = "diagnostics", ("Watching",)
 
-    def __init__(self, batches: Batches | None = None, sharing: Sharing | None = None) -> None:
+    def __init__(self, batches: Batches | None = None, sharing: Strategy | None = None) -> None:
         self.batches, self.sharing = batches, sharing
         self.said: set[str] = set()
 

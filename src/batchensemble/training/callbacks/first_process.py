@@ -14,7 +14,7 @@ from batchensemble.training.distributed.processes import Processes
 EVERY = 16
 
 
-class Hearing(Callback):
+class FirstProcessCallbacks(Callback):
     """Lets callbacks run in the first process alone, whose end or error all processes then share.
 
     It is told after them. Where a callback of the user's is told of each step, that is one number

@@ -20,14 +20,14 @@ from batchensemble.metrics import BINS, losses_by_example, score
 from batchensemble.metrics.calibration.reliability import bins_of, edges_of
 from batchensemble.predictions import Prediction
 from batchensemble.training.callbacks.base import Callback, TrainingState
-from batchensemble.training.distributed.strategies import Sharing
+from batchensemble.training.distributed.strategies import Strategy
 from batchensemble.training.optim.schedules import Plateau
 
 # Scores that say which weights are best, and whether more is better.
 SCORES = {"nll": False, "brier": False, "ece": False, "accuracy": True}
 
 
-class Evaluating(Callback):
+class EarlyStopping(Callback):
     """Scores held-out data at the end of each epoch, or every so many steps.
 
     Args:
@@ -56,7 +56,7 @@ class Evaluating(Callback):
         patience: int | None = None,
         plateau: Plateau | None = None,
         loss: EnsembleLoss,
-        sharing: Sharing | None = None,
+        sharing: Strategy | None = None,
     ) -> None:
         self.sharing = sharing
         self.batches, self.loss, self.plateau = batches, loss, plateau

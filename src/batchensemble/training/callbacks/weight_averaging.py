@@ -11,7 +11,7 @@ from batchensemble.core.arguments import fraction
 from batchensemble.training.callbacks.base import Callback, TrainingState
 
 
-class Averaging(Callback):
+class WeightAveraging(Callback):
     """Exponential moving average of all weights (Polyak and Juditsky 1992; Izmailov et al. 2018).
 
     Args:

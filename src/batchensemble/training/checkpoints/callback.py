@@ -21,12 +21,12 @@ from batchensemble.training.checkpoints.snapshot import (
     snapshot,
 )
 from batchensemble.training.checkpoints.store import Checkpoint, CheckpointError, Checkpoints
-from batchensemble.training.distributed.strategies import Sharing
+from batchensemble.training.distributed.strategies import Strategy
 
 ENDING = {signal.SIGTERM: 143, signal.SIGINT: 130}
 
 
-class Keeping(Callback):
+class CheckpointCallback(Callback):
     """Writes checkpoints, and reads the last one of a training that was interrupted.
 
     SIGTERM and SIGINT let the step end; then a checkpoint is written and ``SystemExit`` raised with
@@ -49,7 +49,7 @@ class Keeping(Callback):
         every: int | None = None,
         keep: int = 2,
         resume: bool = False,
-        sharing: Sharing,
+        sharing: Strategy,
     ) -> None:
         self.every = every if every is None else whole_number("checkpoint_every", every)
         self.folder, keep = Path(folder), whole_number("keep", keep)

@@ -16,7 +16,7 @@ from batchensemble.training.optim.schedules import Plateau, Schedule
 LONGEST = 120  # characters of a setting that a sentence shows
 
 
-def agreed_settings(
+def resume_settings(
     *, optimizer: Any, loss: EnsembleLoss, schedule: Any, steering: Any, **settings: Any
 ) -> dict[str, Any]:
     """Return what has to be the same for a training to go on to the weights of the unbroken one.
@@ -33,7 +33,7 @@ def agreed_settings(
     Example:
         >>> from batchensemble.losses import Huber
         >>> rest = {"schedule": "constant", "steering": None, "lr": 0.1, "seed": 0}
-        >>> agreed_settings(optimizer="adam", loss=Huber(), **rest)
+        >>> resume_settings(optimizer="adam", loss=Huber(), **rest)
         {'loss': 'Huber(delta=1.0)', 'optimizer': 'adam', 'schedule': 'constant', \
 'held-out scoring': None, 'lr': 0.1, 'seed': 0}
     """

@@ -15,7 +15,7 @@ from batchensemble.training.callbacks.base import Callback, TrainingState
 from batchensemble.training.checkpoints.callback_states import keyed, matched
 from batchensemble.training.checkpoints.settings import warn_of_other_rates
 from batchensemble.training.checkpoints.store import Checkpoint, CheckpointError
-from batchensemble.training.distributed.strategies import Sharing
+from batchensemble.training.distributed.strategies import Strategy
 from batchensemble.training.history import History
 
 COUNTS = ("epoch", "step", "step_of_epoch", "seconds", "epoch_rows", "epoch_calls")
@@ -41,7 +41,7 @@ def snapshot(run: TrainingState) -> tuple[dict[str, dict[str, Tensor]], dict[str
         "about": about(run),
         "epochs": run.epochs,
         **{name: getattr(run, name) for name in COUNTS},
-        "history": run.history.as_dict(),
+        "history": run.history.to_dict(),
         "random": numbers,
         "data": data,
         "parts": parts,
@@ -55,7 +55,7 @@ def snapshot(run: TrainingState) -> tuple[dict[str, dict[str, Tensor]], dict[str
 
 
 def gathered(
-    tensors: dict[str, dict[str, Tensor]], state: dict[str, Any], sharing: Sharing
+    tensors: dict[str, dict[str, Tensor]], state: dict[str, Any], sharing: Strategy
 ) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
     """Return what all processes go on from, each of its own: random states, or everything.
 
@@ -84,7 +84,7 @@ def gathered(
     return {**tensors, **others}, {**state, "others": states, "apart": sharing.each_its_own}
 
 
-def part_of(found: Checkpoint, sharing: Sharing) -> Checkpoint:
+def part_of(found: Checkpoint, sharing: Strategy) -> Checkpoint:
     """Return what this process goes on from; without random states where there was no such process.
 
     Raises:

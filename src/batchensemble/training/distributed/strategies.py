@@ -31,7 +31,7 @@ from batchensemble.training.distributed.processes import (
 if TYPE_CHECKING:
     from batchensemble.training.history import History
 
-Strategy = Literal["ddp", "fsdp", "members"]
+StrategyName = Literal["ddp", "fsdp", "members"]
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 # On an accelerator reading what was agreed on waits for the step, so that is done now and then.
 LISTEN_EVERY = 16
@@ -43,7 +43,7 @@ NEEDS_WHOLE = {
 }
 
 
-class Sharing:
+class Strategy:
     """A training in one process alone; subclasses share it out among several.
 
     Args:
@@ -170,7 +170,7 @@ class Sharing:
         return [each.view(part.shape) for each, part in zip(pieces, parts, strict=True)][:-1]
 
 
-class SharedExamples(Sharing):
+class DataParallel(Strategy):
     """Data parallel: each process takes some rows of each batch, and all make the same step.
 
     The gradients of all, the losses of all, and the running statistics of norms go round in one
@@ -226,7 +226,7 @@ class SharedExamples(Sharing):
         vars(history).update(vars(self.processes.from_first(lambda: history)))
 
 
-class SharedWeights(SharedExamples):
+class FullySharded(DataParallel):
     """Fully sharded data parallel (Zhao et al. 2023, arXiv 2304.11277): the weights in pieces.
 
     As above each process takes some rows of each batch; besides it holds a piece of every weight,
@@ -308,7 +308,7 @@ class SharedWeights(SharedExamples):
         return []
 
 
-class SharedMembers(Sharing):
+class MemberParallel(Strategy):
     """Each process trains some of the members, on whole batches; their weights meet at the end.
 
     Raises:
@@ -368,9 +368,9 @@ class SharedMembers(Sharing):
         self.whole.load_state_dict(joined.state_dict())
 
 
-def share_out(
+def choose_strategy(
     model: Ensemble, strategy: str, device: torch.device, loss_on: LossOn = "members"
-) -> Sharing:
+) -> Strategy:
     """Return how a training is shared out among the processes that a launcher started.
 
     Args:
@@ -386,7 +386,7 @@ def share_out(
     kind = STRATEGIES[one_of("strategy", strategy, STRATEGIES)]
     processes = started(kind.place(device))
     if processes.count == 1:
-        return Sharing(model, processes)
+        return Strategy(model, processes)
     if kind.each_its_own and loss_on == "mean_logits":
         raise ValueError(
             "loss_on='mean_logits' is the loss of all members together, got strategy='members'; "
@@ -395,10 +395,10 @@ def share_out(
     return kind(model if kind.in_pieces else model.to(processes.device), processes)
 
 
-STRATEGIES: dict[str, type[Sharing]] = {
-    "ddp": SharedExamples,
-    "fsdp": SharedWeights,
-    "members": SharedMembers,
+STRATEGIES: dict[str, type[Strategy]] = {
+    "ddp": DataParallel,
+    "fsdp": FullySharded,
+    "members": MemberParallel,
 }
 
 
