@@ -1,6 +1,5 @@
 """What all tests share."""
 
-import importlib
 import os
 import sys
 from pathlib import Path
@@ -25,15 +24,3 @@ def as_users_run_it():
     config.update("jaxtyping_disable", True)
     yield
     config.update("jaxtyping_disable", False)
-
-
-@pytest.fixture
-def benchmark(monkeypatch):
-    """Import a benchmark by name, and forget it after the test: some share names with tests."""
-    folder = str(Path(__file__).parent.parent / "benchmarks")
-    before = set(sys.modules)
-    monkeypatch.syspath_prepend(folder)
-    yield importlib.import_module
-    for name in set(sys.modules) - before:
-        if str(getattr(sys.modules[name], "__file__", "")).startswith(folder):
-            del sys.modules[name]

@@ -51,7 +51,7 @@ def calibrate(
     and the uncertainties are of scaled members. The temperature and the weights of ``"vector"``
     are those with which the members' *mean* is most likely; calibrating each member alone would
     make the mean too unsure. After averaging, the members stay as they are, and ``predict``
-    puts the ensemble's probabilities through the calibrator. ``benchmarks/calibration.py``
+    puts the ensemble's probabilities through the calibrator. ``benchmarks/claims/calibration.py``
     compares the two.
 
     ``member(i)`` of the copy computes what the copy computes for that member: with a calibrator

@@ -1,0 +1,1 @@
+"""What a BatchEnsemble keeps of a deep ensemble's gain: docs/gain.md."""

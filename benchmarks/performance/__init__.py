@@ -1,0 +1,1 @@
+"""What members cost in time and memory: docs/performance.md."""
