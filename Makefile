@@ -3,7 +3,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: browser demo test test-slow lint format benchmark clean
+.PHONY: browser demo test test-slow check quick lint format benchmark clean
+
+# What answers within a minute together with lint: the ground, the arithmetic, the scores, the house.
+QUICK := tests/core tests/losses tests/layers/rank_one tests/metrics tests/test_architecture.py tests/test_public_names.py
 
 demo: $(READY)  ## compare all methods on two moons and write the report
 	$(BIN)/batchensemble compare --out runs/moons
@@ -14,7 +17,13 @@ test: lint browser  ## everything that CI runs
 test-slow: $(READY)  ## the tests that take longer than a minute
 	$(BIN)/python -m pytest -q -m slow
 
-lint: $(READY)
+check: $(READY)  ## lint and the quick tests, side by side
+	$(MAKE) -j2 lint quick
+
+quick: $(READY)
+	$(BIN)/python -m pytest -q $(QUICK)
+
+lint: $(READY)  ## what ruff, the import contracts and mypy find
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache
