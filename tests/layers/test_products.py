@@ -102,8 +102,8 @@ def test_all_members_meet_a_large_weight_at_once(function, shared):
 
 
 def test_a_weight_that_is_large_goes_the_other_way_only_with_few_rows(monkeypatch):
-    weight, turned = torch.zeros(2**11, 2**10), []  # in single precision
+    weight, turned = torch.zeros(2**11, 2**10, dtype=torch.float32), []
     monkeypatch.setattr(torch, "mm", lambda a, b: turned.append(a) or a @ b)
     for rows in (1, 2, products.FEW_ROWS, products.FEW_ROWS + 1):
-        shared_linear(torch.zeros(rows, 2**10), weight)
+        shared_linear(torch.zeros(rows, 2**10, dtype=torch.float32), weight)
     assert len(turned) == 2
