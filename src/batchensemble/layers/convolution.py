@@ -24,8 +24,8 @@ from batchensemble.layers.base.rows import (
     row_axis,
     unfold,
 )
-from batchensemble.layers.rank_one.arithmetic import is_transformed
 from batchensemble.layers.rank_one.fast_weights import Layout
+from batchensemble.layers.rank_one.forward import is_transformed
 from batchensemble.layers.rank_one.merging import Mergeable
 
 # How many times cheaper an element of a kernel must be than one of an activation before it pays to

@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from batchensemble.layers.base.autocast import autocasts, in_autocast
+from batchensemble.layers.base.autocast import autocasts, in_autocast, is_any_autocast_on
 from batchensemble.layers.base.rows import RUNNING, enter, leave, row_axis
 from batchensemble.layers.base.twin import Twin
 from batchensemble.layers.rank_one import arithmetic as rank_one
 from batchensemble.layers.rank_one.fast_weights import Layout
+from batchensemble.layers.rank_one.forward import is_shared, is_transformed, merged, own_linear
 from batchensemble.layers.rank_one.merging import Mergeable
 from batchensemble.layers.rank_one.products import stacked_linear
 
@@ -38,6 +39,9 @@ class RankOneLinear(Mergeable):
     matrices = ("weight",)
     any_axis = True
     inputs_first = False
+    # For which shape of the input and which options the arithmetic was chosen, and which it is. It
+    # depends on nothing else, and the members' weights, types and modes are read at each call.
+    _chosen: tuple[Any, Any, Any] = (None, None, None)
 
     def __init__(self, layer: nn.Module, members: int, **options: Any) -> None:
         super().__init__(layer, members, **options)
@@ -54,35 +58,48 @@ class RankOneLinear(Mergeable):
         return apply_to_rows(self, x, self._product)
 
     def _product(self, x: Tensor) -> Tensor:
-        parameters = self._parameters
-        weight, r, s = parameters["weight"], parameters["r"], parameters["s"]
+        parameters: Any = self._parameters
+        weight = parameters["weight"]
         bias = parameters.get("bias")
-        assert weight is not None
-        assert r is not None
-        assert s is not None
+        if x.dtype != weight.dtype or is_any_autocast_on() or is_transformed():
+            return self._product_watched(x, weight, bias)
+        if torch.is_grad_enabled():
+            if self._frozen is not None:
+                self.forget()  # a step of a fused optimiser may follow, which leaves no trace
+            shape, options, function = self._chosen
+            if x.shape == shape and options is self.options:
+                y: Tensor = function(x, weight, parameters["r"], parameters["s"], bias)
+                return y
+        elif not self.training:
+            weights = self.kept(x)
+            if weights is not None:
+                return own_linear(x, weights, bias)
+        return self._compute(x, weight, parameters["r"], parameters["s"], bias)
+
+    def _product_watched(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Return the product where autocast, a compiler or the like may look on."""
         if x.dtype != weight.dtype and not autocasts(x.device.type):
             raise ValueError(
                 f"{self.name or 'the layer'!r} holds weights of type {weight.dtype}, got an input "
                 f"of type {x.dtype}"
             )
-        merged = self.merged(x)
-        if merged is not None:
-            return rank_one.own_linear(x, merged, bias)
-        weights = weight.t() if self.inputs_first else weight
-        return in_autocast(self._compute, x, weights, r, s, bias)
+        weights = self.merged(x)
+        if weights is not None:
+            return own_linear(x, weights, bias)
+        return in_autocast(self._compute, x, weight, self.r, self.s, bias)
 
     def merge(self, weight: Tensor, r: Tensor, s: Tensor) -> Tensor:
         """Return the members' weights, ``[members, in, out]``."""
         if self.options.alpha is not None:
             s = s * self.options.scale
-        weights = rank_one.merged(weight.t() if self.inputs_first else weight, r, s).mT
+        weights = merged(weight.t() if self.inputs_first else weight, r, s).mT
         # The product is quicker with the wider side last in memory.
         return weights.contiguous() if self.in_features <= self.out_features else weights
 
     def merging_pays(self, x: Tensor, rows: int | None, *, compared: bool) -> bool:
         """Tell whether weights that are kept are cheaper than what the layer does without."""
         options = self.options
-        if options.mode == "additive" and rank_one.is_shared(x):
+        if options.mode == "additive" and is_shared(x):
             return False  # the product with the shared weight is taken once for all members
         if options.space != "auto":
             return options.space == "weight"
@@ -92,11 +109,24 @@ class RankOneLinear(Mergeable):
         )
 
     def _compute(self, x: Tensor, weight: Tensor, r: Tensor, s: Tensor, bias: Any) -> Tensor:
-        if self.options.mode == "multiplicative":
-            return rank_one.multiplicative(x, weight, r, s, bias, space=self.options.space)
-        if self.options.alpha is not None:
-            s = s * self.options.scale
+        options = self.options
+        if self.inputs_first:
+            weight = weight.t()
+        if options.mode == "multiplicative":
+            space = options.space
+            if torch.is_grad_enabled() and not self.inputs_first and not is_transformed():
+                members, batch, inputs = x.shape
+                function = rank_one.with_backward(members, batch, inputs, weight.shape[0], space)
+                self._chosen = x.shape, options, function
+            return rank_one.multiplicative(x, weight, r, s, bias, space=space)
+        if options.alpha is not None:
+            s = s * options.scale
         return rank_one.additive(x, weight, r, s, bias)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        state.pop("_chosen", None)
+        return state
 
 
 class RankOneConv1D(RankOneLinear):
@@ -159,7 +189,7 @@ class StackedLinear(Twin):
 def apply_to_rows(twin: Any, x: Tensor, product: Any) -> Tensor:
     """Apply a product of ``[members, rows of a member, in]`` to rows on whatever axis they are."""
     members = twin.members
-    if x.dim() == 3 and len(x) == members and not twin.batch_axis and RUNNING.rows is None:
+    if x.dim() == 3 and x.shape[0] == members and not twin.batch_axis and RUNNING.rows is None:
         return product(x)
     axis = row_axis(twin, x, x.dim() - 1)
     if x.shape[-1] != twin.in_features:

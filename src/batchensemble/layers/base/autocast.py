@@ -7,6 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+# One look at the state of this thread, whatever the device.
+is_any_autocast_on: Callable[[], bool] = torch._C._is_any_autocast_enabled
+
 
 def autocasts(device: str) -> bool:
     """Tell whether autocast is on for a type of device; some, such as ``meta``, have none.

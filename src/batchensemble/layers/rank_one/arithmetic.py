@@ -10,18 +10,22 @@ Multiplicative (BatchEnsemble, Wen et al. 2020, arXiv 2002.06715), ``W_m = W ∘
 
 Both are the same numbers. The first bends the activations, the second the weight; which of them
 touches less memory depends on the shapes alone (:func:`cheaper_space`). Each has a backward of its
-own, which saves nothing but its inputs. With ``G_m = (dL/dy_m)ᵀ x_m``::
+own, which saves nothing but its inputs where these are large. With ``G_m = (dL/dy_m)ᵀ x_m``::
 
     dW = Σ_m G_m ∘ s_m r_mᵀ    ds_m = (G_m ∘ W) r_m    dr_m = (G_m ∘ W)ᵀ s_m    dx_m = dL/dy_m W_m
 
 New memory costs as much as arithmetic on CPU, so what nobody else sees is written in place.
 
-Plain autograd has less to do for each operation, and does it where saving memory is not worth it:
+Where saving memory is not worth it, more is kept for the backward, which then has less to do:
 
-- in activation space where all is small, or the rows are few beside the weight. It keeps
-  ``x_m ∘ r_m`` and ``p_m = (x_m ∘ r_m) Wᵀ``, and reduces activations, which are fewer than ``G``:
+- in activation space where all is small, or the rows are few beside the weight, ``x_m ∘ r_m`` and
+  ``p_m = (x_m ∘ r_m) Wᵀ``. It reduces activations, which are fewer than ``G``:
   ``ds_m = Σ_batch dL/dy_m ∘ p_m``;
-- in weight space where the members' weights are few: ``W_m`` is merged, and kept.
+- in weight space where the members' weights are few, ``W_m``.
+
+Plain autograd takes a node for each operation and each view, and a node costs as much as an
+elementwise operation on a small layer. It does what our backward cannot: second derivatives of
+small layers, forward mode, ``torch.func``, graphs of compilers and tracers.
 
 Additive of rank k (LoRA-Ensemble, arXiv 2405.14438; k = 1 is the notebook's layer)::
 
@@ -33,6 +37,7 @@ one input for all, as at the first layer of a network, ``x Wᵀ`` is computed on
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -40,7 +45,21 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from batchensemble.layers.rank_one.products import shared_linear, weight_gradient
+from batchensemble.layers.rank_one.forward import (
+    activation_space,
+    bent_product,
+    is_shared,
+    is_transformed,
+    merged,
+    outer,
+    own_linear,
+    weight_space,
+)
+from batchensemble.layers.rank_one.products import (
+    shared_linear,
+    shared_linear_backward,
+    weight_gradient,
+)
 
 Space = Literal["auto", "activation", "weight"]
 
@@ -87,19 +106,44 @@ def multiplicative(
                 [[ 3., -4.]]])
     """
     members, batch, inputs = x.shape
+    if torch.is_grad_enabled() and not is_transformed():
+        function = with_backward(members, batch, inputs, weight.shape[0], space)
+        return function(x, weight, r, s, bias)
     if space == "auto":
-        space = cheaper_space(batch, inputs, len(weight))
-    by_weight = space == "weight"
-    bend, plain_pays = (_bent_weight, _merge_first) if by_weight else (_bent, _keep_products)
-    if (
-        not torch.is_grad_enabled()
-        or is_transformed()
-        or plain_pays(members, batch, inputs, len(weight))
-    ):
-        return bend(x, weight, r, s, bias)
-    function: Any = _WeightSpace if by_weight else _ActivationSpace
-    result: Tensor = function.apply(x, weight, r, s, bias)
-    return result
+        space = cheaper_space(batch, inputs, weight.shape[0])
+    return (activation_space if space == "activation" else weight_space)(x, weight, r, s, bias)
+
+
+def with_backward(
+    members: int, batch: int, inputs: int, outputs: int, space: Space = "auto"
+) -> Callable[..., Tensor]:
+    """Return what computes :func:`multiplicative` where gradients are asked for.
+
+    It depends on nothing but these numbers, so that a layer may keep it.
+
+    Args:
+        members: how many there are.
+        batch: rows of one member.
+        inputs: width of ``W``.
+        outputs: height of ``W``.
+        space: as in :func:`multiplicative`.
+
+    Returns:
+        A function of ``x``, ``weight``, ``r``, ``s`` and ``bias``.
+    """
+    if space == "auto":
+        space = cheaper_space(batch, inputs, outputs)
+    function: Any
+    if space == "activation":
+        keeps = _keep_products(members, batch, inputs, outputs)
+        function = _KeptProducts if keeps else _ActivationSpace
+    else:
+        keeps = _merge_first(members, batch, inputs, outputs)
+        function = _KeptWeights if keeps else _WeightSpace
+    # Past what Function.apply does for torch.func, which is not there: it takes as long as two
+    # operations on small tensors.
+    chosen: Callable[..., Tensor] = super(torch.autograd.Function, function).apply
+    return chosen
 
 
 def additive(
@@ -159,34 +203,6 @@ def cheaper_space(batch: int, inputs: int, outputs: int) -> Space:
     return "weight" if by_weights <= by_activations else "activation"
 
 
-def merged(
-    weight: Float[Tensor, "out in"], r: Float[Tensor, "..."], s: Float[Tensor, "..."]
-) -> Float[Tensor, "members out in"]:
-    """Return the members' weights: ``W ∘ (s_m r_mᵀ)``, or ``W + S_mᵀ R_m``.
-
-    Args:
-        weight: the shared weight ``W``.
-        r: fast weights on the inputs, ``[members, in]`` or, to be added, ``[members, rank, in]``.
-        s: fast weights on the outputs alike. The product is bent in place: without gradients.
-
-    Example:
-        >>> merged(torch.ones(1, 2), torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0]]))
-        tensor([[[3., 6.]]])
-    """
-    return torch.baddbmm(weight, s.mT, r) if r.dim() == 3 else _factor(r, s).mul_(weight)
-
-
-def own_linear(
-    x: Float[Tensor, "members batch in"],
-    weights: Float[Tensor, "members in out"],
-    bias: Float[Tensor, "members out"] | Float[Tensor, "out"] | None = None,
-) -> Float[Tensor, "members batch out"]:
-    """Return ``x_m W_mᵀ + b_m`` for weights that are merged, given as ``W_mᵀ``."""
-    if bias is None:
-        return torch.bmm(x, weights)
-    return torch.baddbmm(bias.unsqueeze(-2), x, weights)
-
-
 def keeping_pays(members: int, batch: int, inputs: int, outputs: int, *, compared: bool) -> bool:
     """Tell whether merged weights that are kept between calls pay without gradients.
 
@@ -211,56 +227,15 @@ def keeping_pays(members: int, batch: int, inputs: int, outputs: int, *, compare
     return size <= batch * (inputs + outputs) * (1 if compared else 2)
 
 
-def is_transformed() -> bool:
-    """Tell whether ``torch.func`` or the compiler looks on: neither takes what is done in place."""
-    return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
-
-
-def is_shared(x: Tensor) -> bool:
-    """Tell whether all members see one input, as at the first layer: a view that repeats it.
-
-    Where its gradient is asked for, each member's is.
-    """
-    return len(x) > 1 and x.stride(0) == 0 and not x.requires_grad
-
-
-def _in_place() -> bool:
-    """Tell whether nobody asks for what a product was before it is bent."""
-    return not torch.is_grad_enabled() and not is_transformed()
-
-
 def _merge_first(members: int, batch: int, inputs: int, outputs: int) -> bool:
-    """Tell whether the members' weights are few enough to be merged, and kept, by plain autograd.
-
-    It has less to do for each operation than a backward written in Python.
-    """
+    """Tell whether the members' weights are few enough to be merged, and kept for the backward."""
     return members * inputs * outputs <= MERGED_NUMBERS or 16 * outputs <= batch
 
 
 def _keep_products(members: int, batch: int, inputs: int, outputs: int) -> bool:
-    """Tell whether plain autograd may keep what it likes: it is small, or so beside the weights."""
+    """Tell whether products are kept for the backward: they are small, or so beside the weights."""
     small = members * batch * outputs <= SMALL_PRODUCT
     return small or inputs * outputs > batch * (inputs + outputs)
-
-
-def _bent(
-    x: Tensor, weight: Tensor, r: Tensor, s: Tensor, bias: Tensor | None
-) -> Float[Tensor, "members batch out"]:
-    """Return ``((x_m ∘ r_m) Wᵀ) ∘ s_m + b_m``."""
-    y = _product(x, weight, r)
-    out = y if _in_place() else None
-    if bias is None:
-        return torch.mul(y, s.unsqueeze(1), out=out)
-    return torch.addcmul(bias.unsqueeze(-2), y, s.unsqueeze(1), out=out)
-
-
-def _bent_weight(
-    x: Tensor, weight: Tensor, r: Tensor, s: Tensor, bias: Tensor | None
-) -> Float[Tensor, "members batch out"]:
-    """Return ``x_m (W ∘ s_m r_mᵀ)ᵀ + b_m``."""
-    if _in_place():
-        return own_linear(x, merged(weight, r, s).mT, bias)
-    return own_linear(x, (weight * torch.bmm(s.unsqueeze(2), r.unsqueeze(1))).mT, bias)
 
 
 class _WeightSpace(torch.autograd.Function):
@@ -272,13 +247,13 @@ class _WeightSpace(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(x, weight, r, s)
         ctx.bias_dim = None if bias is None else bias.dim()
-        return _bent_weight(x, weight, r, s, bias)
+        return weight_space(x, weight, r, s, bias)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, r, s = ctx.saved_tensors
-        factor = _factor(r, s)
+        factor = outer(r, s)
         dx = torch.bmm(dy, factor * weight) if ctx.needs_input_grad[0] else None
         gradients = _weight_gradients(dy, x, weight, r, s, factor)
         return dx, *gradients, _bias_gradient(dy, ctx.bias_dim)
@@ -293,7 +268,7 @@ class _ActivationSpace(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(x, weight, r, s)
         ctx.bias_dim = None if bias is None else bias.dim()
-        return _bent(x, weight, r, s, bias)
+        return activation_space(x, weight, r, s, bias)
 
     @staticmethod
     @once_differentiable
@@ -301,14 +276,78 @@ class _ActivationSpace(torch.autograd.Function):
         x, weight, r, s = ctx.saved_tensors
         dx = None
         if ctx.needs_input_grad[0]:
-            dx = _product(dy, weight.t(), s).mul_(r.unsqueeze(1))
+            dx = bent_product(dy, weight.t(), s).mul_(r.unsqueeze(1))
         return dx, *_weight_gradients(dy, x, weight, r, s), _bias_gradient(dy, ctx.bias_dim)
 
 
-def _product(x: Tensor, weight: Tensor, r: Tensor) -> Float[Tensor, "members batch out"]:
-    """Return ``(x_m ∘ r_m) Wᵀ``."""
-    bent = (x * r.unsqueeze(1)).reshape(x.shape[:2].numel(), x.shape[2])
-    return shared_linear(bent, weight).view(*x.shape[:2], len(weight))
+class _KeptWeights(torch.autograd.Function):
+    """The same as :class:`_WeightSpace`, with the members' weights kept for the backward."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, r: Tensor, s: Tensor, bias: Tensor | None
+    ) -> Tensor:
+        factor = outer(r, s)
+        weights = factor * weight
+        ctx.save_for_backward(x, weight, r, s, bias, factor, weights)
+        return own_linear(x, weights.mT, bias)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        *tensors, factor, weights = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return _gradients_to_differentiate(weight_space, tensors, dy)
+        x, weight, r, s, bias = tensors
+        dx = torch.bmm(dy, weights) if ctx.needs_input_grad[0] else None
+        gradients = _weight_gradients(dy, x, weight, r, s, factor)
+        return dx, *gradients, _bias_gradient(dy, None if bias is None else bias.dim())
+
+
+class _KeptProducts(torch.autograd.Function):
+    """One product for all members, kept for the backward as ``x_m ∘ r_m`` is."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, r: Tensor, s: Tensor, bias: Tensor | None
+    ) -> Tensor:
+        bent = x * r.unsqueeze(1)
+        y = shared_linear(bent, weight)
+        ctx.save_for_backward(x, weight, r, s, bias, bent, y)
+        if bias is None:
+            return y * s.unsqueeze(1)
+        return torch.addcmul(bias.unsqueeze(-2), y, s.unsqueeze(1))
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        *tensors, bent, y = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return _gradients_to_differentiate(activation_space, tensors, dy)
+        x, weight, r, s, bias = tensors
+        for_x, for_weight, for_r, for_s, for_bias = ctx.needs_input_grad
+        # What has been read is in the cache, and so is memory that was written: both go on at once.
+        scratch = dy * y
+        ds = scratch.sum(1) if for_s else None
+        scaled = torch.mul(dy, s.unsqueeze(1), out=scratch)
+        dbias = _bias_gradient(dy, bias.dim()) if for_bias else None
+        dx: Any = shared_linear_backward(scaled, weight) if for_x or for_r else None
+        dweight = None
+        if for_weight:
+            dweight = torch.mm(scaled.flatten(0, 1).t(), bent.flatten(0, 1))
+        dr = (
+            torch.mul(dx, x, out=scratch if x.shape == dy.shape else None).sum(1) if for_r else None
+        )
+        return dx.mul_(r.unsqueeze(1)) if for_x else None, dweight, dr, ds, dbias
+
+
+def _gradients_to_differentiate(
+    bend: Any, tensors: Sequence[Tensor | None], dy: Tensor
+) -> tuple[Tensor | None, ...]:
+    """Return the gradients by plain autograd, which can take theirs."""
+    # Of views, so that the gradient of a weight leaves out the way through what is made from it.
+    views = [each if each is None else each.view_as(each) for each in tensors]
+    wanted = [each for each in views if each is not None and each.requires_grad]
+    found = iter(torch.autograd.grad(bend(*views), wanted, dy, create_graph=True))
+    return tuple(next(found) if each is not None and each.requires_grad else None for each in views)
 
 
 def _weight_gradients(
@@ -331,7 +370,7 @@ def _weight_gradients(
     weighted = product * weight
     ds = torch.bmm(weighted, r.unsqueeze(2)).squeeze(2)
     dr = torch.bmm(s.unsqueeze(1), weighted).squeeze(1)
-    return product.mul_(_factor(r, s) if factor is None else factor).sum(0), dr, ds
+    return product.mul_(outer(r, s) if factor is None else factor).sum(0), dr, ds
 
 
 def _weight_gradients_in_cache(
@@ -349,10 +388,6 @@ def _weight_gradients_in_cache(
             torch.mv(scratch.t(), s[m], out=dr[m])
             dweight.addcmul_(product, torch.outer(s[m], r[m], out=scratch))
     return dweight, dr, ds
-
-
-def _factor(r: Tensor, s: Tensor) -> Float[Tensor, "members out in"]:
-    return s.unsqueeze(2) * r.unsqueeze(1)
 
 
 def _bias_gradient(dy: Tensor, bias_dim: int | None) -> Tensor | None:

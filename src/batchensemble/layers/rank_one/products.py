@@ -31,18 +31,36 @@ def shared_linear(
         >>> shared_linear(torch.ones(1, 3), torch.ones(2, 3), torch.tensor([0.0, 1.0])).tolist()
         [[3.0, 4.0]]
     """
-    if (
-        weight.numel() < LARGE_WEIGHT
-        or weight.dtype not in TRANSPOSED_TYPES
-        or weight.device.type != "cpu"
-        or torch.compiler.is_compiling()
-        or not 1 < x.shape[:-1].numel() <= FEW_ROWS
-    ):
+    if weight.numel() < LARGE_WEIGHT or not _turns(x, weight):
         return F.linear(x, weight, bias)
     y = torch.mm(weight, x.reshape(-1, x.shape[-1]).t()).t()
     # Whoever comes next may count on rows that lie in memory one after the other.
     y = y.contiguous() if bias is None else torch.add(y.contiguous(), bias)
     return y.view(*x.shape[:-1], len(weight))
+
+
+def shared_linear_backward(
+    dy: Float[Tensor, "*rows out"], weight: Float[Tensor, "out in"]
+) -> Float[Tensor, "*rows in"]:
+    """Return the gradient of the input of :func:`shared_linear`, ``dy W``.
+
+    Example:
+        >>> shared_linear_backward(torch.ones(1, 2), torch.ones(2, 3)).tolist()
+        [[2.0, 2.0, 2.0]]
+    """
+    if weight.numel() < LARGE_WEIGHT:
+        return torch.matmul(dy, weight)
+    return shared_linear(dy, weight.t())
+
+
+def _turns(x: Tensor, weight: Tensor) -> bool:
+    """Tell whether the transpose of the product with a large weight is quicker."""
+    return (
+        weight.dtype in TRANSPOSED_TYPES
+        and weight.is_cpu
+        and 1 < x.shape[:-1].numel() <= FEW_ROWS
+        and not torch.compiler.is_compiling()
+    )
 
 
 def stacked_linear(
