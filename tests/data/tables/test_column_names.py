@@ -99,7 +99,7 @@ def test_frames_in_another_order_are_reordered_and_others_refused(model, kind):
         for use, data in (
             (be.predict, other),
             (be.evaluate, (other, LABELS)),
-            (type(model).calibrate, (other, LABELS)),
+            (be.calibrate, (other, LABELS)),
         ):
             with pytest.raises(
                 ValueError, match=f"'age', 'dose', 'mass', in any order; it {sentence}"
