@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from batchensemble.data.tables import split as row_split
+from batchensemble.data.tables.files import Files
 from batchensemble.data.tables.split import HashSplit
 
 HELD_OUT, TRAIN = HashSplit(held_out=True), HashSplit(held_out=False)
@@ -37,3 +38,13 @@ def test_rows_are_counted_in_parts(rows, monkeypatch):
     monkeypatch.setattr(row_split, "COUNTED", 7)
     for part in (HELD_OUT, TRAIN):
         assert part.count(13, rows) == len(part.positions(13, rows))
+
+
+def test_checksums_of_split_files_are_those_that_stored_models_remember(tmp_path):
+    path = tmp_path / "points.csv"
+    path.write_text("x,y\n" + "".join(f"{row % 7}.5,{'ab'[row % 2]}\n" for row in range(50)))
+    files = Files([path], "y")
+    train = files.view(rows=TRAIN, mean=[1.0], scale=[2.0])
+    assert files.describe().endswith("(checksum 09e953c1)")
+    assert train.describe().endswith("(checksum f0b2d5ee)")
+    assert files.view(rows=HELD_OUT).describe().endswith("(checksum e4652107)")
