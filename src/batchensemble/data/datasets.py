@@ -10,13 +10,13 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float, Int
 from sklearn import datasets
-from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 
 from batchensemble.core.arguments import nearest, one_of
 from batchensemble.core.inputs import Scaling
 from batchensemble.data.tables.dialects import FOUND, Dialect
 from batchensemble.data.tables.in_memory import read_table
+from batchensemble.data.tables.split import Parts, last_rows_split, random_split
 
 # "_examples": the two parts of a data set differ in length, so the name binds no size.
 Features = Float[np.ndarray, "_examples features"]
@@ -24,8 +24,6 @@ Labels = Int[np.ndarray, "_examples"] | Float[np.ndarray, "_examples"]
 Task = Literal["classification", "regression"]
 
 TASKS: tuple[Task, ...] = ("classification", "regression")
-HELD_OUT = 0.2
-SPLIT_SEED = 42
 
 
 @dataclass(frozen=True)
@@ -123,10 +121,10 @@ def load(
         )
     if target is None:
         raise ValueError(f"target is missing: name the column of {source} that holds the labels")
-    return split_table(path, target, numbers=task == "regression", dialect=dialect)
+    return load_table(path, target, numbers=task == "regression", dialect=dialect)
 
 
-def split_table(
+def load_table(
     path: Path,
     target: str,
     *,
@@ -218,12 +216,9 @@ NAMED: dict[str, Callable[[], Data]] = {
 
 
 def plane_data(name: str, X: Features, y: Labels) -> Data:
-    """Split points of the plane in the order they come; they need no scaling."""
-    X, y = X.astype(np.float32), y.astype(np.int64)
-    train = round(len(X) * (1 - HELD_OUT))
-    return Data(
-        name, (X[:train], y[:train]), (X[train:], y[train:]), ("x1", "x2"), ("0", "1"), False
-    )
+    """Return points of the plane, the last fifth of them held out; they need no scaling."""
+    train_X, test_X, train_y, test_y = last_rows_split(X.astype(np.float32), y.astype(np.int64))
+    return Data(name, (train_X, train_y), (test_X, test_y), ("x1", "x2"), ("0", "1"), False)
 
 
 def _bunch(name: str, bunch: Any) -> Data:
@@ -240,14 +235,8 @@ def _split(
     class_names: tuple[str, ...],
     scaling: Scaling | None = None,
 ) -> Data:
-    """Hold out a fifth, in equal shares of the classes where possible, and standardise."""
-    y = _targets(y, class_names)
-    held_out = round(len(y) * HELD_OUT)
-    enough = class_names and np.bincount(y).min() >= 2 and held_out >= len(class_names)
-    train_X, test_X, train_y, test_y = train_test_split(
-        X, y, test_size=held_out, random_state=SPLIT_SEED, stratify=y if enough else None
-    )
-    rows = train_X, test_X, train_y, test_y
+    """Return a table with a random fifth held out, standardised."""
+    rows = random_split(X, _targets(y, class_names), classes=len(class_names))
     return _standardised(name, rows, feature_names, class_names, scaling)
 
 
@@ -257,7 +246,7 @@ def _targets(y: Labels, class_names: tuple[str, ...]) -> Labels:
 
 def _standardised(
     name: str,
-    rows: tuple[Features, Features, Labels, Labels],
+    rows: Parts,
     feature_names: tuple[str, ...],
     class_names: tuple[str, ...],
     scaling: Scaling | None = None,

@@ -7,7 +7,7 @@ through: once for the classes, once for means and deviations, and then as it is 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 from sklearn.preprocessing import StandardScaler
 
 from batchensemble.core.atomic_files import checksum
-from batchensemble.data.datasets import NAMED, load, split_table
+from batchensemble.data.datasets import NAMED, load, load_table
 from batchensemble.data.sources import MEMORY_LIMIT
 from batchensemble.data.tables.class_labels import ClassNames, names_of
 from batchensemble.data.tables.columns import MAX_CLASSES, as_text
@@ -58,7 +58,7 @@ class TrainingData:
 
     def describe(self, loss: str) -> dict[str, Any]:
         """Return what a model of the data needs to know of others, as JSON can hold it."""
-        split = asdict(self.split)
+        split = self.split.to_dict()
         return {"name": self.name, "loss": loss, **self.columns.describe(), "split": split}
 
 
@@ -175,10 +175,10 @@ def _of_table(
         }
         names = ClassNames() if columns is None else columns.class_names
         if class_names:
-            names = checked_order(class_names, split_table(path, target, **split).class_names)
+            names = checked_order(class_names, load_table(path, target, **split).class_names)
         by_value = columns is not None and columns.by_value
         # How the classes are numbered decides which rows are drawn, so they are before the split.
-        data = split_table(path, target, class_names=names, by_value=by_value, **split)
+        data = load_table(path, target, class_names=names, by_value=by_value, **split)
         scaling = data.mean, data.scale
         found = Columns(data.feature_names, data.class_names, *scaling, target, data.dialect)
         return TrainingData(path.name, data.train, data.held_out, found, Split("drawn", known))

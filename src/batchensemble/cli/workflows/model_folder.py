@@ -89,7 +89,7 @@ class ModelFolder:
         Raises:
             ValueError: what it says is no split.
         """
-        return Split.of((self.config.get("data") or {}).get("split"))
+        return Split.from_dict((self.config.get("data") or {}).get("split"))
 
     def load(
         self,

@@ -1,46 +1,57 @@
-"""Which rows of a table are held out: told by their numbers alone, and remembered as a rule."""
+"""Which rows of a table are held out for testing: every rule there is, and the record of one.
+
+A saved model remembers the rule (:class:`Split`), so the same rows are held out again, bit by bit.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
 
-ROWS_A_TURN = 5  # one of these is held out: a fifth, as of tables in memory
+TEST_FRACTION = 0.2
+SEED = 42  # of random splits
+GROUP = round(1 / TEST_FRACTION)  # consecutive rows, one of which a HashSplit holds out
 COUNTED = 1 << 20  # rows that are counted at a time
 
-Numbers = np.ndarray[Any, np.dtype[np.int64]]
+Array = np.ndarray[Any, np.dtype[Any]]
+Parts = tuple[Array, Array, Array, Array]  # train_X, test_X, train_y, test_y
 
 Rule = Literal["named", "drawn", "hashed", "file"]
 
 
 @dataclass(frozen=True)
 class Split:
-    """How rows were held out from a training, and of which table: what its model remembers.
+    """How the held-out rows of a training were chosen, and from which table.
 
     Attributes:
-        rule: ``"named"``, as a named data set holds them out; ``"drawn"``, a fifth drawn at random
-            of a table that is read whole; ``"hashed"``, a :class:`HashSplit` of one that is
-            streamed; ``"file"``, all rows of a file of their own.
-        table: the checksum of what was split, or trained on whole; ``None`` of a named set.
-        held_out: the checksum of the file of their own.
+        rule: ``"named"``: the split of a named data set; ``"drawn"``: :func:`random_split` of a
+            table in memory; ``"hashed"``: :class:`HashSplit` of a streamed table; ``"file"``: a
+            separate file of held-out rows.
+        table: checksum of the table that was split, or that was trained on whole; ``None`` for a
+            named data set.
+        held_out: checksum of the separate file.
     """
 
     rule: Rule
     table: str | None = None
     held_out: str | None = None
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the split as JSON can hold it."""
+        return asdict(self)
+
     @classmethod
-    def of(cls, written: Mapping[str, Any] | None) -> Split | None:
-        """Return what ``dataclasses.asdict`` made of it; ``None`` where nothing was written.
+    def from_dict(cls, written: Mapping[str, Any] | None) -> Split | None:
+        """Return the split that :meth:`to_dict` wrote; ``None`` for ``None``.
 
         Raises:
-            ValueError: it is none.
+            ValueError: it is not a split, or has an unknown rule.
 
         Example:
-            >>> Split.of({"rule": "hashed", "table": "ab12", "held_out": None})
+            >>> Split.from_dict({"rule": "hashed", "table": "ab12", "held_out": None})
             Split(rule='hashed', table='ab12', held_out=None)
         """
         if written is None:
@@ -57,16 +68,62 @@ class Split:
         return found
 
 
+def last_rows_split(X: Array, y: Array) -> Parts:
+    """Hold out the last fifth of the rows, in the order of the table.
+
+    Args:
+        X: features ``[rows, columns]``.
+        y: targets ``[rows]``.
+
+    Returns:
+        ``train_X, test_X, train_y, test_y``, as scikit-learn's ``train_test_split`` returns them.
+
+    Example:
+        >>> last_rows_split(np.arange(10)[:, None], np.arange(10))[3].tolist()
+        [8, 9]
+    """
+    train = round(len(X) * (1 - TEST_FRACTION))
+    return X[:train], X[train:], y[:train], y[train:]
+
+
+def random_split(X: Array, y: Array, *, classes: int = 0) -> Parts:
+    """Hold out a random fifth of the rows, the same one each time.
+
+    Classes keep their proportions (stratified) where each has two rows or more.
+
+    Args:
+        X: features ``[rows, columns]``.
+        y: targets ``[rows]``: class numbers, or numbers.
+        classes: the number of classes; 0 where numbers are predicted.
+
+    Returns:
+        ``train_X, test_X, train_y, test_y``.
+
+    Example:
+        >>> y = np.repeat([0, 1], [40, 10])
+        >>> np.bincount(random_split(np.zeros((50, 1)), y, classes=2)[3]).tolist()
+        [8, 2]
+    """
+    from sklearn.model_selection import train_test_split  # slow to import
+
+    test = round(len(y) * TEST_FRACTION)
+    stratified = classes and np.bincount(y).min() >= 2 and test >= classes
+    parts = train_test_split(
+        X, y, test_size=test, random_state=SEED, stratify=y if stratified else None
+    )
+    return tuple(parts)
+
+
 @dataclass(frozen=True)
 class HashSplit:
-    """One row of each five that follow each other, or the four others.
+    """One row of every five consecutive ones, or the four others: a split of a streamed table.
 
-    Which of the five is drawn by a hash of where they are (the finaliser of SplitMix64, Steele et
-    al. 2014, doi 10.1145/2714064.2660195): a table in which every fifth row is special is split as
-    well as any, and the same row is held out each time.
+    Which of the five is chosen by a hash of their position (the finaliser of SplitMix64, Steele et
+    al. 2014, doi 10.1145/2714064.2660195). So the split needs no memory, is the same each time, and
+    does not depend on any period in the table.
 
     Attributes:
-        held_out: whether it is these rows, or the others.
+        held_out: ``True``: the held-out rows; ``False``: the rows to train on.
 
     Example:
         >>> HashSplit(held_out=True).positions(0, 20).tolist()
@@ -77,21 +134,21 @@ class HashSplit:
 
     held_out: bool
 
-    def positions(self, start: int, rows: int) -> Numbers:
-        """Return which of some rows belong, counted from the first of them.
+    def positions(self, start: int, rows: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """Return which rows of a block belong to this part, as positions in the block.
 
         Args:
-            start: the number of the first row in the table.
-            rows: how many.
+            start: number of the block's first row in the table, from 0.
+            rows: number of rows in the block.
         """
         numbers = np.arange(start, start + rows, dtype=np.int64)
-        turns, places = np.divmod(numbers, ROWS_A_TURN)
-        drawn = _mixed(turns.astype(np.uint64)) % np.uint64(ROWS_A_TURN)
-        found = (places.astype(np.uint64) == drawn) == self.held_out
+        groups, places = np.divmod(numbers, GROUP)
+        chosen = _splitmix64(groups.astype(np.uint64)) % np.uint64(GROUP)
+        found = (places.astype(np.uint64) == chosen) == self.held_out
         return np.flatnonzero(found).astype(np.int64)
 
     def count(self, start: int, rows: int) -> int:
-        """Return how many of some rows belong."""
+        """Return how many rows of a block belong to this part."""
         return sum(len(self.positions(*part)) for part in _parts(start, rows))
 
 
@@ -100,8 +157,10 @@ def _parts(start: int, rows: int) -> Iterator[tuple[int, int]]:
         yield first, min(COUNTED, start + rows - first)
 
 
-def _mixed(values: np.ndarray[Any, np.dtype[np.uint64]]) -> np.ndarray[Any, np.dtype[np.uint64]]:
-    """Return numbers that look drawn at random; arrays wrap around without a warning."""
+def _splitmix64(
+    values: np.ndarray[Any, np.dtype[np.uint64]],
+) -> np.ndarray[Any, np.dtype[np.uint64]]:
+    """Return a hash of each number; integer arrays overflow without a warning, as wanted here."""
     values = (values + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
