@@ -127,5 +127,5 @@ def test_a_file_needs_its_target(tmp_path):
 
 
 def test_a_folder_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="is a folder; give a CSV file"):
+    with pytest.raises(ValueError, match="is a folder without Parquet files; give a CSV file"):
         load(str(tmp_path), "y")

@@ -37,7 +37,7 @@ from batchensemble.data.tables.columns import (
     split,
 )
 from batchensemble.data.tables.files import Files
-from batchensemble.data.tables.formats import FORMATS
+from batchensemble.data.tables.formats import FORMATS, parquet_files, table_files
 
 MEMORY_LIMIT = 1 << 29
 IMAGES = {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
@@ -286,16 +286,10 @@ def _from_path(
 
     Files have the columns of a model in its order; others are passed over.
     """
-    if not path.exists():
-        raise FileNotFoundError(f"there is no file or folder {path}")
-    paths = [path]
-    if path.is_dir():
-        paths = sorted(
-            each for each in path.rglob("*") if each.suffix.lower() in (".parquet", ".pq")
-        )
-        if not paths:
-            return _images(path)
-    elif path.suffix.lower() not in FORMATS:
+    if path.is_dir() and not any(parquet_files(path)):
+        return _images(path)
+    paths = table_files(path)
+    if not path.is_dir() and path.suffix.lower() not in FORMATS:
         raise ValueError(
             f"{path.name} is of no kind that is known: give {', '.join(FORMATS)}, or a folder of "
             "Parquet files or of class folders of images"

@@ -21,8 +21,9 @@ from batchensemble.data.tables.class_labels import ClassNames, names_of
 from batchensemble.data.tables.columns import MAX_CLASSES, as_text
 from batchensemble.data.tables.dialects import Dialect
 from batchensemble.data.tables.files import Files
-from batchensemble.data.tables.frames import is_csv, paths_of
+from batchensemble.data.tables.formats import is_csv, table_files
 from batchensemble.data.tables.in_memory import check_classes, check_rows
+from batchensemble.data.tables.rows import BLOCK_ROWS
 from batchensemble.data.tables.schema import Columns
 from batchensemble.data.tables.split import HashSplit, Rule, Split
 from batchensemble.losses import ClassLoss, EnsembleLoss
@@ -30,7 +31,6 @@ from batchensemble.losses import ClassLoss, EnsembleLoss
 # A table is read whole where it takes this share of the memory limit as float32: as the file says
 # it, in double precision, split and scaled it is there several times.
 WHOLE_SHARE = 8
-FRAME_ROWS = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def open_data(
         return found
     other = Path(validation)
     held_out = labelled(other, replace(found.columns, given=given), target, memory_limit)
-    split = Split("file", found.split.table, checksum(paths_of(other)))
+    split = Split("file", found.split.table, checksum(table_files(other)))
     if split.table == split.held_out:
         raise ValueError(
             f"{other.name} holds the rows that are trained on, which say nothing of others; give "
@@ -162,10 +162,10 @@ def _of_table(
     """Return a table in two parts; with ``all_rows`` the first has all of them."""
     classes, files = isinstance(loss, ClassLoss), None
     if (rule is None and not _surely_small(path, memory_limit)) or rule == "hashed":
-        files = Files(paths_of(path), target, numbers=not classes, dialect=dialect)
+        files = Files(table_files(path), target, numbers=not classes, dialect=dialect)
         if rule is None and files.bytes_as_float32 <= memory_limit // WHOLE_SHARE:
             files = None
-    known = checksum(paths_of(path))
+    known = checksum(table_files(path))
     if files is None:
         split: dict[str, Any] = {
             "numbers": not classes,
@@ -219,7 +219,7 @@ def labelled(path: Path, columns: Columns, target: str, memory_limit: int) -> An
     files = None
     if not _surely_small(path, memory_limit):
         files = Files(
-            paths_of(path),
+            table_files(path),
             target,
             columns.class_names,
             numbers=not columns.class_names,
@@ -228,21 +228,16 @@ def labelled(path: Path, columns: Columns, target: str, memory_limit: int) -> An
         )
     if files is not None and files.bytes_as_float32 > memory_limit // WHOLE_SHARE:
         return columns.view(files)
-    features, targets, start = [], [], 0
-    with columns.table(path, FRAME_ROWS, target) as rows:
-        columns.check(path.name, rows.names, target)
-        for frame in rows.frames:
-            features.append(columns.inputs(path.name, frame, start))
-            targets.append(columns.targets(path.name, frame[target], start))
-            start += len(frame)
-    if not start:
+    blocks = list(columns.labelled_blocks(path, BLOCK_ROWS, target))
+    if not blocks:
         raise ValueError(f"{path.name} has no rows; there is nothing to score")
-    return np.concatenate(features), np.concatenate(targets)
+    features, targets = (np.concatenate(each) for each in zip(*blocks, strict=True))
+    return features, targets
 
 
 def _surely_small(path: Path, memory_limit: int) -> bool:
     """Return whether a file is a small CSV file, which pandas reads, without pyarrow."""
-    paths = paths_of(path)
+    paths = table_files(path)
     # A number and its comma take at least two bytes, and four as float32.
     small = 2 * paths[0].stat().st_size <= memory_limit // WHOLE_SHARE
     return small and is_csv(paths[0])

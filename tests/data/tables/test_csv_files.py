@@ -14,8 +14,8 @@ from batchensemble.data.tables.csv_files import CsvFile
 from batchensemble.data.tables.dialects import Dialect
 from batchensemble.data.tables.files import Files
 from batchensemble.data.tables.formats import Csv
-from batchensemble.data.tables.frames import table
 from batchensemble.data.tables.in_memory import read_table
+from batchensemble.data.tables.rows import open_rows
 from batchensemble.data.tables.schema import Columns
 from batchensemble.data.tables.split import HashSplit
 from batchensemble.data.train_test import labelled, open_data
@@ -90,11 +90,11 @@ def test_a_nasty_file_is_the_same_whole_streamed_and_asked_about(tmp_path, monke
     np.testing.assert_array_equal(labels, whole.labels)
     for rows in (block, 1 << 16):
         columns = Columns(whole.feature_names, names)
-        with columns.table(path, rows, "y") as opened:
-            frames = list(opened.frames)
-        asked = np.concatenate([columns.inputs("nasty.csv", frame) for frame in frames])
+        with columns.open(path) as opened:
+            blocks = list(columns.blocks(opened, rows, target="y"))
+        asked = np.concatenate([columns.inputs("nasty.csv", block) for block in blocks])
         np.testing.assert_array_equal(asked, whole.features.astype(np.float32))
-        of_it = [columns.targets("nasty.csv", frame["y"]) for frame in frames]
+        of_it = [columns.targets("nasty.csv", block, "y") for block in blocks]
         np.testing.assert_array_equal(np.concatenate(of_it), labels)
 
 
@@ -234,8 +234,8 @@ def test_the_index_of_a_data_frame_is_a_feature_nowhere(tmp_path):
     for limit in (STREAMED, 1 << 29):
         data = open_data(str(tmp_path / "table.parquet"), "y", loss=CLASSES, memory_limit=limit)
         assert data.columns.feature_names == ("a",)
-    with table(tmp_path / "table.parquet", 10) as rows:
-        assert next(iter(rows.frames))["patient"].tolist() == list(
+    with open_rows(tmp_path / "table.parquet") as rows:
+        assert next(rows.blocks(10, ["patient"])).columns["patient"].tolist() == list(
             range(39, 29, -1)
         )  # it may be an id
 

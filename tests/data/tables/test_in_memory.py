@@ -172,7 +172,7 @@ def test_many_classes_are_fine_where_each_has_many_rows(read):
 
 
 def test_a_folder_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="is a folder; give a CSV file"):
+    with pytest.raises(ValueError, match="is a folder without Parquet files; give a CSV file"):
         read_table(tmp_path, "y")
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import nn
 
@@ -21,9 +20,10 @@ from batchensemble.cli.workflows.settings import SETTINGS, read
 from batchensemble.core.atomic_files import checksum
 from batchensemble.data.datasets import NAMED
 from batchensemble.data.sources import MEMORY_LIMIT, open_batches
+from batchensemble.data.tables.blocks import Block
 from batchensemble.data.tables.dialects import Dialect
 from batchensemble.data.tables.files import Files
-from batchensemble.data.tables.frames import paths_of
+from batchensemble.data.tables.formats import table_files
 from batchensemble.data.tables.schema import Columns
 from batchensemble.data.tables.split import Rule, Split
 from batchensemble.data.train_test import TrainingData, labelled, open_data
@@ -179,7 +179,7 @@ class ModelFolder:
                 f"this where it is, write its place into {self.path / SETTINGS}, or give rows that "
                 "the model has not seen with --data"
             )
-        if known is not None and checksum(paths_of(path)) != known:
+        if known is not None and checksum(table_files(path)) != known:
             raise ValueError(self._unknown(f"{path} is not as it was when the model was trained"))
 
     def _check_training(self, model: Ensemble, data: TrainingData, limit: int) -> None:
@@ -214,10 +214,13 @@ class ModelFolder:
             columns.check(source, own.feature_names)
             mean, scale = (np.array(each) for each in (own.mean or 0.0, own.scale or 1.0))
             X, y = part[0].astype(np.float64) * scale + mean, part[1]
-            frame = pd.DataFrame(X, columns=list(own.feature_names))
             names = np.array(own.class_names, dtype=object)
-            labels = pd.Series(names[y] if own.class_names else y, name="target")
-            part = columns.inputs(source, frame), columns.targets(source, labels)
+            values = dict(zip(own.feature_names, X.T, strict=True))
+            labels = {"target": names[y] if own.class_names else y}
+            part = (
+                columns.inputs(source, Block(len(X), values)),
+                columns.targets(source, Block(len(X), labels), "target"),
+            )
         return of_part(model, part, source, columns, MEMORY_LIMIT)
 
     def _notes(self, path: Path | None) -> tuple[str, ...]:
@@ -240,7 +243,7 @@ def _same(path: Path, other: str | None, known: str | None) -> bool:
         return False
     if other is not None and Path(other).exists() and path.samefile(other):
         return True
-    return known is not None and checksum(paths_of(path)) == known
+    return known is not None and checksum(table_files(path)) == known
 
 
 def _rows_of(fingerprint: str | None) -> Sequence[str | None] | None:

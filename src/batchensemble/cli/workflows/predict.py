@@ -25,7 +25,7 @@ from batchensemble.cli.workflows.scored_rows import block_rows
 from batchensemble.core.atomic_files import sync, write_whole, writing
 from batchensemble.data.batches import PREDICTION_BATCH
 from batchensemble.data.tables.dialects import Dialect
-from batchensemble.data.tables.frames import PARQUET, parquet
+from batchensemble.data.tables.formats import PARQUET, need_pyarrow
 from batchensemble.data.tables.schema import Columns
 from batchensemble.ensembles import Ensemble
 from batchensemble.ensembles.saving.trust import Trust
@@ -93,8 +93,10 @@ def predict_file(
         raise ValueError(f"id {id!r} is also the name of a column of the result; rename it")
     if out.suffix not in (".csv", *PARQUET):
         raise ValueError(f"out must end in .csv or .parquet, got {out.name}")
+    if out.suffix in PARQUET:
+        need_pyarrow(out)
     size, lists = block_rows(model.members, len(columns.class_names)), out.suffix in PARQUET
-    with columns.table(source, size, id=id) as rows:
+    with columns.open(source) as rows:
         columns.check(source.name, rows.names, *([] if id is None else [id]))
         about = {**_fingerprint(source), "model": folder.config["sha256"], "id": id, "rows": size}
         about |= {"dialect": asdict(rows.dialect)}
@@ -102,14 +104,14 @@ def predict_file(
         parts = Parts(out, names, about)
         done, start = len(parts), 0
         with rows_bar(f"predicting {source.name}", rows.count, show=progress) as advance:
-            for number, frame in enumerate(frame for frame in rows.frames if len(frame)):
+            for number, block in enumerate(columns.blocks(rows, size, id=id)):
                 if number >= done:
-                    X = columns.inputs(source.name, frame, start)
-                    ids = np.arange(start + 1, start + len(X) + 1) if id is None else frame[id]
+                    X = columns.inputs(source.name, block)
+                    ids = np.arange(len(X)) + start + 1 if id is None else block.columns[id]
                     said = _predictions(names, ids, columns, model, X, decision, lists)
                     parts.add(number, said)
-                start += len(frame)
-                advance(len(frame))
+                start += block.rows
+                advance(block.rows)
     with writing(out):
         parts.join()
     return start
@@ -170,10 +172,12 @@ class Parts:
         if not paths:
             pd.DataFrame(columns=self.names).to_parquet(part, index=False)
             return
-        schema = parquet().read_schema(paths[0])
-        with parquet().ParquetWriter(part, schema) as writer:
+        from pyarrow import parquet
+
+        schema = parquet.read_schema(paths[0])
+        with parquet.ParquetWriter(part, schema) as writer:
             for path in paths:
-                writer.write_table(parquet().read_table(path).cast(schema))
+                writer.write_table(parquet.read_table(path).cast(schema))
 
     def _path(self, number: int) -> Path:
         return self.folder / f"part-{number:08d}"

@@ -151,13 +151,7 @@ def of_table(
     size = block_rows(model.members, len(columns.class_names))
 
     def blocks() -> Iterator[Block]:
-        row = 0
-        with columns.table(path, size, target) as rows:
-            columns.check(path.name, rows.names, target)
-            for frame in rows.frames:
-                inputs = columns.inputs(path.name, frame, row)
-                yield inputs, columns.targets(path.name, frame[target], row)
-                row += len(frame)
+        return columns.labelled_blocks(path, size, target)
 
     return ScoredRows(path.name, blocks, held_out=False, **known)
 

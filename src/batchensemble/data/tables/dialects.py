@@ -85,7 +85,7 @@ class Dialect:
 
     @classmethod
     def of(cls, settings: Mapping[str, Any] | None) -> Dialect:
-        """Return what settings say of it; words of gaps are a list, or text with commas between."""
+        """Return the dialect among settings; ``gaps`` is a list, or text with commas between."""
         given = {each.name: (settings or {}).get(each.name) for each in fields(cls)}
         if isinstance(given["gaps"], str):
             given["gaps"] = given["gaps"].split(",")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from batchensemble.core.inputs import Scaling
+from batchensemble.data.tables.blocks import Block
 from batchensemble.data.tables.class_labels import (
     ClassNames,
     are_measured,
@@ -34,7 +35,7 @@ from batchensemble.data.tables.columns import (
     split,
 )
 from batchensemble.data.tables.dialects import GAPS, Dialect
-from batchensemble.data.tables.formats import Block, Csv, Unit, format_of
+from batchensemble.data.tables.formats import Csv, Unit, format_of, same_columns
 from batchensemble.data.tables.split import HashSplit
 
 END_BYTES = 1 << 16  # of a file that go into its checksum, at each end
@@ -83,8 +84,7 @@ class Files:
     ) -> None:
         self.paths = list(paths)
         self.format = format_of(paths[0], dialect, known)
-        self._columns = {path: self._columns_of(path) for path in paths}
-        self.columns = self._same_columns()
+        self.columns = same_columns(self.format, paths)
         with self.format.reading(paths[0]):
             index = self.format.index(paths[0])
         columns = tuple(name for name in self.columns if name not in index or name == target)
@@ -205,19 +205,19 @@ class Files:
             if skip >= self._counts[number]:
                 skip -= self._counts[number]
                 continue
-            row, before = unit.first_row, self._starts[number] - unit.first_row
+            before = self._starts[number] - unit.first_row
             with self.format.reading(unit.path):
                 for block in self.format.read(unit, columns, text):
-                    chosen = self._positions(before + row, block.rows)
+                    chosen = self._positions(before + block.first_row, block.rows)
                     if skip < len(chosen):
                         # Rows of the other part are checked as well, once before training.
                         first = int(chosen[skip]) if skip else 0
-                        features, targets = self._numbers(unit.path, block, first, row, dtype)
+                        features, targets = self._numbers(unit.path, block, first, dtype)
                         if len(chosen) < block.rows:
                             wanted = chosen[skip:] - first
                             features, targets = features[wanted], targets[wanted]
                         yield features, targets
-                    skip, row = max(0, skip - len(chosen)), row + block.rows
+                    skip = max(0, skip - len(chosen))
 
     def targets(self) -> Iterator[Array]:
         """Yield the targets alone, block by block; no column of features is read for that."""
@@ -244,12 +244,10 @@ class Files:
             f"(checksum {checksum.hexdigest()[:8]})"
         )
 
-    def _numbers(
-        self, path: Path, block: Block, first: int, row: int, dtype: Any
-    ) -> tuple[Array, Array]:
+    def _numbers(self, path: Path, block: Block, first: int, dtype: Any) -> tuple[Array, Array]:
         """Return features and targets of a block whose row ``first`` is the first that counts."""
         features = np.empty((block.rows - first, len(self.names)), dtype)
-        row, decimal = row + first, self.decimal
+        row, decimal = block.first_row + first, block.decimal
         for number, name in enumerate(self.names):
             where = f"{path.name}: column {name!r}"
             values = finite(block.columns[name][first:], where, row, decimal)
@@ -270,25 +268,6 @@ class Files:
     def _positions(self, start: int, rows: int) -> Array:
         """Return which rows of a block belong."""
         return np.arange(rows) if self._chosen is None else self._chosen.positions(start, rows)
-
-    def _same_columns(self) -> Names:
-        first = self._columns[self.paths[0]]
-        if len(set(first)) < len(first):
-            twice = next(name for name in first if first.count(name) > 1)
-            raise ValueError(
-                f"{self.paths[0].name} has two columns called {twice!r}; rename or drop one"
-            )
-        for path, columns in self._columns.items():
-            if set(columns) != set(first):
-                raise ValueError(
-                    f"all files must have the columns of {self.paths[0].name} "
-                    f"({', '.join(first)}), got {', '.join(columns)} in {path.name}"
-                )
-        return first
-
-    def _columns_of(self, path: Path) -> Names:
-        with self.format.reading(path):
-            return self.format.names(path)
 
     def _may_be_text(self, target: str) -> bool:
         with self.format.reading(self.paths[0]):
@@ -333,12 +312,11 @@ class Files:
         """Yield what sentences call the target's column, its labels, and the order it declares."""
         target = str(self.target)
         for unit in self.units:
-            where, row = f"{unit.path.name}: the target column {target!r}", unit.first_row
+            where = f"{unit.path.name}: the target column {target!r}"
             with self.format.reading(unit.path):
                 for block in self.format.read(unit, [target], [target]):
-                    labels = coded(block.columns[target], where, row)
-                    yield where, row, *labels, block.declared.get(target, ())
-                    row += block.rows
+                    labels = coded(block.columns[target], where, block.first_row)
+                    yield where, block.first_row, *labels, block.declared.get(target, ())
 
 
 def _stored_name(rows: HashSplit | None) -> str:

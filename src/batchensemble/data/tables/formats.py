@@ -12,12 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from batchensemble.data.tables.columns import MAX_CLASSES, Array, Names, as_array, declared_by
+from batchensemble.data.tables.blocks import Block
+from batchensemble.data.tables.columns import MAX_CLASSES, Names, as_array, declared_by
 from batchensemble.data.tables.csv_files import CsvFile
 from batchensemble.data.tables.dialects import Dialect
 
-# Rows that are decoded at a time.
-BLOCK_ROWS = 1 << 14
+BLOCK_ROWS = 1 << 14  # rows that are decoded at a time
+PARQUET = (".parquet", ".pq")
+KINDS = "a CSV file, a Parquet or Feather file, or a folder of Parquet files"
 INDEX = re.compile(r"__index_level_\d+__")  # of pandas, without a name
 
 
@@ -36,21 +38,6 @@ class Unit:
     number: int
     first_row: int
     rows: int
-
-
-@dataclass(frozen=True)
-class Block:
-    """Rows of a part.
-
-    Attributes:
-        rows: how many.
-        columns: their values by name.
-        declared: the order of classes that a column declares, by name; empty where it does not.
-    """
-
-    rows: int
-    columns: dict[str, Array]
-    declared: dict[str, Names]
 
 
 class Arrow(ABC):
@@ -87,15 +74,36 @@ class Arrow(ABC):
         number = (kinds.is_integer, kinds.is_floating, kinds.is_decimal, kinds.is_boolean)
         return not any(of_that_kind(kind) for of_that_kind in number)
 
-    def read(self, unit: Unit, columns: Sequence[str], text: Sequence[str] = ()) -> Iterator[Block]:
-        """Yield the columns of a part; what is text says the file."""
+    def read(
+        self,
+        unit: Unit,
+        columns: Sequence[str],
+        text: Sequence[str] = (),
+        *,
+        rows: int | None = None,
+    ) -> Iterator[Block]:
+        """Yield columns of a part in blocks, as the file has them.
+
+        Args:
+            unit: the part.
+            columns: those that are wanted.
+            text: columns of labels or ids, which pandas converts: a date is then called as it is
+                written, without a time.
+            rows: of a block, for formats without blocks of their own.
+        """
+        first_row = unit.first_row
         for batch in self.batches(unit, columns):
             found = {name: batch.column(name) for name in columns}
             yield Block(
                 len(batch),
-                {name: as_array(column) for name, column in found.items()},
+                {
+                    name: column.to_pandas().to_numpy() if name in text else as_array(column)
+                    for name, column in found.items()
+                },
                 {name: declared_by(found[name]) for name in text},
+                first_row,
             )
+            first_row += len(batch)
 
     @contextmanager
     def reading(self, path: Path) -> Iterator[None]:
@@ -186,6 +194,7 @@ class Csv:
         self.given, self.known = given, known
         self._files: dict[Path, CsvFile] = {}
         self._texts: dict[tuple[Path, str], set[str]] = {}
+        self._checked: set[Path] = set()
 
     def file(self, path: Path) -> CsvFile:
         """Return a file, whose beginning is read once."""
@@ -213,6 +222,7 @@ class Csv:
             if len(texts) <= MAX_CLASSES:
                 texts |= set(frame[column].unique())
         self._texts[path, column] = texts
+        self._checked.add(path)
         return _units(path, [rows])
 
     def texts(self, path: Path, column: str) -> set[str]:
@@ -223,11 +233,30 @@ class Csv:
         """
         return self._texts[path, column]
 
-    def read(self, unit: Unit, columns: Sequence[str], text: Sequence[str] = ()) -> Iterator[Block]:
-        """Yield columns of a file."""
+    def read(
+        self,
+        unit: Unit,
+        columns: Sequence[str],
+        text: Sequence[str] = (),
+        *,
+        rows: int | None = None,
+    ) -> Iterator[Block]:
+        """Yield columns of a file in blocks.
+
+        Args:
+            unit: the file.
+            columns: those that are wanted.
+            text: columns that are read as text.
+            rows: of a block; by default :data:`BLOCK_ROWS`.
+        """
         file = self.file(unit.path)
-        for frame in file.frames(BLOCK_ROWS, text, columns):
-            yield Block(len(frame), {name: frame[name].to_numpy() for name in columns}, {})
+        # Only where all columns are read does a row that is too long show: once is enough.
+        wanted = columns if unit.path in self._checked else None
+        text, first_row = [name for name in text if name in file.names], 0
+        for frame in file.frames(rows or BLOCK_ROWS, text, wanted):
+            values = {name: frame[name].to_numpy() for name in columns}
+            yield Block(len(frame), values, {}, first_row, str(file.dialect.decimal))
+            first_row += len(frame)
 
     def reading(self, path: Path) -> AbstractContextManager[None]:
         """Say in a sentence what is wrong with a file, and in which line."""
@@ -264,14 +293,64 @@ def format_of(
 
 
 def need_pyarrow(path: Path) -> None:
-    """Raise ``ImportError`` where pyarrow, which reads the file, is not installed."""
+    """Raise ``ImportError`` where pyarrow, which reads and writes the file, is not installed."""
     try:
         import pyarrow  # noqa: F401
     except ImportError as error:
         raise ImportError(
-            f"{path.name} is read through pyarrow, which is not installed: "
-            "pip install batchensemble[files]"
+            f"{path.name} needs pyarrow, which is not installed: pip install "
+            "batchensemble[files], or use CSV"
         ) from error
+
+
+def is_csv(path: Path) -> bool:
+    """Return whether a file is read as CSV: any whose ending does not name another format."""
+    return FORMATS.get(path.suffix.lower(), Csv) is Csv
+
+
+def parquet_files(folder: Path) -> Iterator[Path]:
+    """Yield the Parquet files in a folder and in the folders below it, in any order."""
+    return (path for path in folder.rglob("*") if path.suffix.lower() in PARQUET)
+
+
+def table_files(path: Path) -> list[Path]:
+    """Return the files of a table: the path itself, or the Parquet files of a folder, sorted.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the folder has no Parquet files.
+    """
+    if path.is_dir():
+        paths = sorted(parquet_files(path))
+        if not paths:
+            raise ValueError(f"{path} is a folder without Parquet files; give {KINDS}")
+        return paths
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file or folder {path}; give {KINDS}")
+    return [path]
+
+
+def same_columns(kind: Csv | Arrow, paths: Sequence[Path]) -> Names:
+    """Return the columns that the files of a table have.
+
+    Raises:
+        ValueError: a file has other columns than the first, or two of the same name.
+    """
+    columns: dict[Path, Names] = {}
+    for path in paths:
+        with kind.reading(path):
+            columns[path] = kind.names(path)
+    first = columns[paths[0]]
+    if len(set(first)) < len(first):
+        twice = next(name for name in first if first.count(name) > 1)
+        raise ValueError(f"{paths[0].name} has two columns called {twice!r}; rename or drop one")
+    for path, names in columns.items():
+        if sorted(names) != sorted(first):
+            raise ValueError(
+                f"all files must have the columns of {paths[0].name} ({', '.join(first)}), got "
+                f"{', '.join(names)} in {path.name}"
+            )
+    return first
 
 
 def _units(path: Path, sizes: Sequence[int]) -> list[Unit]:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Float, Int
 
 from batchensemble.core.arguments import nearest
+from batchensemble.data.tables.blocks import Block, joined
 from batchensemble.data.tables.class_labels import (
     ClassNames,
     coded,
@@ -20,26 +19,17 @@ from batchensemble.data.tables.class_labels import (
     numbered,
     refuse_gap,
 )
-from batchensemble.data.tables.columns import (
-    CURE,
-    NUMBER,
-    TARGET_CURE,
-    as_array,
-    check_size,
-    declared_by,
-    finite,
-)
+from batchensemble.data.tables.columns import NUMBER, TARGET_CURE, check_size
 from batchensemble.data.tables.dialects import GAPS, Dialect
-from batchensemble.data.tables.frames import table
+from batchensemble.data.tables.rows import BLOCK_ROWS, open_rows
 
 MIN_ROWS = 10
-ROWS = 1 << 16  # that become a frame at a time
 # More different numbers than this, and more than a tenth of the rows, is no column of classes.
 MAX_NUMERIC_CLASSES = 50
 
 
 @dataclass(frozen=True)
-class Table:
+class LabelledTable:
     """Features and targets of a file, in its order.
 
     Attributes:
@@ -65,7 +55,7 @@ def read_table(
     class_names: Sequence[str] = (),
     by_value: bool = False,
     dialect: Dialect | None = None,
-) -> Table:
+) -> LabelledTable:
     """Read numeric features and one column of targets.
 
     Args:
@@ -80,7 +70,7 @@ def read_table(
         ValueError: the file is no such table; the sentence says where and what to do.
         OSError: it cannot be read.
     """
-    with table(path, ROWS, [] if numbers else [target], dialect=dialect) as rows:
+    with open_rows(path, dialect=dialect) as rows:
         if target not in rows.names:
             raise ValueError(
                 f"{path.name} has no column {target!r}{nearest(target, rows.names)} "
@@ -92,46 +82,24 @@ def read_table(
                 f"{path.name} has only the column {target!r}; at least one feature is needed "
                 f"beside it{other_separator(rows.names)}"
             )
-        parts: list[Float[np.ndarray, "rows columns"]] = []
-        targets: list[pd.Series[Any]] = []
-        start = 0
-        for frame in rows.frames:
-            columns = [numbers_in(path.name, frame[each], start) for each in names]
+        features: list[Float[np.ndarray, "rows columns"]] = []
+        parts: list[Block] = []
+        for block in rows.blocks(BLOCK_ROWS, [*names, target], [] if numbers else [target]):
+            columns = [block.numbers(path.name, each) for each in names]
             for each, values in zip(names, columns, strict=True):
-                check_size(values, f"{path.name}: column {each!r}", start)
-            parts.append(np.column_stack(columns))
-            targets.append(frame[target])
-            start += len(frame)
-        check_rows(path.name, start)
-        column = pd.concat(targets, ignore_index=True)
+                check_size(values, f"{path.name}: column {each!r}", block.first_row)
+            features.append(np.column_stack(columns))
+            parts.append(block.only([target]))
+        check_rows(path.name, sum(part.rows for part in parts))
+        column = joined(parts)
         found = ClassNames(class_names)
         labels: Int[np.ndarray, "rows"] | Float[np.ndarray, "rows"]
         if numbers:
-            labels = numbers_in(path.name, column, cure=TARGET_CURE)
+            labels = column.numbers(path.name, target, TARGET_CURE)
         else:
-            labels, found = _labels(
-                path.name, column, found, by_value=by_value, gaps=rows.dialect.gaps or GAPS
-            )
-    return Table(np.concatenate(parts), labels, tuple(names), found, rows.dialect)
-
-
-def numbers_in(
-    file: str, column: pd.Series[Any], start: int = 0, cure: str = CURE
-) -> Float[np.ndarray, "rows"]:
-    """Return a column as finite numbers.
-
-    Args:
-        file: what errors call it.
-        column: of some rows.
-        start: how many rows of the file are before them.
-        cure: what to do, for the sentence.
-
-    Raises:
-        ValueError: a value is none; the sentence says where.
-    """
-    decimal = column.attrs.get("decimal", ".")
-    found = finite(as_array(column), f"{file}: column {column.name!r}", start, decimal, cure)
-    return found.astype(np.float64)
+            gaps = rows.dialect.gaps or GAPS
+            labels, found = _labels(path.name, target, column, found, by_value=by_value, gaps=gaps)
+    return LabelledTable(np.concatenate(features), labels, tuple(names), found, rows.dialect)
 
 
 def other_separator(names: Sequence[str]) -> str:
@@ -176,12 +144,18 @@ def check_classes(file: str, target: str, labels: Sequence[str], rows: int) -> N
 
 
 def _labels(
-    file: str, column: pd.Series[Any], names: ClassNames, *, by_value: bool, gaps: Sequence[str]
+    file: str,
+    target: str,
+    block: Block,
+    names: ClassNames,
+    *,
+    by_value: bool,
+    gaps: Sequence[str],
 ) -> tuple[Int[np.ndarray, "rows"], ClassNames]:
-    where = f"{file}: the target column {column.name!r}"
-    codes, texts = coded(column, where)
+    where = f"{file}: the target column {target!r}"
+    codes, texts = coded(block.columns[target], where)
     if not names:
         refuse_gap(codes, texts, where, 0, gaps)
-        names = names_of(texts, declared_by(column))
-        check_classes(file, str(column.name), names, len(column))
+        names = names_of(texts, block.declared.get(target, ()))
+        check_classes(file, target, names, block.rows)
     return numbered(codes, texts, names, where, by_value=by_value), names

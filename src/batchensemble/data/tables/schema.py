@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Float, Int
 
 from batchensemble.core.arguments import nearest
+from batchensemble.data.tables.blocks import Block
 from batchensemble.data.tables.class_labels import ClassNames, coded, numbers_of
 from batchensemble.data.tables.columns import Array, RowError, fill
 from batchensemble.data.tables.dialects import FOUND, Dialect
 from batchensemble.data.tables.files import Files
-from batchensemble.data.tables.frames import Rows, table
-from batchensemble.data.tables.in_memory import numbers_in, other_separator
+from batchensemble.data.tables.in_memory import other_separator
+from batchensemble.data.tables.rows import Rows, open_rows
 from batchensemble.data.tables.split import HashSplit
 
 CLASSES = ("cross_entropy", "ordinal")  # losses whose targets are classes
@@ -96,66 +96,86 @@ class Columns:
             "dialect": asdict(self.dialect),
         }
 
-    def inputs(
-        self, file: str, frame: pd.DataFrame, start: int = 0
-    ) -> Float[np.ndarray, "rows features"]:
-        """Return the features of rows of a file, standardised as in the training, float32.
+    def inputs(self, file: str, block: Block) -> Float[np.ndarray, "rows features"]:
+        """Return the features of a block as the model takes them, float32.
+
+        They are standardised by the means and deviations of the training data.
 
         Args:
-            file: what errors call it.
-            frame: the rows, with all columns.
-            start: how many rows of the file are before them.
+            file: what errors call the table.
+            block: rows of the table.
 
         Raises:
-            ValueError: a value is no finite number; the sentence says where.
+            ValueError: a value is not a finite number; the sentence says where.
         """
-        values = np.empty((len(frame), len(self.feature_names)), np.float32)
-        for number, name in enumerate(self._in(list(frame.columns))):
-            column = numbers_in(file, frame[name], start)
+        values = np.empty((block.rows, len(self.feature_names)), np.float32)
+        for number, name in enumerate(self._in(list(block.columns))):
+            column = block.numbers(file, name)
             scaling = (self.mean[number], self.scale[number]) if self.mean else None
-            fill(values, number, column, f"{file}: column {name!r}", start, scaling)
+            fill(values, number, column, f"{file}: column {name!r}", block.first_row, scaling)
         return values
 
-    def table(
-        self, path: Path, rows: int, target: str | None = None, id: str | None = None
-    ) -> AbstractContextManager[Rows]:
-        """Open a table to go through it as the model takes it, so many rows at a time.
+    def open(self, path: Path) -> AbstractContextManager[Rows]:
+        """Open a file, or a folder of Parquet files, to read it as the training data were read."""
+        return open_rows(path, dialect=self.given, known=self.dialect)
+
+    def blocks(
+        self, rows: Rows, size: int, *, target: str | None = None, id: str | None = None
+    ) -> Iterator[Block]:
+        """Yield a table in blocks of its features, and of the columns of targets and ids.
 
         Args:
-            path: of a file or of a folder of Parquet files.
-            rows: at a time.
-            target: the column of targets, if they are wanted.
-            id: a column whose values stay as they stand in the file.
+            rows: the table, which has been checked to have these columns.
+            size: rows of a block.
+            target: the column of targets, where they are wanted.
+            id: a column whose values are read as they stand in the file.
         """
-        classes = target if self.class_names else None
-        text = [name for name in (classes, id) if name is not None]
-        return table(path, rows, text, dialect=self.given, known=self.dialect)
+        text = [name for name in (target if self.class_names else None, id) if name is not None]
+        more = [name for name in (target, id) if name is not None]
+        return rows.blocks(size, [*self._in(rows.names), *more], text)
 
-    def targets(
-        self, file: str, column: pd.Series[Any], start: int = 0
-    ) -> Int[np.ndarray, "rows"] | Float[np.ndarray, "rows"]:
-        """Return the class numbers of a column of labels, or numbers where there are no classes.
+    def labelled_blocks(self, path: Path, size: int, target: str) -> Iterator[tuple[Any, Any]]:
+        """Yield the features and the targets of a table, a block at a time.
 
         Args:
-            file: what errors call it.
-            column: the labels of some rows.
-            start: how many rows of the file are before them.
+            path: a file, or a folder of Parquet files.
+            size: rows of a block.
+            target: the column of targets.
 
         Raises:
-            ValueError: a value is none of the classes, or no number; the sentence says where.
+            ValueError: a column is missing, or a value does not fit the model.
+            OSError: there is no such file.
+        """
+        with self.open(path) as rows:
+            self.check(path.name, rows.names, target)
+            for block in self.blocks(rows, size, target=target):
+                yield self.inputs(path.name, block), self.targets(path.name, block, target)
+
+    def targets(
+        self, file: str, block: Block, name: str
+    ) -> Int[np.ndarray, "rows"] | Float[np.ndarray, "rows"]:
+        """Return a column of targets as class numbers, or as numbers where there are no classes.
+
+        Args:
+            file: what errors call the table.
+            block: rows of the table.
+            name: of the column.
+
+        Raises:
+            ValueError: a value is not one of the classes, or not a number; the sentence says where.
         """
         if not self.class_names:
-            return numbers_in(file, column, start, "fill it or drop the row")
-        where = f"{file}: column {column.name!r}"
+            return block.numbers(file, name, "fill it or drop the row")
+        where = f"{file}: column {name!r}"
         # Each different label is looked up once.
-        codes, texts = coded(column, where, start)
+        codes, texts = coded(block.columns[name], where, block.first_row)
         places = np.array(numbers_of(texts, self.class_names, by_value=self.by_value), np.int64)
         found: Int[np.ndarray, "rows"] = places[codes]
         if (found < 0).any():
             row = int((found < 0).argmax())
             raise RowError(
                 f"{where} has the class {texts[codes[row]]!r}",
-                start + row,
+                block.first_row + row,
                 f"; the model knows {', '.join(self.class_names)}",
             )
         return found
@@ -173,8 +193,10 @@ class Columns:
         assert files.target is not None
         self.check(files.paths[0].name, files.columns, files.target)
 
-        def number(file: str, values: Array, start: int) -> Array:
-            return self.targets(file, pd.Series(values, name=files.target), start)
+        def number(file: str, values: Array, first_row: int) -> Array:
+            target = str(files.target)
+            block = Block(len(values), {target: values}, first_row=first_row)
+            return self.targets(file, block, target)
 
         return files.view(
             rows=rows,
