@@ -13,6 +13,7 @@ from batchensemble.core.inputs import Inputs
 from batchensemble.core.rounding import OF_ONE_BATCH, check_targets_held
 from batchensemble.data.batches import ArrayBatches, Batches
 from batchensemble.data.streaming import StreamBatches
+from batchensemble.data.tables.class_labels import are_ordered
 from batchensemble.ensembles import Ensemble
 from batchensemble.ensembles.checks import check_inputs_fit, place_of
 from batchensemble.layers.modes import evaluating
@@ -243,32 +244,15 @@ def check_order(loss: EnsembleLoss, found: Sequence[str], given: Sequence[Any], 
 
     Args:
         loss: of the training.
-        found: the classes in the order of their numbers; empty where the targets are numbers. One
-            that was declared says so by being ``ordered``.
+        found: the classes in the order of their numbers; empty where the targets are numbers.
         given: the order that the user gave.
         cure: how to give one.
     """
-    if not isinstance(loss, Ordinal) or given or getattr(found, "ordered", False):
-        return
-    if not are_rising_numbers(found):
+    if isinstance(loss, Ordinal) and not given and not are_ordered(found):
         raise ValueError(
             "the ordinal loss needs the order of the classes, and words have none but the "
             f"alphabet's, got {', '.join(found)}; give {cure} from the lowest to the highest"
         )
-
-
-def are_rising_numbers(names: Sequence[str]) -> bool:
-    """Return whether names of classes are numbers in their order; no names are those of numbers.
-
-    Example:
-        >>> are_rising_numbers(["1", "2", "10"]), are_rising_numbers(["1", "10", "2"])
-        (True, False)
-    """
-    try:
-        values = [float(name) for name in names]
-    except ValueError:
-        return False
-    return values == sorted(values)
 
 
 def check_classes(model: Ensemble, loss: ClassLoss, batches: StreamBatches) -> None:

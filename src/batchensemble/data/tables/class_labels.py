@@ -93,6 +93,25 @@ def are_measured(texts: Iterable[str], decimal: str = ".") -> bool:
     return are_numbers(texts) or any(set(text) & set(".eE") for text in texts)
 
 
+def are_ordered(names: Sequence[str]) -> bool:
+    """Return whether the order of classes means something, as an ordinal loss needs it.
+
+    It was declared, or the classes are plain numbers sorted by size.
+
+    Args:
+        names: the classes in the order of their numbers; none where the targets are numbers.
+
+    Example:
+        >>> are_ordered(["1", "2", "10"]), are_ordered(["1", "10", "2"]), are_ordered(["007", "08"])
+        (True, False, False)
+        >>> are_ordered(ClassNames(["low", "high"], ordered=True))
+        True
+    """
+    if getattr(names, "ordered", False):
+        return True
+    return are_numbers(names) and list(names) == sorted(names, key=Decimal)
+
+
 def names_of(texts: Iterable[str], declared: Sequence[str] = ()) -> ClassNames:
     """Return the classes that labels are of, in their order.
 

@@ -159,16 +159,12 @@ def _check_data(path: Path, data: Any) -> None:
         names = data.get(name, [])
         if not _are_texts(names) or len(set(names)) < len(names):
             raise _wrong(path, name, "different texts", names)
-    for name in ("mean", "scale"):
-        numbers = data.get(name, [])
-        if not isinstance(numbers, list) or not all(map(_is_number, numbers)):
-            raise _wrong(path, name, "numbers", numbers)
-        if numbers and len(numbers) != len(data.get("feature_names", [])):
-            raise _wrong(path, name, "a number for each of the feature_names", numbers)
-    if len(data.get("mean", [])) != len(data.get("scale", [])):
-        raise _wrong(path, "scale", "as long as mean", data.get("scale", []))
-    if not all(each > 1 / LARGEST for each in data.get("scale", [])):
-        raise _wrong(path, "scale", "numbers above 0", data["scale"])
+    mean, scale = data.get("mean", []), data.get("scale", [])
+    if not _is_scaling([mean, scale]):
+        expected = "lists of one length, and scale must be numbers above 0"
+        raise _wrong(path, "mean and scale", expected, [mean, scale])
+    if mean and len(mean) != len(data.get("feature_names", [])):
+        raise _wrong(path, "mean", "a number for each of the feature_names", mean)
     if not isinstance(data.get("target"), str | None):
         raise _wrong(path, "target", "the name of a column", data["target"])
 
