@@ -1,6 +1,6 @@
-"""The command line: it parses, calls and prints.
+"""The command line: parse, call, print.
 
-Everything heavy is imported inside the commands, so that ``--help`` answers at once.
+Slow modules are imported inside the commands, so that ``--help`` answers at once.
 """
 
 from __future__ import annotations
@@ -34,16 +34,19 @@ app = typer.Typer(
 def root() -> None:
     """The uncertainty of an ensemble at the cost of one network.
 
-    Start with [bold]batchensemble compare[/bold]: it trains a single network, a deep ensemble,
-    BatchEnsemble and MIMO on the same data and writes a report that you can open in a browser. Then
-    [bold]train[/bold] one of them, [bold]evaluate[/bold] it, [bold]decide[/bold] when it may answer
-    and [bold]predict[/bold] with it; [bold]report[/bold] writes the page of either again,
-    [bold]rank[/bold] puts the comparisons of several data sets together.
+    Start with [bold]batchensemble compare[/bold]: it trains a single network,
+    a deep ensemble, BatchEnsemble and MIMO on the same data and writes a
+    report for the browser.
+
+    Then [bold]train[/bold] one of them, [bold]evaluate[/bold] it,
+    [bold]decide[/bold] when it should answer, and [bold]predict[/bold] new
+    rows. [bold]report[/bold] writes the report again; [bold]rank[/bold]
+    compares methods over several data sets.
     """
 
 
 def main() -> None:
-    """Run the command line; Ctrl-C leaves with 130."""
+    """Run the command line; Ctrl-C exits with 130."""
     refuse_several(sys.argv[1:])
     try:
         app()

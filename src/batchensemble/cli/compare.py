@@ -14,93 +14,118 @@ from batchensemble.cli.options import (
     FAILED,
     INTERRUPTED,
     NUMBER,
+    TRAINING,
     WHOLE,
     DataSetOption,
-    DecimalOption,
-    EncodingOption,
     FileTargetOption,
-    GapsOption,
     HiddenOption,
+    JsonOption,
     MembersOption,
     MethodsOption,
-    SeparatorOption,
+    QuietOption,
     TaskOption,
-    dialect_of,
+    csv_dialect,
     errors,
     refuse,
+    with_options,
     writable,
 )
+from batchensemble.data.tables.dialects import Dialect
 
 if TYPE_CHECKING:
     from batchensemble.comparison.results import Comparison, Run, Settings
     from batchensemble.data.datasets import Data
-    from batchensemble.data.tables.dialects import Dialect
 
 
-def compare(
-    data: DataSetOption = "moons",
-    target: FileTargetOption = None,
-    task: TaskOption = None,
-    separator: SeparatorOption = None,
-    decimal: DecimalOption = None,
-    encoding: EncodingOption = None,
-    gaps: GapsOption = None,
+def comparison_settings(
     methods: MethodsOption = "single,deep,batch,mimo",
     members: MembersOption = 3,
+    hidden: HiddenOption = "128,128",
     epochs: Annotated[
-        int, typer.Option(help="Times the training data are gone through.", **WHOLE)
+        int, typer.Option(help="Number of passes over the training data.", **WHOLE, **TRAINING)
     ] = 10,
-    batch_size: Annotated[int, typer.Option(help="Examples a training step.", **WHOLE)] = 128,
-    lr: Annotated[float, typer.Option(help="Learning rate of Adam.", **NUMBER)] = 1e-3,
+    batch_size: Annotated[
+        int, typer.Option(help="Examples per training step.", **WHOLE, **TRAINING)
+    ] = 128,
+    lr: Annotated[float, typer.Option(help="Learning rate of Adam.", **NUMBER, **TRAINING)] = 1e-3,
     cooldown: Annotated[
         float,
         typer.Option(
-            help="Share of the steps, at the end, in which the rate falls to 0.", **NUMBER
+            help="Fraction of the steps, at the end, over which the learning rate decays to 0.",
+            **NUMBER,
+            **TRAINING,
         ),
     ] = 0.1,
-    hidden: HiddenOption = "128,128",
     loss: Annotated[
         str | None,
         typer.Option(
-            help="For numbers: gaussian_nll (the default), mse, huber or quantile.",
+            metavar="NAME",
+            help="Regression: gaussian_nll, quantile, mse or huber. \\[default: gaussian_nll]",
+            **TRAINING,
         ),
     ] = None,
     seeds: Annotated[
         int,
         typer.Option(
-            help="Repetitions, from seed 0 on; more than one gives mean ± deviation.", **WHOLE
+            help="Number of repetitions; the table shows mean ± standard deviation.",
+            **WHOLE,
+            **TRAINING,
         ),
     ] = 1,
+) -> Any:
+    """Return the settings of a comparison.
+
+    Raises:
+        ValueError: one is out of range, or a list is not one.
+    """
+    return settings_of(**locals())
+
+
+@with_options(dialect=csv_dialect, settings=comparison_settings)
+def compare(
+    data: DataSetOption = "moons",
+    target: FileTargetOption = None,
+    task: TaskOption = None,
+    *,
+    dialect: Dialect,
+    settings: Any,
     jobs: Annotated[
-        int, typer.Option("--jobs", "-j", help="Trainings at once, a process each.", **WHOLE)
+        int, typer.Option("--jobs", "-j", help="Number of parallel trainings.", **WHOLE)
     ] = 1,
     backend: Annotated[
-        str, typer.Option(help="What runs several jobs: loky (this machine) or ray.")
+        str,
+        typer.Option(metavar="NAME", help="Where jobs run: loky (this machine) or ray (cluster)."),
     ] = "loky",
     address: Annotated[
         str | None,
-        typer.Option(help="Of a running Ray; auto is this machine's. By default one is started."),
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Address of a running Ray cluster, or auto. \\[default: start one here]",
+        ),
     ] = None,
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="Run a published comparison as it is: notebook or mimo-notebook. "
-            "It brings its own data and settings."
+            metavar="NAME",
+            help="Reproduce a published comparison, with its own data and settings: notebook or "
+            "mimo-notebook.",
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for the results; by default runs/NAME.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder for the results. \\[default: runs/NAME]"),
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the results as JSON instead of a table.")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
-    """Compare methods on one data set: quality, calibration, uncertainty and cost.
+    """Train several methods on one data set and compare them.
 
-    Writes [bold]results.json[/bold], the figures as SVG and PNG, and [bold]report.html[/bold], one
-    file that needs no network. Each finished training is a file under [bold]runs[/bold]: the same
-    command again reads it, and trains what is missing or has other settings.
+    Reports accuracy or error, calibration, uncertainty and cost on held-out
+    rows. Writes [bold]report.html[/bold] (self-contained), results.json and
+    the figures as SVG and PNG.
+
+    Finished trainings are kept in [bold]DIR/runs[/bold]: repeating the
+    command trains only those that are missing.
 
     [bold]Examples[/bold]
 
@@ -116,33 +141,21 @@ def compare(
 
       batchensemble compare --recipe notebook
     """
-    written = {"separator": separator, "decimal": decimal, "encoding": encoding, "gaps": gaps}
     try:
-        settings = settings_of(
-            methods=methods,
-            members=members,
-            epochs=epochs,
-            batch_size=batch_size,
-            lr=lr,
-            cooldown=cooldown,
-            hidden=hidden,
-            seeds=seeds,
-            loss=loss,
-        )
         if recipe is not None:
             _refuse_settings_of_a_recipe(
                 settings,
                 data=data,
                 target=target,
                 task=task,
-                **written,
+                **asdict(dialect),
                 jobs=jobs,
                 backend=backend,
                 address=address,
             )
             run, folder = _recipe(recipe), out or Path("runs") / recipe
         else:
-            loaded = load_data(data, target, task, dialect_of(**written))
+            loaded = load_data(data, target, task, dialect)
             folder = out or Path("runs") / Path(loaded.name).stem
             say = None if quiet or as_json else errors.print
             run = _comparison(loaded, settings, folder, jobs, backend, address, say)

@@ -1,31 +1,70 @@
-"""``batchensemble decide``: when to answer, and what the truth may be beside the answer."""
+"""``batchensemble decide``: when a model should answer, and conformal sets and intervals."""
 
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from batchensemble.cli.options import (
     NUMBER,
-    DecimalOption,
     DeviceOption,
-    EncodingOption,
-    GapsOption,
     ModelArgument,
-    NetworkOption,
-    SeparatorOption,
     TargetOption,
-    TrustOption,
-    calm,
-    dialect_of,
-    given,
+    csv_dialect,
+    network_and_trust,
+    printable_lines,
     refuse,
+    with_options,
 )
+from batchensemble.data.tables.dialects import Dialect
 
 
+def guarantees(
+    risk: Annotated[
+        float,
+        typer.Option(
+            help="Largest acceptable error rate among answered rows, between 0 and 1.", **NUMBER
+        ),
+    ] = 0.05,
+    confidence: Annotated[
+        float,
+        typer.Option(
+            help="Probability with which --risk must hold, over the choice of held-out rows.",
+            **NUMBER,
+        ),
+    ] = 0.95,
+    by: Annotated[
+        str,
+        typer.Option(
+            metavar="UNCERTAINTY",
+            help="Uncertainty that the threshold is on: total, aleatoric or epistemic; for classes "
+            "also confidence.",
+        ),
+    ] = "total",
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            help="Regression: the largest error of a correct answer, in the unit of the target. "
+            "Without it, only intervals are computed.",
+            **NUMBER,
+        ),
+    ] = None,
+    coverage: Annotated[
+        float,
+        typer.Option(
+            help="Probability that a prediction set or interval contains the true value.",
+            **NUMBER,
+        ),
+    ] = 0.9,
+) -> dict[str, Any]:
+    """Return what the decision must guarantee."""
+    return dict(locals())
+
+
+@with_options(guarantee=guarantees, dialect=csv_dialect, network=network_and_trust)
 def decide(
     folder: ModelArgument,
     data: Annotated[
@@ -33,62 +72,33 @@ def decide(
         typer.Option(
             "--data",
             "-d",
-            help="Rows that neither trained nor chose the model: a CSV, Parquet or Feather file or "
-            "a folder of Parquet files; by default what was held out from training.",
+            metavar="NAME|PATH",
+            help="Rows that were used neither to train nor to select the model: a CSV, Parquet or "
+            "Feather file or a folder of Parquet files. "
+            "\\[default: the rows held out from training]",
         ),
     ] = None,
     target: TargetOption = None,
-    separator: SeparatorOption = None,
-    decimal: DecimalOption = None,
-    encoding: EncodingOption = None,
-    gaps: GapsOption = None,
-    risk: Annotated[
-        float,
-        typer.Option(help="Share of the answers that may be wrong, above 0 and below 1.", **NUMBER),
-    ] = 0.05,
-    confidence: Annotated[
-        float,
-        typer.Option(
-            help="How sure that must be, over the draw of the held-out examples.", **NUMBER
-        ),
-    ] = 0.95,
-    by: Annotated[
-        str,
-        typer.Option(
-            help="The uncertainty to go by: total, aleatoric or epistemic; of classes confidence "
-            "too."
-        ),
-    ] = "total",
-    tolerance: Annotated[
-        float | None,
-        typer.Option(
-            help="Of numbers: an answer that is off by more is wrong, in the unit of the target. "
-            "Without it there are intervals and no threshold.",
-            **NUMBER,
-        ),
-    ] = None,
-    coverage: Annotated[
-        float,
-        typer.Option(
-            help="Share of new examples whose truth the set of classes or the interval must hold.",
-            **NUMBER,
-        ),
-    ] = 0.9,
+    *,
+    guarantee: dict[str, Any],
+    dialect: Dialect,
     device: DeviceOption = None,
-    network: NetworkOption = None,
-    trust: TrustOption = False,
+    network: dict[str, Any],
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print what is written, decision.json.")
+        bool, typer.Option("--json", help="Print the content of decision.json.")
     ] = False,
 ) -> None:
-    """Find out when a model may answer, so that errors stay as rare as you say.
+    """Decide when a model should answer, and compute conformal sets.
 
-    On held-out examples it finds the uncertainty below which answers are good enough, and a set of
-    classes, or an interval, that holds the truth as often as asked. Both hold for new examples of
-    the same kind. It leaves [bold]decision.json[/bold] in DIR: from then on
-    [bold]batchensemble predict[/bold] adds the columns [bold]answer[/bold] (True or False) and
-    [bold]set[/bold], or [bold]conformal_lower[/bold] and [bold]conformal_upper[/bold]. Delete the
-    file to be rid of them.
+    From held-out rows, finds the uncertainty threshold below which the error
+    rate is at most --risk, and conformal prediction sets (classes) or
+    intervals (regression) with the coverage asked for. Both guarantees hold
+    for new rows from the same distribution.
+
+    Writes [bold]DIR/decision.json[/bold]. From then on
+    [bold]batchensemble predict[/bold] adds the columns answer (True or
+    False) and set, or conformal_lower and conformal_upper. Delete the file
+    to undo it.
 
     [bold]Examples[/bold]
 
@@ -96,7 +106,7 @@ def decide(
 
       batchensemble decide runs/p --risk 0.01 --by epistemic --coverage 0.95
 
-      batchensemble decide runs/p --data other_patients.csv --target outcome
+      batchensemble decide runs/p --data more_patients.csv --target outcome
 
       batchensemble decide runs/prices --tolerance 20000 --risk 0.1
     """
@@ -108,15 +118,10 @@ def decide(
             folder,
             data,
             target,
-            risk=risk,
-            confidence=confidence,
-            by=by,
-            tolerance=tolerance,
-            coverage=coverage,
             device=device,
-            network=given(network),
-            trust=trust,
-            dialect=dialect_of(separator, decimal, encoding, gaps),
+            dialect=dialect,
+            **guarantee,
+            **network,
         )
         path = decision.write(folder)
     except (ValueError, TypeError, ImportError, OSError, RuntimeError) as error:
@@ -125,10 +130,12 @@ def decide(
         print(json.dumps(decision.to_dict()))
         return
     console = Console(highlight=False)
-    console.print(calm(decision.data), style="bold", markup=False)
+    console.print(printable_lines(decision.data), style="bold", markup=False)
     for title, text in in_words(decision):
         # A pipe has no width to break lines at.
-        console.print(calm(f"{title}: {text}"), markup=False, soft_wrap=not console.is_terminal)
+        console.print(
+            printable_lines(f"{title}: {text}"), markup=False, soft_wrap=not console.is_terminal
+        )
     added = ", ".join(decision.names)
     written = f"written: {path}; batchensemble predict {folder} now adds {added}"
-    console.print(calm(written), markup=False, soft_wrap=True)
+    console.print(printable_lines(written), markup=False, soft_wrap=True)

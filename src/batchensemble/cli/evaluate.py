@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from batchensemble.cli.options import (
-    DecimalOption,
     DeviceOption,
-    EncodingOption,
-    GapsOption,
+    JsonOption,
     ModelArgument,
-    NetworkOption,
-    SeparatorOption,
     TargetOption,
-    TrustOption,
-    calm,
-    dialect_of,
+    csv_dialect,
     errors,
-    given,
+    network_and_trust,
+    printable_lines,
     refuse,
+    with_options,
 )
+from batchensemble.data.tables.dialects import Dialect
 
 
+@with_options(dialect=csv_dialect, network=network_and_trust)
 def evaluate(
     folder: ModelArgument,
     data: Annotated[
@@ -33,27 +31,25 @@ def evaluate(
         typer.Option(
             "--data",
             "-d",
-            help="A CSV, Parquet or Feather file or a folder of Parquet files, of which all rows "
-            "count, or a named data set, of which the held-out ones do; by default what was held "
-            "out from training.",
+            metavar="NAME|PATH",
+            help="A CSV, Parquet or Feather file or a folder of Parquet files, or the held-out "
+            "rows of a named data set. \\[default: the rows held out from training]",
         ),
     ] = None,
     target: TargetOption = None,
-    separator: SeparatorOption = None,
-    decimal: DecimalOption = None,
-    encoding: EncodingOption = None,
-    gaps: GapsOption = None,
+    *,
+    dialect: Dialect,
     device: DeviceOption = None,
-    network: NetworkOption = None,
-    trust: TrustOption = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the scores as JSON instead of a table.")
-    ] = False,
+    network: dict[str, Any],
+    as_json: JsonOption = False,
 ) -> None:
-    """Score a model on data with targets: accuracy, NLL, Brier score, ECE, disagreement; of numbers
-    RMSE, NLL, CRPS, coverage of the interval of 90%.
+    """Evaluate a saved model on data with targets.
 
-    Memory does not grow with the file.
+    Classification: accuracy, NLL, Brier score, ECE and the disagreement of
+    the members. Regression: RMSE, MAE, R², NLL, CRPS, and coverage and width
+    of the 90 % interval.
+
+    Files are read block by block, so they may be larger than memory.
 
     [bold]Examples[/bold]
 
@@ -69,9 +65,8 @@ def evaluate(
             data,
             target,
             device=device,
-            network=given(network),
-            trust=trust,
-            dialect=dialect_of(separator, decimal, encoding, gaps),
+            dialect=dialect,
+            **network,
         )
     except (ValueError, TypeError, ImportError, OSError, RuntimeError) as error:
         refuse(error)
@@ -83,6 +78,6 @@ def evaluate(
     else:
         from batchensemble.report.terminal import scores_table
 
-        console.print(scores_table(calm(rows.title), scores))
+        console.print(scores_table(printable_lines(rows.title), scores))
     for note in rows.notes:
-        console.print(f"Note: {calm(note)}", markup=False)
+        console.print(f"Note: {printable_lines(note)}", markup=False)

@@ -1,15 +1,16 @@
-"""``batchensemble inspect``: what an ensemble of a network shares, module by module."""
+"""``batchensemble inspect``: shared and per-member parameters, module by module."""
 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from batchensemble.cli.compare import load_data, settings_of
 from batchensemble.cli.options import (
+    MODEL,
     WHOLE,
     DataSetOption,
     FileTargetOption,
@@ -19,17 +20,14 @@ from batchensemble.cli.options import (
     refuse,
 )
 
-if TYPE_CHECKING:
-    pass
-
 
 def inspect(
     network: Annotated[
         str | None,
         typer.Argument(
             metavar="[PACKAGE.MODULE:FUNCTION]",
-            help="A function without arguments that returns your network, or the network itself. "
-            "Without it: the networks of a comparison.",
+            help="Your network: a function without arguments that returns it, or the module "
+            "itself. \\[default: the networks that compare trains]",
         ),
     ] = None,
     data: DataSetOption = "moons",
@@ -38,11 +36,22 @@ def inspect(
     members: MembersOption = 3,
     hidden: HiddenOption = "128,128",
     mode: Annotated[
-        str, typer.Option(help="For your network: multiplicative or additive.")
+        str,
+        typer.Option(
+            metavar="MODE",
+            help="Rank-one factors of your network: multiplicative or additive.",
+            **MODEL,
+        ),
     ] = "multiplicative",
-    rank: Annotated[int, typer.Option(help="For your network: vectors a member.", **WHOLE)] = 1,
+    rank: Annotated[
+        int, typer.Option(help="Rank of the factors of your network.", **WHOLE, **MODEL)
+    ] = 1,
 ) -> None:
-    """Print what an ensemble shares and what each member owns, module by module.
+    """Show which parameters members share and which each member has.
+
+    Lists an ensemble module by module: its kind, shapes, and how many
+    parameters are shared and per member. For your own network it also warns
+    of code that cannot be converted.
 
     [bold]Examples[/bold]
 
@@ -70,7 +79,7 @@ def inspect(
 
 
 def _inspect_network(path: str, **options: Any) -> None:
-    """Print what conversion makes of a user's network, and what may defeat it."""
+    """Print what conversion makes of a user's network, and warnings about its code."""
     from batchensemble.ensembles import BatchEnsemble
     from batchensemble.ensembles.conversion.report import report_table
     from batchensemble.ensembles.networks import find_network

@@ -1,17 +1,19 @@
-"""What the commands share: their options, and how they say what went wrong."""
+"""Options that commands share, and how commands report errors."""
 
 from __future__ import annotations
 
+import functools
+import inspect
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 
-if TYPE_CHECKING:
-    from batchensemble.data.tables.dialects import Dialect
+from batchensemble.data.tables.dialects import Dialect
 
 FAILED = 1
 BAD_INPUT = 2
@@ -37,70 +39,97 @@ def _number(text: str | float) -> float:
 WHOLE: dict[str, Any] = {"parser": _whole, "metavar": "N"}
 NUMBER: dict[str, Any] = {"parser": _number, "metavar": "X"}
 
+# Panels of --help.
+DATA: dict[str, Any] = {"rich_help_panel": "Data"}
+CSV: dict[str, Any] = {"rich_help_panel": "CSV files (detected from the file by default)"}
+MODEL: dict[str, Any] = {"rich_help_panel": "Model"}
+TRAINING: dict[str, Any] = {"rich_help_panel": "Training"}
+
 SeparatorOption = Annotated[
     str | None,
-    typer.Option(
-        metavar="CHARACTER",
-        help="Of a CSV file: what separates its fields, or tab; by default the file tells.",
-    ),
+    typer.Option(metavar="CHARACTER", help="Field separator: one character, or tab.", **CSV),
 ]
 DecimalOption = Annotated[
-    str | None,
-    typer.Option(metavar="SIGN", help="Of a CSV file: . or , in numbers; by default it tells."),
+    str | None, typer.Option(metavar="SIGN", help="Decimal sign of numbers: . or a comma.", **CSV)
 ]
 EncodingOption = Annotated[
     str | None,
-    typer.Option(help="Of a CSV file, such as cp1252; by default utf-8, or utf-16 where it is."),
+    typer.Option(
+        metavar="NAME", help="Text encoding, such as cp1252; otherwise UTF-8 or UTF-16.", **CSV
+    ),
 ]
 GapsOption = Annotated[
     str | None,
     typer.Option(
         metavar="WORDS",
-        help="Of a CSV file: words that are no value in columns of numbers, comma between; an "
-        "empty field is none either. By default NA, NaN, null, None and others.",
+        help="Comma-separated words that mean a missing number, besides an empty field. "
+        "\\[default: NA, NaN, null, None and others]",
+        **CSV,
     ),
 ]
 
 
-def dialect_of(
-    separator: str | None, decimal: str | None, encoding: str | None, gaps: str | None
-) -> Dialect:
-    """Return how the user says that CSV files are written.
+def with_options(**groups: Callable[..., Any]) -> Callable[[Callable[..., None]], Any]:
+    """Return a decorator that gives a command groups of options, each as one argument.
 
-    Raises:
-        ValueError: one of it cannot be.
+    The command line shows the parameters of a group's function in place of the argument; the
+    command gets what that function makes of them.
+
+    Args:
+        groups: the function of a group by the name of the command's argument.
     """
-    from batchensemble.data.tables.dialects import Dialect
 
-    given = {"separator": separator, "decimal": decimal, "encoding": encoding, "gaps": gaps}
-    return Dialect.of(given)
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        shown: list[inspect.Parameter] = []
+        for each in inspect.signature(command, eval_str=True).parameters.values():
+            if each.name in groups:
+                group = inspect.signature(groups[each.name], eval_str=True).parameters.values()
+                shown += [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in group]
+            else:
+                shown.append(each)
+
+        @functools.wraps(command)
+        def run(**values: Any) -> None:
+            try:
+                for name, make in groups.items():
+                    own = {each: values.pop(each) for each in inspect.signature(make).parameters}
+                    values[name] = make(**own)
+            except (ValueError, TypeError, ImportError, OSError) as error:
+                refuse(error)
+            command(**values)
+
+        run.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]
+        run.__annotations__ = {each.name: each.annotation for each in shown}
+        return run
+
+    return decorate
 
 
-def calm(text: str) -> str:
-    """Return text without what would steer a terminal: names in a file may be anybody's.
+def printable_lines(text: str) -> str:
+    """Return text without control characters but line ends: names in files may be anybody's.
 
     Example:
-        >>> calm("the class \x1b[31mred")
+        >>> printable_lines("the class \x1b[31mred")
         'the class  [31mred'
     """
     return "".join(each if each.isprintable() or each == "\n" else " " for each in text)
 
 
 def refuse(error: Exception) -> NoReturn:
-    """Print the sentence of an error and leave with 2; with 1 where a disk failed on the way."""
+    """Print the message of an error and exit with 2; with 1 where writing a file failed midway."""
     from batchensemble.core.atomic_files import WriteError
 
     if isinstance(error, WriteError):
-        errors.print(f"Failed: {calm(str(error))}", markup=False)
+        errors.print(f"Failed: {printable_lines(str(error))}", markup=False)
         raise typer.Exit(FAILED)
-    errors.print(f"Error: {calm(str(error))}", markup=False)
+    errors.print(f"Error: {printable_lines(str(error))}", markup=False)
     raise typer.Exit(BAD_INPUT)
 
 
 def refuse_several(arguments: list[str]) -> None:
-    """Leave with 2 where a launcher started several processes of a command that runs in one.
+    """Exit with 2 where a launcher started several processes of a command that runs in one.
 
-    Each would do the same and write the same files; only ``train`` shares its work out.
+    Each process would write the same files; only ``train`` distributes its work.
     """
     command = next((each for each in arguments if not each.startswith("-")), "train")
     processes = int(os.environ.get("WORLD_SIZE", "1"))
@@ -115,7 +144,11 @@ def refuse_several(arguments: list[str]) -> None:
 
 
 def writable(folder: Path) -> Path:
-    """Return the folder, or say why nothing can be written there; its first file makes it."""
+    """Return a folder that can be written to; it is created with its first file.
+
+    Raises:
+        OSError: nothing can be written there.
+    """
     from batchensemble.core.atomic_files import leaving_nothing_empty
 
     try:
@@ -131,67 +164,108 @@ def writable(folder: Path) -> Path:
     return folder
 
 
+NAMED_SETS = "moons, circles, digits, breast_cancer, cubic or diabetes"
+
 DataSetOption = Annotated[
     str,
     typer.Option(
         "--data",
         "-d",
-        help="moons, circles, digits, breast_cancer, of numbers cubic and diabetes, or the path of "
-        "a CSV file with a header.",
+        metavar="NAME|FILE",
+        help=f"Data set: {NAMED_SETS}; or a CSV file with a header. cubic and diabetes are for "
+        "regression.",
+        **DATA,
     ),
 ]
 FileTargetOption = Annotated[
-    str | None, typer.Option("--target", help="For a file: the column of labels or numbers.")
+    str | None,
+    typer.Option(
+        "--target", metavar="COLUMN", help="Column to predict; required for a file.", **DATA
+    ),
 ]
 TaskOption = Annotated[
     str | None,
     typer.Option(
         "--task",
-        help="For a file: classification (the default), or regression to predict a number.",
+        metavar="TASK",
+        help="classification or regression. \\[default: classification]",
+        **DATA,
     ),
 ]
 MethodsOption = Annotated[
-    str, typer.Option("--methods", help="Which of single, deep, batch, mimo; comma between.")
+    str,
+    typer.Option(
+        "--methods",
+        metavar="NAMES",
+        help="Comma-separated methods: single, deep, batch, mimo.",
+        **MODEL,
+    ),
 ]
 MembersOption = Annotated[
-    int, typer.Option("--members", "-m", help="Members of an ensemble, at least 1.", **WHOLE)
+    int, typer.Option("--members", "-m", help="Ensemble size, at least 1.", **WHOLE, **MODEL)
 ]
 HiddenOption = Annotated[
     str,
-    typer.Option("--hidden", help="Widths of the network's hidden layers; comma between."),
+    typer.Option(
+        "--hidden",
+        metavar="WIDTHS",
+        help="Comma-separated widths of the hidden layers of the network.",
+        **MODEL,
+    ),
 ]
 
 
 ModelArgument = Annotated[
-    Path, typer.Argument(metavar="DIR", help="Folder of a model, such as train leaves.")
+    Path, typer.Argument(metavar="DIR", help="Folder of a saved model, as train writes it.")
 ]
 DeviceOption = Annotated[
-    str | None, typer.Option(help="Where the model runs, such as cuda; by default cpu.")
+    str | None,
+    typer.Option(metavar="DEVICE", help="Device of the model, such as cuda. \\[default: cpu]"),
 ]
 TargetOption = Annotated[
     str | None,
-    typer.Option(help="The column of labels or numbers; by default as in training."),
+    typer.Option(metavar="COLUMN", help="Column of the targets. \\[default: as in training]"),
 ]
 NetworkOption = Annotated[
     str | None,
     typer.Option(
         metavar="PACKAGE.MODULE:FUNCTION",
-        help="What makes the plain network, where the library cannot; looked for here too.",
+        help="Function that returns the plain network, for a model that was not trained on one "
+        "made by this library. The current directory is searched too.",
     ),
 ]
 TrustOption = Annotated[
     bool,
     typer.Option(
         "--trust",
-        help="Import and run what DIR names to make its network, if that is installed; by default "
-        "nothing is.",
+        help="Import and run the code that DIR names for its network. Never done by default.",
     ),
 ]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")]
 
 
-def given(network: str | None) -> Any:
-    """Return the network that the user names, if one is named."""
+def csv_dialect(
+    separator: SeparatorOption = None,
+    decimal: DecimalOption = None,
+    encoding: EncodingOption = None,
+    gaps: GapsOption = None,
+) -> Dialect:
+    """Return how CSV files are written, as far as the user says.
+
+    Raises:
+        ValueError: one of the options cannot be that.
+    """
+    given = {"separator": separator, "decimal": decimal, "encoding": encoding, "gaps": gaps}
+    return Dialect.from_settings(given)
+
+
+def network_and_trust(network: NetworkOption = None, trust: TrustOption = False) -> dict[str, Any]:
+    """Return where the network of a saved model comes from, as :func:`batchensemble.load` takes it.
+
+    Raises:
+        ImportError, ValueError: there is no such network.
+    """
     from batchensemble.ensembles.networks import find_network
 
-    return None if network is None else find_network(network)
+    return {"network": None if network is None else find_network(network), "trust": trust}

@@ -1,32 +1,29 @@
-"""``batchensemble predict``: each row of a file, and how uncertain that is."""
+"""``batchensemble predict``: predictions with uncertainty for every row of a file."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from batchensemble.cli.options import (
     INTERRUPTED,
-    DecimalOption,
     DeviceOption,
-    EncodingOption,
-    GapsOption,
     ModelArgument,
-    NetworkOption,
     QuietOption,
-    SeparatorOption,
-    TrustOption,
-    calm,
-    dialect_of,
+    csv_dialect,
     errors,
-    given,
+    network_and_trust,
+    printable_lines,
     refuse,
+    with_options,
 )
+from batchensemble.data.tables.dialects import Dialect
 
 
+@with_options(dialect=csv_dialect, network=network_and_trust)
 def predict(
     folder: ModelArgument,
     data: Annotated[
@@ -34,34 +31,37 @@ def predict(
         typer.Option(
             "--data",
             "-d",
-            help="A CSV, Parquet or Feather file or a folder of Parquet files with the model's "
-            "columns.",
+            metavar="PATH",
+            help="CSV, Parquet or Feather file, or folder of Parquet files, with the columns that "
+            "the model was trained on. Other columns are ignored.",
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Where to: a path that ends in .csv or .parquet.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Output file, .csv or .parquet.")],
     id: Annotated[
         str | None,
-        typer.Option(metavar="COLUMN", help="A column to copy beside; by default row, from 1."),
+        typer.Option(
+            metavar="COLUMN", help="Column to copy to the output. \\[default: the row number]"
+        ),
     ] = None,
-    separator: SeparatorOption = None,
-    decimal: DecimalOption = None,
-    encoding: EncodingOption = None,
-    gaps: GapsOption = None,
+    *,
+    dialect: Dialect,
     device: DeviceOption = None,
-    network: NetworkOption = None,
-    trust: TrustOption = False,
+    network: dict[str, Any],
     quiet: QuietOption = False,
 ) -> None:
-    """Predict each row of a file of any size: label and probabilities, or mean and interval of 90%,
-    and three uncertainties. After [bold]decide[/bold] also whether to answer, and a set of classes
-    or an interval that holds the truth as often as asked there.
+    """Predict every row of a file, with uncertainty.
 
-    Memory does not grow with the file. An interrupted prediction goes on where it was when the same
-    command is given again, and the result is the same as of one that was not.
+    Classification: the label and the probability of each class. Regression:
+    the mean and the 90 % interval. Both: total, aleatoric and epistemic
+    uncertainty; and after [bold]batchensemble decide[/bold], whether to
+    answer, and a conformal set or interval.
+
+    Files may be larger than memory. Repeat an interrupted command to resume
+    it; the result is identical.
 
     [bold]Examples[/bold]
 
-      batchensemble predict runs/p --data new_patients.csv --id patient --out predictions.csv
+      batchensemble predict runs/p --data new.csv --id patient --out found.csv
 
       batchensemble predict runs/p --data millions.parquet --out predictions.parquet
     """
@@ -69,7 +69,6 @@ def predict(
     from batchensemble.core.atomic_files import leaving_nothing_empty
 
     try:
-        dialect = dialect_of(separator, decimal, encoding, gaps)
         with leaving_nothing_empty(out.parent):
             out.parent.mkdir(parents=True, exist_ok=True)
             rows = predict_file(
@@ -79,23 +78,22 @@ def predict(
                 id=id,
                 device=device,
                 progress=False if quiet else None,
-                network=given(network),
-                trust=trust,
                 dialect=dialect,
+                **network,
             )
     except (ValueError, TypeError, ImportError, OSError, RuntimeError) as error:
         refuse(error)
     except KeyboardInterrupt:
-        errors.print("Interrupted; what is done stays, and the same command goes on from there.")
+        errors.print("Interrupted; give the same command again to resume.")
         raise typer.Exit(INTERRUPTED) from None
     if not quiet:
         console = Console(highlight=False)
         console.print(f"{rows:,} rows: {out}", soft_wrap=True, markup=False)
-        _say_promise(console, folder)
+        _print_guarantees(console, folder)
 
 
-def _say_promise(console: Console, path: Path) -> None:
-    """Say what intervals are good for, and the columns that a decision added, if there is one."""
+def _print_guarantees(console: Console, path: Path) -> None:
+    """Print what the columns of a decision guarantee, and notes on the intervals."""
     from batchensemble.cli.workflows.decision import DECISION, decision_of
     from batchensemble.cli.workflows.model_folder import ModelFolder
     from batchensemble.cli.workflows.scored_rows import notes_on
@@ -111,4 +109,6 @@ def _say_promise(console: Console, path: Path) -> None:
         added = ", ".join(decision.names)
         console.print(f"{added}: by {path / DECISION}", soft_wrap=True, markup=False)
         # A pipe has no width to break lines at.
-        console.print(calm(promise(decision)), markup=False, soft_wrap=not console.is_terminal)
+        console.print(
+            printable_lines(promise(decision)), markup=False, soft_wrap=not console.is_terminal
+        )

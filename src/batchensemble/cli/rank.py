@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from batchensemble.cli.options import refuse
+from batchensemble.cli.options import JsonOption, refuse
 
 if TYPE_CHECKING:
     from batchensemble.comparison.ranking import Ranking
@@ -19,31 +19,33 @@ if TYPE_CHECKING:
 def rank(
     folders: Annotated[
         list[Path],
-        typer.Argument(metavar="DIR", help="Folders that compare wrote, a data set each."),
+        typer.Argument(metavar="DIR", help="Folders written by compare, one per data set."),
     ],
     by: Annotated[
         str,
         typer.Option(
-            help="The score: nll, accuracy, brier or ece of classes; nll, crps, rmse, mae, r2 or "
-            "pinball of numbers."
+            metavar="SCORE",
+            help="Score to rank by. Classification: nll, accuracy, brier or ece; regression: nll, "
+            "crps, rmse, mae, r2 or pinball.",
         ),
     ] = "nll",
     plot: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Draw the mean ranks, and what is not told apart: .svg or .png."
+            metavar="FILE",
+            help="Draw a critical difference diagram of the mean ranks, .svg or .png.",
         ),
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the ranks as JSON instead of a table.")
-    ] = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Rank methods over several data sets, and say which differences are more than chance.
+    """Rank methods over several data sets, with tests of significance.
 
-    On each data set the methods are ranked by their mean over the seeds.
-    Friedman's test says whether their mean ranks differ at all; two methods
-    are told apart from the critical difference on (Nemenyi, as in Demšar
-    2006), at 95%. Nothing is trained; make the folders before:
+    On each data set, methods are ranked by their mean score over the seeds.
+    Friedman's test says whether mean ranks differ at all; two methods differ
+    significantly at 95 % if their mean ranks differ by at least the critical
+    difference (Nemenyi test, as in Demšar 2006).
+
+    Nothing is trained. First run the comparisons:
 
       for data in moons digits breast_cancer; do
 

@@ -1,67 +1,64 @@
-"""``batchensemble report``: the page of a comparison or of a model, again."""
+"""``batchensemble report``: the report of a comparison or of a saved model."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from batchensemble.cli.options import (
-    DecimalOption,
-    EncodingOption,
-    GapsOption,
-    NetworkOption,
-    SeparatorOption,
-    TrustOption,
-    calm,
-    dialect_of,
-    given,
+    TargetOption,
+    csv_dialect,
+    network_and_trust,
+    printable_lines,
     refuse,
+    with_options,
     writable,
 )
+from batchensemble.data.tables.dialects import Dialect
 
 FORMATS = ("html", "md")
 
 
+@with_options(dialect=csv_dialect, network=network_and_trust)
 def report(
     folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="Folder that compare or train wrote.")
+        Path, typer.Argument(metavar="DIR", help="Folder written by compare or train.")
     ],
     data: Annotated[
         str | None,
         typer.Option(
             "--data",
             "-d",
-            help="Of a model: a file or a named data set to score it on; by default what was held "
-            "out from its training. Of a comparison: where its file is now.",
+            metavar="NAME|PATH",
+            help="For a model: data to evaluate it on. "
+            "\\[default: the rows held out from training] For a comparison: "
+            "the new path of its file, if it was moved.",
         ),
     ] = None,
-    target: Annotated[
-        str | None, typer.Option(help="The column of labels; by default as in training.")
-    ] = None,
-    network: NetworkOption = None,
-    trust: TrustOption = False,
-    separator: SeparatorOption = None,
-    decimal: DecimalOption = None,
-    encoding: EncodingOption = None,
-    gaps: GapsOption = None,
+    target: TargetOption = None,
+    *,
+    dialect: Dialect,
+    network: dict[str, Any],
     format: Annotated[
-        str, typer.Option("--format", help="html, a page; or md, Markdown for a pull request.")
+        str,
+        typer.Option("--format", metavar="FORMAT", help="html, or md for Markdown."),
     ] = "html",
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Of html: the folder of report.html and its figures, by default DIR. Of md: the "
-            "file, by default it is printed."
+            metavar="PATH",
+            help="For html: the folder of report.html and its figures. \\[default: DIR] "
+            "For md: the file. \\[default: print it]",
         ),
     ] = None,
 ) -> None:
-    """Write the report of a comparison or of one trained model; nothing is trained.
+    """Write the report of a comparison, or of one trained model.
 
-    Of a comparison, from the files under [bold]DIR/runs[/bold]. Of a model that [bold]train[/bold]
-    left, what it says on its held-out examples, or on [bold]--data[/bold].
+    Nothing is trained: a comparison is read from [bold]DIR/runs[/bold], a
+    model is evaluated on its held-out rows, or on [bold]--data[/bold].
 
     [bold]Examples[/bold]
 
@@ -69,7 +66,7 @@ def report(
 
       batchensemble report runs/moons --format md
 
-      batchensemble report runs/p --data new_patients.csv --target outcome --out reports/new
+      batchensemble report runs/p --data new.csv --target outcome --out new
 
       batchensemble report runs/p --format md --out verdict.md
     """
@@ -79,14 +76,11 @@ def report(
 
     try:
         one_of("format", format, FORMATS)
-        dialect = dialect_of(separator, decimal, encoding, gaps)
-        subject = of_folder(
-            folder, data, target, dialect=dialect, network=given(network), trust=trust
-        )
+        subject = of_folder(folder, data, target, dialect=dialect, **network)
         if format == "md":
             text = markdown(subject)
             if out is None:
-                print(calm(text), end="")
+                print(printable_lines(text), end="")
                 return
             out.parent.mkdir(parents=True, exist_ok=True)
             out.write_text(text, encoding="utf-8")

@@ -1,8 +1,9 @@
-"""``batchensemble train``."""
+"""``batchensemble train``: one model, saved in a folder."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,217 +12,95 @@ from rich.console import Console
 
 from batchensemble.cli.options import (
     FAILED,
-    NUMBER,
-    WHOLE,
-    DecimalOption,
-    EncodingOption,
-    GapsOption,
-    SeparatorOption,
+    QuietOption,
+    csv_dialect,
     errors,
     refuse,
+    with_options,
     writable,
 )
+from batchensemble.cli.train_options import (
+    data_settings,
+    model_settings,
+    optimiser_settings,
+    training_settings,
+)
+from batchensemble.data.tables.dialects import Dialect
 
 
+@with_options(
+    data_options=data_settings,
+    dialect=csv_dialect,
+    model_options=model_settings,
+    optimiser_options=optimiser_settings,
+    training_options=training_settings,
+)
 def train(
-    out: Annotated[Path, typer.Option(help="Folder for the model and all that belongs to it.")],
-    data: Annotated[
-        str | None,
-        typer.Option(
-            "--data",
-            "-d",
-            help="moons, circles, digits, breast_cancer, or the path of a CSV file with a header, "
-            "a Parquet or Feather file or a folder of Parquet files. A fifth is held out; by "
-            "default moons.",
-        ),
-    ] = None,
-    target: Annotated[
-        str | None, typer.Option(help="For a file: the column of labels, or of numbers.")
-    ] = None,
-    classes: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAMES",
-            help="The classes in their order, comma between, which --loss ordinal needs where they "
-            "are words; by default sorted.",
-        ),
-    ] = None,
-    validation: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE", help="A file to hold out, in place of a fifth of the rows of --data."
-        ),
-    ] = None,
-    separator: SeparatorOption = None,
-    decimal: DecimalOption = None,
-    encoding: EncodingOption = None,
-    gaps: GapsOption = None,
-    memory_limit: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SIZE",
-            help="Larger files are streamed, such as 512MB or 2GiB; by default 512MiB.",
-        ),
-    ] = None,
-    method: Annotated[
-        str | None, typer.Option(help="single, deep, batch or mimo; by default batch.")
-    ] = None,
-    members: Annotated[
-        int | None,
-        typer.Option("--members", "-m", help="Members of the ensemble; by default 4.", **WHOLE),
-    ] = None,
-    hidden: Annotated[
-        str | None,
-        typer.Option(
-            help="Widths of the network's hidden layers; comma between; by default 128,128."
-        ),
-    ] = None,
-    network: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PACKAGE.MODULE:FUNCTION",
-            help="A function without arguments that returns your network, or the network itself.",
-        ),
-    ] = None,
-    epochs: Annotated[
-        int | None,
-        typer.Option(help="Times the training data are gone through; by default 10.", **WHOLE),
-    ] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(help="Examples a training step; by default 128.", **WHOLE)
-    ] = None,
-    lr: Annotated[
-        float | None, typer.Option(help="Highest learning rate; by default 0.001.", **NUMBER)
-    ] = None,
-    task: Annotated[
-        str | None,
-        typer.Option(
-            help="regression, to predict numbers, by default by --loss gaussian_nll; by default "
-            "classification."
-        ),
-    ] = None,
-    loss: Annotated[
-        str | None,
-        typer.Option(
-            help="cross_entropy or ordinal for classes; gaussian_nll or quantile for numbers; with "
-            "--task regression also mse and huber, which learn no noise; binary_cross_entropy for "
-            "0 and 1; by default cross_entropy."
-        ),
-    ] = None,
-    optimizer: Annotated[
-        str | None, typer.Option(help="adam, adamw or sgd; by default adam.")
-    ] = None,
-    weight_decay: Annotated[
-        float | None, typer.Option(help="Of the weights of layers; by default 0.", **NUMBER)
-    ] = None,
-    schedule: Annotated[
-        str | None,
-        typer.Option(help="constant, linear, cosine or one_cycle; by default constant."),
-    ] = None,
-    cooldown: Annotated[
-        float | None,
-        typer.Option(
-            help="Share of the steps, at the end, in which the rate falls to 0; by default 0.1.",
-            **NUMBER,
-        ),
-    ] = None,
-    batches: Annotated[
-        str | None,
-        typer.Option(help="What members see: shared, independent or split; by default method's."),
-    ] = None,
-    patience: Annotated[
-        int | None,
-        typer.Option(help="Scorings without a better held-out score after which it ends.", **WHOLE),
-    ] = None,
-    checkpoint_every: Annotated[
-        int | None,
-        typer.Option(help="Steps between two checkpoints; by default an epoch's.", **WHOLE),
-    ] = None,
-    trackers: Annotated[
-        str | None, typer.Option(help="tensorboard, wandb, mlflow; comma between.")
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Of all that is random; by default 0.", **WHOLE)
-    ] = None,
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder for the model, its settings and history.")
+    ],
+    *,
+    data_options: dict[str, Any],
+    dialect: Dialect,
+    model_options: dict[str, Any],
+    optimiser_options: dict[str, Any],
+    training_options: dict[str, Any],
     config: Annotated[
         Path | None,
-        typer.Option(help="Settings as TOML or JSON, such as the run.toml of another training."),
+        typer.Option(
+            metavar="FILE",
+            help="TOML or JSON file of settings, such as a run.toml. Options override it.",
+        ),
     ] = None,
     assignments: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="Any argument of fit or of the method; goes before flags, which go before "
-            "--config. May be given again and again.",
+            help="Set any argument of fit or of the method, such as rank=2. Repeatable; overrides "
+            "options and --config.",
         ),
     ] = None,
     trust: Annotated[
         bool,
         typer.Option(
             "--trust",
-            help="Import the network that --config names; a --network of yours always is.",
+            help="Import and run the network that --config names. Never done by default; "
+            "--network always is.",
         ),
     ] = False,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Go on from the last checkpoint; without one, start afresh."),
+        typer.Option("--resume", help="Resume from the newest checkpoint in --out, if any."),
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+    quiet: QuietOption = False,
 ) -> None:
-    """Train one model and keep all of it in a folder.
+    """Train one model and save it in a folder.
 
-    The folder ends with the model ([bold]model.safetensors[/bold], [bold]config.json[/bold]), the
-    settings ([bold]run.toml[/bold], which [bold]--config[/bold] takes to train the same again), the
-    history ([bold]history.json[/bold]; [bold]history.jsonl[/bold] grows as it trains) and
-    [bold]checkpoints/[/bold]. A killed training goes on where it was if the same command with
-    [bold]--resume[/bold] is given again; SIGTERM and Ctrl-C write a checkpoint first and leave with
-    143 and 130.
+    [bold]DIR[/bold] will hold the model (model.safetensors, config.json),
+    the settings (run.toml, for --config), the training history
+    (history.json, history.jsonl) and checkpoints/.
+
+    To resume an interrupted training, repeat the command with
+    [bold]--resume[/bold]. Ctrl-C and SIGTERM write a checkpoint first and
+    exit with 130 and 143.
 
     [bold]Examples[/bold]
 
       batchensemble train --out runs/moons-4
 
-      batchensemble train --data patients.csv --target outcome --epochs 50 --resume --out runs/p
+      batchensemble train --data patients.csv --target outcome --out runs/p
 
-      batchensemble train --data visits.parquet --target kind --memory-limit 2GB --out runs/visits
+      batchensemble train --data visits.parquet --target kind --out runs/v
 
       batchensemble train --data prices.csv --target price --task regression --out runs/prices
 
-      batchensemble train --method batch --set mode=additive --set rank=2 --out runs/additive
+      batchensemble train --set mode=additive --set rank=2 --out runs/additive
 
-      batchensemble train --data digits --network my_package.networks:make --out runs/mine
+      batchensemble train --data digits --network my_package.nets:make --out runs/mine
 
-      batchensemble train --config runs/moons-4/run.toml --seed 1 --out runs/moons-4-again
+      batchensemble train --config runs/moons-4/run.toml --seed 1 --out runs/again
     """
-    flags: dict[str, Any] = {
-        "data": data,
-        "target": target,
-        "classes": None if classes is None else _listed(classes),
-        "validation": validation,
-        "separator": separator,
-        "decimal": decimal,
-        "encoding": encoding,
-        "gaps": gaps,
-        "memory_limit": memory_limit,
-        "method": method,
-        "members": members,
-        "network": network,
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "lr": lr,
-        "task": task,
-        "loss": loss,
-        "optimizer": optimizer,
-        "weight_decay": weight_decay,
-        "schedule": schedule,
-        "cooldown": cooldown,
-        "batches": batches,
-        "patience": patience,
-        "checkpoint_every": checkpoint_every,
-        "trackers": None if trackers is None else _listed(trackers),
-        "seed": seed,
-    }
     from batchensemble.cli.workflows.scored_rows import notes_on
     from batchensemble.cli.workflows.settings import parse, read, resolve
     from batchensemble.cli.workflows.train import train as train_in_folder
@@ -229,15 +108,12 @@ def train(
     from batchensemble.training.distributed.processes import is_first
 
     try:
-        flags["hidden"] = None if hidden is None else [int(each) for each in _listed(hidden)]
-    except ValueError:
-        sentence = "hidden must be whole numbers with commas between, such as 128,128, got "
-        refuse(ValueError(f"{sentence}{hidden!r}"))
-    try:
         given = {} if config is None else read(config)
         typed = parse(assignments or ())
-        if not trust and network is None and "network" not in typed:
+        if not trust and model_options["network"] is None and "network" not in typed:
             _check_trusted(config, given)
+        flags = {**data_options, **asdict(dialect), **model_options}
+        flags |= {**optimiser_options, **training_options}
         settings = resolve(given, flags, typed)
         model, history, scores = train_in_folder(
             settings, writable(out), resume=resume, progress=False if quiet else None
@@ -258,7 +134,7 @@ def train(
 
 
 def _check_trusted(config: Path | None, given: dict[str, Any]) -> None:
-    """Check that a file of settings names no network: it may be of somebody else's training.
+    """Check that a file of settings names no network: somebody else may have written the file.
 
     Raises:
         ValueError: it does.
@@ -293,7 +169,3 @@ def _print(
     for note in notes:
         console.print(f"Note: {note}", markup=False)
     console.print(f"model: {out}", soft_wrap=True, markup=False)
-
-
-def _listed(text: str) -> list[str]:
-    return [each.strip() for each in text.split(",") if each.strip()]

@@ -96,7 +96,7 @@ def _comparison(
             f"the comparison in {folder} ran on {name}, which is not here; give --data PATH"
         )
     task = described.get("task") if target is not None else None
-    known = Dialect.of(described.get("dialect"))
+    known = Dialect.from_settings(described.get("dialect"))
     data = load(source or name, target, task, (dialect or Dialect()).over(known))
     found = _runs(data, settings, folder / "runs")
     if not found.runs:

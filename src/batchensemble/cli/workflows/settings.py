@@ -108,7 +108,7 @@ def resolve(*given: Mapping[str, Any]) -> dict[str, Any]:
         not isinstance(classes, list) or any(type(name) is not str for name in classes)
     ):
         raise TypeError(f"classes must be names such as ['low', 'mid', 'high'], got {classes!r}")
-    Dialect.of(settings)  # which says what is wrong with it
+    Dialect.from_settings(settings)  # which says what is wrong with it
     if settings["memory_limit"] is not None:
         settings["memory_limit"] = size_in_bytes(settings["memory_limit"])
     return {key: value for key, value in settings.items() if value is not None}

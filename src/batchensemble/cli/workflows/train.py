@@ -77,7 +77,7 @@ def train(
         validation=settings.get("validation"),
         memory_limit=limit,
         class_names=settings.get("classes", ()),
-        dialect=Dialect.of(settings),
+        dialect=Dialect.from_settings(settings),
     )
     check_order(loss, data.columns.class_names, settings.get("classes", ()), "--classes")
     model = build(settings, data, loss)

@@ -84,7 +84,7 @@ class Dialect:
                 ) from None
 
     @classmethod
-    def of(cls, settings: Mapping[str, Any] | None) -> Dialect:
+    def from_settings(cls, settings: Mapping[str, Any] | None) -> Dialect:
         """Return the dialect among settings; ``gaps`` is a list, or text with commas between."""
         given = {each.name: (settings or {}).get(each.name) for each in fields(cls)}
         if isinstance(given["gaps"], str):

@@ -74,7 +74,7 @@ class Columns:
             tuple(data.get("mean", ())),
             tuple(data.get("scale", ())),
             data.get("target"),
-            Dialect.of(data.get("dialect")),
+            Dialect.from_settings(data.get("dialect")),
             given or Dialect(),
             "dialect" not in data,
         )
