@@ -297,7 +297,7 @@ def test_rows_that_chose_the_model_are_told_of(folder, classes):
     chosen_by = passed("decide", model, "--data", folder / "held-kind.csv")
     assert "on these held-out examples (patience)" in chosen_by
     same = passed("decide", classes, "--data", folder / "train-kind.csv")
-    assert "The model was trained on these rows, or most of them, so nothing is promised" in same
+    assert "The model was trained on all or most of these rows, so the results do not" in same
     assert "Note" not in passed("decide", classes)
 
 
@@ -305,7 +305,7 @@ def test_a_calibrated_model_is_told_of(classes):
     X, y = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32), np.arange(50) % 3
     data = json.loads((classes / "config.json").read_text())["data"]
     be.save(be.calibrate(be.load(classes), (X, y)), classes, data=data)
-    assert "The model is calibrated. If that was done on these" in passed("decide", classes)
+    assert "The model is calibrated. If it was calibrated on these" in passed("decide", classes)
 
 
 @pytest.mark.parametrize(
@@ -338,7 +338,7 @@ def test_labels_that_are_there_or_not_are_refused(folder, tmp_path):
     frame.assign(kind=(frame["kind"] == KINDS[0]).astype(int)).to_csv(tmp_path / "t.csv")
     data = ["--data", tmp_path / "t.csv", "--target", "kind", "--loss", "binary_cross_entropy"]
     passed("train", *data, "--hidden", 8, "--epochs", 1, "--out", tmp_path / "model")
-    assert "says which labels are there" in sentence(run("decide", tmp_path / "model"))
+    assert "predicts several binary labels" in sentence(run("decide", tmp_path / "model"))
 
 
 def test_a_decision_of_other_weights_or_a_damaged_one_is_refused(folder, classes, numbers):

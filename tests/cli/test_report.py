@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from batchensemble.cli.app import app
-from batchensemble.cli.workflows.report import of_folder
+from batchensemble.cli.workflows.report import subject_from_folder
 
 
 def run(*arguments):
@@ -66,7 +66,7 @@ def test_the_page_of_a_comparison_is_written_again_without_training(compared, ta
 def test_the_runs_that_are_gone_are_said(compared, table, tmp_path):
     (compared / "runs" / "deep-seed-0.npz").rename(tmp_path / "kept.npz")
     try:
-        found = of_folder(compared, str(table)).comparison
+        found = subject_from_folder(compared, str(table)).comparison
         assert found.methods == ["single"]
         assert found.failures == [
             f"deep, seed 0: no file of it in {compared / 'runs'}, or one of other data, settings "

@@ -18,7 +18,7 @@ import batchensemble as be
 from batchensemble.cli.app import app
 from batchensemble.cli.workflows import predict as predict_file
 from batchensemble.cli.workflows import scored_rows
-from batchensemble.cli.workflows.report import of_folder
+from batchensemble.cli.workflows.report import subject_from_folder
 from batchensemble.data.datasets import load
 from batchensemble.ensembles.networks import multilayer_perceptron
 from batchensemble.report.plots.training import loss_curves
@@ -179,12 +179,12 @@ def test_resume_starts_afresh_then_goes_on_then_changes_nothing(tmp_path):
         (["--loss", "mes"], "did you mean 'mse'?"),
         (
             ["--loss", "mse"],
-            "give --task regression, which learns both, or --task regression --loss",
+            "give --task regression, which models it, or --task regression --loss",
         ),
-        (["--loss", "huber"], "loss 'huber' learns numbers without how far they may be off"),
+        (["--loss", "huber"], "loss 'huber' models no noise, so that intervals are too narrow"),
         (["--loss", "quantile"], "breast_cancer has classes, and loss=Quantile is for numbers"),
         (["--task", "regression", "--loss", "mse"], "and loss=MSE is for numbers"),
-        (["--validation", "x.csv"], "breast_cancer has its own held-out examples"),
+        (["--validation", "x.csv"], "breast_cancer has its own held-out rows"),
         (["--trackers", "tensorbord"], "did you mean 'tensorboard'?"),
         (["--set", "optimizer=adamm"], "did you mean 'adam'?"),
         (["--set", "stop_on=f1"], "stop_on must be one of"),
@@ -457,7 +457,7 @@ def test_numbers_are_trained_on_and_scored_by_the_loss(loss, outputs, limit, tmp
     assert (said["lower"] <= said["upper"]).all()
     options = ["--data", tmp_path / "rows.parquet", "--target", "price", "--json"]
     evaluated = run("evaluate", tmp_path / "run", *options)
-    assert "The model was trained on these rows" in evaluated.stderr
+    assert "The model was trained on all or most of these rows" in evaluated.stderr
     scores = json.loads(evaluated.stdout)
     errors = said["mean"] - frame["price"]
     assert scores["rmse"] == pytest.approx(np.sqrt((errors**2).mean()), rel=1e-4)
@@ -525,7 +525,7 @@ def test_losses_in_other_units_than_the_scores_beside_them_say_so(tmp_path):
     assert run("train", *asked, *own, "--out", tmp_path / "own").exit_code == 0
     units = {"standard": "of standardised targets", "own": "in the unit of the targets"}
     for name, unit in units.items():
-        comparison = of_folder(tmp_path / name).comparison
+        comparison = subject_from_folder(tmp_path / name).comparison
         assert loss_curves(comparison)[0].get_ylabel() == f"gaussian_nll {unit}"
         found = figures._curves(comparison)
         assert ("losses of standardised targets" in found) == (name == "standard")
@@ -541,7 +541,7 @@ def write_numbers(path: Path) -> Path:
 def test_numbers_without_noise_are_asked_for_and_called_so(loss, tmp_path):
     data = ["--data", write_numbers(tmp_path / "t.csv"), "--target", "y"]
     told = sentence(run("train", *data, "--loss", loss, "--out", tmp_path / "run"))
-    assert f"give --task regression, which learns both, or --task regression --loss {loss}" in told
+    assert f"give --task regression, which models it, or --task regression --loss {loss}" in told
     assert not (tmp_path / "run").exists()
     asked = ["--task", "regression", "--loss", loss, "--epochs", 5, "--lr", 0.02]
     printed = run("train", *data, *asked, "--out", tmp_path / "run").output
@@ -552,7 +552,7 @@ def test_numbers_without_noise_are_asked_for_and_called_so(loss, tmp_path):
     predicted = run("predict", tmp_path / "run", *data[:2], *to).output
     page = run("report", tmp_path / "run", "--format", "md").output
     for said in (printed, evaluated, predicted, page):
-        assert "The loss learns no noise" in " ".join(said.split())
+        assert "The loss models no noise" in " ".join(said.split())
     # An earlier version wrote no task.
     path = tmp_path / "run" / "run.toml"
     path.write_text(path.read_text().replace('task = "regression"\n', ""))

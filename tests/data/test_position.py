@@ -361,7 +361,7 @@ def as_they_come():
 REFUSED = [
     (lambda: sampled(Endless()), r"loader.batch_sampler.sampler.source is a list_iterator"),
     (lambda: sampled(iter(range(COUNT))), r"loader.batch_sampler.sampler is a range_iterator"),
-    (lambda: sampled(Machine()), r"sampler.rng is a SystemRandom, which draws from the machine"),
+    (lambda: sampled(Machine()), r"sampler.rng is a SystemRandom, which draws from the operating"),
     (lambda: DataLoader(Endless(), None, sampler=Endless()), r"give it methods state_dict\(\)"),
     (persistent, r"persistent_workers=True.*give persistent_workers=False, or leave resume=True"),
     (as_they_come, r"in_order=False"),
@@ -376,7 +376,7 @@ def test_a_loader_whose_state_cannot_be_had_is_refused_before_training(tmp_path,
 
 
 def test_without_resume_its_checkpoints_are_said_not_to_be_gone_on_from(tmp_path):
-    with pytest.warns(UserWarning, match=r"resume=True will not go on from these .*source is a"):
+    with pytest.warns(UserWarning, match=r"resume=True will not work with these .*source is a"):
         train(lambda: sampled(Endless()), tmp_path, epochs=1)
     train(lambda: sampled(Endless()), epochs=1)  # without checkpoints there is nothing to say
 

@@ -409,8 +409,8 @@ def test_the_index_of_a_data_frame_is_no_feature(tmp_path):
     ("data", "options", "error", "sentence"),
     [
         ("nowhere.csv", {"target": "y"}, FileNotFoundError, "no file or folder nowhere.csv"),
-        (Path(__file__), {"target": "y"}, ValueError, r"no kind that is known: give .csv, .parq"),
-        (Path(__file__).parent, {"target": "y"}, ValueError, "neither Parquet files nor class fo"),
+        (Path(__file__), {"target": "y"}, ValueError, r"format of .* is unknown: give .csv, .parq"),
+        (Path(__file__).parent, {"target": "y"}, ValueError, "neither Parquet files nor images"),
         (frame(), {}, ValueError, "target is missing: name the column .* 'a', 'b', 'c', 'y'"),
         ((X, Y), {"target": "y"}, ValueError, r"a pair \(X, y\) has its own, got 'y'"),
         (X, {}, TypeError, "got Tensor"),

@@ -154,7 +154,7 @@ def test_what_does_not_go_together_is_refused(tmp_path):
     path = write(tmp_path, frame_of(), "csv")
     with pytest.raises(ValueError, match="moons has classes, and loss=MSE is for numbers"):
         open_data("moons", loss=NUMBERS)
-    with pytest.raises(ValueError, match="moons has its own held-out examples"):
+    with pytest.raises(ValueError, match="moons has its own held-out rows"):
         open_data("moons", loss=CLASSES, validation=path)
     with pytest.raises(ValueError, match=r"'y' must hold a number in every row, got '.*' in row 1"):
         open_data(path, "y", loss=NUMBERS)

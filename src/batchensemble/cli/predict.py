@@ -94,21 +94,21 @@ def predict(
 
 def _print_guarantees(console: Console, path: Path) -> None:
     """Print what the columns of a decision guarantee, and notes on the intervals."""
-    from batchensemble.cli.workflows.decision import DECISION, decision_of
+    from batchensemble.cli.workflows.decision import DECISION, read_decision
     from batchensemble.cli.workflows.model_folder import ModelFolder
     from batchensemble.cli.workflows.scored_rows import notes_on
-    from batchensemble.cli.workflows.wording import promise
+    from batchensemble.cli.workflows.wording import guarantee
     from batchensemble.losses import from_dict
 
     folder = ModelFolder(path)
     loss = folder.config.get("loss")
     for note in notes_on(None if loss is None else from_dict(loss)):
         console.print(f"Note: {note}", markup=False, soft_wrap=not console.is_terminal)
-    decision = decision_of(folder)
+    decision = read_decision(folder)
     if decision is not None:
         added = ", ".join(decision.names)
         console.print(f"{added}: by {path / DECISION}", soft_wrap=True, markup=False)
         # A pipe has no width to break lines at.
         console.print(
-            printable_lines(promise(decision)), markup=False, soft_wrap=not console.is_terminal
+            printable_lines(guarantee(decision)), markup=False, soft_wrap=not console.is_terminal
         )

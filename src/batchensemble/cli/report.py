@@ -70,13 +70,13 @@ def report(
 
       batchensemble report runs/p --format md --out verdict.md
     """
-    from batchensemble.cli.workflows.report import of_folder
+    from batchensemble.cli.workflows.report import subject_from_folder
     from batchensemble.core.arguments import one_of
     from batchensemble.report import markdown, write_page
 
     try:
         one_of("format", format, FORMATS)
-        subject = of_folder(folder, data, target, dialect=dialect, **network)
+        subject = subject_from_folder(folder, data, target, dialect=dialect, **network)
         if format == "md":
             text = markdown(subject)
             if out is None:

@@ -125,7 +125,7 @@ def train(
         raise typer.Exit(FAILED) from None
     except SystemExit as end:
         errors.print(
-            f"Interrupted, with a checkpoint in {out}; the same command with --resume goes on.",
+            f"Interrupted, with a checkpoint in {out}; repeat the command with --resume.",
             markup=False,
         )
         raise typer.Exit(int(str(end.code))) from None

@@ -1,1 +1,1 @@
-"""What all else stands on: arguments, nested values, files, random states."""
+"""Foundations without machine learning: arguments, nested values, files, random states."""

@@ -1,4 +1,4 @@
-"""Arguments checked at the door: each error says what was got, what was expected, what to do."""
+"""Checks of arguments; each error says what was got, what was expected and what to do."""
 
 from __future__ import annotations
 

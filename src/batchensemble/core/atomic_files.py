@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Files that are written completely or not at all."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from typing import BinaryIO
 
 BINARY = getattr(os, "O_BINARY", 0)  # of Windows
 
-READ_WHOLE = 1 << 26  # bytes of files that all go into their checksum
+READ_WHOLE = 1 << 26  # bytes; of smaller files all goes into the checksum
 PIECES, PIECE = 1024, 1 << 16  # of larger ones, and their bytes
 
 
 class WriteError(OSError):
-    """A file could not be written in the midst of work: a full disk, or a folder that is gone.
+    """A file could not be written during work: the disk is full, or a folder was removed.
 
-    Its text is a sentence. What was asked was right, unlike with other errors of files.
+    Unlike other ``OSError``, it is not caused by wrong arguments.
     """
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Say in a sentence which file cannot be written.
+    """Turn ``OSError`` into a :class:`WriteError` that names the file.
 
     Example:
         >>> with writing(Path("history.jsonl")):
@@ -44,10 +44,10 @@ device
 
 @contextmanager
 def leaving_nothing_empty(folder: Path) -> Iterator[None]:
-    """Take away at the end what was made of a folder's path and holds nothing.
+    """Remove, at the end, the folders that were created but stayed empty.
 
     Args:
-        folder: it and those above it that are not there yet; one that is there before stays.
+        folder: it and its parents are removed if they did not exist before and are empty.
 
     Example:
         >>> import tempfile
@@ -67,14 +67,14 @@ def leaving_nothing_empty(folder: Path) -> Iterator[None]:
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a file to read it, if it is one: not a folder, a pipe, a socket or a device.
+    """Open a regular file for reading: not a folder, pipe, socket or device.
 
-    A pipe that nobody writes to would be waited for, and a device may have no end. A link to a file
-    is followed, since caches of downloads are made of links.
+    Reading a pipe could block forever, and a device may have no end. Links are followed, since
+    caches of downloads consist of links.
 
     Raises:
-        ValueError: it is none.
-        OSError: it is not there, or cannot be read.
+        ValueError: it is not a regular file.
+        OSError: it does not exist or cannot be read.
 
     Example:
         >>> open_regular(Path("/"))
@@ -82,7 +82,7 @@ def open_regular(path: Path) -> BinaryIO:
         ValueError: / is a folder, and must be a file
     """
     _check_regular(path, path.stat().st_mode)
-    # What is there may have been replaced in between.
+    # The file may have been replaced in between.
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | BINARY)
     try:
         _check_regular(path, os.fstat(descriptor).st_mode)
@@ -99,10 +99,10 @@ def _check_regular(path: Path, mode: int) -> None:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a file and wait until it is on the disk.
+    """Write a file and flush it to disk.
 
     Raises:
-        OSError: it cannot be written; a part of it may stay.
+        OSError: it cannot be written; a part of it may remain.
     """
     with path.open("wb") as file:
         file.write(content)
@@ -111,12 +111,12 @@ def write_file(path: Path, content: bytes) -> None:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file under another name, and put it in its place when it is on the disk.
+    """Write a file under a temporary name, flush it to disk, and rename it.
 
     Raises:
-        WriteError: it cannot be written; what was there before stays.
+        WriteError: it cannot be written; a previous file is unchanged.
     """
-    # Where each process of a training writes the same file, none writes into another's.
+    # Processes of one training may write the same file at once.
     rank = os.environ.get("RANK", "0")
     part = path.with_name(f".{path.name}.part" if rank == "0" else f".{path.name}.{rank}.part")
     with writing(path):
@@ -129,7 +129,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def sync(path: Path) -> None:
-    """Make sure that a file, or the names in a folder, are on the disk."""
+    """Flush a file, or the entries of a folder, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -138,14 +138,14 @@ def sync(path: Path) -> None:
 
 
 def checksum(paths: Iterable[Path]) -> str:
-    """Return what tells the content of files, in their order, from any other.
+    """Return a SHA-256 checksum of files, in their order.
 
-    Of more than 64 MiB in all it is their sizes and about 1,024 pieces of 64 KiB, evenly spread,
-    two or more of each file: rows that were added, left out or shuffled show, a few that were
-    changed or swapped in place may not.
+    Above 64 MiB in total it covers the sizes and about 1,024 evenly spaced pieces of 64 KiB, at
+    least two of each file: it detects rows that were added, removed or shuffled, but possibly not a
+    few that were changed in place.
 
     Raises:
-        OSError: one cannot be read.
+        OSError: a file cannot be read.
     """
     sizes = {path: path.stat().st_size for path in paths}
     total, found = sum(sizes.values()), hashlib.sha256()

@@ -1,4 +1,4 @@
-"""Large arrays in blocks of rows, so that what is computed on the way is never as large as they."""
+"""Large arrays in blocks of rows, so that temporary results stay small."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ BLOCK = 2**18
 
 
 def row_blocks(rows: int, width: int) -> Iterator[slice]:
-    """Yield the slices that cut ``rows`` into blocks.
+    """Yield slices that divide ``rows`` rows into blocks.
 
     Args:
-        rows: how many there are.
-        width: numbers that a row makes at its widest.
+        rows: number of rows.
+        width: largest number of float64 values per row in any temporary result.
 
     Example:
         >>> list(row_blocks(5, width=2**17))
@@ -33,11 +33,11 @@ def row_blocks(rows: int, width: int) -> Iterator[slice]:
 def by_row_blocks(
     function: Callable[[Array], tuple[Array, ...]], array: NDArray[Any]
 ) -> list[Array]:
-    """Return what a function that works row by row makes of an array.
+    """Apply a row-wise function to an array, block by block.
 
     Args:
-        function: from a block ``[rows, ...]``, float64, to arrays ``[rows, ...]``.
-        array: ``[rows, ...]`` of any kind of number, with at least one row.
+        function: maps a block ``[rows, ...]``, float64, to a tuple of arrays ``[rows, ...]``.
+        array: ``[rows, ...]`` of numbers, at least one row.
 
     Example:
         >>> by_row_blocks(lambda block: (block.sum(1),), np.ones((3, 2)))

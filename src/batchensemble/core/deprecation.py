@@ -1,6 +1,6 @@
-"""Old names that still work, and say what to write instead.
+"""Deprecated names: they work as before and warn.
 
-A public name that goes stays for two releases as what these make: it does what it did, and warns.
+A public name that is removed stays for two releases as such a name.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from typing import Any
 
 
 def moved_to(function: str, *, old: str, until: str) -> Callable[..., Any]:
-    """Return a method or function that warns and calls the one that took its place.
+    """Return a method or function that warns and calls its replacement.
 
-    The new one is looked up when the old one is called, by its public name, so that an old method
-    may become a function of a package above it.
+    The replacement is imported when called, by its public name, so that a method may be replaced by
+    a function of a higher package.
 
     Args:
-        function: the public name, such as ``"batchensemble.calibrate"``.
-        old: how the old one was written, for the sentence.
-        until: the release in which the old one goes.
+        function: public name of the replacement, such as ``"batchensemble.calibrate"``.
+        old: the deprecated name, for the warning.
+        until: the release that removes the deprecated name.
 
     Example:
         >>> import warnings

@@ -1,4 +1,4 @@
-"""Tensors of which each process may hold a piece: the whole of them, and the piece of a whole."""
+"""Tensors that may be sharded over processes (``DTensor``): gathered, and sharded again."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from torch import Tensor
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """Return the whole of a tensor that may be in pieces; all processes must ask for it."""
+    """Return the full tensor of one that may be sharded; all processes must call it."""
     full_tensor = getattr(tensor, "full_tensor", None)
     return tensor if full_tensor is None else full_tensor()
 
 
 def whole_on_first(tensor: Tensor) -> Tensor:
-    """Return the whole of a tensor that may be in pieces, to be written by the first process.
+    """Return the full tensor on the first process, for writing it.
 
-    The others, which must ask for it too, get an empty one, so that only one of them holds all.
+    All processes must call it; the others get an empty tensor, which saves their memory.
     """
     found = whole(tensor)
     if found is tensor:
@@ -26,13 +26,13 @@ def whole_on_first(tensor: Tensor) -> Tensor:
 
 
 def as_held(value: Any, other: Any) -> Any:
-    """Return a whole tensor as ``other``, of the same shape, is held: whole, or this one's piece.
+    """Return a tensor sharded like ``other``, which has the same shape.
 
-    What is no such tensor is returned as it is.
+    Anything else than a full tensor of that shape is returned as it is.
 
     Args:
-        value: the same on all processes, which must all ask.
-        other: a tensor that may be in pieces.
+        value: the same on all processes, which must all call it.
+        other: a tensor that may be sharded.
     """
     if not hasattr(other, "full_tensor") or not isinstance(value, Tensor):
         return value

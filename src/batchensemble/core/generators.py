@@ -1,4 +1,4 @@
-"""Sources of random numbers, and plain values, as checkpoints hold them."""
+"""Random generators and plain values, encoded as checkpoints store them."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ SCALARS = (bool, int, float, str, bytes, type(None), PurePath, np.generic)
 
 
 class NotKeptError(TypeError):
-    """A value is of no kind that a checkpoint holds; the text says which, with its article."""
+    """A checkpoint cannot store a value of this type; the message names the type."""
 
 
 def encode(value: Any) -> Any:
     """Return a value as nested dictionaries and lists of numbers, text and tensors.
 
     Raises:
-        NotKeptError: there is something else in it.
+        NotKeptError: it contains a value of another type.
 
     Example:
         >>> decode(encode({"order": (1, 2), "by": np.random.default_rng(0)}))["order"]
@@ -64,7 +64,7 @@ def encode(value: Any) -> Any:
 
 
 def decode(value: Any) -> Any:
-    """Return the value that :func:`encode` was given; sources of random numbers are new ones."""
+    """Return the value that :func:`encode` encoded; random generators are new objects."""
     if not isinstance(value, dict):
         return value
     if "source" in value:
@@ -87,10 +87,10 @@ def decode(value: Any) -> Any:
 
 
 def set_source(source: Any, value: Any) -> None:
-    """Bring a source of random numbers to a state that :func:`encode` returned.
+    """Restore a random generator to a state that :func:`encode` returned.
 
     Raises:
-        ValueError: it is a source of another kind.
+        ValueError: it is a generator of another kind.
     """
     if value["source"] != _kind(source):
         raise ValueError(f"it has the state of a {value['source']}, and here is a {_kind(source)}")

@@ -1,4 +1,4 @@
-"""The inputs of a batch: one tensor, or several that the network takes by name or by position."""
+"""The inputs of a batch: one tensor, or several, passed to the network by name or by position."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from batchensemble.core.pytree import leaves, map_leaves
 
 
 class Nested:
-    """Several inputs that are cut, moved and handed to the network as one.
+    """Several inputs that are indexed, moved and passed to the network together.
 
-    Tensors whose first axis is the batch's, that of the first tensor, are per example; all else
-    goes along as it is.
+    Tensors whose first axis has the length of the first tensor's are per example; other values are
+    passed along unchanged.
 
     Args:
-        values: by the names of the network's arguments, or in their order.
+        values: by name of the network's arguments, or in their order.
 
     Raises:
-        ValueError: there is no tensor with an axis of the batch.
+        ValueError: no tensor has a batch axis.
 
     Example:
         >>> batch = Nested({"tokens": torch.zeros(4, 7), "lengths": torch.ones(4)})
@@ -49,7 +49,7 @@ class Nested:
         return [leaf for _, leaf in leaves(self.values) if isinstance(leaf, Tensor)]
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Nested:
-        """Return the same inputs with other tensors for those that are per example."""
+        """Apply a function to the tensors that are per example."""
 
         def changed(path: Any, leaf: Any) -> Any:
             return function(leaf) if self.is_per_example(leaf) else leaf
@@ -57,11 +57,11 @@ class Nested:
         return Nested(map_leaves(changed, self.values))
 
     def is_per_example(self, leaf: Any) -> bool:
-        """Return whether a value has a part for each example."""
+        """Return whether a value is a tensor ``[examples, ...]``."""
         return isinstance(leaf, Tensor) and leaf.shape[:1] == (self.examples,)
 
     def to(self, device: torch.device) -> Nested:
-        """Return the same inputs on a device."""
+        """Return the inputs on a device."""
 
         def moved(path: Any, leaf: Any) -> Any:
             return leaf.to(device) if isinstance(leaf, Tensor) else leaf
@@ -69,22 +69,22 @@ class Nested:
         return Nested(map_leaves(moved, self.values))
 
     def split(self, size: int) -> list[Nested]:
-        """Return parts of ``size`` examples, the last one maybe smaller."""
+        """Return parts of ``size`` examples; the last may be smaller."""
         return [self[start : start + size] for start in range(0, self.examples, size)]
 
     def is_floating_point(self) -> bool:
-        """Return whether any input has fractions."""
+        """Return whether any input is floating-point."""
         return any(each.is_floating_point() for each in self.tensors())
 
     def isfinite(self) -> Tensor:
-        """Return for each tensor whether all of it is finite."""
+        """Return whether each tensor is finite, ``[tensors]``."""
         return torch.stack([each.isfinite().all() for each in self.tensors()])
 
     def arguments(self, kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Return what to call a network with, by position and by name.
+        """Return the positional and keyword arguments for calling the network.
 
         Args:
-            kwargs: further arguments by name.
+            kwargs: further keyword arguments.
         """
         if isinstance(self.values, Mapping):
             return (), {**self.values, **kwargs}
@@ -92,7 +92,7 @@ class Nested:
 
 
 Inputs = Tensor | Nested
-Scaling = tuple[tuple[float, ...], tuple[float, ...]]  # the means of columns, and their deviations
+Scaling = tuple[tuple[float, ...], tuple[float, ...]]  # means and standard deviations of columns
 
 
 def as_inputs(values: Any) -> Inputs:
@@ -112,7 +112,7 @@ def as_inputs(values: Any) -> Inputs:
 
 
 def describe_example(inputs: Inputs, *, per_member: bool = False) -> str:
-    """Return the shapes and types of one example in words.
+    """Return the shapes and types of one example, for messages.
 
     Example:
         >>> describe_example(torch.zeros(4, 2))
@@ -132,21 +132,21 @@ def describe_example(inputs: Inputs, *, per_member: bool = False) -> str:
 
 
 def is_labelled(data: Any, weighted: bool) -> bool:
-    """Return whether this is a pair of inputs and targets, or such a pair with weights."""
+    """Return whether data are a pair ``(inputs, targets)``, or a triple with weights if allowed."""
     return isinstance(data, (tuple, list)) and len(data) in ((2, 3) if weighted else (2,))
 
 
 def take_apart(batch: Any, target: str | None, *, weighted: bool = False) -> tuple[Any, ...]:
-    """Return the inputs and the targets of what a data loader yields, and weights if it does.
+    """Return the inputs, the targets and, if any, the weights of a batch of a data loader.
 
     Args:
-        batch: a pair ``(inputs, targets)``, or a dictionary; text in one is left out.
+        batch: a pair ``(inputs, targets)`` or a dictionary, in which text is ignored.
         target: the key of the targets in a dictionary.
-        weighted: whether a pair may have a third part, the weights.
+        weighted: whether a pair may have a third part, the weights ``[examples]``.
 
     Raises:
-        TypeError: it is neither.
-        ValueError: there is no such key.
+        TypeError: the batch is neither.
+        ValueError: the dictionary has no such key.
 
     Example:
         >>> batch = {"tokens": torch.zeros(4, 7), "labels": torch.ones(4)}
@@ -170,7 +170,7 @@ def take_apart(batch: Any, target: str | None, *, weighted: bool = False) -> tup
 
 
 def without(batch: Mapping[str, Any], target: str | None) -> Nested:
-    """Return the inputs in a dictionary: all but the targets, and but text."""
+    """Return the inputs in a dictionary: all values but the targets and text."""
     return Nested(
         {
             key: value

@@ -15,12 +15,12 @@ MOST_ROWS = 5
 
 
 def table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Return a table as HTML; the first cell of a row is its head.
+    """Return a table as HTML; the first cell of each row is its header.
 
     Args:
-        caption: what it shows.
-        heads: of all columns.
-        rows: texts, and numbers, which get four digits.
+        caption: of the table.
+        heads: headers of the columns.
+        rows: text, and numbers, which are shown with four digits.
 
     Example:
         >>> table("a < b", ["x", "y"], [["one", 0.12345]])
@@ -38,7 +38,7 @@ def table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> 
 
 
 def text(value: Any) -> str:
-    """Return what a cell shows.
+    """Return the text of a cell.
 
     Example:
         >>> text(3), text([0.5, 1 / 3]), text(None)

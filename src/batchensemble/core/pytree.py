@@ -1,7 +1,7 @@
-"""Tensors inside tuples, lists, dictionaries and dataclasses: visit all, keep the containers.
+"""Nested tuples, lists, dictionaries and dataclasses: map and iterate over their leaves.
 
-Containers come back in their own class: named tuples, ``OrderedDict``, the output classes of
-Hugging Face. Anything else, a packed sequence and a cache too, is a leaf.
+Containers keep their class: named tuples, ``OrderedDict``, the output classes of Hugging Face.
+Anything else is a leaf, also a packed sequence or a cache.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ Path = tuple[Any, ...]
 
 
 def map_leaves(function: Callable[..., Any], *values: Any, path: Path = ()) -> Any:
-    """Apply ``function(path, leaf, ...)`` to the leaves of values that have the same nesting.
+    """Apply ``function(path, leaf, ...)`` to the leaves of values with the same structure.
 
     Args:
-        function: takes the path to the leaf (keys, indices and field names) and one leaf of each.
-        values: the first gives the containers of the result.
-        path: where these values are in a larger one.
+        function: takes the path of the leaf (keys, indices and field names) and its leaf in each
+            value.
+        values: the result has the containers of the first.
+        path: of these values within a larger value.
 
     Example:
         >>> map_leaves(lambda path, leaf: leaf + 1, {"a": 1, "b": (2, [3])})

@@ -1,7 +1,7 @@
 """Random states: one stream for the order of the data, one for the model.
 
-The order of an epoch depends on the seed and the epoch alone, so that a training that goes on in
-the middle of one finds the examples that are left.
+The order of an epoch depends only on the seed and the epoch, so that a training that resumes in the
+middle of an epoch sees the remaining examples.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from batchensemble.core.arguments import whole_number
 
 @contextmanager
 def seeded(seed: int | None, device: torch.device) -> Iterator[None]:
-    """Seed torch for a while and restore the caller's state; with ``None`` use the caller's.
+    """Seed torch within a context and restore the state after it; ``None`` does not seed.
 
     Raises:
-        TypeError: the seed is no whole number.
+        TypeError: the seed is not a whole number.
         ValueError: it is out of range.
     """
     if seed is None:
@@ -37,10 +37,10 @@ def seeded(seed: int | None, device: torch.device) -> Iterator[None]:
 
 
 class DataStream:
-    """The random state that data are drawn from.
+    """The random state of the order of the data.
 
     Args:
-        seed: ``None``: torch's global state, whose draws then depend on the model's.
+        seed: ``None``: use torch's global state, which the model uses too.
     """
 
     def __init__(self, seed: int | None) -> None:
@@ -49,15 +49,15 @@ class DataStream:
 
     @property
     def state(self) -> Tensor | None:
-        """The state as it is; ``None`` where draws are from torch's global one."""
+        """The present state; ``None`` if torch's global state is used."""
         return self._state
 
     def restore(self, state: Tensor) -> None:
-        """Go to a state that :attr:`state` returned."""
+        """Restore a state that :attr:`state` returned."""
         self._state = state.clone()
 
     def begin(self, epoch: int) -> None:
-        """Go to the start of an epoch."""
+        """Set the state for the start of an epoch."""
         if self.seed is not None:
             # A large odd factor keeps the epochs of neighbouring seeds apart.
             number = (self.seed + 0x9E3779B97F4A7C15 * (epoch + 1)) % 2**63
@@ -65,7 +65,7 @@ class DataStream:
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """Draw from this stream for a while."""
+        """Use this stream as torch's global state within a context."""
         if self._state is None:
             yield
             return
@@ -83,21 +83,21 @@ def random_states(device: torch.device) -> tuple[dict[str, Tensor], dict[str, An
     tensors = {"torch": torch.get_rng_state()}
     if device.type == "cuda":
         tensors["cuda"] = torch.cuda.get_rng_state(device)
-    keys, numbers = of_libraries()
+    keys, numbers = library_states()
     return {**tensors, **keys}, numbers
 
 
 def set_random_states(
     tensors: dict[str, Tensor], numbers: dict[str, Any], device: torch.device
 ) -> None:
-    """Go on from what :func:`random_states` returned."""
+    """Restore states that :func:`random_states` returned."""
     torch.set_rng_state(tensors["torch"])
     if "cuda" in tensors and device.type == "cuda":
         torch.cuda.set_rng_state(tensors["cuda"], device)
-    set_of_libraries((tensors, numbers))
+    set_library_states((tensors, numbers))
 
 
-def of_libraries() -> tuple[dict[str, Tensor], dict[str, Any]]:
+def library_states() -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return the states of NumPy's and Python's global generators, as tensors and as JSON."""
     state: Any = np.random.get_state()  # noqa: NPY002
     kind, keys, position, has_gauss, gauss = state
@@ -108,8 +108,8 @@ def of_libraries() -> tuple[dict[str, Tensor], dict[str, Any]]:
     }
 
 
-def set_of_libraries(states: Any) -> None:
-    """Go on from what :func:`of_libraries` returned."""
+def set_library_states(states: Any) -> None:
+    """Restore states that :func:`library_states` returned."""
     tensors, numbers = states
     kind, position, has_gauss, gauss = numbers["numpy"]
     keys = tensors["numpy"].numpy().astype(np.uint32)

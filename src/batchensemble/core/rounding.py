@@ -1,6 +1,6 @@
-"""Numbers that a network's type would round away: found at the door, and refused.
+"""Checks that rounding to a network's type does not lose the variation of the data.
 
-Half precision is not looked at, which is chosen to be coarse.
+Half precision is not checked: it is coarse by choice.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 from torch import Tensor
 
-ROWS, NUMBERS = 1 << 16, 1 << 22  # that are looked at, evenly spread
-LARGEST_SHARE = 0.01  # of a column's standard deviation, that rounding may move its numbers by
-OF_ONE_BATCH = 0.1  # the same where only some rows are known, which may spread less than all
+ROWS, NUMBERS = 1 << 16, 1 << 22  # largest sample that is checked
+LARGEST_ERROR = 0.01  # of rounding, in standard deviations of the column
+LARGEST_BATCH_ERROR = 0.1  # where only one batch is known, which may vary less than all rows
 SCALE = (
     "give it less its mean and over its standard deviation (sklearn.preprocessing.StandardScaler), "
     "or train network.double()"
 )
 STANDARDISE = "give standardise_targets=True, or train network.double()"
-NOISE = 16 * torch.finfo(torch.float64).eps  # beside its largest number, of a column of one number
+NOISE = 16 * torch.finfo(torch.float64).eps  # relative variation of a constant column
 
 
 def check_features_held(
@@ -27,14 +27,14 @@ def check_features_held(
     dtype: torch.dtype,
     name: Callable[[int], str],
 ) -> None:
-    """Raise ``ValueError`` where a column of features is lost in the network's type.
+    """Raise ``ValueError`` if rounding to the network's type loses the variation of a feature.
 
     Args:
-        parts: goes through the features, ``[rows, columns]`` at a time: the first rows, and all
-            where these show such a column.
-        examples: how many rows there are.
+        parts: returns an iterator over the features in blocks ``[rows, columns]``. The first block
+            is checked, and all blocks if it has a suspicious column.
+        examples: number of rows in all.
         dtype: of the network.
-        name: of the column of a number, for the sentence.
+        name: returns what error messages call a column, by its number.
 
     Example:
         >>> day = torch.arange(1000.0, dtype=torch.float64).unsqueeze(1) / 1000
@@ -55,18 +55,18 @@ def check_targets_held(
     dtype: torch.dtype,
     *,
     cure: str = STANDARDISE,
-    share: float = LARGEST_SHARE,
+    largest_error: float = LARGEST_ERROR,
 ) -> None:
-    """Raise ``ValueError`` where targets are lost in the network's type.
+    """Raise ``ValueError`` if rounding to the network's type loses the variation of targets.
 
-    One beyond that type in any row of the first part is refused, however many are looked at.
+    In the first block, every target is also checked to be in the range of the type.
 
     Args:
-        parts: goes through them, ``[rows, ...]`` at a time; NaN is not known.
-        examples: how many there are.
+        parts: returns an iterator over the targets in blocks ``[rows, ...]``; NaN is missing.
+        examples: number of rows in all.
         dtype: of the network.
-        cure: what to do.
-        share: of the standard deviation, that rounding may move them by.
+        cure: what to do, for error messages.
+        largest_error: of rounding, in standard deviations.
     """
 
     def columns() -> Iterator[Tensor]:
@@ -82,7 +82,7 @@ def check_targets_held(
         if beyond.any():
             column = int(beyond.any(0).nonzero()[0])
             raise ValueError(_sentence(name(column), first[:, column], dtype, cure))
-    _check(columns, examples, dtype, name, cure, share)
+    _check(columns, examples, dtype, name, cure, largest_error)
 
 
 def _check(
@@ -91,19 +91,19 @@ def _check(
     dtype: torch.dtype,
     name: Callable[[int], str],
     cure: str,
-    share: float = LARGEST_SHARE,
+    largest_error: float = LARGEST_ERROR,
 ) -> None:
     first = next(iter(parts()), torch.empty(0, 0))
     if dtype != torch.float32 or first.dtype.itemsize < 8:
         return
-    suspects = _lost(_some(first, len(first)), dtype, share)
+    suspects = _lost(_some(first, len(first)), dtype, largest_error)
     if not suspects.any():
         return
     numbers = suspects.nonzero()[:, 0]
     values = first[:, numbers]
-    if len(first) < examples:  # which may spread less than all
+    if len(first) < examples:  # the first rows may vary less than all
         values = torch.cat([_some(part[:, numbers], examples) for part in parts()])
-    lost = _lost(_some(values, len(values)), dtype, share)
+    lost = _lost(_some(values, len(values)), dtype, largest_error)
     if lost.any():
         column = int(lost.nonzero()[0])
         number = int(numbers[column])
@@ -111,15 +111,15 @@ def _check(
 
 
 def _some(values: Tensor, examples: int) -> Tensor:
-    """Return a part of ``[rows, columns]`` in float64, of which so many rows there are in all."""
+    """Return a sample of ``[rows, columns]`` in float64; ``examples``: the rows in all."""
     rows = max(1, min(ROWS, NUMBERS // max(1, values.shape[1])))
     return values[:: max(1, examples // rows)].double()
 
 
-def _lost(values: Tensor, dtype: torch.dtype, share: float) -> Tensor:
-    """Return in which columns of ``[rows, columns]`` a type moves numbers by more than a share.
+def _lost(values: Tensor, dtype: torch.dtype, largest_error: float) -> Tensor:
+    """Return in which columns of ``[rows, columns]`` rounding errors are too large.
 
-    It is one of their standard deviation. What a type has no number for is lost too.
+    Errors are relative to the standard deviation. Numbers out of range are too large too.
     """
     if not len(values):
         return torch.zeros(values.shape[1], dtype=torch.bool, device=values.device)
@@ -127,12 +127,12 @@ def _lost(values: Tensor, dtype: torch.dtype, share: float) -> Tensor:
     moved = off.square().nanmean(0).sqrt()
     largest = values.abs().nan_to_num().amax(0)
     beyond = largest > torch.finfo(dtype).max
-    lost: Tensor = ((moved > share * spread) & (spread > NOISE * largest)) | beyond
+    lost: Tensor = ((moved > largest_error * spread) & (spread > NOISE * largest)) | beyond
     return lost
 
 
 def _sentence(name: str, values: Tensor, dtype: torch.dtype, cure: str) -> str:
-    """Return what is wrong with a column of numbers that a type cannot hold, ``[rows]``."""
+    """Return the error message for a column ``[rows]`` that a type cannot hold."""
     values = values.double()
     values = values[~values.isnan()]
     kind = str(dtype).removeprefix("torch.")
@@ -150,5 +150,5 @@ def _sentence(name: str, values: Tensor, dtype: torch.dtype, cure: str) -> str:
 
 
 def _deviation(values: Tensor) -> Tensor:
-    """Return the standard deviation of what is known of each column."""
+    """Return the standard deviation of each column, without NaN."""
     return (values - values.nanmean(0)).square().nanmean(0).sqrt()

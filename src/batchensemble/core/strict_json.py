@@ -1,4 +1,4 @@
-"""JSON of a file that a stranger may have written: read in bounded time and memory, or refused."""
+"""JSON from untrusted files: read in bounded time and memory, or refused."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ MOST_DIGITS = 19
 
 
 def read_json(path: Path, *, most: int = MOST_BYTES, **limits: Any) -> Any:
-    """Return what a JSON file holds.
+    """Return the content of a JSON file.
 
     Args:
         path: of a regular file.
-        most: bytes.
+        most: largest size in bytes.
         limits: see :func:`parse_json`.
 
     Raises:
-        ValueError: it is no file, too large, or no JSON, see :func:`parse_json`.
+        ValueError: it is not a regular file, too large, or not valid, see :func:`parse_json`.
         OSError: it cannot be read.
     """
     with open_regular(path) as file:
@@ -46,17 +46,17 @@ def parse_json(
     most_nested: int = MOST_NESTED,
     nan: bool = False,
 ) -> Any:
-    """Return what JSON in UTF-8 holds: finite numbers, whole ones of 64 bits, each key once.
+    """Parse JSON in UTF-8 with finite numbers, integers of 64 bits and no repeated keys.
 
     Args:
-        content: as it stands in the file.
+        content: of the file.
         where: what errors call it.
-        most_values: values that it may hold.
-        most_nested: objects and lists among them.
+        most_values: largest number of values.
+        most_nested: largest number of objects and lists.
         nan: whether numbers may be NaN or infinite, as Python writes them.
 
     Raises:
-        ValueError: it is not such JSON, nested deeper than 64, or holds more.
+        ValueError: it is not such JSON, is nested deeper than 64, or exceeds a limit.
 
     Example:
         >>> parse_json(b'{"members": 3}', "config.json")
@@ -90,7 +90,7 @@ def parse_json(
 
 
 def shown(value: Any) -> str:
-    """Return a value as an error shows it: in a line, however long it is.
+    """Return a value for an error message, shortened to one line.
 
     Example:
         >>> shown("a" * 1000)
@@ -129,7 +129,7 @@ def _whole(text: str) -> int:
 
 
 def _check(found: Any) -> None:
-    """Check how deep values are nested, and that all text is text."""
+    """Check the depth of nesting, and that all text is valid Unicode."""
     level, depth = [found], 0
     while level:
         if depth > DEEPEST:

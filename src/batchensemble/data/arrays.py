@@ -1,4 +1,4 @@
-"""Arrays as tensors: features of numbers that a network's type can hold."""
+"""Arrays as tensors, with checks that the network's type can hold the numbers."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from torch import Tensor
 
 from batchensemble.core.rounding import check_features_held
 
-# Arrays are gone through in blocks of about this many bytes, so that nothing copies them whole.
+# Arrays are processed in blocks of about this many bytes, so that no copy is as large as they.
 BLOCK_BYTES = 1 << 25
 LARGEST_INT64 = 2**63 - 1
 
 
 def check_inputs(X: Any, dtype: torch.dtype, *, training: bool = False) -> Tensor:
-    """Return features as a tensor, floating-point ones in ``dtype``.
+    """Return features as a tensor; floating-point ones are converted to ``dtype``.
 
     Args:
         X: ``[examples, features...]``.
         dtype: of the network.
-        training: whether a column is refused that ``dtype`` would round away.
+        training: refuse columns whose variation is lost by rounding to ``dtype``.
 
     Raises:
-        TypeError: they are not numbers.
-        ValueError: they have no feature axis, or one is NaN, infinite or beyond ``dtype``; the
-            first is named.
+        TypeError: ``X`` does not hold numbers.
+        ValueError: it has no feature axis, or a value is NaN, infinite or too large for ``dtype``;
+            the message names the first.
     """
     inputs = as_tensor("X", X)
     if inputs.dim() < 2:
@@ -59,9 +59,13 @@ def check_inputs(X: Any, dtype: torch.dtype, *, training: bool = False) -> Tenso
 def as_tensor(name: str, values: Any) -> Tensor:
     """Return numbers as a tensor.
 
+    Args:
+        name: of the argument, for error messages.
+        values: an array, a tensor, or nested lists of numbers.
+
     Raises:
-        TypeError: they are no numbers.
-        ValueError: one is beyond whole numbers of 64 bits.
+        TypeError: ``values`` does not hold numbers.
+        ValueError: a whole number does not fit in 64 bits.
     """
     if isinstance(values, Tensor):
         return values.detach()

@@ -1,7 +1,7 @@
-"""How training and prediction read data: batches of ``(inputs, targets)``.
+"""Batches of ``(inputs, targets)``, as training and prediction read them.
 
-Arrays are indexed in memory, a block of batches at a time, instead of collating rows one by one;
-a ``Dataset`` or ``DataLoader`` of the user's own is read as it is.
+Arrays are indexed in memory, many batches at once, instead of collating rows one by one; a
+``Dataset`` or ``DataLoader`` is read as it is.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ NO_OWN_TARGETS = (
 
 @runtime_checkable
 class Batches(Protocol):
-    """What a training goes through, epoch by epoch.
+    """The batches of a training, iterated over once per epoch.
 
     Attributes:
-        class_names: what the class numbers stand for, where the data say it.
-        feature_names, target_names: of columns, where they have some.
+        class_names: in the order of the class numbers; empty if unknown.
+        feature_names, target_names: of columns; ``None`` if they have no names.
         draw: see :class:`ArrayBatches`.
         arrange: puts targets into the order of the ensemble's rows.
     """
@@ -62,31 +62,31 @@ class Batches(Protocol):
 
     @property
     def has_length(self) -> bool:
-        """Whether it is known how many batches there are."""
+        """Whether the number of batches is known."""
 
     def __len__(self) -> int: ...
 
     def __iter__(self) -> Iterator[Pair]: ...
 
     def starting_at(self, skip: int) -> Iterator[Pair]:
-        """Yield the batches of an epoch without its first ``skip``, drawn as if they had been."""
+        """Yield the batches of an epoch but its first ``skip``, in the order of a whole epoch."""
 
     def describe(self) -> str:
-        """Return what tells these data from others."""
+        """Return a text that identifies these data."""
 
     @property
     def fingerprint(self) -> str | None:
-        """What tells the examples from others, in any batches; ``None`` where nothing does."""
+        """A text that identifies the examples, whatever the batches; ``None``: there is none."""
 
 
 class ArrayBatches:
-    """Batches of two tensors that lie in memory.
+    """Batches of tensors in memory.
 
     Args:
         inputs: ``[examples, ...]``.
         targets: ``[examples, ...]``.
-        batch_size: examples a batch; the last batch may be smaller.
-        shuffle: a new order each time the batches are gone through, from torch's global generator.
+        batch_size: examples per batch; the last batch may be smaller.
+        shuffle: whether each epoch has a new random order.
         draw: maps the examples of each batch, ``[steps, batch]``, to those that each member sees,
             ``[steps, members, rows]``; the inputs are then ``[rows, members, ...]``.
         arrange: puts the targets of all batches of a block into the order of the ensemble's rows,
@@ -125,7 +125,7 @@ class ArrayBatches:
         return self.starting_at(0)
 
     def starting_at(self, skip: int) -> Iterator[Pair]:
-        """Yield the batches of an epoch without its first ``skip``, drawn as if they had been."""
+        """Yield the batches of an epoch but its first ``skip``, in the order of a whole epoch."""
         examples = len(self.inputs)
         with self.stream.turn():
             order = torch.randperm(examples) if self.shuffle else torch.arange(examples)
@@ -143,7 +143,7 @@ class ArrayBatches:
                 yield from self._gather(drawn[done:])
 
     def describe(self) -> str:
-        """Return what tells these data from others: sizes, and a checksum of some numbers."""
+        """Return a text that identifies these data: sizes, and a checksum of some numbers."""
         weights = () if self.weights is None else (self.weights,)
         sums = [self._checksum(values) for values in (self.inputs, self.targets, *weights)]
         return (
@@ -153,12 +153,12 @@ class ArrayBatches:
 
     @property
     def fingerprint(self) -> str | None:
-        """What tells the examples from others, in any batches and with any weights."""
+        """A text that identifies the examples, whatever the batches and weights."""
         sums = f"{self._checksum(self.inputs)}, {self._checksum(self.targets)}"
         return f"{len(self.inputs)} examples of shape {list(self.inputs.shape[1:])} ({sums})"
 
     def _checksum(self, values: Tensor) -> str:
-        """Return a checksum of numbers in the network's type, as checkpoints know them."""
+        """Return a checksum of numbers rounded to the network's type, as checkpoints store it."""
         exact = self.inputs.dtype == torch.float64 or values.dtype != torch.float64
         return checksum(values, torch.float64 if exact else torch.float32)
 
@@ -188,15 +188,15 @@ class LoaderBatches:
     """Batches of a user's ``DataLoader``, moved to a device, drawn and arranged as above.
 
     Args:
-        loader: yields pairs ``(inputs, targets)`` or dictionaries; inputs may be a dictionary or a
-            tuple, which the network then takes by name or by position.
-        device: where the batches are wanted.
+        loader: yields pairs ``(inputs, targets)`` or dictionaries. Inputs may be a dictionary or a
+            tuple, which the network takes by name or by position.
+        device: of the batches.
         target: the key of the targets in a dictionary.
         draw: see :class:`ArrayBatches`.
         arrange: see :class:`ArrayBatches`.
         stream: see :class:`ArrayBatches`.
-        weighted: whether a third part may say how much each example counts.
-        any_targets: whether targets may have more axes than one, whatever the members see.
+        weighted: whether pairs may have a third part, the weight of each example.
+        any_targets: whether targets may have several axes even if members see different examples.
     """
 
     def __init__(
@@ -221,7 +221,7 @@ class LoaderBatches:
 
     @property
     def has_length(self) -> bool:
-        """Whether the loader knows how many batches it has."""
+        """Whether the loader knows its number of batches."""
         try:
             len(self.loader)
         except TypeError:
@@ -235,9 +235,10 @@ class LoaderBatches:
         return self.starting_at(0)
 
     def starting_at(self, skip: int, caught_up: Callable[[], None] | None = None) -> Iterator[Pair]:
-        """Yield the batches of an epoch without its first ``skip``, which are loaded all the same.
+        """Yield the batches of an epoch but its first ``skip``.
 
-        The loader's order then goes on as it would have; ``caught_up`` is called before.
+        Those are loaded and dropped, so that the loader's order is that of a whole epoch;
+        ``caught_up`` is called when they are done.
         """
         with self.stream.turn():
             loading = iter(self.loader)
@@ -252,13 +253,13 @@ class LoaderBatches:
                 yield pair
 
     def describe(self) -> str:
-        """Return what tells these data from others, as far as a loader tells."""
+        """Return a text that identifies these data, by what is known of a loader."""
         count = f"{len(self)} batches" if self.has_length else "batches"
         return f"{type(self.loader.dataset).__name__} in {count}"
 
     @property
     def fingerprint(self) -> str | None:
-        """Nothing: a loader does not say what it will yield."""
+        """``None``: what a loader will yield is not known."""
         return None
 
     def _pair(self, batch: Any) -> Pair:
@@ -276,7 +277,7 @@ class LoaderBatches:
 
 
 def checksum(values: Tensor, dtype: torch.dtype = torch.float64) -> str:
-    """Return a checksum of some of the numbers, evenly spread and rounded to a type."""
+    """Return a checksum of an evenly spaced sample of the numbers, rounded to a type."""
     flat = values.flatten()
     some = flat[:: max(1, len(flat) // SAMPLE)].cpu().to(dtype).double()
     return hashlib.sha256(some.numpy().tobytes()).hexdigest()[:8]
@@ -300,21 +301,20 @@ def make_batches(
 
     Args:
         data: a pair ``(X, y)`` of arrays or tensors, a ``Dataset`` of pairs, or a ``DataLoader``.
-        batch_size: examples a batch; a ``DataLoader`` has its own.
-        device: where the batches are wanted.
-        dtype: what floating-point inputs of arrays are converted to.
-        shuffle: a new order for every epoch; a ``DataLoader`` has its own.
+        batch_size: examples per batch; a ``DataLoader`` has its own.
+        device: of the batches.
+        dtype: that floating-point inputs of arrays are converted to.
+        shuffle: whether each epoch has a new order; a ``DataLoader`` has its own.
         draw: see :class:`ArrayBatches`.
         arrange: see :class:`ArrayBatches`.
         stream: see :class:`ArrayBatches`.
-        read: what makes targets of arrays into those that a loss takes; by default they are class
-            numbers.
-        weighted: whether a third part may say how much each example counts.
-        training: whether features are refused that ``dtype`` would round away.
+        read: converts the targets of arrays to those of a loss; by default they are class numbers.
+        weighted: whether pairs may have a third part, the weight of each example.
+        training: refuse features whose variation is lost by rounding to ``dtype``.
 
     Raises:
-        TypeError: ``data`` is none of these, or arrays hold something else than numbers.
-        ValueError: no examples, lengths that differ, or features that are not finite.
+        TypeError: ``data`` is none of these, or arrays do not hold numbers.
+        ValueError: there are no examples, lengths differ, or features are not finite.
     """
     if isinstance(data, (DataLoader, Dataset)):
         return LoaderBatches(
@@ -358,16 +358,22 @@ def make_batches(
 
 
 def read_targets(y: Any, read: Read | None, dtype: torch.dtype) -> Tensor:
-    """Return targets as a loss reads them, or as class numbers; ``dtype`` is that of fractions."""
+    """Return targets as a loss takes them, or as class numbers.
+
+    Args:
+        y: ``[examples, ...]``.
+        read: of a loss, see :func:`make_batches`.
+        dtype: of targets that are not whole numbers.
+    """
     y = without_objects(y)
     return check_targets(y) if read is None else read(as_tensor("y", y), dtype)
 
 
 def check_targets(y: Any) -> Tensor:
-    """Return class numbers as a tensor of int64.
+    """Return class numbers as an int64 tensor.
 
     Raises:
         TypeError: they are not whole numbers.
-        ValueError: one is below 0.
+        ValueError: one is negative.
     """
     return class_numbers(as_tensor("y", y))

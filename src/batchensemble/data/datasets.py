@@ -1,4 +1,4 @@
-"""Data for a comparison: named sets and tables of classes or numbers, split and standardised."""
+"""Data sets of comparisons: named ones and tables in memory, split and standardised."""
 
 from __future__ import annotations
 
@@ -28,20 +28,22 @@ TASKS: tuple[Task, ...] = ("classification", "regression")
 
 @dataclass(frozen=True)
 class Data:
-    """A training part and a held-out part of one table.
+    """A data set in memory, with rows held out.
 
     Attributes:
-        name: what reports call it.
-        train: features (float32) and class numbers (int64), or the numbers to predict (float64).
-        held_out: the same for the examples that training never sees.
-        feature_names: one a column.
-        class_names: one a class number; none where numbers are predicted.
-        standardised: whether the columns were brought to mean 0 and deviation 1, both measured
-            on the training part.
+        name: for reports.
+        train: features ``[rows, columns]`` (float32) and targets ``[rows]``: class numbers (int64)
+            or numbers (float64).
+        held_out: the same for the held-out rows.
+        feature_names: one per column.
+        class_names: in the order of the class numbers; empty for regression.
+        standardised: whether the features have mean 0 and standard deviation 1 over the training
+            rows.
         target: the column of targets, for a file.
-        mean, scale: of each column before that; empty where it was not standardised.
-        scored: what the examples of ``held_out`` are called.
-        dialect: how a CSV file is written.
+        mean, scale: mean and standard deviation of each column before standardisation; empty
+            without.
+        scored: what reports call the rows of ``held_out``.
+        dialect: of the CSV file.
     """
 
     name: str
@@ -58,21 +60,21 @@ class Data:
 
     @property
     def features(self) -> int:
-        """How many columns."""
+        """Number of features."""
         return len(self.feature_names)
 
     @property
     def classes(self) -> int:
-        """How many classes; 0 where numbers are predicted."""
+        """Number of classes; 0 for regression."""
         return len(self.class_names)
 
     @property
     def task(self) -> Task:
-        """Whether classes or numbers are predicted."""
+        """``"classification"`` or ``"regression"``."""
         return "classification" if self.class_names else "regression"
 
     def describe(self) -> dict[str, Any]:
-        """Return what a model of the data needs to know of others, as JSON can hold it."""
+        """Return what the configuration of a model keeps about its data, as JSON can hold it."""
         names = ("name", "target", "feature_names", "class_names", "mean", "scale")
         found = {name: getattr(self, name) for name in names}
         return {**found, "dialect": asdict(self.dialect)}
@@ -84,17 +86,17 @@ def load(
     task: str | None = None,
     dialect: Dialect | None = None,
 ) -> Data:
-    """Return a named data set, or a table of one's own.
+    """Return a named data set, or a table in a file.
 
     Args:
-        source: one of :data:`NAMED`, or the path of a CSV file.
+        source: one of :data:`NAMED`, or the path of a file or of a folder of Parquet files.
         target: the column of labels or numbers, for a file.
-        task: ``"classification"``, which a file's is by default, or ``"regression"``.
-        dialect: how a CSV file is written, as far as the user says it.
+        task: ``"classification"``, the default for a file, or ``"regression"``.
+        dialect: how a CSV file is written; what it leaves open is detected.
 
     Raises:
-        ValueError: an unknown name, a ``target`` for a named set, a task that is not the set's, or
-            a table that cannot be used.
+        ValueError: unknown name, a ``target`` for a named data set, the wrong task, or a table that
+            cannot be used.
         FileNotFoundError: there is no such file.
 
     Example:
@@ -135,21 +137,21 @@ def load_table(
     by_value: bool = False,
     dialect: Dialect | None = None,
 ) -> Data:
-    """Return a table of one's own, a fifth of it held out.
+    """Return a table in files, with a random fifth of its rows held out.
 
     Args:
-        path: of a file or folder.
+        path: of a file or of a folder of Parquet files.
         target: the column of targets.
-        numbers: it holds numbers, not classes.
-        all_rows: train on all rows, and hold out none.
-        scaling: what columns are standardised by; by default their mean and deviation over the
-            training part.
-        class_names: the classes in the order of their numbers; by default they are found.
+        numbers: whether the targets are numbers to predict, not labels.
+        all_rows: train on all rows and hold out none.
+        scaling: the means and standard deviations to standardise by; by default those of the
+            training rows.
+        class_names: the classes, in the order of their numbers; by default they are found.
         by_value: see :func:`~batchensemble.data.tables.class_labels.numbers_of`.
-        dialect: how a CSV file is written, as far as the user says it.
+        dialect: how a CSV file is written; what it leaves open is detected.
 
     Raises:
-        ValueError: it cannot be used; the sentence says why.
+        ValueError: it cannot be used; the message says why.
     """
     table = read_table(
         path,
@@ -201,7 +203,7 @@ def _cubic() -> Data:
 
 
 def _diabetes() -> Data:
-    """442 patients, ten measurements each, and how far the disease is a year later."""
+    """442 patients, ten measurements each; the target is disease progression after a year."""
     return _bunch("diabetes", datasets.load_diabetes(scaled=False))
 
 

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch.utils.data import default_collate
 
-from batchensemble.core.rounding import OF_ONE_BATCH, check_targets_held
+from batchensemble.core.rounding import LARGEST_BATCH_ERROR, check_targets_held
 from batchensemble.data.tables.columns import library_of
 
 Collate = Callable[[list[Any]], Any]
 
-FIRST = 1000  # examples of an iterable dataset that are looked at
+FIRST = 1000  # examples of an iterable dataset that are checked
 AS_A_DATASET = "an IterableDataset of Hugging Face rounds to it: give a Dataset"
 
 
@@ -25,17 +25,17 @@ def is_hugging_face(data: Any) -> bool:
 
 
 def as_tensors(data: Any, target: str | None, *, in_order: bool) -> tuple[Any, Collate]:
-    """Return a dataset that yields tensors, and what makes a batch of them.
+    """Return a dataset that yields tensors, and its collate function.
 
-    Its own tensors of fractions are float32; targets of float64 stay as exact as they are.
+    Floating-point columns become float32; targets of float64 keep their precision.
 
     Args:
-        data: one split.
-        target: the column of the targets.
-        in_order: whether it is an iterable one, whose targets can only become float32.
+        data: one split of a dataset.
+        target: the column of targets.
+        in_order: whether the dataset is iterable; its targets can only become float32.
 
     Raises:
-        ValueError: float32 cannot hold the targets of an iterable one.
+        ValueError: float32 cannot hold the targets of an iterable dataset.
     """
     if not _is_float64(data, target):
         return data.with_format("torch"), collated
@@ -44,7 +44,11 @@ def as_tensors(data: Any, target: str | None, *, in_order: bool) -> tuple[Any, C
         if first:
             rows = torch.stack([each.flatten() for each in first])
             check_targets_held(
-                lambda: [rows], len(rows), torch.float32, cure=AS_A_DATASET, share=OF_ONE_BATCH
+                lambda: [rows],
+                len(rows),
+                torch.float32,
+                cure=AS_A_DATASET,
+                largest_error=LARGEST_BATCH_ERROR,
             )
         return data.with_format("torch"), collated
     others = [name for name in data.column_names if name != target]
@@ -53,7 +57,7 @@ def as_tensors(data: Any, target: str | None, *, in_order: bool) -> tuple[Any, C
 
 
 def collated(examples: list[Any], exact: str | None = None) -> Any:
-    """Return a batch; numbers under the key ``exact`` become float64."""
+    """Return a batch of examples; the column ``exact`` becomes float64."""
     if exact is not None:
         made = (torch.tensor(each[exact], dtype=torch.float64) for each in examples)
         examples = [{**each, exact: own} for each, own in zip(examples, made, strict=True)]
@@ -69,7 +73,7 @@ def collated(examples: list[Any], exact: str | None = None) -> Any:
 
 
 def _is_float64(dataset: Any, target: str | None) -> bool:
-    """Return whether a column of Hugging Face's holds float64, or lists of it."""
+    """Return whether a column holds float64, or lists of it."""
     features = getattr(dataset, "features", None)
     kind: Any = features.get(target) if isinstance(features, Mapping) else None
     while hasattr(kind, "feature"):

@@ -1,6 +1,6 @@
-"""What training and prediction take as data, recognised: arrays, tables, datasets, files, folders.
+"""Data of any kind as batches: arrays, data frames, datasets, data loaders, files and folders.
 
-None of these libraries is imported before there is something of it.
+No optional library is imported before there is an object of it.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from batchensemble.data.tables.columns import (
     as_table,
     as_text,
     declared_by,
+    feature_columns,
     features_of,
     finite,
     library_of,
-    split,
 )
 from batchensemble.data.tables.files import Files
 from batchensemble.data.tables.formats import FORMATS, parquet_files, table_files
@@ -63,35 +63,35 @@ def open_batches(
     training: bool = False,
     known: ColumnNames = UNNAMED,
 ) -> Batches:
-    """Return the batches of any data.
+    """Return the batches of data with targets, of any kind.
 
-    What is in memory, and files that fit there, is put on the device once; of larger files and of
-    data loaders each batch or window is, in its turn.
+    Arrays, tables, and files that fit in memory are moved to the device once; data loaders are
+    moved batch by batch, and larger files window by window.
 
     Args:
         data: see :func:`batchensemble.fit`.
-        batch_size: examples a batch; a ``DataLoader`` has its own.
-        device: where the batches are wanted.
-        dtype: what the features of arrays, tables and files are converted to.
+        batch_size: examples per batch; a ``DataLoader`` has its own.
+        device: of the batches.
+        dtype: that the features of arrays, tables and files are converted to.
         target: the column or key of the targets.
-        class_names: the classes in the order of their numbers, where targets are text, or numbers
-            that are no class numbers.
-        memory_limit: bytes; larger files are streamed.
-        shuffle: a new order each epoch; data loaders and iterable datasets have their own.
+        class_names: the classes, in the order of their numbers, where targets are text, or numbers
+            that are not class numbers.
+        memory_limit: in bytes; larger files are streamed.
+        shuffle: whether each epoch has a new order; data loaders and iterable datasets have their
+            own.
         draw: see :class:`~batchensemble.data.batches.ArrayBatches`.
         arrange: see :class:`~batchensemble.data.batches.ArrayBatches`.
         stream: see :class:`~batchensemble.data.batches.ArrayBatches`.
         read: see :func:`~batchensemble.data.batches.make_batches`.
-        numbers: whether the targets are numbers: text among them is refused, not numbered.
-        weighted: whether a third part of a pair may say how much each example counts.
-        training: whether a network is trained on them: features that its type would round away are
-            refused then.
-        known: the names of a model's columns, to which those of tables and files are brought.
+        numbers: whether the targets are numbers to predict; labels are then refused.
+        weighted: whether pairs may have a third part, the weight of each example.
+        training: refuse features whose variation is lost by rounding to ``dtype``.
+        known: the column names of a model; the columns of tables and files are matched to them.
 
     Raises:
-        TypeError: ``data`` is of no kind that is known.
-        ValueError: the data are not what they must be; the sentence says where.
-        ImportError: a library is missing.
+        TypeError: ``data`` is of an unknown kind.
+        ValueError: the data are invalid; the message says where.
+        ImportError: an optional library is missing.
         FileNotFoundError: there is no such file.
 
     Example:
@@ -102,7 +102,7 @@ def open_batches(
         >>> batches.class_names, next(iter(batches))[1]
         (('a', 'b'), tensor([1, 0]))
     """
-    # Names that the user gives are what stands in arrays too; those of other data are not.
+    # Names given by the user occur in arrays too; names remembered from other data do not.
     named = bool(class_names) and not isinstance(class_names, ClassNames)
     ways: dict[str, Any] = {"draw": draw, "arrange": arrange, "stream": stream}
     place: dict[str, Any] = {"device": device, "dtype": dtype}
@@ -152,16 +152,16 @@ def open_inputs(
 
     Args:
         X: see :func:`batchensemble.predict`.
-        batch_size: examples a batch; a ``DataLoader`` has its own.
-        device: where the batches are wanted.
-        dtype: what the features of arrays, tables and files are converted to.
-        target: a column or key that is no input.
-        memory_limit: bytes; larger files are streamed.
-        known: the names of a model's columns, to which those of tables and files are brought.
+        batch_size: examples per batch; a ``DataLoader`` has its own.
+        device: of the batches.
+        dtype: that the features of arrays, tables and files are converted to.
+        target: a column or key that is not an input.
+        memory_limit: in bytes; larger files are streamed.
+        known: the column names of a model; the columns of tables and files are matched to them.
 
     Raises:
-        TypeError: ``X`` is of no kind that is known.
-        ValueError: it is not what it must be; the sentence says where.
+        TypeError: ``X`` is of an unknown kind.
+        ValueError: it is invalid; the message says where.
     """
     if isinstance(X, (str, Path)):
         X = _from_path(Path(X), target, (), labelled=False, known=known)
@@ -178,7 +178,7 @@ def open_inputs(
         return (_inputs_of(batch, target).to(device) for batch in loader)
     table = as_table(X)
     if table is not None:
-        names, _ = split(table, target if target in table.names else None, _name(X))
+        names = feature_columns(table, target if target in table.names else None, _name(X))
         names = known.features_among(names, _name(X))
         X = features_of(table, names, _numpy(dtype), _name(X), known.scaling_of(names))
     examples = len(X) if hasattr(X, "__len__") else 0
@@ -196,7 +196,7 @@ def _pair(
     numbers: bool,
     named: bool,
 ) -> tuple[Any, ColumnNames]:
-    """Return a table, or a pair of which one is, as a pair of arrays, and the names in them."""
+    """Return a table, or a pair with tables, as a pair of arrays, and the names of the columns."""
     table = as_table(data)
     if table is not None:
         where = _name(data)
@@ -205,7 +205,7 @@ def _pair(
                 f"target is missing: name the column of {where} that holds the targets, one of "
                 f"{', '.join(map(repr, table.names))}"
             )
-        names, _ = split(table, target, where)
+        names = feature_columns(table, target, where)
         names = known.features_among(names, where)
         features = features_of(table, names, _numpy(dtype), where, known.scaling_of(names))
         labels = table.column(target), f"{where}: the target column {target!r}"
@@ -249,7 +249,7 @@ def _pair(
 
 
 def _check_features_held(data: Any, target: str | None, dtype: torch.dtype) -> None:
-    """Raise ``ValueError`` where features of tables are lost in the network's type."""
+    """Raise ``ValueError`` if the variation of a feature is lost in the network's type."""
     if isinstance(data, Files):
         file, names = data.paths[0].name, data.names
 
@@ -282,17 +282,17 @@ def _from_path(
     numbers: bool = False,
     known: ColumnNames,
 ) -> Any:
-    """Return the files of a path, or the images of a folder as a ``Dataset``.
+    """Return the files of a path, or the images in a folder as a ``Dataset``.
 
-    Files have the columns of a model in its order; others are passed over.
+    Of files, the columns that the model knows are taken, in its order.
     """
     if path.is_dir() and not any(parquet_files(path)):
         return _images(path)
     paths = table_files(path)
     if not path.is_dir() and path.suffix.lower() not in FORMATS:
         raise ValueError(
-            f"{path.name} is of no kind that is known: give {', '.join(FORMATS)}, or a folder of "
-            "Parquet files or of class folders of images"
+            f"the format of {path.name} is unknown: give {', '.join(FORMATS)}, or a folder of "
+            "Parquet files, or of images with a folder per class"
         )
     if labelled and target is None:
         raise ValueError(
@@ -304,11 +304,11 @@ def _from_path(
 
 
 def _images(folder: Path) -> Any:
-    """Return the images of a folder that holds a folder a class, through torchvision."""
+    """Return the images of a folder with one folder per class, through torchvision."""
     classes = [each for each in sorted(folder.iterdir()) if each.is_dir()]
     if not any(each.suffix.lower() in IMAGES for kind in classes for each in kind.rglob("*")):
         raise ValueError(
-            f"the folder {folder} holds neither Parquet files nor class folders of images"
+            f"the folder {folder} has neither Parquet files nor images with a folder per class"
         )
     try:
         from torchvision.datasets import ImageFolder
@@ -333,7 +333,7 @@ def _is_dataset(data: Any) -> bool:
 def _loader(
     data: Any, batch_size: int, shuffle: bool, target: str | None
 ) -> tuple[DataLoader[Any], ClassNames]:
-    """Return a data loader of a dataset, and the names of its classes where it has some."""
+    """Return a data loader of a dataset, and the names of its classes if it has any."""
     if isinstance(data, DataLoader):
         return data, _classes_of(data.dataset, target)
     names = _classes_of(data, target)
@@ -351,7 +351,7 @@ def _loader(
 
 
 def _classes_of(dataset: Any, target: str | None) -> ClassNames:
-    """Return ``classes`` of torchvision, or the names of Hugging Face's ``ClassLabel``."""
+    """Return ``classes`` of a torchvision dataset, or the names of a ``ClassLabel``."""
     features = getattr(dataset, "features", None)
     if is_hugging_face(dataset) and isinstance(features, Mapping):
         return ClassNames(getattr(features.get(target), "names", None) or (), ordered=True)
@@ -368,7 +368,7 @@ def _inputs_of(batch: Any, target: str | None) -> Any:
 
 
 def _in_memory(files: Files, dtype: torch.dtype) -> tuple[Any, Any]:
-    """Return all rows of files."""
+    """Return all rows of files as arrays ``(X, y)``."""
     features = np.empty((files.rows, len(files.names)), _numpy(dtype))
     targets, row = [], 0
     for part, labels in files.blocks(files.units, features.dtype):

@@ -1,4 +1,4 @@
-"""Batches of files that are larger than memory, from a window of rows that moves over them."""
+"""Batches of files larger than memory, shuffled within a window that moves over the rows."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from batchensemble.data.tables.column_names import remembered
 from batchensemble.data.tables.files import Files
 from batchensemble.losses.targets import on_device
 
-# The window that is trained on and the one being read each take this share of the memory limit;
-# what else there is: the batches of a block, and what the file's columns are decoded into.
+# The window that is trained on and the one being read each take 1/8 of the memory limit; the rest
+# is for the batches of a block and for decoding columns.
 WINDOW_SHARE = 8
 
 Window = tuple[Tensor, Tensor]
 
 
 class StreamBatches:
-    """Batches of files, at most two windows of which are in memory.
+    """Batches of files, of which two windows of rows are in memory at a time.
 
-    The parts of the files (row groups, record batches) come in a new order each epoch, and the rows
-    of a window, an eighth of the memory limit, in a random one. So two rows that lie far apart in
-    a CSV file, which has no parts, never meet in a batch: shuffle a sorted one before. While one
-    window is trained on, a thread reads the next.
+    Each epoch has a new random order of the parts of the files (row groups, record batches), and of
+    the rows within a window, an eighth of the memory limit. A CSV file is one part, so rows that
+    are far apart never share a batch: shuffle a sorted file first. A thread reads the next window
+    while one is trained on.
 
     Args:
-        files: what is read.
-        batch_size: examples a batch; the last batch may be smaller.
+        files: the table.
+        batch_size: examples per batch; the last batch may be smaller.
         device: where the batches are wanted; windows are moved there as a whole.
         dtype: of the features.
         memory_limit: bytes.
@@ -45,7 +45,7 @@ class StreamBatches:
         read: see :func:`~batchensemble.data.batches.make_batches`.
 
     Attributes:
-        window_rows: of a window, whole batches.
+        window_rows: number of rows of a window, a multiple of ``batch_size``.
     """
 
     has_length = True
@@ -81,9 +81,9 @@ class StreamBatches:
         return self.starting_at(0)
 
     def starting_at(self, skip: int) -> Iterator[Pair]:
-        """Yield the batches of an epoch without its first ``skip``, drawn as if they had been.
+        """Yield the batches of an epoch but its first ``skip``, in the order of a whole epoch.
 
-        Windows and parts of the files that are skipped as a whole are not read.
+        Windows and parts that are skipped entirely are not read.
         """
         units = list(range(len(self.files.units)))
         if self.shuffle and self.files.format.random_access:
@@ -91,7 +91,7 @@ class StreamBatches:
                 units = torch.randperm(len(units)).tolist()
         done = skip // (self.window_rows // self.batch_size) * self.window_rows
         for start in range(0, min(done, self.files.rows), self.window_rows):
-            self._pass_over(min(self.window_rows, self.files.rows - start))
+            self._skip_window(min(self.window_rows, self.files.rows - start))
         if done >= self.files.rows:
             return
         skip -= done // self.batch_size
@@ -103,25 +103,25 @@ class StreamBatches:
                 inputs, targets = (on_device(part, self.device) for part in window)
                 for pair in self._batches(inputs.to(self.dtype), targets).starting_at(skip):
                     yield pair
-                    # Not before a batch was asked for and used: some want no more than one.
+                    # Not before the first batch was used: some callers want only one.
                     following = following or thread.submit(next, windows, None)
                 skip = 0
                 window = (following or thread.submit(next, windows, None)).result()
 
     def all_targets(self) -> Iterator[Tensor]:
-        """Yield the targets as the loss reads them, block by block; no feature is read for that.
+        """Yield the targets as the loss takes them, block by block, without reading features.
 
         Raises:
-            TypeError, ValueError: the loss does not take them, or one is missing.
+            TypeError, ValueError: a target is missing, or the loss does not take it.
         """
         return (read_targets(each, self.read, self.dtype) for each in self.files.targets())
 
     @cached_property
     def class_counts(self) -> dict[int, int]:
-        """How often each class number is among the targets, which are gone through once.
+        """How often each class number occurs among the targets, which takes one pass over them.
 
         Raises:
-            TypeError, ValueError: they are no class numbers, or one is missing.
+            TypeError, ValueError: a target is missing, or not a class number.
         """
         found: Counter[int] = Counter()
         for targets in self.all_targets():
@@ -130,7 +130,7 @@ class StreamBatches:
         return dict(found)
 
     def describe(self) -> str:
-        """Return what tells these data from others."""
+        """Return a text that identifies these data."""
         return (
             f"{self.files.describe()}, in batches of {self.batch_size} from windows of "
             f"{self.window_rows} rows"
@@ -138,13 +138,13 @@ class StreamBatches:
 
     @property
     def fingerprint(self) -> str | None:
-        """What tells the rows from others, in any batches."""
+        """A text that identifies the rows, whatever the batches."""
         return self.files.describe()
 
     def _windows(self, units: list[int], skip: int) -> Iterator[Window]:
-        """Yield the rows of units from ``skip`` on, as many as a window at a time.
+        """Yield windows of the rows of units, from row ``skip`` on.
 
-        Two pieces of memory take turns: the one before is used up when the next is asked for.
+        Two buffers alternate: a window is used up when the one after the next is asked for.
         """
         numpy_dtype = np.float64 if self.dtype == torch.float64 else np.float32
         shape = (self.window_rows, len(self.files.names))
@@ -176,8 +176,8 @@ class StreamBatches:
             stream=self.stream,
         )
 
-    def _pass_over(self, rows: int) -> None:
-        """Draw what the batches of a window would have drawn."""
+    def _skip_window(self, rows: int) -> None:
+        """Advance the random state past the batches of a window."""
         inputs = torch.empty(1, len(self.files.names), dtype=self.dtype).expand(rows, -1)
         window = self._batches(inputs, torch.empty(1, dtype=torch.int64).expand(rows))
         for _ in window.starting_at(len(window)):

@@ -1,7 +1,7 @@
-"""What ``train`` takes as data, of any size: a named set, or a table that is split and scaled.
+"""Data of ``batchensemble train``: a named data set, or a table, split and standardised.
 
-A table that takes little memory is read whole and split as in a comparison. A larger one is gone
-through: once for the classes, once for means and deviations, and then as it is trained on.
+A small table is read whole and split at random, as in a comparison. A large one is streamed: one
+pass finds the classes, one the means and standard deviations, and a :class:`HashSplit` splits it.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from batchensemble.data.tables.schema import Columns
 from batchensemble.data.tables.split import HashSplit, Rule, Split
 from batchensemble.losses import ClassLoss, EnsembleLoss
 
-# A table is read whole where it takes this share of the memory limit as float32: as the file says
-# it, in double precision, split and scaled it is there several times.
+# A table is read whole if it takes at most this part of the memory limit as float32: several copies
+# of it exist while it is read in double precision, split and standardised.
 WHOLE_SHARE = 8
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """A training part and a held-out part, each in a form that ``fit`` takes.
+    """Training data and held-out data, each in a form that ``fit`` takes.
 
     Attributes:
-        name: what is printed.
-        train: arrays ``(X, y)``, or files that are streamed where they are too large.
-        held_out: the same for the examples that training never sees.
-        columns: names, scaling and classes.
-        split: how one was held out from the other.
+        name: for messages.
+        train: arrays ``(X, y)``, or files, which are streamed.
+        held_out: the same for the held-out rows.
+        columns: their names, scaling and classes.
+        split: how the rows were held out.
     """
 
     name: str
@@ -53,13 +53,13 @@ class TrainingData:
 
     @property
     def held_out_rows(self) -> int:
-        """How many examples are held out."""
+        """Number of held-out rows."""
         return self.held_out.rows if isinstance(self.held_out, Files) else len(self.held_out[0])
 
-    def describe(self, loss: str) -> dict[str, Any]:
-        """Return what a model of the data needs to know of others, as JSON can hold it."""
+    def to_dict(self, loss: str) -> dict[str, Any]:
+        """Return what the configuration of a model keeps about its data, as JSON can hold it."""
         split = self.split.to_dict()
-        return {"name": self.name, "loss": loss, **self.columns.describe(), "split": split}
+        return {"name": self.name, "loss": loss, **self.columns.to_dict(), "split": split}
 
 
 def open_data(
@@ -74,22 +74,22 @@ def open_data(
     class_names: Sequence[str] = (),
     dialect: Dialect | None = None,
 ) -> TrainingData:
-    """Return a named data set, or a table of one's own, in two parts.
+    """Return a named data set, or a table in files, with rows held out.
 
     Args:
         source: one of :data:`~batchensemble.data.datasets.NAMED`, or the path of a CSV, Parquet or
             Feather file or of a folder of Parquet files.
         target: the column of targets, for a table.
-        loss: says whether the targets are classes or numbers.
-        validation: the path of a table that is held out; by default a fifth of ``source`` is.
-        memory_limit: bytes; see :data:`WHOLE_SHARE`.
-        columns: of a model that was trained on these; by default they are found.
-        rule: that a table was split by then; by default its size and ``memory_limit`` say.
-        class_names: the classes in the order of their numbers; by default sorted.
-        dialect: how CSV files are written, as far as the user says it.
+        loss: of the training; decides whether the targets are classes or numbers.
+        validation: the path of a table of held-out rows; by default a fifth of ``source``.
+        memory_limit: in bytes; larger tables are streamed, see :data:`WHOLE_SHARE`.
+        columns: of a model that was trained on these data; by default they are detected.
+        rule: the rule of that model's split; by default chosen by size and ``memory_limit``.
+        class_names: the classes, in the order of their numbers; by default sorted.
+        dialect: how CSV files are written; what it leaves open is detected.
 
     Raises:
-        ValueError: the data cannot be used; the sentence says why.
+        ValueError: the data cannot be used; the message says why.
         ImportError: pyarrow is needed and missing.
         OSError: a file is not there or cannot be read.
     """
@@ -98,7 +98,7 @@ def open_data(
         raise ValueError(f"classes is for a file of classes, got {', '.join(class_names)}")
     if source in NAMED or target is None or not path.exists():
         if validation is not None and source in NAMED:
-            raise ValueError(f"validation is for a file; {source} has its own held-out examples")
+            raise ValueError(f"validation is for a file; {source} has its own held-out rows")
         return _named(source, target, loss)
     given = (dialect or Dialect()).over(Dialect() if columns is None else columns.given)
     found = _of_table(
@@ -116,22 +116,22 @@ def open_data(
     if validation is None:
         return found
     other = Path(validation)
-    held_out = labelled(other, replace(found.columns, given=given), target, memory_limit)
+    held_out = labelled_table(other, replace(found.columns, given=given), target, memory_limit)
     split = Split("file", found.split.table, checksum(table_files(other)))
     if split.table == split.held_out:
         raise ValueError(
-            f"{other.name} holds the rows that are trained on, which say nothing of others; give "
-            "validation another file, or leave it out to hold a fifth of the rows out"
+            f"{other.name} has the rows that the model is trained on, which cannot test it; give "
+            "validation another file, or leave it out to hold out a fifth of the rows"
         )
     if isinstance(held_out, Files):
-        # So that a row of it does not end the training after the first epoch.
+        # An invalid row should fail now, not at the end of the first epoch.
         for _ in held_out.blocks(held_out.units, np.float32):
             pass
     return replace(found, held_out=held_out, split=split)
 
 
 def _named(source: str, target: str | None, loss: EnsembleLoss) -> TrainingData:
-    data = load(source, target)  # which says what is wrong with all but a named set
+    data = load(source, target)  # raises the error for anything but a named data set
     classes = isinstance(loss, ClassLoss)
     if classes and not data.class_names:
         raise ValueError(
@@ -159,7 +159,7 @@ def _of_table(
     class_names: Sequence[str],
     dialect: Dialect,
 ) -> TrainingData:
-    """Return a table in two parts; with ``all_rows`` the first has all of them."""
+    """Return a table with rows held out; with ``all_rows`` all of them are for training."""
     classes, files = isinstance(loss, ClassLoss), None
     if (rule is None and not _surely_small(path, memory_limit)) or rule == "hashed":
         files = Files(table_files(path), target, numbers=not classes, dialect=dialect)
@@ -177,7 +177,7 @@ def _of_table(
         if class_names:
             names = checked_order(class_names, load_table(path, target, **split).class_names)
         by_value = columns is not None and columns.by_value
-        # How the classes are numbered decides which rows are drawn, so they are before the split.
+        # The stratified split depends on the numbers of the classes, so they come first.
         data = load_table(path, target, class_names=names, by_value=by_value, **split)
         scaling = data.mean, data.scale
         found = Columns(data.feature_names, data.class_names, *scaling, target, data.dialect)
@@ -192,10 +192,10 @@ def _of_table(
 
 
 def checked_order(given: Sequence[str], found: Sequence[str]) -> ClassNames:
-    """Return the order of classes that was given.
+    """Return the given order of classes.
 
     Raises:
-        ValueError: it does not name each class once.
+        ValueError: it does not have each class exactly once.
 
     Example:
         >>> checked_order(["low", "high"], ("high", "low"))
@@ -209,11 +209,11 @@ def checked_order(given: Sequence[str], found: Sequence[str]) -> ClassNames:
     return ClassNames(given, ordered=True)
 
 
-def labelled(path: Path, columns: Columns, target: str, memory_limit: int) -> Any:
-    """Return all rows of a table as a model of these columns takes them: arrays, or files.
+def labelled_table(path: Path, columns: Columns, target: str, memory_limit: int) -> Any:
+    """Return all rows of a table as a model takes them: arrays ``(X, y)``, or files to stream.
 
     Raises:
-        ValueError: there are none, or they do not fit the model.
+        ValueError: the table is empty, or does not fit the model.
         OSError: there is no such file.
     """
     files = None
@@ -236,7 +236,7 @@ def labelled(path: Path, columns: Columns, target: str, memory_limit: int) -> An
 
 
 def _surely_small(path: Path, memory_limit: int) -> bool:
-    """Return whether a file is a small CSV file, which pandas reads, without pyarrow."""
+    """Return whether a table is a CSV file so small that its rows need not be counted."""
     paths = table_files(path)
     # A number and its comma take at least two bytes, and four as float32.
     small = 2 * paths[0].stat().st_size <= memory_limit // WHOLE_SHARE
@@ -244,7 +244,7 @@ def _surely_small(path: Path, memory_limit: int) -> bool:
 
 
 def _columns_of(files: Files, rows: HashSplit | None, *, classes: bool) -> Columns:
-    """Go through files for the classes, and for means and deviations of the training part."""
+    """Return the columns of files, with the means and standard deviations of the training rows."""
     assert files.target is not None
     scaler = StandardScaler()
     for features, _ in files.view(rows=rows, to_be_scaled=True).blocks(files.units, np.float64):
@@ -255,7 +255,7 @@ def _columns_of(files: Files, rows: HashSplit | None, *, classes: bool) -> Colum
 
 
 def _class_names(files: Files) -> ClassNames:
-    """Return the classes of a target, in their order."""
+    """Return the classes of the target column, in order."""
     file, target = files.paths[0].name, str(files.target)
     names = files.found
     if not names:

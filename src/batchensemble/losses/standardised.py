@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from batchensemble.core.rounding import LARGEST_SHARE, NOISE
+from batchensemble.core.rounding import LARGEST_ERROR, NOISE
 from batchensemble.losses.base import EnsembleLoss, aligned
 from batchensemble.losses.numbers import BinaryCrossEntropy, NumberLoss
 from batchensemble.losses.targets import exact
@@ -166,7 +166,7 @@ def standardised(
             f"targets around {mean[~deviation.isfinite()][0].item():.4g}; divide them by their unit"
         )
     moved = torch.hypot(*off)
-    held = moved <= LARGEST_SHARE * deviation  # not where it is NaN, of numbers beyond the type
+    held = moved <= LARGEST_ERROR * deviation  # not where it is NaN, of numbers beyond the type
     held |= deviation == 0
     mean, deviation = (
         torch.where(held, *each) for each in zip(in_type, (mean, deviation), strict=True)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from batchensemble.core.inputs import Inputs
-from batchensemble.core.rounding import OF_ONE_BATCH, check_targets_held
+from batchensemble.core.rounding import LARGEST_BATCH_ERROR, check_targets_held
 from batchensemble.data.batches import ArrayBatches, Batches
 from batchensemble.data.streaming import StreamBatches
 from batchensemble.data.tables.class_labels import are_ordered
@@ -60,7 +60,9 @@ def check_batch(
     targets, _ = parted(targets)
     if loaded and _is_in_targets_units(objective.loss):
         dtype = place_of(model)["dtype"]
-        check_targets_held(lambda: [targets], len(targets), dtype, share=OF_ONE_BATCH)
+        check_targets_held(
+            lambda: [targets], len(targets), dtype, largest_error=LARGEST_BATCH_ERROR
+        )
     try:
         if (objective.arrange is None or targets.dim() > 1) and not isinstance(
             objective.loss, Custom

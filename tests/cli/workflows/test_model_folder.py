@@ -14,7 +14,7 @@ import batchensemble as be
 from batchensemble.cli.app import app
 from batchensemble.cli.workflows.evaluate import evaluate_folder
 from batchensemble.cli.workflows.model_folder import ModelFolder
-from batchensemble.cli.workflows.report import of_folder
+from batchensemble.cli.workflows.report import subject_from_folder
 from batchensemble.data.tables.split import HashSplit
 from batchensemble.report.plots.regression import curve
 
@@ -101,7 +101,7 @@ def test_every_command_scores_the_same_rows_and_none_that_trained(table, more, p
     loaded = be.load(model)
     everything = ModelFolder(model).rows(loaded, str(places / table)).arrays()
     assert be.evaluate(loaded, everything)["accuracy"] > 0.75  # four fifths were learnt
-    reported = of_folder(model).comparison
+    reported = subject_from_folder(model).comparison
     assert dict(reported.runs[0].scores) == scores
     assert (reported.runs[0].classes.labels == reported.data.held_out[1]).mean() == scores[
         "accuracy"
@@ -121,11 +121,11 @@ def test_numbers_are_scored_on_the_same_rows_as_well(more, tmp_path):
     model = trained(tmp_path / "model", table, "--task", "regression", *more)
     scores = json.loads(passed("evaluate", model, "--json").stdout)
     assert scores["r2"] < 0.1
-    found = of_folder(model).comparison.runs[0]
+    found = subject_from_folder(model).comparison.runs[0]
     assert dict(found.scores) == scores
     decided = passed("decide", model, "--risk", 0.99, "--tolerance", 30, "--json")
     threshold = json.loads(decided.stdout)["threshold"]
-    truth = of_folder(model).comparison.data.held_out[1]
+    truth = subject_from_folder(model).comparison.data.held_out[1]
     assert threshold["coverage"] == 1
     assert threshold["risk"] == (np.abs(found.prediction.mean - truth) > 30).mean()
 
@@ -151,7 +151,9 @@ def test_a_folder_that_does_not_say_how_rows_were_split_is_split_as_training_did
     config = json.loads(path.read_text())
     del config["data"]["split"]
     path.write_text(json.dumps(config))
-    assert dict(evaluate_folder(folder)[1]) == dict(of_folder(folder).comparison.runs[0].scores)
+    assert dict(evaluate_folder(folder)[1]) == dict(
+        subject_from_folder(folder).comparison.runs[0].scores
+    )
     assert dict(evaluate_folder(folder)[1]) == expected
     # With another limit training would have split otherwise, so it is not known what trained it.
     settings = (folder / "run.toml").read_text()
@@ -162,7 +164,7 @@ def test_a_folder_that_does_not_say_how_rows_were_split_is_split_as_training_did
     for command in ("evaluate", "decide", "report"):
         told = sentence(run(command, folder))
         assert "holds other rows than it was trained on, so which rows the model in" in told
-        assert "give rows that it has not seen with --data" in told
+        assert "give rows that the model has not seen with --data" in told
 
 
 def test_the_rule_is_remembered_whatever_the_memory_limit_says_later(own):
@@ -171,7 +173,7 @@ def test_the_rule_is_remembered_whatever_the_memory_limit_says_later(own):
         settings = (own / name / "run.toml").read_text()
         (own / name / "run.toml").write_text(settings.replace(old, new) if old else settings + new)
         assert dict(evaluate_folder(own / name)[1]) == expected
-        assert dict(of_folder(own / name).comparison.runs[0].scores) == expected
+        assert dict(subject_from_folder(own / name).comparison.runs[0].scores) == expected
 
 
 @pytest.mark.parametrize(
@@ -211,7 +213,10 @@ def test_folders_and_tables_may_move_and_paths_are_those_of_the_working_director
     assert dict(evaluate_folder(elsewhere / "copied")[1]) == expected
     monkeypatch.chdir(elsewhere)
     told = sentence(run("evaluate", "copied"))
-    assert "there is no file t.parquet, of which the model in copied held rows out" in told
+    assert (
+        "there is no file t.parquet, of which rows were held out from the training of copied"
+        in told
+    )
     write(elsewhere / "t.parquet", noise().drop(columns="number").iloc[::-1])
     assert "t.parquet is not as it was" in sentence(run("report", "copied"))
     settings = elsewhere / "copied" / "run.toml"
@@ -226,17 +231,17 @@ def test_rows_that_trained_are_called_so_wherever_they_lie(command, own):
     asked = [command, own / "drawn", *(["--format", "md"] if command == "report" else [])]
     for data in ("t.csv", "copy.csv"):
         said = " ".join(passed(*asked, "--data", data).output.split())
-        assert "The model was trained on these rows, or most of them" in said
+        assert "The model was trained on all or most of these rows" in said
         assert "500 held-out examples" not in said
     for more in ([], ["--data", new]):
-        assert "trained on these rows" not in passed(*asked, *more).output
+        assert "most of these rows" not in passed(*asked, *more).output
 
 
 def test_held_out_rows_that_chose_the_model_are_called_so(own):
     model = trained(own / "model", own / "t.csv", "--patience", 9, "--epochs", 1)
     for command in (["evaluate"], ["report", "--format", "md"]):
         said = " ".join(passed(command[0], model, *command[1:]).output.split())
-        assert "ended where it was best on these held-out examples (patience)" in said.replace(
+        assert "stopped where it was best on these held-out examples (patience)" in said.replace(
             "\\", ""
         )
     assert "patience" not in passed("evaluate", model, "--data", own / "t.parquet").output
@@ -257,7 +262,7 @@ def test_rows_that_are_trained_on_are_not_held_out_as_well(own):
     for held_out in ("t.csv", "copy.csv"):
         done = run("train", "--data", "t.csv", "--target", "label", "--validation", held_out,
                    *QUICK, "--out", own / "new")  # fmt: skip
-        assert f"{held_out} holds the rows that are trained on" in sentence(done)
+        assert f"{held_out} has the rows that the model is trained on" in sentence(done)
         assert not (own / "new").exists()
 
 
@@ -268,7 +273,7 @@ def test_a_file_of_its_own_is_held_out_whatever_became_of_the_other(own):
     expected = json.loads(passed("evaluate", model, "--json").stdout)
     (own / "t.csv").unlink()
     assert json.loads(passed("evaluate", model, "--json").stdout) == expected
-    assert dict(of_folder(model).comparison.runs[0].scores) == expected
+    assert dict(subject_from_folder(model).comparison.runs[0].scores) == expected
     write(own / "other.csv", frame)
     assert "other.csv is not as it was" in sentence(run("evaluate", model))
 
@@ -295,7 +300,7 @@ def test_a_named_set_is_scored_by_the_columns_and_classes_of_the_model(tmp_path)
 @pytest.mark.parametrize("command", ["evaluate", "decide", "report"])
 def test_a_target_without_data_is_not_passed_over(command, own):
     told = sentence(run(command, "drawn", "--target", "x0"))
-    assert "target names a column of --data FILE, got 'x0' without one" in told
+    assert "target names a column of --data FILE, got 'x0' without --data" in told
     more = ["--format", "md"] if command == "report" else []
     passed(command, "drawn", "--target", "label", *more)
 
@@ -305,7 +310,7 @@ def test_a_line_of_new_rows_has_a_page(tmp_path):
     frame = pd.DataFrame({"x": rng.normal(size=200)}).assign(number=lambda each: each.x**2)
     model = trained(tmp_path / "model", write(tmp_path / "t.csv", frame), "--task", "regression")
     new = write(tmp_path / "new.csv", frame[::3])
-    comparison = of_folder(model, str(new)).comparison
+    comparison = subject_from_folder(model, str(new)).comparison
     assert comparison.data.scored == "rows of new.csv"
     upper, _ = curve(comparison)
     assert len(upper.lines[-2].get_xdata()) > 0

@@ -18,7 +18,7 @@ from batchensemble.data.tables.in_memory import read_table
 from batchensemble.data.tables.rows import open_rows
 from batchensemble.data.tables.schema import Columns
 from batchensemble.data.tables.split import HashSplit
-from batchensemble.data.train_test import labelled, open_data
+from batchensemble.data.train_test import labelled_table, open_data
 from batchensemble.losses import as_loss
 
 CLASSES, NUMBERS = as_loss("cross_entropy"), as_loss("mse")
@@ -135,7 +135,7 @@ def test_what_is_no_number_is_refused_alike_with_its_line(tmp_path, bad, shown, 
     with pytest.raises(ValueError, match=sentence):
         list(blocks_of(path))
     with pytest.raises(ValueError, match=sentence):
-        labelled(path, columns, "y", 1 << 29)
+        labelled_table(path, columns, "y", 1 << 29)
 
 
 @pytest.mark.parametrize("limit", [STREAMED, 1 << 29])
@@ -214,7 +214,7 @@ def test_so_are_those_that_a_model_cannot_hold(tmp_path, limit):
     path.write_text("a,y\n1,0\n1e160,1\n")
     columns = Columns(("a",), ("0", "1"), (0.0,), (1e-3,))
     with pytest.raises(ValueError, match=r"deviations from .*, got 1e\+160 in row 2 \(line 3\)"):
-        arrays(labelled(path, columns, "y", limit))
+        arrays(labelled_table(path, columns, "y", limit))
 
 
 def test_an_error_names_the_line_where_a_field_has_several(tmp_path):

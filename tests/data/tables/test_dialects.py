@@ -61,8 +61,8 @@ def test_the_decimal_sign_is_a_comma_only_where_that_is_plain(tmp_path, content,
     ("content", "sentence"),
     [
         (written(encoding="cp1252"), r"not text in UTF-8; .* such as --encoding cp1252"),
-        (b"a,b;y\n1,2;3\n", r"is not plain, , or ;; give it with --separator"),
-        (b"a|b\ty\n1|2\t3\n", r"is not plain, a tab or \|; give it with --separator"),
+        (b"a,b;y\n1,2;3\n", r"separator is ambiguous, , or ;; give it with --separator"),
+        (b"a|b\ty\n1|2\t3\n", r"separator is ambiguous, a tab or \|; give it with --separator"),
         (b"a,y\n1,5,2\n3,2,1\n", r"more fields than the header, .* row 1 \(line 2\)"),
     ],
 )

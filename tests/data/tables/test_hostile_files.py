@@ -162,7 +162,7 @@ def test_settings_that_cannot_be_are_refused(command, settings, model, monkeypat
 
 def test_a_pipe_in_the_place_of_settings_is_not_waited_for(model):
     pipe(model / "run.toml")
-    assert_refused(asked("report", model, None), "does not say what it was trained on")
+    assert_refused(asked("report", model, None), "does not name its training data")
 
 
 @pytest.mark.parametrize(
@@ -190,8 +190,8 @@ def test_a_history_that_cannot_be_is_refused(content, model, folder):
 def test_data_that_are_not_those_of_the_network_are_refused(model):
     config = json.loads((model / "config.json").read_text())
     for values in ({"feature_names": ["age"]}, {"class_names": ["no", "yes", "maybe"]}):
-        with pytest.raises(ValueError, match="takes 2 features and tells 2 classes"):
-            Columns.of({**config, "data": {**config["data"], **values}})
+        with pytest.raises(ValueError, match="takes 2 features and predicts 2 classes"):
+            Columns.from_config({**config, "data": {**config["data"], **values}})
 
 
 def test_names_do_not_steer_the_terminal(model, folder, tmp_path):

@@ -1,4 +1,4 @@
-"""When a saved model may answer, learnt on what was held out or on a table of any size."""
+"""When a saved model should answer, from held-out rows or from a table of any size."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from batchensemble.predictions.predict import loss_of, predict
 
 OneEach = Prediction | RegressionPrediction
 ALL_ALIKE = (
-    "The {by} uncertainty is the same for all of these rows, so either all are answered or none. "
-    "One network alone has no epistemic uncertainty, and with --loss mse or huber no other."
+    "The {by} uncertainty is the same for all of these rows, so either all or none are answered. "
+    "A single network has no epistemic uncertainty, and with --loss mse or huber no aleatoric one."
 )
-ALIKE = 1e-12  # in nats or in shares of a variance, less than rounding leaves
+ALIKE = 1e-12  # in nats, or relative to a variance: below rounding errors
 
 
 def decide_folder(
@@ -48,27 +48,27 @@ def decide_folder(
     trust: Trust = False,
     dialect: Dialect | None = None,
 ) -> Decision:
-    """Return when a saved model may answer, and sets or intervals that hold the truth.
+    """Return an uncertainty threshold and conformal sets or intervals for a saved model.
 
-    A file is gone through in blocks. Kept are the ensemble's probabilities, or two numbers of its
-    distribution, and one uncertainty of each row: less than what the members say by their number.
+    Files are read block by block. Only the ensemble's prediction and one uncertainty per row are
+    kept in memory, not the predictions of the members.
 
     Args:
         path: of the model's folder.
-        source: rows that neither trained nor chose the model: a file, or a folder of Parquet files;
-            by default what was held out from the training.
+        source: rows that were used neither to train nor to select the model: a file, or a folder
+            of Parquet files; by default the rows held out from training.
         target: the column of targets; by default that of the training.
-        risk: the share of errors among those answered, see
+        risk: largest error rate among answered rows, between 0 and 1; see
             :func:`batchensemble.decisions.threshold_for`.
-        confidence: of the bound on that share.
-        by: the uncertainty that says what is answered.
-        tolerance: of numbers: one that is off by more is an error, in the targets' unit; without it
-            there is no threshold.
-        coverage: the share of sets or intervals that shall hold the truth.
-        device: where the model runs.
-        network: the plain network, where the folder does not say how to make one.
-        trust: what may be imported of what the folder names, see :func:`batchensemble.load`.
-        dialect: how CSV files are written, as far as the user says it.
+        confidence: probability with which the bound on the error rate holds, between 0 and 1.
+        by: the uncertainty that the threshold is on.
+        tolerance: for regression, the largest error of a correct answer, in the unit of the
+            target; without it there is no threshold.
+        coverage: probability that a set or an interval contains the true value.
+        device: of the model; by default the CPU.
+        network: the plain network, where the folder does not name one.
+        trust: which code named by the folder may be imported, see :func:`batchensemble.load`.
+        dialect: how CSV files are written; what it leaves open is detected.
 
     Raises:
         ValueError: an argument is out of range, or the data do not fit the model.
@@ -80,17 +80,17 @@ def decide_folder(
     if tolerance is not None:
         positive_number("tolerance", tolerance)
     folder = ModelFolder(path, dialect)
-    # As predict does, so that what is answered there is what was counted here.
+    # Frozen as predict freezes it, so that both answer the same rows.
     model = folder.load(device, network, trust).freeze(PREDICTION_BATCH)
     if isinstance(loss_of(model), BinaryCrossEntropy):
         raise ValueError(
-            f"the model in {path} says which labels are there, and decide is of one class or one "
-            "number an example; batchensemble evaluate scores it"
+            f"the model in {path} predicts several binary labels, and decide is for one class or "
+            "one number per row; batchensemble evaluate scores it"
         )
     rows = folder.rows(model, source, target)
     said, doubts, targets = _gone_through(model, rows, by, tolerance)
     with warnings.catch_warnings():
-        # What they say stands in the decision.
+        # The decision reports the same.
         warnings.filterwarnings("ignore", message="errors of .*: no threshold")
         warnings.filterwarnings("ignore", message="a confidence of .* takes at least")
         threshold: Threshold | None = None
@@ -113,7 +113,7 @@ def decide_folder(
 def _gone_through(
     model: Any, rows: Iterable[tuple[Any, Any]], by: str, tolerance: float | None
 ) -> tuple[OneEach, np.ndarray, np.ndarray]:
-    """Return what the ensemble says of all rows, its doubt by the members, and the targets."""
+    """Return the ensemble's prediction, its uncertainty and the targets of all rows."""
     parts: list[OneEach] = []
     doubts, targets = [], []
     for X, target in rows:
@@ -138,7 +138,7 @@ def _as_one_member(said: OneEach) -> OneEach:
 
 
 def _joined(parts: list[OneEach]) -> OneEach:
-    """Return the predictions of blocks as one."""
+    """Return consecutive predictions as one."""
     first: Any = parts[0]
     arrays = {
         each.name: np.concatenate([getattr(part, each.name) for part in parts])

@@ -1,6 +1,6 @@
-"""``decision.json``: when a saved model answers, and what the truth may be beside its answer.
+"""``decision.json``: the threshold and the conformal sets or intervals of a saved model.
 
-``decide`` leaves it in the model's folder, and ``predict`` adds its columns to each row.
+``decide`` writes it into the folder of the model, and ``predict`` adds its columns.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ BETWEEN = " | "  # the classes of a set, in CSV
 
 @dataclass(frozen=True)
 class Decision:
-    """A threshold, and sets of classes or intervals of numbers, learnt on held-out examples.
+    """A threshold and conformal sets or intervals, fitted on held-out rows.
 
     Attributes:
-        model: the SHA-256 of the weights that it is of.
-        data: what it was learnt on.
-        examples: how many that were.
-        threshold: ``None`` of numbers without a tolerance.
-        sets: of classes; ``None`` of numbers.
-        intervals: of numbers; ``None`` of classes.
+        model: SHA-256 of the model's weights.
+        data: description of the held-out rows.
+        examples: number of held-out rows.
+        threshold: on the uncertainty; ``None`` for regression without a tolerance.
+        sets: for classes; ``None`` for regression.
+        intervals: for regression; ``None`` for classes.
         mean_size: how many classes are in a set, or how wide an interval is, on average.
         of_one: share of the sets that hold one class; ``None`` of numbers.
         notes: why a promise is not quite what it says.
@@ -64,12 +64,12 @@ class Decision:
     def columns(
         self, said: AnyPrediction, class_names: Sequence[str] = (), *, lists: bool = False
     ) -> list[Any]:
-        """Return these columns for some rows.
+        """Return the values of these columns for some rows.
 
         Args:
             said: of the rows, by the model.
             class_names: in the order of their numbers.
-            lists: whether sets are lists of names; by default they are text.
+            lists: return sets as lists of names instead of text.
         """
         assert isinstance(said, (Prediction, RegressionPrediction))
         answer = [] if self.threshold is None else [self.threshold.accepts(said)]
@@ -81,7 +81,7 @@ class Decision:
         return [*answer, _named(self.sets(said).contains, class_names, lists)]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON can hold it: an infinite width or score is ``None``."""
+        """Return the decision as JSON can hold it; infinite numbers are ``None``."""
         threshold, sets, intervals = self.threshold, self.sets, self.intervals
         return {
             "format": FORMAT,
@@ -114,11 +114,11 @@ class Decision:
         """Return what :meth:`to_dict` made.
 
         Args:
-            content: as JSON gives it back.
-            classes: that the model knows; 0 of numbers.
+            content: parsed JSON.
+            classes: number of classes of the model; 0 for regression.
 
         Raises:
-            KeyError, TypeError, ValueError: something is missing or of another kind.
+            KeyError, TypeError, ValueError: a value is missing or invalid.
         """
         threshold, sets, intervals = (content[key] for key in ("threshold", "sets", "intervals"))
         if (sets is None) != (classes == 0) or (intervals is None) != (classes > 0):
@@ -138,14 +138,14 @@ class Decision:
 
     @property
     def sha256(self) -> str:
-        """What tells it from others."""
+        """Checksum of the decision."""
         return hashlib.sha256(json.dumps(self.to_dict()).encode()).hexdigest()
 
     def write(self, folder: Path) -> Path:
-        """Write it into the model's folder, whole or not at all.
+        """Write the decision into the folder of the model, atomically.
 
         Raises:
-            WriteError: it cannot be written; what was there before stays.
+            WriteError: it cannot be written; a previous decision is unchanged.
         """
         path = folder / DECISION
         text = json.dumps(self.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)
@@ -153,11 +153,11 @@ class Decision:
         return path
 
 
-def decision_of(folder: ModelFolder) -> Decision | None:
-    """Return what was decided about the model in a folder; ``None`` where nothing was.
+def read_decision(folder: ModelFolder) -> Decision | None:
+    """Return the decision in the folder of a model; ``None`` if there is none.
 
     Raises:
-        ValueError: the file is damaged, or of other weights than the folder has.
+        ValueError: the file is damaged, or of other weights.
     """
     path = folder.path / DECISION
     if not path.exists():
@@ -178,8 +178,7 @@ def decision_of(folder: ModelFolder) -> Decision | None:
 def _named(contains: np.ndarray, class_names: Sequence[str], lists: bool) -> np.ndarray:
     """Return the names in each set, as a list or as text.
 
-    Each different set is named once. In text a backslash and a bar of a name get a backslash before
-    them, so that the names can be told apart again.
+    Each distinct set is built once. In text, backslashes and bars in names are escaped.
     """
     escaped = [name.replace("\\", "\\\\").replace("|", "\\|") for name in class_names]
     known: dict[bytes, Any] = {}
@@ -234,7 +233,7 @@ def _sets(content: Mapping[str, Any], classes: int) -> ConformalSets:
 
 
 def smallest_sets(coverage: float) -> ConformalSets:
-    """Return how sets are made that a file can hold: without draws, and none of them empty."""
+    """Return conformal sets that a file can store: not randomised, and never empty."""
     return ConformalSets("lac", coverage, randomised=False, allow_empty=False)
 
 

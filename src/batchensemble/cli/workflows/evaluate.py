@@ -1,4 +1,4 @@
-"""The scores of a saved model on a table of any size, or on what was held out from its training."""
+"""Evaluation of a saved model on a table of any size, or on the rows held out from training."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ def evaluate_folder(
     network: nn.Module | None = None,
     trust: Trust = False,
 ) -> tuple[ScoredRows, Scores]:
-    """Return the rows that a saved model was scored on, and its scores.
+    """Return the rows that a saved model was evaluated on, and its scores.
 
-    A file is gone through in blocks: memory does not grow with it.
+    Files are read block by block, so memory does not grow with them.
 
     Args:
         path: of the model's folder.
         source: see :meth:`~batchensemble.cli.workflows.model_folder.ModelFolder.rows`.
         target: the column of targets; by default that of the training.
-        device: where the model runs.
-        network: the plain network, where the folder does not say how to make one.
-        trust: what may be imported of what the folder names, see :func:`batchensemble.load`.
-        dialect: how CSV files are written, as far as the user says it.
+        device: of the model; by default the CPU.
+        network: the plain network, where the folder does not name one.
+        trust: which code named by the folder may be imported, see :func:`batchensemble.load`.
+        dialect: how CSV files are written; what it leaves open is detected.
 
     Raises:
-        ValueError: the data do not fit the model, or it cannot be told which rows trained it.
+        ValueError: the data do not fit the model, or which rows it was trained on is not known.
         OSError: there is no such model or file.
     """
     folder = ModelFolder(path, dialect)

@@ -1,6 +1,6 @@
-"""A model's folder: its settings, its columns, and the rows that were held out from its training.
+"""The folder of a saved model: its settings, its columns, and the rows held out from training.
 
-Every command that asks a saved model goes through here, so that all mean the same rows.
+Every command on a saved model uses this class, so that all evaluate the same rows.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from batchensemble.cli.workflows.scored_rows import ScoredRows, of_part, of_table
+from batchensemble.cli.workflows.scored_rows import ScoredRows, held_out_rows, table_rows
 from batchensemble.cli.workflows.settings import SETTINGS, read
 from batchensemble.core.atomic_files import checksum
 from batchensemble.data.datasets import NAMED
@@ -26,7 +26,7 @@ from batchensemble.data.tables.files import Files
 from batchensemble.data.tables.formats import table_files
 from batchensemble.data.tables.schema import Columns
 from batchensemble.data.tables.split import Rule, Split
-from batchensemble.data.train_test import TrainingData, labelled, open_data
+from batchensemble.data.train_test import TrainingData, labelled_table, open_data
 from batchensemble.ensembles import Ensemble
 from batchensemble.ensembles.checks import place_of
 from batchensemble.ensembles.saving import load as load_model
@@ -35,59 +35,59 @@ from batchensemble.ensembles.saving.trust import Trust
 from batchensemble.predictions.predict import loss_of
 
 TRAINED_ON = (
-    "The model was trained on these rows, or most of them, so nothing is promised of others: "
-    "without --data it goes by those that were held out."
+    "The model was trained on all or most of these rows, so the results do not hold for new rows: "
+    "leave out --data to use the held-out rows."
 )
 PATIENCE = (
-    "The training ended where it was best on these held-out examples (patience), so what they say "
-    "of others is a little too good; rows that it did not see, with --data, make it right."
+    "Training stopped where it was best on these held-out examples (patience), so the results are "
+    "slightly optimistic; give unseen rows with --data for unbiased ones."
 )
 CALIBRATED = (
-    "The model is calibrated. If that was done on these held-out examples, what they say of others "
-    "is a little too good; rows that it did not see, with --data, make it right."
+    "The model is calibrated. If it was calibrated on these held-out examples, the results are "
+    "slightly optimistic; give unseen rows with --data for unbiased ones."
 )
-# What a fingerprint of training data says of the rows: neither the file's name nor the targets,
-# of which another version may keep more digits.
+# The part of a fingerprint of training data that identifies the rows: without the name of the file,
+# and without the targets, which another version may store with more digits.
 ROWS = re.compile(r"(\d+) (?:examples of shape (.*) \((\w+), \w+\)|rows of .*\(checksum (\w+)\))")
 
 
 class ModelFolder:
-    """A folder that ``train`` or :func:`batchensemble.save` wrote.
+    """A folder written by ``train`` or :func:`batchensemble.save`.
 
     Args:
         path: of the folder.
-        dialect: how CSV files are written, as far as the user says it.
+        dialect: how CSV files are written; what it leaves open is detected.
 
     Attributes:
-        config: of the model, without its weights.
-        columns: that it takes, and what they are scaled by.
+        config: the configuration of the model.
+        columns: the columns that it takes, and their scaling.
 
     Raises:
-        FileNotFoundError: there is no model in it.
-        ValueError: a file of it is damaged, or it does not say which columns it takes.
+        FileNotFoundError: there is no model in the folder.
+        ValueError: a file is damaged, or does not name the columns of the model.
     """
 
     def __init__(self, path: str | Path, dialect: Dialect | None = None) -> None:
         self.path = Path(path)
         self.config = read_config(self.path)
-        self.columns = Columns.of(self.config, dialect)
+        self.columns = Columns.from_config(self.config, dialect)
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """The settings of its training; empty where the folder does not hold them.
+        """The settings of its training; empty if the folder has none.
 
         Raises:
-            ValueError: their file is damaged.
+            ValueError: the file of settings is damaged.
         """
         path = self.path / SETTINGS
         return read(path) if path.is_file() else {}
 
     @cached_property
     def split(self) -> Split | None:
-        """How rows were held out from its training; ``None`` where the folder does not say.
+        """How rows were held out from training; ``None`` if unknown.
 
         Raises:
-            ValueError: what it says is no split.
+            ValueError: the stored split is damaged.
         """
         return Split.from_dict((self.config.get("data") or {}).get("split"))
 
@@ -103,45 +103,45 @@ class ModelFolder:
     def rows(
         self, model: Ensemble, source: str | None = None, target: str | None = None
     ) -> ScoredRows:
-        """Return the rows with targets that the model is asked about.
+        """Return the rows with targets to evaluate the model on.
 
         Args:
             model: what :meth:`load` returned.
-            source: a file, or a folder of Parquet files, of which all rows count; a named data set,
-                of which the held-out examples do; by default what was held out from the training.
+            source: a file or a folder of Parquet files (all rows), or a named data set (its
+                held-out rows); by default the rows held out from training.
             target: the column of targets; by default that of the training.
 
         Raises:
-            ValueError: the data do not fit the model, or it cannot be told which rows trained it.
+            ValueError: the data do not fit the model, or which rows it was trained on is not known.
             OSError: there is no such file.
         """
         trained = self.settings.get("target")
         if source is None and target not in (None, trained):
             raise ValueError(
-                f"target names a column of --data FILE, got {target!r} without one; what was held "
-                f"out from the training has the target {trained!r}"
+                f"target names a column of --data FILE, got {target!r} without --data; the rows "
+                f"held out from training have the target {trained!r}"
             )
         its_own = source in NAMED and source == self.settings.get("data") and target is None
         if source is None or its_own:
             return self._held_out(model)
         if source in NAMED:
-            return self._of_named(model, source, target)
+            return self._named_rows(model, source, target)
         path, target = Path(source), target or self.columns.target
         if target is None:
             raise ValueError(f"target is missing: name the column of {path} that holds them")
-        return of_table(model, path, self.columns, target, notes=self._notes(path))
+        return table_rows(model, path, self.columns, target, notes=self._notes(path))
 
     def _held_out(self, model: Ensemble) -> ScoredRows:
-        """Return the rows that training held out, and no others.
+        """Return exactly the rows that training held out.
 
-        What the folder remembers says which: the rule, and a checksum of the table. A folder that
-        does not is split as ``train`` splits by its settings, and the rest must then be the rows
-        that the model was trained on, by their fingerprint.
+        The folder stores the rule and a checksum of the table. If it does not, the table is split
+        as ``train`` splits it by the stored settings, and the fingerprint of the other rows must be
+        that of the training data.
         """
         source, validation = self.settings.get("data"), self.settings.get("validation")
         if source is None:
             raise ValueError(
-                f"{self.path} does not say what it was trained on; give --data FILE --target COLUMN"
+                f"{self.path} does not name its training data; give --data FILE --target COLUMN"
             )
         rule, table, held_out = self._remembered
         if rule is not None and (rule == "file") != (validation is not None):
@@ -151,8 +151,8 @@ class ModelFolder:
         if validation is not None:
             path = Path(validation)
             self._check(path, held_out)
-            part = labelled(path, columns, target or str(columns.target), limit)
-            return of_part(model, part, Path(source).name, columns, limit, notes=notes)
+            part = labelled_table(path, columns, target or str(columns.target), limit)
+            return held_out_rows(model, part, Path(source).name, columns, limit, notes=notes)
         if source not in NAMED:
             self._check(Path(source), table)
         data = open_data(
@@ -160,30 +160,30 @@ class ModelFolder:
         )
         self._check_training(model, data, limit)
         in_memory = not isinstance(data.train, Files)
-        return of_part(
+        return held_out_rows(
             model, data.held_out, data.name, columns, limit,
             training=data.train if in_memory else None, notes=notes,
         )  # fmt: skip
 
     @property
     def _remembered(self) -> tuple[Rule | None, str | None, str | None]:
-        """The rule, and the checksums of the table and of a file that was held out."""
+        """The rule, and the checksums of the table and of a separate held-out file."""
         split = self.split
         return (None, None, None) if split is None else (split.rule, split.table, split.held_out)
 
     def _check(self, path: Path, known: str | None) -> None:
-        """Raise where a file is not there, or not as it was when the model was trained."""
+        """Raise if a file is missing, or has changed since the model was trained."""
         if not path.exists():
             raise FileNotFoundError(
-                f"there is no file {path}, of which the model in {self.path} held rows out; run "
-                f"this where it is, write its place into {self.path / SETTINGS}, or give rows that "
-                "the model has not seen with --data"
+                f"there is no file {path}, of which rows were held out from the training of "
+                f"{self.path}; run this command where it is, correct its path in "
+                f"{self.path / SETTINGS}, or give rows that the model has not seen with --data"
             )
         if known is not None and checksum(table_files(path)) != known:
             raise ValueError(self._unknown(f"{path} is not as it was when the model was trained"))
 
     def _check_training(self, model: Ensemble, data: TrainingData, limit: int) -> None:
-        """Raise where the rows that are not held out are not those that the model trained on."""
+        """Raise if the remaining rows are not those that the model was trained on."""
         if data.columns.class_names != self.columns.class_names:
             raise ValueError(self._unknown(f"{data.name} has other classes than the model"))
         then = str(self.config.get("trained_on"))
@@ -191,7 +191,7 @@ class ModelFolder:
             now: str | None = data.train.describe()
         elif isinstance(data.train, Files) and self.split is not None:
             if then.startswith(f"{data.train.rows} "):
-                return  # they were read whole, and need not be again: the checksum says it
+                return  # they were read whole then; the checksum of the file is enough
             now = None
         else:
             place = place_of(model)
@@ -202,12 +202,12 @@ class ModelFolder:
 
     def _unknown(self, reason: str) -> str:
         return (
-            f"{reason}, so which rows the model in {self.path} was trained on is not known; bring "
-            "back what was there, or give rows that it has not seen with --data"
+            f"{reason}, so which rows the model in {self.path} was trained on is not known; "
+            "restore the file, or give rows that the model has not seen with --data"
         )
 
-    def _of_named(self, model: Ensemble, source: str, target: str | None) -> ScoredRows:
-        """Return the held-out examples of a named set, in the units and classes of the model."""
+    def _named_rows(self, model: Ensemble, source: str, target: str | None) -> ScoredRows:
+        """Return the held-out rows of a named data set, in the units and classes of the model."""
         data = open_data(source, target, loss=loss_of(model))
         own, columns, part = data.columns, self.columns, data.held_out
         if _numbering(own) != _numbering(columns):
@@ -221,10 +221,10 @@ class ModelFolder:
                 columns.inputs(source, Block(len(X), values)),
                 columns.targets(source, Block(len(X), labels), "target"),
             )
-        return of_part(model, part, source, columns, MEMORY_LIMIT)
+        return held_out_rows(model, part, source, columns, MEMORY_LIMIT)
 
     def _notes(self, path: Path | None) -> tuple[str, ...]:
-        """Say where rows are not what a score or a promise takes: independent of the model."""
+        """Return caveats about rows that are not independent of the model."""
         _, table, held_out = self._remembered
         if path is not None and not _same(path, self.settings.get("validation"), held_out):
             return (TRAINED_ON,) if _same(path, self.settings.get("data"), table) else ()
@@ -233,12 +233,12 @@ class ModelFolder:
 
 
 def _numbering(columns: Columns) -> tuple[Any, ...]:
-    """Return what decides the numbers that a network gets and gives."""
+    """Return what determines the numbers that a network takes and returns."""
     return columns.feature_names, columns.class_names, columns.mean, columns.scale
 
 
 def _same(path: Path, other: str | None, known: str | None) -> bool:
-    """Return whether a file is another, by its place or its content."""
+    """Return whether two files are the same, by path or by content."""
     if not path.exists():
         return False
     if other is not None and Path(other).exists() and path.samefile(other):

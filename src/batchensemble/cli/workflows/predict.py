@@ -1,8 +1,8 @@
-"""Predictions for a file of any size, in constant memory, gone on with where they were interrupted.
+"""Predictions for a file of any size, in constant memory, resumed after an interruption.
 
-The rows are predicted in parts. Each part is a file beside the result that is whole or not there;
-at the end they become one file. The parts begin at the same rows each time, so that a result does
-not tell whether it was interrupted.
+Rows are predicted in parts. Each part is a file beside the result, written atomically; at the end
+they are joined. Parts always begin at the same rows, so that the result is the same with and
+without an interruption.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from batchensemble.cli.workflows.decision import Decision, decision_of
+from batchensemble.cli.workflows.decision import Decision, read_decision
 from batchensemble.cli.workflows.model_folder import ModelFolder
 from batchensemble.cli.workflows.scored_rows import block_rows
 from batchensemble.core.atomic_files import sync, write_whole, writing
@@ -51,42 +51,40 @@ def predict_file(
     trust: Trust = False,
     dialect: Dialect | None = None,
 ) -> int:
-    """Write what a saved model says of each row of a file.
+    """Write the predictions of a saved model for each row of a file.
 
-    The columns are the id, then of classes ``label`` and ``prob_CLASS`` for each class (the
-    members' mean), of numbers ``mean`` and the ends ``lower`` and ``upper`` of the interval of 90%,
-    or as much as quantiles reach, of labels that are there or not ``label`` and ``prob``; and the
-    uncertainties ``total``, ``aleatoric`` and ``epistemic``, entropies in nats, of numbers
-    variances. Where ``decide`` left a decision in the model's folder, its columns follow:
-    ``answer``, true where the row may be answered; of classes ``set``, the names in the set, in
-    Parquet a list and in CSV text; of numbers ``conformal_lower`` and ``conformal_upper``.
+    Columns: the id; for classes ``label`` and ``prob_CLASS`` of each class (mean of the members);
+    for regression ``mean``, ``lower`` and ``upper`` (90 % interval, or as wide as quantiles reach);
+    for binary labels ``label`` and ``prob``; then the uncertainties ``total``, ``aleatoric`` and
+    ``epistemic``: entropies in nats, or variances for regression. If ``decide`` wrote a decision,
+    its columns follow: ``answer``, whether to answer the row; for classes ``set``, a list in
+    Parquet and text in CSV; for regression ``conformal_lower`` and ``conformal_upper``.
 
     Args:
         path: of the model's folder.
-        source: a CSV, Parquet or Feather file, by its ending, or a folder of Parquet files, with
-            the columns that the model was trained on; others are passed over.
-        out: CSV or Parquet, by its ending. A file that is there stays until all rows are predicted.
-        id: a column that is copied; by default ``row``, numbers from 1.
-        device: where the model runs.
-        progress: show a bar; by default only in a terminal.
-        network: the plain network, where the folder does not say how to make one.
-        trust: what may be imported of what the folder names, see :func:`batchensemble.load`.
-        dialect: how a CSV file is written, as far as the user says it.
+        source: a CSV, Parquet or Feather file or a folder of Parquet files, with the columns that
+            the model was trained on; others are ignored.
+        out: a .csv or .parquet file. An existing file is replaced when all rows are predicted.
+        id: a column to copy; by default ``row``, the number of the row from 1.
+        device: of the model; by default the CPU.
+        progress: show a progress bar; by default only in a terminal.
+        network: the plain network, where the folder does not name one.
+        trust: which code named by the folder may be imported, see :func:`batchensemble.load`.
+        dialect: how a CSV file is written; what it leaves open is detected.
 
     Returns:
-        How many rows there are.
+        The number of rows.
 
     Raises:
-        ValueError: the file does not fit the model; parts that are done stay. The decision is of
-            other weights.
-        ImportError: Parquet, and pyarrow is not installed.
-        OSError: a file cannot be read or written; parts that are done stay.
+        ValueError: the file does not fit the model, or the decision is of other weights.
+        ImportError: Parquet needs pyarrow, which is not installed.
+        OSError: a file cannot be read or written. Finished parts are kept in any case.
     """
     folder = ModelFolder(path, dialect)
     columns = folder.columns
-    # Frozen for one size, layers choose how to compute by nothing that was before.
+    # Frozen for one size, layers compute the same way whatever ran before.
     model = folder.load(device, network, trust).freeze(PREDICTION_BATCH)
-    decision = decision_of(folder)
+    decision = read_decision(folder)
     names = [id or ROW, *_names(columns, loss_of(model)), *UNCERTAINTIES]
     names += [] if decision is None else decision.names
     if len(set(names)) < len(names):
@@ -118,12 +116,12 @@ def predict_file(
 
 
 class Parts:
-    """The parts of a result that are done, in a folder beside it.
+    """The finished parts of a result, in a folder beside it.
 
     Args:
-        out: the result.
+        out: path of the result.
         names: of its columns.
-        about: what the parts were made of; parts of anything else are thrown away.
+        about: identifies the inputs of the result; parts made of other inputs are deleted.
     """
 
     def __init__(self, out: Path, names: list[str], about: dict[str, Any]) -> None:
@@ -152,7 +150,7 @@ class Parts:
         write_whole(self._path(number), content.getvalue())
 
     def join(self) -> None:
-        """Make one file of all parts, and put it in its place."""
+        """Join all parts into the result."""
         part = self.folder / "whole"
         paths = [self._path(number) for number in range(len(self))]
         if self.out.suffix in PARQUET:

@@ -1,4 +1,4 @@
-"""What a folder holds, as the subject of a page: a comparison, or one trained model."""
+"""The subject of a report from a folder: a comparison, or one saved model."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from batchensemble.predictions.predict import predict
 from batchensemble.report.subject import Subject, counted, of_comparison, predicted, text_of
 from batchensemble.training.history import History
 
-MOST_SEEDS = 10_000  # of a comparison: a file of each is looked for
+MOST_SEEDS = 10_000  # of a comparison; there is one file per seed and method
 
 
-def of_folder(
+def subject_from_folder(
     folder: Path,
     source: str | None = None,
     target: str | None = None,
@@ -41,21 +41,21 @@ def of_folder(
     network: nn.Module | None = None,
     trust: Trust = False,
 ) -> Subject:
-    """Return what a folder holds, as the subject of a page.
+    """Return the subject of the report of a folder.
 
     Args:
-        folder: that ``compare`` or ``train`` wrote.
-        source: of a comparison the data that it ran on, where the file is elsewhere now; of a model
-            a file or a named data set to score it on, by default what was held out from its
-            training.
-        target: the column of labels; by default as in the training.
-        network: the plain network of a model, where its folder does not say how to make one.
-        trust: what may be imported of what a model's folder names, see :func:`batchensemble.load`.
-        dialect: how CSV files are written, as far as the user says it.
+        folder: written by ``compare`` or ``train``.
+        source: for a comparison, the new path of its data if they were moved; for a model, a file
+            or a named data set to evaluate it on, by default the rows held out from training.
+        target: the column of targets; by default as in training.
+        network: the plain network of a model, where its folder does not name one.
+        trust: which code named by a model's folder may be imported, see
+            :func:`batchensemble.load`.
+        dialect: how CSV files are written; what it leaves open is detected.
 
     Raises:
-        ValueError: the folder holds neither, or the data are not those that it needs.
-        OSError: something cannot be read.
+        ValueError: the folder has neither, or the data do not fit.
+        OSError: a file cannot be read.
     """
     if (folder / RESULTS).is_file():
         return of_comparison(_comparison(folder, source, target, dialect))
@@ -63,7 +63,7 @@ def of_folder(
         return _of_model(ModelFolder(folder, dialect), source, target, network, trust)
     if not folder.is_dir():
         raise FileNotFoundError(
-            f"there is no folder {folder}; give one that compare or train wrote"
+            f"there is no folder {folder}; give one written by compare or train"
         )
     raise ValueError(
         f"{folder} holds neither {RESULTS} of a comparison nor {CONFIG} of a model; give a folder "
@@ -104,8 +104,8 @@ def _comparison(
             f"none of the runs in {folder / 'runs'} is of {data.name} with these settings and "
             "versions; run the comparison again"
         )
-    # What failed then says why; what is only missing says so itself.
-    missing = [each for each in found.failures if not _told(each, failures)]
+    # Failures of then have their reason; runs that are only missing are added.
+    missing = [each for each in found.failures if not _is_listed(each, failures)]
     return replace(
         found,
         failures=[*failures, *missing],
@@ -115,7 +115,7 @@ def _comparison(
 
 
 def _runs(data: Data, settings: Settings, folder: Path) -> Comparison:
-    """Return the comparison of the runs that a folder has files of; ``failures`` says what not."""
+    """Return the comparison of the runs in a folder; ``failures`` lists missing ones."""
     comparison = Comparison(settings, data, make_plane(data))
     files = RunFiles(folder, run_fingerprint(settings, data))
     for seed in range(settings.seeds):
@@ -130,7 +130,7 @@ def _runs(data: Data, settings: Settings, folder: Path) -> Comparison:
     return comparison
 
 
-def _told(missing: str, failures: list[str]) -> bool:
+def _is_listed(missing: str, failures: list[str]) -> bool:
     run = missing.partition(":")[0]
     return any(failure.startswith(f"{run}:") for failure in failures)
 
@@ -172,7 +172,7 @@ def _of_model(
 
 
 def _data(folder: ModelFolder, rows: ScoredRows, target: str | None) -> Data:
-    """Return what the model is scored on, in memory; its training part too, where that is there."""
+    """Return the rows that the model is evaluated on, in memory, and its training data if known."""
     columns, held_out = folder.columns, rows.arrays()
     nothing = tuple(each[:0] for each in held_out)
     return Data(
@@ -222,7 +222,7 @@ def _one_an_example(model: Ensemble, X: np.ndarray) -> Prediction | RegressionPr
 
 
 def _with_training_part(data: Data) -> Data:
-    """Return data whose principal components can be found, of what there is."""
+    """Return data with rows to compute principal components from."""
     return data if len(data.train[0]) else replace(data, train=data.held_out)
 
 

@@ -1,4 +1,4 @@
-"""Rows with targets that a saved model is asked about, some at a time."""
+"""Rows with targets that a saved model is evaluated on, block by block."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ MOST_ROWS = 65_536
 MOST_NUMBERS = 2**23  # of the members' probabilities of a block: 64 MB
 
 NO_NOISE = (
-    "The loss learns no noise, so that the interval of a number (lower, upper, coverage, width) is "
-    "how far the members differ and holds fewer than it should; --task regression without --loss "
-    "learns the noise, and batchensemble decide finds intervals that hold what they say."
+    "The loss models no noise, so intervals (lower, upper, coverage, width) show only how far the "
+    "members differ and are too narrow; --task regression without --loss models the noise, and "
+    "batchensemble decide computes intervals with guaranteed coverage."
 )
 
 Block = tuple[Any, Any]
 
 
 class ScoredRows:
-    """Rows with targets as a model takes them, so many at a time.
+    """Rows with targets, in the form that a model takes, block by block.
 
     Args:
-        name: of what they are of.
-        blocks: yields features and targets, class numbers or numbers, from the first row on.
-        held_out: whether they are known to be held out from the training.
-        whole: all of them, where they are in memory.
-        training: features and targets of what was trained on, where they are in memory.
-        notes: why scores on these rows are not quite what they seem, a sentence each.
+        name: of the data.
+        blocks: returns an iterator over blocks ``(features, targets)``.
+        held_out: whether the rows are known to be held out from training.
+        whole: all rows ``(features, targets)``, if they are in memory.
+        training: the training data ``(features, targets)``, if they are in memory.
+        notes: caveats about scores on these rows, a sentence each.
 
     Attributes:
-        rows: how many there are; known when all have been gone through.
+        rows: number of rows; known after one iteration.
     """
 
     def __init__(
@@ -61,19 +61,19 @@ class ScoredRows:
 
     @property
     def kind(self) -> str:
-        """What they are called."""
+        """What the rows are called."""
         return "held-out examples" if self.held_out else f"rows of {self.name}"
 
     @property
     def title(self) -> str:
-        """What is printed, after all rows have been gone through."""
+        """The title of their scores; complete after one iteration."""
         return f"{self.rows:,} {self.kind}{f' of {self.name}' if self.held_out else ''}"
 
     def __iter__(self) -> Iterator[Block]:
-        """Yield features and targets.
+        """Yield blocks ``(features, targets)``.
 
         Raises:
-            ValueError: there are none, or they do not fit the model.
+            ValueError: there are no rows, or they do not fit the model.
         """
         rows = 0
         for X, targets in self._blocks():
@@ -84,7 +84,7 @@ class ScoredRows:
         self.rows = rows
 
     def arrays(self) -> Block:
-        """Return all features and targets in memory."""
+        """Return all features and targets as arrays."""
         if self.whole is None:
             parts = [(np.asarray(X), np.asarray(targets)) for X, targets in self]
             X, targets = (np.concatenate(each) for each in zip(*parts, strict=True))
@@ -93,12 +93,12 @@ class ScoredRows:
 
 
 def scores_of(model: Ensemble, rows: ScoredRows) -> Scores:
-    """Return the scores of a model, in the memory of a block where the rows are not in memory."""
+    """Return the scores of a model; rows that are not in memory are scored block by block."""
     return score_blocks(model, rows) if rows.whole is None else evaluate(model, rows.whole)
 
 
 def notes_on(loss: EnsembleLoss | None) -> tuple[str, ...]:
-    """Return what to know of predictions by a loss, whatever the rows.
+    """Return caveats about the predictions of a model trained by a loss.
 
     Example:
         >>> from batchensemble.losses import MSE, GaussianNLL
@@ -108,17 +108,17 @@ def notes_on(loss: EnsembleLoss | None) -> tuple[str, ...]:
     return (NO_NOISE,) if isinstance(getattr(loss, "loss", loss), (MSE, Huber)) else ()
 
 
-def of_part(
+def held_out_rows(
     model: Ensemble, part: Any, name: str, columns: Columns, memory_limit: int, **known: Any
 ) -> ScoredRows:
-    """Return a held-out part of training data, arrays or files, as rows to be scored.
+    """Return held-out rows of the training data, to be scored.
 
     Args:
-        model: that is asked.
-        part: arrays ``(X, y)``, or files as the model takes them.
+        model: the model to be evaluated.
+        part: arrays ``(X, y)``, or files, in the form that the model takes.
         name: of the data.
         columns: of the model.
-        memory_limit: bytes; larger files are streamed.
+        memory_limit: in bytes; larger files are streamed.
         known: see :class:`ScoredRows`.
     """
     size = block_rows(model.members, len(columns.class_names))
@@ -136,14 +136,14 @@ def of_part(
     return ScoredRows(name, blocks, held_out=True, whole=whole, **known)
 
 
-def of_table(
+def table_rows(
     model: Ensemble, path: Path, columns: Columns, target: str, **known: Any
 ) -> ScoredRows:
-    """Return all rows of a table, which may be of any size.
+    """Return all rows of a table of any size, to be scored.
 
     Args:
-        model: that is asked.
-        path: of a file or folder.
+        model: the model to be evaluated.
+        path: of a file or of a folder of Parquet files.
         columns: of the model.
         target: the column of targets.
         known: see :class:`ScoredRows`.
@@ -157,7 +157,11 @@ def of_table(
 
 
 def block_rows(members: int, classes: int) -> int:
-    """Return how many rows are predicted at a time.
+    """Return the number of rows to predict at a time.
+
+    Args:
+        members: of the ensemble.
+        classes: number of classes; 0 for regression.
 
     Example:
         >>> block_rows(4, 10), block_rows(4, 1000)

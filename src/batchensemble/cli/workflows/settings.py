@@ -1,7 +1,7 @@
-"""The configuration of ``batchensemble train``: one flat table, as TOML.
+"""The settings of ``batchensemble train``: one flat table, stored as TOML.
 
-Its keys are the arguments of ``fit`` and of the method, and a few of its own; what is not given has
-its default, and the resolved table says all of it.
+Keys are the arguments of ``fit`` and of the method, and a few of the command itself. The resolved
+table has a value for every setting.
 """
 
 from __future__ import annotations
@@ -45,15 +45,16 @@ OWN: dict[str, Any] = {
     "hidden": [128, 128],
     "network": None,
 }
-POINTS = ("mse", "huber")  # losses of numbers that learn no noise
+POINTS = ("mse", "huber")  # losses that model no noise
+POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 SIZE = re.compile(r"(?P<number>\d+(\.\d+)?) ?((?P<prefix>[kmgt])(?P<binary>i)?)?b?")
 MOST_BYTES = 2**20  # of a file of settings
-KINDS: dict[str, Any] = {  # of what commands take of a folder without making the training again
+KINDS: dict[str, Any] = {  # types of the settings that other commands read from a folder
     **dict.fromkeys(("data", "target", "validation", "network", "task", "method", "loss"), str),
     **dict.fromkeys(("seed", "batch_size"), int),
     "memory_limit": (int, str),
 }
-# What the command line sees to, or a file cannot hold.
+# Arguments that the command line sets itself, or that a file cannot hold.
 NOT_OF_FIT = {
     "model",
     "checkpoints",
@@ -68,14 +69,14 @@ NOT_OF_METHOD = {"self", "network", "members", "reset", "inplace"}
 
 
 def resolve(*given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all settings: the defaults, then what was given, the last counts.
+    """Return all settings: the defaults, overridden by the given ones.
 
     Args:
-        given: settings by name; ``None`` is not given.
+        given: settings by name, later ones override earlier ones; ``None`` means not given.
 
     Raises:
-        ValueError: there is no such method or setting, or two that exclude each other.
-        TypeError: a setting of the command's own is of the wrong type.
+        ValueError: unknown method or setting, or settings that exclude each other.
+        TypeError: a setting of the command itself has the wrong type.
 
     Example:
         >>> settings = resolve({"epochs": 3}, {"rank": 2, "mode": "additive"})
@@ -108,18 +109,18 @@ def resolve(*given: Mapping[str, Any]) -> dict[str, Any]:
         not isinstance(classes, list) or any(type(name) is not str for name in classes)
     ):
         raise TypeError(f"classes must be names such as ['low', 'mid', 'high'], got {classes!r}")
-    Dialect.from_settings(settings)  # which says what is wrong with it
+    Dialect.from_settings(settings)  # raises if it is invalid
     if settings["memory_limit"] is not None:
         settings["memory_limit"] = size_in_bytes(settings["memory_limit"])
     return {key: value for key, value in settings.items() if value is not None}
 
 
 def _of_task(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the defaults that follow from what is predicted: numbers have a scale to be taken off.
+    """Return the defaults that depend on the task: targets of regression are standardised.
 
     Raises:
-        ValueError: there is no such task, the loss is not one of it, or it learns no noise and was
-            not asked for with the task.
+        ValueError: unknown task, a loss of the other task, or a loss that models no noise without
+            the task.
     """
     task, loss = asked.get("task"), asked.get("loss")
     if task is not None:
@@ -129,22 +130,24 @@ def _of_task(asked: Mapping[str, Any]) -> dict[str, Any]:
     numbers = loss in LOSSES_OF["regression"]
     if task is not None and numbers != (task == "regression"):
         raise ValueError(f"loss {loss!r} is not for {task}; leave one of the two out")
-    # Earlier versions wrote no task; what they wrote says that numbers were meant.
+    # Settings of earlier versions have no task, but standardise_targets for regression.
     if task is None and loss in POINTS and "standardise_targets" not in asked:
         raise ValueError(
-            f"loss {loss!r} learns numbers without how far they may be off, so that intervals hold "
-            f"few of them; give --task regression, which learns both, or --task regression --loss "
-            f"{loss} for numbers alone"
+            f"loss {loss!r} models no noise, so that intervals are too narrow; give --task "
+            f"regression, which models it, or --task regression --loss {loss} to predict means only"
         )
     return {"loss": loss, "standardise_targets": numbers}
 
 
 def size_in_bytes(size: int | str) -> int:
-    """Return a size as bytes, given as such or with a unit.
+    """Return a size in bytes.
+
+    Args:
+        size: bytes, or text with a unit such as ``"512MB"`` (10^6) or ``"512MiB"`` (2^20).
 
     Raises:
         TypeError: it is neither a whole number nor text.
-        ValueError: it is not above 0, or the text is no size.
+        ValueError: it is not positive, or the text is not a size.
 
     Example:
         >>> size_in_bytes("512MB"), size_in_bytes("1.5 GiB"), size_in_bytes(4096)
@@ -158,16 +161,16 @@ def size_in_bytes(size: int | str) -> int:
             f"memory_limit must be bytes, such as 512MB, 2GB, 1GiB or 4096, got {size!r}"
         )
     prefix, binary = found["prefix"] or "", 1024 if found["binary"] else 1000
-    number = float(found["number"]) * binary ** " kmgt".index(prefix or " ")
+    number = float(found["number"]) * binary ** POWERS[prefix]
     return whole_number("memory_limit", int(number))
 
 
-def of_fit(settings: Mapping[str, Any]) -> dict[str, Any]:
+def fit_arguments(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of ``fit`` among the settings."""
     return {key: settings[key] for key in fit_defaults() if key in settings and key not in OWN}
 
 
-def of_method(settings: Mapping[str, Any]) -> dict[str, Any]:
+def method_arguments(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of the method among the settings."""
     return {key: settings[key] for key in method_defaults(settings["method"]) if key in settings}
 
@@ -186,11 +189,11 @@ def read(path: Path) -> dict[str, Any]:
     """Read settings from a TOML or JSON file.
 
     Raises:
-        ValueError: it is neither, or a text or a number in it is something else.
+        ValueError: it is neither, or a setting has the wrong type.
         OSError: it cannot be read.
     """
     kind = "JSON" if path.suffix == ".json" else "TOML"
-    with path.open("rb") as file:  # which may be a pipe that the user makes
+    with path.open("rb") as file:  # may be a pipe made by the user
         content = file.read(MOST_BYTES + 1)
     try:
         if len(content) > MOST_BYTES:
@@ -235,10 +238,10 @@ def write(settings: Mapping[str, Any]) -> str:
 
 
 def parse(assignments: Iterable[str]) -> dict[str, Any]:
-    """Return settings given as ``key=value``; a value that is no TOML is text.
+    """Return settings given as ``key=value``; a value that is not TOML is taken as text.
 
     Raises:
-        ValueError: there is no ``=``.
+        ValueError: an assignment has no ``=``.
 
     Example:
         >>> parse(["rank=2", "mode=additive", 'exclude=["0"]', "compile=true"])

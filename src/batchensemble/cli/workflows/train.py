@@ -1,4 +1,4 @@
-"""A training as a folder: settings in; model, history and checkpoints out."""
+"""Training from settings into a folder with the model, its history and checkpoints."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from batchensemble.cli.workflows.scored_rows import of_part, scores_of
-from batchensemble.cli.workflows.settings import SETTINGS, of_fit, of_method, write
+from batchensemble.cli.workflows.scored_rows import held_out_rows, scores_of
+from batchensemble.cli.workflows.settings import SETTINGS, fit_arguments, method_arguments, write
 from batchensemble.core.atomic_files import leaving_nothing_empty, write_whole
 from batchensemble.data.sources import MEMORY_LIMIT
 from batchensemble.data.tables.dialects import Dialect
@@ -39,16 +39,16 @@ def train(
     resume: bool = False,
     progress: bool | None = None,
 ) -> tuple[Ensemble, History, Mapping[str, Any]]:
-    """Train what the settings say, and leave all of it in a folder.
+    """Train a model by settings, and write everything into a folder.
 
-    ``run.toml`` and ``history.jsonl`` are there from the first step and ``checkpoints/`` from the
-    first epoch; ``model.safetensors``, ``config.json`` and ``history.json`` at the end. What is
-    refused before leaves nothing.
+    ``run.toml`` and ``history.jsonl`` are written from the first step, ``checkpoints/`` from the
+    first epoch; ``model.safetensors``, ``config.json`` and ``history.json`` at the end. Invalid
+    settings leave no files.
 
     Args:
         settings: from :func:`batchensemble.cli.workflows.settings.resolve`.
-        folder: made if it is not there, when the training starts.
-        resume: go on from the newest checkpoint in the folder; without one start afresh.
+        folder: created when the training starts.
+        resume: resume from the newest checkpoint in the folder, if there is one.
         progress: show a bar; by default only in a terminal.
 
     Returns:
@@ -56,18 +56,18 @@ def train(
         :func:`batchensemble.evaluate`.
 
     Raises:
-        ValueError: a setting or the data cannot be used, or the folder holds another training.
+        ValueError: a setting or the data are invalid, or the folder has another training.
         CheckpointError: a checkpoint is of another training.
-        WriteError: a file cannot be written on the way; the checkpoints before are whole.
-        SystemExit: the training was told to end, with 143 or 130; it can be gone on with.
+        WriteError: a file cannot be written during training; earlier checkpoints are complete.
+        SystemExit: SIGTERM (143) or Ctrl-C (130); the training can be resumed.
     """
     checkpoints = folder / CHECKPOINTS
     if not resume and any(checkpoints.glob("step-*")):
         raise ValueError(
-            f"{folder} holds a training already; give --resume to go on with it, or another folder "
+            f"{folder} has a training already; give --resume to continue it, or another folder "
             "with --out"
         )
-    arguments = of_fit(settings)
+    arguments = fit_arguments(settings)
     loss = as_loss(arguments["loss"])
     limit = settings.get("memory_limit", MEMORY_LIMIT)
     data = open_data(
@@ -97,8 +97,8 @@ def train(
             progress=progress,
             **arguments,
         )
-    model.eval()  # a loaded model is mostly asked
-    data.columns.tell(model)
+    model.eval()  # a saved model is mostly loaded for prediction
+    data.columns.store_in(model)
     if is_first():  # of several processes, which all have the same
         text = json.dumps(history.to_dict(), indent=1)
         write_whole(folder / "history.json", text.encode() + b"\n")
@@ -106,14 +106,14 @@ def train(
             model,
             folder,
             network=settings.get("network"),
-            data=data.describe(settings["loss"]),
+            data=data.to_dict(settings["loss"]),
         )
-    held_out = of_part(model, data.held_out, data.name, data.columns, limit)
+    held_out = held_out_rows(model, data.held_out, data.name, data.columns, limit)
     return model, history, scores_of(model, held_out)
 
 
 class _SettingsFile(Callback):
-    """Writes the settings of a training when it starts, that is, when it was not refused."""
+    """Writes the settings when the training starts, that is, when they are known to be valid."""
 
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
         self.path, self.content = path, write(settings).encode()
@@ -124,7 +124,7 @@ class _SettingsFile(Callback):
 
 
 def build(settings: Mapping[str, Any], data: TrainingData, loss: EnsembleLoss) -> Ensemble:
-    """Return the untrained ensemble; the caller's random state stays as it is."""
+    """Return the untrained ensemble; the caller's random state is not changed."""
     seed = settings.get("seed")
     with nullcontext() if seed is None else torch.random.fork_rng([]):
         if seed is not None:
@@ -137,4 +137,4 @@ def build(settings: Mapping[str, Any], data: TrainingData, loss: EnsembleLoss) -
             outputs = outputs_for(loss, len(columns.class_names))
             network = multilayer_perceptron(len(columns.feature_names), settings["hidden"], outputs)
         method = METHODS[settings["method"]]
-        return method.build(network, settings["members"], **of_method(settings))
+        return method.build(network, settings["members"], **method_arguments(settings))

@@ -1,4 +1,4 @@
-"""A decision about a saved model in plain words, for who reads the terminal."""
+"""A decision about a saved model in words, for the terminal."""
 
 from __future__ import annotations
 
@@ -10,10 +10,7 @@ from batchensemble.decisions.conformal.quantile import least_examples
 
 
 def in_words(decision: Decision) -> list[tuple[str, str]]:
-    """Return what a decision says, each part under its title.
-
-    Args:
-        decision: of classes or of numbers.
+    """Return the parts of a decision in words, each with a title.
 
     Example:
         >>> from batchensemble.cli.workflows.decision import smallest_sets
@@ -47,7 +44,7 @@ examples like these. Mean size 1.20; in 80.0% of the examples it is one class.
     return [*said, *(("Note", each) for each in decision.notes)]
 
 
-def promise(decision: Decision) -> str:
+def guarantee(decision: Decision) -> str:
     """Return what the columns that ``predict`` adds are good for, in a sentence.
 
     Args:

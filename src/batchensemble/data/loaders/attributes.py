@@ -1,4 +1,4 @@
-"""Where something is that changes while a data loader is gone through, found by its attributes."""
+"""The places in a data loader that change while it is iterated over, found by its attributes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from torch.utils.data import (
 from batchensemble.core.generators import SCALARS, SOURCES
 
 ATTRIBUTES = frozenset(vars(DataLoader(TensorDataset(torch.empty(1)))))  # what any loader has
-# What draws or changes of torch's own samplers; the rest is what they were made with.
+# Attributes of torch's own samplers that change; the others are their arguments.
 KNOWN: dict[type, tuple[str, ...]] = {
     SequentialSampler: (),
     RandomSampler: ("generator",),
@@ -42,7 +42,7 @@ KNOWN: dict[type, tuple[str, ...]] = {
     WeightedRandomSampler: ("generator",),
     BatchSampler: ("sampler",),
 }
-# Objects without attributes that never change, and libraries whose objects do not draw orders.
+# Objects that never change, and libraries whose objects do not determine an order.
 FIXED = (
     complex, slice, range, datetime.date, datetime.time, datetime.timedelta, decimal.Decimal,
     fractions.Fraction, uuid.UUID, re.Pattern, torch.dtype, torch.device, np.dtype,
@@ -50,18 +50,18 @@ FIXED = (
 OTHERS = ("torch.nn", "torch.cuda", "numpy", "pandas", "pyarrow", "polars", "PIL", "threading")
 CONTAINERS = (list, tuple, set, frozenset, dict, deque)
 
-FIRST = 64  # elements of a container of the data's that are looked at
+FIRST = 64  # elements of a container that are visited
 DEPTH = 8
 
 
 @dataclass
 class Place:
-    """Where something is that changes while data are read.
+    """A place that may change while data are read.
 
     Attributes:
-        path: of attributes, from the loader on.
-        value: what is there: a source of random numbers, an object with ``state_dict``, or values.
-        put: puts another value there; ``None`` where only the value itself can be changed.
+        path: of attributes, starting at the loader.
+        value: a random generator, an object with ``state_dict``, or plain values.
+        put: assigns another value; ``None`` if the value can only be changed in place.
     """
 
     path: str
@@ -70,15 +70,15 @@ class Place:
 
 
 class Places:
-    """Goes through a loader and notes what changes while data are read.
+    """All places in a data loader that may change while data are read.
 
     Args:
-        loader: of the user's.
+        loader: of the user.
 
     Attributes:
         found: the places.
-        owners: the objects whose attributes were looked at, by their path.
-        refused: what draws the order and has no state that can be had, a phrase each.
+        owners: the objects whose attributes were visited, by path.
+        refused: phrases about objects that determine the order but whose state cannot be read.
     """
 
     def __init__(self, loader: DataLoader[Any]) -> None:
@@ -92,7 +92,7 @@ class Places:
             self._seen[id(loader.dataset)] = loader.dataset  # examples, not an order
         self._attribute(loader, "loader", "generator", False)
         own = [name for name in vars(loader) if name not in ATTRIBUTES and name[0] != "_"]
-        extra = [] if keeps_itself(loader) else own
+        extra = [] if has_state_dict(loader) else own
         for name in ("batch_sampler", "sampler", *extra):
             self._attribute(loader, "loader", name, True)
         for name in ("dataset", "collate_fn"):
@@ -107,7 +107,7 @@ class Places:
     def _visit(
         self, path: str, value: Any, put: Callable[[Any], None] | None, order: bool, depth: int
     ) -> None:
-        """Note what is at a path; ``order``: whether it says which examples come next."""
+        """Record a value; ``order``: whether it determines which examples come next."""
         if isinstance(value, SCALARS):
             if order:
                 self.found.append(Place(path, value, put))
@@ -117,8 +117,8 @@ class Places:
         self._seen[id(value)] = value
         module = type(value).__module__
         if isinstance(value, random.SystemRandom):
-            self._refuse(path, value, "draws from the machine, so that nothing can be drawn again")
-        elif isinstance(value, SOURCES) or keeps_itself(value):
+            self._refuse(path, value, "draws from the operating system, which cannot be repeated")
+        elif isinstance(value, SOURCES) or has_state_dict(value):
             self.found.append(Place(path, value, put))
         elif isinstance(value, (Tensor, np.ndarray, *CONTAINERS)):
             self._visit_many(path, value, put, order, depth)
@@ -128,7 +128,7 @@ class Places:
             isinstance(value, io.IOBase) or not hasattr(value, "__dict__")
         ):
             if order:
-                self._refuse(path, value, "can be gone through once, from where it is")
+                self._refuse(path, value, "can be iterated over only once")
         elif _is_function(value):
             self._visit_function(path, value, depth)
         elif module.startswith(OTHERS) and not order:
@@ -139,7 +139,7 @@ class Places:
         elif hasattr(value, "__dict__") or hasattr(type(value), "__slots__"):
             self._visit_object(path, value, order, depth)
         elif order:
-            self._refuse(path, value, "has no attributes that could be looked at")
+            self._refuse(path, value, "has no attributes to inspect")
 
     def _visit_many(
         self, path: str, value: Any, put: Callable[[Any], None] | None, order: bool, depth: int
@@ -154,7 +154,7 @@ class Places:
 
     def _visit_object(self, path: str, value: Any, order: bool, depth: int) -> None:
         if isinstance(value, Dataset):
-            # Workers get a copy of it each epoch; without them, one of an order of its own goes on.
+            # Workers get a fresh copy each epoch; without workers, its own order continues.
             own_order = isinstance(value, IterableDataset) and not _of_hugging_face(value)
             order = own_order and not self._workers
         self.owners[path] = value
@@ -170,7 +170,7 @@ class Places:
                         self._visit_function(path, each, depth)
 
     def _visit_function(self, path: str, value: Any, depth: int) -> None:
-        """Look for sources of random numbers that a function draws from."""
+        """Look for random generators that a function uses."""
         if isinstance(value, functools.partial):
             held = {"func": value.func, "args": value.args, **value.keywords}
         elif isinstance(value, types.MethodType):
@@ -190,8 +190,8 @@ class Places:
         self.refused.append(f"{path} is a {type(value).__name__}, which {why}")
 
 
-def keeps_itself(value: Any) -> bool:
-    """Return whether an object has ``state_dict`` and ``load_state_dict``, as samplers may."""
+def has_state_dict(value: Any) -> bool:
+    """Return whether an object has ``state_dict`` and ``load_state_dict``."""
     if isinstance(value, (type, nn.Module)) or _of_hugging_face(value):
         return False  # the last at the end of an epoch would have nothing left
     return callable(getattr(value, "state_dict", None)) and callable(
@@ -218,7 +218,7 @@ def _is_function(value: Any) -> bool:
 
 
 def _is_plain(value: Any) -> bool:
-    """Return whether there are only numbers, text and tensors in a value."""
+    """Return whether a value consists of numbers, text and tensors only."""
     if isinstance(value, (Tensor, *SCALARS)):
         return True
     if isinstance(value, np.ndarray):
@@ -229,7 +229,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def _globals_of(code: types.CodeType, found: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield the sources of random numbers that a code names."""
+    """Yield the random generators among the global names of a function's code."""
     for name in code.co_names:
         if isinstance(found.get(name), SOURCES):
             yield name, found[name]

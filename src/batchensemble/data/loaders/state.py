@@ -1,8 +1,8 @@
-"""What a user's data loader draws from: its generators, its sampler, its dataset.
+"""The state of a user's data loader: of its random generators, its sampler, its dataset.
 
-An order that a generator of the user's own draws, or a sampler that counts its epochs, cannot be
-made again from a seed. So their states are found, by going through the loader's attributes, kept in
-checkpoints, and put back before the loader is gone through again.
+A seed cannot reproduce an order that comes from a generator of the user, or from a sampler that
+counts its epochs. So their states are found among the loader's attributes, stored in checkpoints,
+and restored before the loader is iterated over again.
 """
 
 from __future__ import annotations
@@ -16,61 +16,61 @@ from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader, Subset, TensorDataset
 
 from batchensemble.core.generators import SCALARS, SOURCES, NotKeptError, decode, encode, set_source
-from batchensemble.data.loaders.attributes import Place, Places, keeps_itself
+from batchensemble.data.loaders.attributes import Place, Places, has_state_dict
 
-SOME = 4096  # elements that a checksum of a list looks at
+SOME = 4096  # elements of a list that go into its digest
 
 
 class LoaderState:
-    """The state of what a loader draws from.
+    """The state of a data loader, as far as the order of its data depends on it.
 
     Args:
         loader: as it is before the training.
 
     Attributes:
-        draws: the paths of what it draws from.
-        goes_on: whether the loader itself goes on within an epoch, by ``state_dict`` and
+        sources: the paths of the generators and stateful objects that it uses.
+        resumes_itself: whether the loader resumes within an epoch by itself, by ``state_dict`` and
             ``load_state_dict``, as torchdata's ``StatefulDataLoader`` does.
 
     Example:
         >>> loader = DataLoader([1, 2, 3], shuffle=True, generator=torch.Generator())
         >>> held = LoaderState(loader)
-        >>> before, first = held.now(), list(loader)
-        >>> held.put(before)
+        >>> before, first = held.state(), list(loader)
+        >>> held.restore(before)
         >>> list(loader) == first
         True
     """
 
     def __init__(self, loader: DataLoader[Any]) -> None:
         self.loader = loader
-        self.goes_on = keeps_itself(loader)
+        self.resumes_itself = has_state_dict(loader)
         places = Places(loader)
         self._before = {each.path: _digest(each.value) for each in places.found}
-        self.draws = [
+        self.sources = [
             each.path
             for each in places.found
-            if isinstance(each.value, SOURCES) or keeps_itself(each.value)
+            if isinstance(each.value, SOURCES) or has_state_dict(each.value)
         ]
         self._refused = places.refused
         self._kept: set[str] = set()
 
-    def refusal(self, *, fixed: bool = False) -> str | None:
-        """Return what of the loader no checkpoint can hold, or ``None``.
+    def why_not_stored(self, *, fixed: bool = False) -> str | None:
+        """Return why a checkpoint cannot store the loader's state, or ``None`` if it can.
 
         Args:
-            fixed: whether its workers are taken to draw nothing, as those of held-out data.
+            fixed: assume that workers draw no random numbers, as for held-out data.
         """
         loader = self.loader
-        if self.goes_on:
+        if self.resumes_itself:
             return None
         if fixed:
             return self._phrase()
         if loader.num_workers and not getattr(loader, "in_order", True):
-            return "its workers hand over batches as they come (in_order=False); leave that out"
+            return "its workers return batches in any order (in_order=False); leave that out"
         if loader.num_workers and loader.persistent_workers and not _is_fixed(loader.dataset):
             return (
-                "its workers stay from one epoch to the next (persistent_workers=True), and what "
-                "they draw from is out of reach; give persistent_workers=False"
+                "its workers persist between epochs (persistent_workers=True), so their random "
+                "state cannot be read; give persistent_workers=False"
             )
         return self._phrase()
 
@@ -82,58 +82,58 @@ class LoaderState:
             )
         return None
 
-    def now(self) -> list[Any]:
-        """Return the states as they are, each with its path, as checkpoints hold them.
+    def state(self) -> list[Any]:
+        """Return the present states, each with its path, as checkpoints store them.
 
         Raises:
-            ValueError: a ``state_dict`` of the user's holds what no checkpoint can.
+            ValueError: a ``state_dict`` of the user's holds values that a checkpoint cannot.
         """
         found = []
         for each in Places(self.loader).found:
             changed = self._before.get(each.path) != _digest(each.value)
-            if isinstance(each.value, SOURCES) or keeps_itself(each.value):
+            if isinstance(each.value, SOURCES) or has_state_dict(each.value):
                 found.append([each.path, self._encoded(each.path, each.value)])
             elif changed or each.path in self._kept:
                 self._kept.add(each.path)
                 found.append([each.path, encode(each.value)])
         return found
 
-    def own(self) -> Any:
-        """Return the state of a loader that goes on by itself, ``None`` of any other."""
-        if not self.goes_on:
+    def own_state(self) -> Any:
+        """Return the ``state_dict`` of a loader that resumes by itself; ``None`` for others."""
+        if not self.resumes_itself:
             return None
         with torch.random.fork_rng([]):  # torchdata's may begin an epoch for it
             return self._encoded("loader", self.loader)
 
-    def put_own(self, state: Any) -> None:
-        """Bring a loader that goes on by itself to its state, and where it draws something to it.
+    def restore_own(self, state: Any) -> None:
+        """Restore a loader that resumes by itself.
 
-        torchdata's draws the order of the epoch once more, when it is first asked for its state or
-        its batches.
+        torchdata's loader draws the order of the epoch again when its state or its batches are
+        first requested, so its state is requested here.
         """
         with torch.random.fork_rng([]):
             self.loader.load_state_dict(decode(state))  # type: ignore[attr-defined]
             self.loader.state_dict()  # type: ignore[attr-defined]
 
-    def check(self, draws: list[str]) -> None:
-        """Raise ``ValueError`` where another loader drew from other sources, of :attr:`draws`."""
-        for path in draws:
-            if path not in self.draws:
+    def check(self, sources: list[str]) -> None:
+        """Raise ``ValueError`` if a stored loader had other :attr:`sources` than this one."""
+        for path in sources:
+            if path not in self.sources:
                 raise ValueError(f"it has the state of {path}, which is not there here")
-        for path in self.draws:
-            if path not in draws:
+        for path in self.sources:
+            if path not in sources:
                 raise ValueError(f"it has no state of {path}, from which the data are drawn here")
 
-    def put(self, states: list[Any], *, midway: bool = False) -> None:
-        """Put states back.
+    def restore(self, states: list[Any], *, midway: bool = False) -> None:
+        """Restore states.
 
         Args:
-            states: what :meth:`now` returned.
-            midway: while the loader is gone through; what has a ``state_dict`` is then left alone,
-                since it was brought there by being gone through.
+            states: what :meth:`state` returned.
+            midway: the loader is being iterated over; objects with a ``state_dict`` are then left
+                alone, since the iteration has advanced them.
 
         Raises:
-            ValueError: the loader is another than that they are of.
+            ValueError: they are the states of another loader.
         """
         places = Places(self.loader)
         here = {each.path: each for each in places.found}
@@ -141,16 +141,16 @@ class LoaderState:
             self._kept.add(path)
             owner, _, name = path.rpartition(".")
             if path in here:
-                if not (midway and keeps_itself(here[path].value)):
-                    _put(here[path], state)
-            elif owner in places.owners:  # made when the data were first gone through
+                if not (midway and has_state_dict(here[path].value)):
+                    _restore(here[path], state)
+            elif owner in places.owners:  # created during the first iteration
                 setattr(places.owners[owner], name, decode(state))
             else:
                 raise ValueError(f"it has the state of {path}, which is not there here")
 
     def _encoded(self, path: str, value: Any) -> Any:
         try:
-            return encode(value.state_dict() if keeps_itself(value) else value)
+            return encode(value.state_dict() if has_state_dict(value) else value)
         except NotKeptError as error:
             raise ValueError(
                 f"state_dict() of {path} ({type(value).__name__}) holds {error}, and checkpoints "
@@ -158,10 +158,10 @@ class LoaderState:
             ) from error
 
 
-def _put(place: Place, state: Any) -> None:
-    """Bring one state back, in the object that is there where that can be."""
+def _restore(place: Place, state: Any) -> None:
+    """Restore one state, in place if possible."""
     value = place.value
-    if keeps_itself(value):
+    if has_state_dict(value):
         value.load_state_dict(decode(state))
     elif isinstance(value, SOURCES):
         set_source(value, state)
@@ -178,7 +178,7 @@ def _put(place: Place, state: Any) -> None:
 
 
 def _is_fixed(dataset: Any) -> bool:
-    """Return whether nothing is random in reading a dataset."""
+    """Return whether reading a dataset involves no random numbers."""
     if isinstance(dataset, ConcatDataset):
         return all(map(_is_fixed, dataset.datasets))
     if type(dataset) is Subset:
@@ -187,7 +187,7 @@ def _is_fixed(dataset: Any) -> bool:
 
 
 def _digest(value: Any) -> Any:
-    """Return what changes with a value, nearly always: of many elements some are looked at."""
+    """Return a digest of a value; of many elements, a sample."""
     if isinstance(value, SCALARS):
         return value
     if isinstance(value, Tensor):

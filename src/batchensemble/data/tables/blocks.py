@@ -48,7 +48,7 @@ class Block:
             cure: what errors propose.
 
         Raises:
-            ValueError: a value is missing, infinite or not a number; the sentence says where.
+            ValueError: a value is missing, infinite or not a number; the message says where.
         """
         where = f"{file}: column {name!r}"
         values = finite(self.columns[name], where, self.first_row, self.decimal, cure)

@@ -1,4 +1,4 @@
-"""What stands in a column of labels, as classes: which texts are one class, and their order."""
+"""Columns of labels as classes: which texts are the same class, and the order of classes."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class ClassNames(tuple[str, ...]):
     """Names of classes in the order of their numbers.
 
     Attributes:
-        ordered: whether that order means something: the classes are numbers, or it was declared by
-            an ordered categorical or given with ``class_names=``. Words that are sorted by the
-            alphabet are not ordered.
+        ordered: whether the order is meaningful: the classes are numbers, or their order was
+            declared, by an ordered categorical or by ``class_names=``. Words in alphabetical order
+            are not ordered.
 
     Example:
         >>> ClassNames(["low", "high"], ordered=True).ordered
@@ -42,21 +42,21 @@ class ClassNames(tuple[str, ...]):
     ordered: bool
 
     def __new__(cls, names: Iterable[str] = (), *, ordered: bool = False) -> ClassNames:
-        """Return the names; without ``ordered`` they are as ordered as those given are."""
+        """Return the names; ``ordered`` is taken over from ``names`` where it is not set."""
         found = super().__new__(cls, names)
         found.ordered = ordered or bool(getattr(names, "ordered", False))
         return found
 
     def __getnewargs_ex__(self) -> tuple[tuple[tuple[str, ...]], dict[str, bool]]:
-        """Return what makes a copy, so that one in another process is as ordered."""
+        """Return the arguments of a copy, which keeps ``ordered`` in other processes."""
         return (tuple(self),), {"ordered": self.ordered}
 
 
-def given_names(names: Sequence[Any]) -> ClassNames:
-    """Return names that a user gives, whose order counts, or those of other data.
+def class_names_of(names: Sequence[Any]) -> ClassNames:
+    """Return class names as text; those of a user are ordered, those of other data may not be.
 
     Example:
-        >>> given_names([-1, 1]), given_names([-1, 1]).ordered
+        >>> class_names_of([-1, 1]), class_names_of([-1, 1]).ordered
         (('-1', '1'), True)
     """
     return ClassNames(map(as_text, names), ordered=getattr(names, "ordered", bool(names)))
@@ -78,10 +78,10 @@ def are_numbers(texts: Iterable[str]) -> bool:
 
 
 def are_measured(texts: Iterable[str], decimal: str = ".") -> bool:
-    """Return whether a column whose use is not known holds numbers, not classes.
+    """Return whether a column of unknown use holds measurements rather than class labels.
 
-    So it does where all are numbers, and either all are written plainly, or one has a fraction or
-    an exponent: ``1e-05`` stands among measured values, ``007`` among codes.
+    All values must be numbers; and either all are written plainly, or one has a fraction or an
+    exponent: ``1e-05`` is a measurement, ``007`` is a code.
 
     Example:
         >>> are_measured(["1", "2"]), are_measured(["0.5", "1e-05"]), are_measured(["007", "7"])
@@ -113,14 +113,14 @@ def are_ordered(names: Sequence[str]) -> bool:
 
 
 def names_of(texts: Iterable[str], declared: Sequence[str] = ()) -> ClassNames:
-    """Return the classes that labels are of, in their order.
+    """Return the classes of a column of labels, in order.
 
-    Where all are numbers written plainly they are sorted by size, and equal ones (``1`` and
-    ``1.0``) are one class, called by the shortest; otherwise each text is a class of its own.
+    Plain numbers are sorted by size, and equal ones (``1`` and ``1.0``) are one class, named by the
+    shortest text. Otherwise every text is a class, in alphabetical order.
 
     Args:
-        texts: each label once, without blanks around it.
-        declared: the order that the column declares, of these and maybe others.
+        texts: the distinct labels, without blanks around them.
+        declared: the order that the column declares, which may have further classes.
 
     Example:
         >>> names_of({"10", "9"}), names_of({"10", "9", "007"}), names_of({"1", "1.0"})
@@ -140,9 +140,9 @@ def names_of(texts: Iterable[str], declared: Sequence[str] = ()) -> ClassNames:
 
 
 def gap_among(texts: Iterable[str], gaps: Sequence[str] = GAPS) -> str | None:
-    """Return the word that stands for no label where all others are numbers; ``None``: none does.
+    """Return the word that means a missing label, or ``None``.
 
-    A word such as ``NA`` is a class among words. Among numbers it is a gap.
+    Among words, ``NA`` is a class; where all other labels are numbers, it is a missing value.
 
     Example:
         >>> gap_among(["0", "1", "NA"]), gap_among(["EU", "NA"])
@@ -155,15 +155,15 @@ def gap_among(texts: Iterable[str], gaps: Sequence[str] = GAPS) -> str | None:
 
 
 def numbers_of(texts: Sequence[str], names: Sequence[str], *, by_value: bool = False) -> list[int]:
-    """Return the class number of each label, -1 where it is none of the classes.
+    """Return the class number of each label; -1 for a label that is not one of the classes.
 
-    A label is the class of its text, or the one of the same number, both written plainly.
+    A label matches the class of the same text, or, if both are plain numbers, of the same value.
 
     Args:
         texts: labels, without blanks around them.
         names: the classes in the order of their numbers.
-        by_value: match numbers however they are written, as models did that were saved before
-            labels were kept as they stand.
+        by_value: match numbers by value however they are written (``7`` and ``007``), as early
+            versions did; needed for models that they saved.
 
     Example:
         >>> numbers_of(["1.0", "2", "007"], ["1", "2", "7"])
@@ -173,7 +173,7 @@ def numbers_of(texts: Sequence[str], names: Sequence[str], *, by_value: bool = F
     by_size = {Decimal(name): number for name, number in position.items() if is_plain(name)}
     values: dict[float | str, int] = {}
     for name, number in position.items() if by_value else ():
-        # Of several the text itself must say which.
+        # Where several classes have the same value, only the text can tell which.
         values[_value(name)] = -1 if _value(name) in values else number
     found = []
     for text in texts:
@@ -185,10 +185,7 @@ def numbers_of(texts: Sequence[str], names: Sequence[str], *, by_value: bool = F
 
 
 def is_text(values: Array) -> bool:
-    """Return whether a column holds text, or dates, which are called as they are written.
-
-    Of objects the first value that is not missing tells.
-    """
+    """Return whether a column holds text or dates, by its first value that is not missing."""
     if values.dtype.kind != "O":
         return values.dtype.kind in "UTM"
     first = next((each for each in values if not is_missing(each)), 0)
@@ -203,27 +200,27 @@ def labels_of(
     *,
     declared: Sequence[str] = (),
 ) -> tuple[Array, ClassNames]:
-    """Return a column of targets as numbers, and the classes that they stand for.
+    """Return a column of targets as class numbers and classes, or as numbers without classes.
 
-    Numbers stay as they are, unless ``names`` are numbers too, or a column declares another order
-    than that of their size.
+    Numbers stay numbers, unless ``names`` are numbers too or the column declares an order that is
+    not that of their size.
 
     Args:
-        values: of the column: numbers, or classes as text.
-        where: the table and the column, for the sentence.
+        values: the column ``[rows]``: numbers, or labels as text.
+        where: the table and the column, for error messages.
         names: the classes in the order of their numbers; by default those of the column, see
             :func:`names_of`.
-        first_row: how many rows of its table are before them.
-        declared: the order that the column declares.
+        first_row: number of the first of them in the table, from 0.
+        declared: the order of classes that the column declares.
 
     Raises:
-        ValueError: a value is missing, or is none of the ``names``.
+        ValueError: a value is missing, or is not one of ``names``.
 
     Example:
         >>> labels_of(np.array(["dog", "cat", "dog"]), "column 'y'")
         (array([1, 0, 1]), ('cat', 'dog'))
     """
-    names, declared = given_names(names), tuple(declared)
+    names, declared = class_names_of(names), tuple(declared)
     by_size = names_of(declared) == declared
     if not is_text(values) and not _name_numbers(names) and (by_size or names):
         return finite(values, where, first_row), ClassNames()
@@ -246,11 +243,11 @@ def numbered(
     """Return the class number of each row.
 
     Args:
-        codes: which label each row has, from :func:`coded`.
-        texts: the labels.
+        codes: the label of each row ``[rows]``, as positions in ``texts``; from :func:`coded`.
+        texts: the distinct labels.
         names: the classes in the order of their numbers.
-        where: the table and the column, for the sentence.
-        first_row: how many rows of the table are before them.
+        where: the table and the column, for error messages.
+        first_row: number of the first of them in the table, from 0.
         by_value: see :func:`numbers_of`.
 
     Raises:
@@ -270,7 +267,7 @@ def numbered(
 
 
 def coded(values: Any, where: str, first_row: int = 0) -> tuple[Array, list[str]]:
-    """Return which label each value of a column is, and the different labels as text.
+    """Return the position of each value's label ``[rows]`` in a list of the distinct labels.
 
     Raises:
         ValueError: a value is missing, or is empty.
@@ -298,14 +295,14 @@ def refuse_gap(
     first_row: int = 0,
     gaps: Sequence[str] = GAPS,
 ) -> None:
-    """Raise ``ValueError`` where a word such as ``NA`` stands among labels that are numbers.
+    """Raise ``ValueError`` if a word such as ``NA`` is among labels that are numbers.
 
     Args:
-        codes: which label each row has.
-        texts: the labels.
-        where: the table and the column, for the sentence.
-        first_row: how many rows of the table are before them.
-        gaps: the words.
+        codes: the label of each row ``[rows]``, as positions in ``texts``.
+        texts: the distinct labels.
+        where: the table and the column, for error messages.
+        first_row: number of the first of them in the table, from 0.
+        gaps: the words that mean a missing value.
     """
     gap = gap_among(texts, gaps)
     if gap is not None:
@@ -317,12 +314,12 @@ def refuse_gap(
 
 
 def _name_numbers(names: Sequence[str]) -> bool:
-    """Return whether classes are called by numbers, or true and false."""
+    """Return whether classes are named by numbers, or by True and False."""
     return bool(names) and (are_numbers(names) or set(names) <= {"True", "False"})
 
 
 def _value(text: str) -> float | str:
-    """Return a label so that ``1``, ``1.0`` and ``01`` are one, as ``true`` and ``True`` are."""
+    """Return the value of a label: equal for ``1``, ``1.0`` and ``01``, and any case of true."""
     if text.lower() in ("true", "false"):
         return text.lower()
     try:

@@ -1,4 +1,4 @@
-"""Which columns a model knows by name, and how those of other tables are brought to them."""
+"""The column names that a model remembers, and how the columns of other tables match them."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ NUMBERED = re.compile(r"(?:column_)?(\d+)")  # what pandas and polars call the c
 
 @dataclass(frozen=True)
 class ColumnNames:
-    """Names in the order of a network's inputs, of its targets, and of its classes.
+    """Names of features, targets and classes, in the order of the network's inputs and outputs.
 
     Attributes:
-        features: ``None`` where they have none, and are taken by position.
-        targets: of several numbers or labels an example; ``None`` as for the features.
-        classes: one a class number; empty where they have none.
-        scaling: of the features, where a model takes them standardised.
+        features: ``None``: unnamed, matched by position.
+        targets: the names of several targets per example; ``None``: unnamed.
+        classes: in the order of their numbers; empty: unnamed.
+        scaling: means and standard deviations of the features, where the model takes standardised
+            features.
     """
 
     features: Names | None = None
@@ -32,7 +33,7 @@ class ColumnNames:
 
     @classmethod
     def of(cls, model: Any) -> ColumnNames:
-        """Return the names that a model remembers of its training."""
+        """Return the names that a model remembers from its training."""
         features, targets = model.feature_names, model.target_names
         return cls(
             None if features is None else tuple(features),
@@ -42,32 +43,32 @@ class ColumnNames:
         )
 
     def scaling_of(self, names: Names) -> Scaling | None:
-        """Return what columns that were found are standardised by: those that are known by name."""
+        """Return the scaling of columns that match by name; ``None`` for columns by position."""
         return self.scaling if names == self.features else None
 
     def features_among(self, given: Names, where: str, *, more: bool = False) -> Names:
-        """Return which features to take of those given, in the order of the model.
+        """Return the features to take from a table, in the order of the model.
 
         Args:
-            given: all but the target.
-            where: what the sentence calls them.
-            more: whether further columns are passed over, as in files, instead of refused.
+            given: the columns of the table but its target.
+            where: what error messages call the table.
+            more: ignore further columns, as in files, instead of refusing them.
 
         Raises:
-            ValueError: one is missing, or one is not known.
+            ValueError: a column is missing, or unknown.
         """
         return _taken(self.features, given, where, "model.feature_names", more=more)
 
     def targets_among(self, given: Names, where: str) -> Names:
-        """Return the columns of several targets in the order of the model.
+        """Return the target columns of a table, in the order of the model.
 
         Raises:
-            ValueError: one is missing, or one is not known.
+            ValueError: a column is missing, or unknown.
         """
         return _taken(self.targets, given, where, "model.target_names", more=False)
 
     def order_of_classes(self, given: Sequence[Any]) -> Sequence[Any]:
-        """Return the classes in the order of their numbers: the given ones, else the model's.
+        """Return the classes in the order of their numbers: those given, or else the model's.
 
         Raises:
             ValueError: the given ones are those of the model in another order.
@@ -76,27 +77,27 @@ class ColumnNames:
         if texts != self.classes and sorted(texts) == sorted(self.classes):
             raise ValueError(
                 f"class_names must be in the order of the training, {few(self.classes)}, got "
-                f"{few(texts)}; leave it out, or set model.class_names = () where the numbers "
-                "mean others from now on"
+                f"{few(texts)}; leave it out, or set model.class_names = () to give the numbers a "
+                "new meaning"
             )
         return given if texts else self.classes
 
     def check_classes(self, found: Names) -> None:
-        """Raise ``ValueError`` where data number other classes than the model, or otherwise.
+        """Raise ``ValueError`` if data have other classes than the model, or another order.
 
         Args:
-            found: of a dataset that numbers its classes itself; empty where it has no names.
+            found: the classes of a dataset that holds class numbers; empty if it names none.
         """
         if found and self.classes and found != self.classes:
             raise ValueError(
                 f"the classes must be those of the training, {few(self.classes)}, got "
                 f"{few(found)}, which have other numbers; give data with the same classes, in "
-                "folders of images empty ones too, or set model.class_names = () where the numbers "
-                "mean others from now on"
+                "folders of images empty ones too, or set model.class_names = () to give the "
+                "numbers a new meaning"
             )
 
     def and_of(self, features: Names | None, targets: Names | None, classes: Names) -> ColumnNames:
-        """Return these names, and those of data where there are none; classes are the data's."""
+        """Return these names, completed by those of data; the classes of the data come first."""
         return ColumnNames(
             features if self.features is None else self.features,
             targets if self.targets is None else self.targets,
@@ -105,7 +106,7 @@ class ColumnNames:
         )
 
     def tell(self, model: Any) -> None:
-        """Let a model remember them."""
+        """Store the names in a model."""
         model.feature_names, model.target_names = self.features, self.targets
         model.class_names = self.classes
 
@@ -114,7 +115,7 @@ UNNAMED = ColumnNames()
 
 
 def remembered(names: Names) -> Names | None:
-    """Return names as a model remembers them: the numbers of an array's columns are none.
+    """Return names as a model remembers them: ``None`` for the numbered columns of an array.
 
     Example:
         >>> remembered(("age", "dose")), remembered(("0", "1"))
@@ -146,7 +147,7 @@ def _taken(known: Names | None, given: Names, where: str, attribute: str, *, mor
 
 
 def _positions(names: Names) -> list[int] | None:
-    """Return the numbers that names are, where they are those of an array's columns."""
+    """Return the positions that names stand for, if they number the columns of an array."""
     found = [NUMBERED.fullmatch(name) for name in names]
     numbers = [int(each[1]) for each in found if each is not None]
     return numbers if sorted(numbers) == list(range(len(names))) else None

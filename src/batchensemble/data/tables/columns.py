@@ -1,6 +1,6 @@
-"""Tables of pandas, polars and Arrow, a column at a time, as numbers and as classes.
+"""Tables of pandas, polars and Arrow, column by column, as arrays.
 
-A table is known by the module of its class; polars and Arrow are not imported.
+A table is recognised by the module of its class; polars and Arrow are not imported.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ Names = tuple[str, ...]
 
 # A column of text with more different values than this holds no classes.
 MAX_CLASSES = 100_000
-LARGEST = 1e100  # in a column of features that is standardised, so that its squares can be added
-# Text that is a number, beside a decimal comma; Python's float takes more, such as 1_000 and ١٢.
+LARGEST = 1e100  # in a column that is standardised, so that the sum of squares does not overflow
+# Text that is a number, but for a decimal comma; Python's float takes more, such as 1_000 and ١٢.
 NUMBER = re.compile(
     r"[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|inf(?:inity)?)", re.IGNORECASE
 )
@@ -34,13 +34,13 @@ TRUTH = {"True": 1.0, "TRUE": 1.0, "true": 1.0, "False": 0.0, "FALSE": 0.0, "fal
 
 
 class RowError(ValueError):
-    """What is wrong with one row of a table. Rows and lines of files are counted from 1.
+    """An error in one row of a table. In the message, rows and lines are counted from 1.
 
     Args:
-        before: the sentence as far as the row.
+        before: the message up to the row.
         row: counted from 0.
-        after: the rest of the sentence.
-        line: of the file.
+        after: the rest of the message.
+        line: of the file, counted from 1.
 
     Example:
         >>> raise RowError("y must be finite, got nan", 6, "; drop it").on_line(8)
@@ -55,11 +55,11 @@ class RowError(ValueError):
         super().__init__(f"{before} in {place}{after}")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Return what makes a copy in another process."""
+        """Return the arguments of a copy, so that it can be sent to another process."""
         return RowError, (self.before, self.row, self.after, self.line)
 
     def on_line(self, line: int | None) -> RowError:
-        """Return the same, said with the line of the file."""
+        """Return the same error with the line of the file."""
         return RowError(self.before, self.row, self.after, line)
 
 
@@ -70,8 +70,8 @@ class Table:
     Attributes:
         names: of the columns.
         rows: how many.
-        column: returns the values of a column; missing ones as ``None`` or NaN.
-        declared: returns the order of its classes that a column declares; empty where it does not.
+        column: returns the values of a column, missing ones as ``None`` or NaN.
+        declared: returns the order of classes that a column declares; empty if it declares none.
     """
 
     names: Names
@@ -81,7 +81,7 @@ class Table:
 
 
 def library_of(value: Any) -> str:
-    """Return the package that the class of a value comes from.
+    """Return the package that defines the class of a value.
 
     Example:
         >>> library_of(np.zeros(2))
@@ -117,7 +117,7 @@ def _table(names: Names, rows: int, get: Callable[[str], Any]) -> Table:
 
 
 def as_text(value: Any) -> str:
-    """Return a label as it is called: text without the blanks around it.
+    """Return a label as text, without blanks around it.
 
     Example:
         >>> as_text(" no "), as_text(7), as_text(1.0)
@@ -129,8 +129,8 @@ def as_text(value: Any) -> str:
 def declared_by(column: Any) -> Names:
     """Return the order of classes that a column of pandas, polars or Arrow declares.
 
-    An ordered categorical does, and an ``Enum`` of polars; one of pandas that is not ordered has
-    its categories in the order in which they were met, or sorted.
+    Ordered categoricals and an ``Enum`` of polars declare one; the categories of an unordered
+    categorical are in no meaningful order.
 
     Example:
         >>> import pandas as pd
@@ -149,10 +149,10 @@ def declared_by(column: Any) -> Names:
 
 
 def merged_order(orders: Sequence[Names]) -> Names:
-    """Return the order that parts of a column declare.
+    """Return the order of classes that the parts of a column declare together.
 
     Raises:
-        ValueError: they declare different ones.
+        ValueError: they declare different orders.
     """
     longest = max(orders, key=len, default=())
     for order in orders:
@@ -180,11 +180,11 @@ def as_array(column: Any) -> Array:
     return found
 
 
-def split(table: Table, target: str | None, where: str) -> tuple[Names, str | None]:
-    """Return the columns of features, and the target's.
+def feature_columns(table: Table, target: str | None, where: str) -> Names:
+    """Return all columns but the target.
 
     Raises:
-        ValueError: there is no such column, or none beside it.
+        ValueError: there is no such target, or no other column.
     """
     if target is not None and target not in table.names:
         raise ValueError(
@@ -194,23 +194,24 @@ def split(table: Table, target: str | None, where: str) -> tuple[Names, str | No
     features = tuple(name for name in table.names if name != target)
     if not features:
         raise ValueError(f"{where} must have at least one column of features, got none")
-    return features, target
+    return features
 
 
 def features_of(
     table: Table, names: Sequence[str], dtype: Any, where: str, scaling: Scaling | None = None
 ) -> Array:
-    """Return columns of numbers side by side, ``[rows, columns]``.
+    """Return columns of numbers as an array ``[rows, columns]``.
 
     Args:
-        table: of any library.
-        names: of the columns.
+        table: the table.
+        names: of the columns, in the order of the result.
         dtype: of the result.
-        where: the table, for the sentence.
-        scaling: the means that are taken off before, and the deviations of the columns.
+        where: the table, for error messages.
+        scaling: the means and the standard deviations to standardise the columns by; by default
+            they stay as they are.
 
     Raises:
-        ValueError: a value is missing, infinite or no number; the sentence says where.
+        ValueError: a value is missing, infinite or no number; the message says where.
     """
     values = np.empty((table.rows, len(names)), dtype)
     for number, name in enumerate(names):
@@ -228,18 +229,18 @@ def fill(
     first_row: int = 0,
     scaling: tuple[float, float] | None = None,
 ) -> None:
-    """Write a column of finite numbers into a table of fewer digits.
+    """Write a column of finite numbers into an array of lower precision, standardised.
 
     Args:
-        values: the table.
+        values: the array ``[rows, columns]`` to write into.
         number: of the column in it.
-        column: what it gets.
-        where: the file and the column, for the sentence.
-        first_row: how many rows of the file are before these.
-        scaling: mean and deviation, which are taken off before.
+        column: the numbers ``[rows]``.
+        where: the file and the column, for error messages.
+        first_row: number of the first of them in the file, from 0.
+        scaling: mean and standard deviation to standardise by.
 
     Raises:
-        ValueError: a number is too large for them.
+        ValueError: a number is too large for the type of ``values``.
     """
     with np.errstate(over="ignore"):
         scaled = column
@@ -260,15 +261,15 @@ def fill(
 
 
 def check_size(column: Array, where: str, first_row: int = 0) -> None:
-    """Refuse numbers so large that no mean and deviation can be had of them.
+    """Refuse numbers so large that their mean and standard deviation overflow.
 
     Args:
-        column: finite numbers.
-        where: the file and the column, for the sentence.
-        first_row: how many rows of the file are before these.
+        column: finite numbers ``[rows]``.
+        where: the file and the column, for error messages.
+        first_row: number of the first of them in the file, from 0.
 
     Raises:
-        ValueError: there is one; the sentence says where.
+        ValueError: there is such a number; the message says where.
     """
     if column.dtype.kind != "f" or not len(column):
         return
@@ -284,20 +285,20 @@ def check_size(column: Array, where: str, first_row: int = 0) -> None:
 def finite(
     values: Array, where: str, first_row: int = 0, decimal: str = ".", cure: str = CURE
 ) -> Array:
-    """Return values that are all finite numbers.
+    """Return a column as finite numbers.
 
-    Text is a number where it reads as one, with blanks around it or not; ``True`` and ``False`` are
+    Text that is a number is converted, with or without blanks around it; ``True`` and ``False`` are
     1 and 0.
 
     Args:
-        values: of one column.
-        where: the table and the column, for the sentence.
-        first_row: how many rows of its table are before them.
+        values: the column ``[rows]``.
+        where: the table and the column, for error messages.
+        first_row: number of the first of them in the table, from 0.
         decimal: the decimal sign of text.
-        cure: what to do, for the sentence.
+        cure: what to do, for error messages.
 
     Raises:
-        ValueError: one is not; the sentence names the first.
+        ValueError: one is not; the message names the first.
 
     Example:
         >>> finite(np.array([1.0, np.nan]), "points.csv: column 'x'")
@@ -326,11 +327,11 @@ number in every row, got no value in row 2; fill it, drop it or leave the column
 
 
 def refuse_times(values: Any, where: str) -> None:
-    """Raise ``ValueError`` for dates, times and spans, whose numbers depend on a file's unit.
+    """Raise ``ValueError`` for dates, times and durations: as numbers, they depend on their unit.
 
     Args:
         values: an array or a column.
-        where: the table and the column, for the sentence.
+        where: the table and the column, for error messages.
 
     Example:
         >>> refuse_times(np.array(["2026-11-30"], "datetime64[D]"), "visits: column 'day'")
@@ -346,7 +347,7 @@ numbers in a unit of your choice, such as days since the first
 
 
 def _number(value: Any, decimal: str) -> float:
-    """Return a value as a number, NaN where it is none."""
+    """Return a value as a number, NaN if it is not one."""
     if isinstance(value, str):
         text = value.strip()
         if text in TRUTH:
@@ -359,12 +360,12 @@ def _number(value: Any, decimal: str) -> float:
 
 
 def few(names: Sequence[str]) -> str:
-    """Return names for a sentence, not too many."""
+    """Return names for an error message, at most twenty."""
     return ", ".join(map(repr, names[:20])) + (", ..." if len(names) > 20 else "")
 
 
 def is_missing(value: Any) -> bool:
-    """Return whether a value is ``None``, NaN or the one of pandas, which is equal to nothing."""
+    """Return whether a value is ``None``, NaN, or the missing value of pandas."""
     return value is None or type(value).__name__ == "NAType" or bool(value != value)
 
 

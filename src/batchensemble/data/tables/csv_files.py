@@ -1,4 +1,4 @@
-"""CSV files, some rows at a time: one reader for what is read whole and what is streamed."""
+"""The reader of CSV files: so many rows at a time, as data frames of pandas."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ EXACT: dict[str, Any] = (
 class CsvFile:
     """A CSV file with a header.
 
-    Blanks around a field are no part of it. Lines without any field are passed over, and so are
-    empty fields beyond the header.
+    Blanks around a field are stripped. Empty lines, and empty fields beyond the header, are
+    ignored.
 
     Args:
         path: of the file, which may be compressed: .gz, .bz2, .xz, .zip.
-        given: how it is written, as far as the user says it.
-        known: of other files of its kind; see
+        given: the dialect that the user gives; what it leaves open is detected.
+        known: the dialect of other files of the same kind; see
             :func:`~batchensemble.data.tables.dialects.layout_of`.
 
     Attributes:
         names: of the columns.
-        dialect: how it is written.
+        dialect: of the file, complete.
 
     Raises:
-        ValueError: it is no such table; the sentence says what is wrong with it.
+        ValueError: it is not such a table; the message says why.
         OSError: it cannot be read.
     """
 
@@ -59,19 +59,18 @@ class CsvFile:
     def frames(
         self, rows: int, text: Sequence[str] = (), columns: Sequence[str] | None = None
     ) -> Iterator[pd.DataFrame]:
-        """Yield so many rows at a time.
+        """Yield the rows in blocks.
 
-        Columns of numbers are numbers, other columns are text; what stands for no value is NaN.
-        Their ``attrs`` tell the decimal sign.
+        Columns of numbers are numbers, other columns are text; missing values are NaN.
 
         Args:
-            rows: at a time.
-            text: columns that are read as they stand, whatever is in them.
-            columns: those that are wanted; by default all. That no row is too long is seen only
-                where all are read.
+            rows: of a block.
+            text: columns that are read as text, whatever is in them.
+            columns: those that are wanted; by default all. Rows with too many fields are detected
+                only if all columns are read.
 
         Raises:
-            ValueError: the file is no such table.
+            ValueError: the file is not such a table.
         """
         layout, dialect = self._layout, self.dialect
         assert dialect.gaps is not None
@@ -112,12 +111,11 @@ class CsvFile:
                 for name in text:
                     frame[name] = frame[name].str.strip()
                 frame = frame[list(wanted)].reset_index(drop=True)
-                frame.attrs["decimal"] = dialect.decimal  # of numbers among text
                 yield frame
 
     @contextmanager
     def readable(self) -> Iterator[None]:
-        """Say in a sentence what is wrong with the file, and in which line."""
+        """Turn errors of reading into ``ValueError`` with the line of the file."""
         name = self.path.name
         try:
             yield
@@ -134,11 +132,11 @@ class CsvFile:
             raise ValueError(f"{name} is not a regular table: {self._reason(error)}") from None
 
     def line(self, row: int) -> int | None:
-        """Return the line of the file that a row begins in, counted from 1; rows are from 0."""
+        """Return the line, from 1, in which a row, from 0, begins."""
         return next((line for number, (line, _) in enumerate(self._rows()) if number == row), None)
 
     def _rows(self) -> Iterator[tuple[int, int]]:
-        """Yield the line that each row begins in, and how many fields it has."""
+        """Yield the line in which each row begins, and the number of its fields."""
         with opened(self.path, str(self.dialect.encoding)) as file:
             for _ in range(self._layout.lines):
                 file.readline()

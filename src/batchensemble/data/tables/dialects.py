@@ -1,4 +1,4 @@
-"""How a CSV file is written: its encoding, separator and decimal sign, given or found."""
+"""The dialect of a CSV file, given or detected: separator, decimal sign, encoding, gaps."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-# Words of features that mean that there is no value, as pandas and R write them. An empty field
-# always means that.
+# Words that mean a missing value, as pandas and R write them. An empty field always does.
 GAPS = (
     *("#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN"),
     *("<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"),
@@ -40,16 +39,16 @@ COMPRESSED: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.op
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a CSV file is written; what is ``None`` is found in the file.
+    """How a CSV file is written; what is ``None`` is detected from the file.
 
     Attributes:
         separator: the character between fields; ``"tab"`` and ``"\\\\t"`` are a tab.
         decimal: ``"."`` or ``","``.
         encoding: a name that Python knows, such as ``"cp1252"`` or ``"utf-16"``.
-        gaps: words of features that mean that there is no value; by default :data:`GAPS`.
+        gaps: words that mean a missing value among numbers; by default :data:`GAPS`.
 
     Raises:
-        ValueError: one cannot be that.
+        ValueError: one of them is not possible.
 
     Example:
         >>> Dialect("tab").separator
@@ -94,7 +93,7 @@ class Dialect:
         return cls(**given)
 
     def over(self, other: Dialect) -> Dialect:
-        """Return this, with what it does not say as another says it."""
+        """Return this dialect, with what it leaves open taken from another."""
         names = [each.name for each in fields(self)]
         mine = {name: getattr(self, name) for name in names}
         return Dialect(
@@ -102,18 +101,18 @@ class Dialect:
         )
 
 
-FOUND = Dialect()  # nothing is said, so all is found in the file
+FOUND = Dialect()  # all of it is detected from the file
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What the beginning of a CSV file tells.
+    """The structure of a CSV file, detected from its beginning.
 
     Attributes:
-        dialect: all of it.
-        header: the names of the columns, without the blanks around them.
-        lines: that are before the first row.
-        surplus: fields of the first row beyond the header, which are empty.
+        dialect: complete.
+        header: the names of the columns, without blanks around them.
+        lines: number of lines before the first row.
+        surplus: number of empty fields in the first row beyond the header.
     """
 
     dialect: Dialect
@@ -123,16 +122,15 @@ class Layout:
 
 
 def layout_of(path: Path, given: Dialect, known: Dialect) -> Layout:
-    """Return how a file is written.
+    """Detect the structure of a file.
 
     Args:
         path: of the file.
-        given: by the user, which counts.
-        known: of other files of its kind, which counts where the file does not tell plainly.
+        given: the dialect that the user gives; it is not questioned.
+        known: the dialect of other files of the same kind, for what the file leaves ambiguous.
 
     Raises:
-        ValueError: it is empty, or what must be known is not to be found; the sentence names the
-            option that says it.
+        ValueError: the file is empty or ambiguous; the message names the option that decides.
         OSError: it cannot be read.
     """
     with _open_bytes(path) as file:
@@ -172,14 +170,14 @@ def layout_of(path: Path, given: Dialect, known: Dialect) -> Layout:
 
 
 def opened(path: Path, encoding: str) -> io.TextIOWrapper:
-    """Open a file, which may be compressed, as text whose line ends stay as they are."""
+    """Open a file, which may be compressed, as text with its line ends unchanged."""
     # What UTF-8 begins with is no part of the first name.
     encoding = "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
     return io.TextIOWrapper(_open_bytes(path), encoding=encoding, newline="")
 
 
 def shown(separator: str) -> str:
-    """Return a separator as one calls it."""
+    """Return the name of a separator for error messages."""
     return {"\t": "a tab", " ": "a blank"}.get(separator, separator)
 
 
@@ -217,7 +215,7 @@ def _holds_ascii(encoding: str | None) -> bool:
 
 
 def no_text(file: str, encoding: str) -> str:
-    """Return the sentence of a file that is not in the encoding that it should be in."""
+    """Return the error message for a file that is not text in an encoding."""
     return (
         f"{file} is not text in {encoding.upper()}; if it is a CSV file, give its encoding, such "
         "as --encoding cp1252, or from Python a data frame"
@@ -225,7 +223,7 @@ def no_text(file: str, encoding: str) -> str:
 
 
 def _separator(file: str, text: str, whole: bool, known: str | None) -> str:
-    """Return what separates the fields: the one that makes a table of the first rows."""
+    """Return the separator that makes a regular table of the first rows."""
     tables = {each: _records(text, each, whole)[0] for each in {*SEPARATORS, known or ","}}
     several = [each for each, records in tables.items() if records and len(records[0]) > 1]
     regular = [each for each in several if _is_regular(tables[each])]
@@ -234,7 +232,7 @@ def _separator(file: str, text: str, whole: bool, known: str | None) -> str:
         return str(known)
     if len(likely) > 1:
         raise ValueError(
-            f"{file}: what separates its fields is not plain, "
+            f"{file}: its separator is ambiguous, "
             f"{' or '.join(map(shown, sorted(likely)))}; give it with --separator, or from Python "
             "a data frame"
         )
@@ -242,7 +240,7 @@ def _separator(file: str, text: str, whole: bool, known: str | None) -> str:
 
 
 def _is_regular(records: Sequence[Sequence[str]]) -> bool:
-    """Return whether all rows have the header's fields, but for empty ones at their end."""
+    """Return whether all rows have as many fields as the header, but for empty ones at the end."""
     fields = len(records[0])
     return all(len(each) == fields or not any(each[fields:]) for each in records[1:] if each) and (
         len(records) < 2 or any(len(each) >= fields for each in records[1:])
@@ -262,13 +260,13 @@ def _records(text: str, separator: str, whole: bool) -> tuple[list[list[str]], l
             if len(records) > SAMPLE_ROWS:
                 return records, ends
     except csv.Error:
-        pass  # a field that is too long; what is before it tells
+        pass  # a field that is too long; the records before it are enough
     # The last one may be cut off.
     return (records, ends) if whole or len(records) < 2 else (records[:-1], ends[:-1])
 
 
 def _decimal(rows: Sequence[Sequence[str]], separator: str) -> str | None:
-    """Return the decimal sign where numbers tell it plainly."""
+    """Return the decimal sign if the numbers are unambiguous."""
     if separator == ",":
         return "."
     cells = [cell.strip() for row in rows for cell in row]

@@ -1,4 +1,4 @@
-"""A table in files: one, or several of the same columns, read block by block."""
+"""A table in files, read block by block, any number of times and in any order of its parts."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from batchensemble.data.tables.blocks import Block
 from batchensemble.data.tables.class_labels import (
     ClassNames,
     are_measured,
+    class_names_of,
     coded,
     gap_among,
-    given_names,
     labels_of,
     names_of,
     refuse_gap,
@@ -29,10 +29,10 @@ from batchensemble.data.tables.columns import (
     Names,
     Table,
     check_size,
+    feature_columns,
     fill,
     finite,
     merged_order,
-    split,
 )
 from batchensemble.data.tables.dialects import GAPS, Dialect
 from batchensemble.data.tables.formats import Csv, Unit, format_of, same_columns
@@ -40,35 +40,35 @@ from batchensemble.data.tables.split import HashSplit
 
 END_BYTES = 1 << 16  # of a file that go into its checksum, at each end
 
-# number(file, values, first_row) makes a block of the target's column into class numbers.
+# number(file, values, first_row) converts a block of the target column to class numbers.
 Number = Callable[[str, Array, int], Array]
 
 
 class Files:
-    """A table in one file or several of the same columns.
+    """A table in one file, or in several files with the same columns.
 
     Args:
-        paths: of the files, whose rows follow each other.
+        paths: of the files; their rows are concatenated.
         target: the column of targets; ``None``: there is none.
-        class_names: the classes in the order of their numbers, where the targets are text; by
-            default all that there are, sorted.
-        labelled: whether the targets are wanted; else their column is left out if it is there.
-        numbers: whether the targets are numbers, whatever they look like.
-        dialect: how CSV files are written, as far as the user says it.
-        known: how CSV files of their kind are.
+        class_names: the classes, in the order of their numbers, if the targets are text; by
+            default all that occur, sorted.
+        labelled: whether the targets are wanted; otherwise their column is left out.
+        numbers: whether the targets are numbers, never labels.
+        dialect: how CSV files are written; what it leaves open is detected.
+        known: the dialect of other files of the same kind.
 
     Attributes:
-        columns: all that there are.
+        columns: all columns of the files.
         names: the columns of features: all but the target and the index of a data frame.
-        class_names: see above; empty where targets are numbers.
-        found: the classes that stand in a column of text, numbers or not.
-        units: the parts that the rows are in.
-        rows: how many.
+        class_names: see above; empty where the targets are numbers.
+        found: the classes that occur in a column of text, which may be numbers.
+        units: the parts of the files.
+        rows: number of rows.
 
     Raises:
         ImportError: pyarrow is missing.
         FileNotFoundError: there is no such file.
-        ValueError: a file is no such table; the sentence says what is wrong with it.
+        ValueError: a file is not such a table; the message says why.
     """
 
     def __init__(
@@ -89,9 +89,9 @@ class Files:
             index = self.format.index(paths[0])
         columns = tuple(name for name in self.columns if name not in index or name == target)
         self.target = target = target if labelled or target in columns else None
-        self.names, _ = split(Table(columns, 0, np.empty), target, paths[0].name)
+        self.names = feature_columns(Table(columns, 0, np.empty), target, paths[0].name)
         self.target = target = target if labelled else None
-        self.class_names = given_names(class_names)
+        self.class_names = class_names_of(class_names)
         self.found = ClassNames()
         self.units: list[Unit] = []
         for path in paths:
@@ -110,7 +110,7 @@ class Files:
         self._as_text = target is not None and not numbers and self._may_be_text(target)
         if self._as_text and not self.class_names:
             self.found = self._classes()
-            # Numbers are read as such; what they are says the loss.
+            # Numbers are read as such; whether they are classes depends on the loss.
             by_size = self.found == names_of(self.found)
             measured = are_measured(self.found, self.decimal)
             self._as_text = not (by_size and measured)
@@ -127,16 +127,18 @@ class Files:
         number: Number | None = None,
         to_be_scaled: bool = False,
     ) -> Files:
-        """Return the same files read in another way; nothing is read for that.
+        """Return a view of the same files: other rows, features, scaling or class numbers.
+
+        Nothing is read for that.
 
         Args:
-            rows: those that belong; by default all.
+            rows: a part of the rows; by default all.
             names: the features that are wanted, in their order; by default all.
-            mean, scale: what is subtracted from each of them, and what it is then divided by.
-            class_names: what the numbers of ``number`` stand for.
-            number: what makes the target's column into class numbers; by default text is numbered
-                in the order of ``class_names``, and numbers stay.
-            to_be_scaled: refuse features that have no mean and deviation.
+            mean, scale: of each feature: what is subtracted, and what it is then divided by.
+            class_names: the classes that ``number`` numbers.
+            number: converts blocks of the target column to class numbers; by default text is
+                numbered in the order of ``class_names``, and numbers are kept.
+            to_be_scaled: refuse numbers too large for a mean and a standard deviation.
         """
         other = copy.copy(self)
         other.names = self.names if names is None else tuple(names)
@@ -152,7 +154,7 @@ class Files:
         return other
 
     def taking(self, names: Names, scaling: Scaling | None = None) -> Files:
-        """Return the same files with these of their features, in this order, standardised."""
+        """Return a view with these features, in this order, standardised by a scaling."""
         if scaling is not None:
             return self.view(names=names, mean=scaling[0], scale=scaling[1])
         if names == self.names:
@@ -167,7 +169,7 @@ class Files:
 
     @property
     def dialect(self) -> Dialect:
-        """How CSV files are written."""
+        """The dialect of CSV files."""
         if not isinstance(self.format, Csv):
             return Dialect()
         return self.format.file(self.paths[0]).dialect
@@ -179,23 +181,23 @@ class Files:
 
     @property
     def bytes_as_float32(self) -> int:
-        """About what the features take in memory."""
+        """Bytes that the features would take in memory as float32."""
         return 4 * self.rows * len(self.names)
 
     def blocks(
         self, units: Sequence[Unit], dtype: Any, skip: int = 0
     ) -> Iterator[tuple[Array, Array]]:
-        """Yield features ``[rows, columns]`` and targets ``[rows]`` of units, in their order.
+        """Yield blocks of features ``[rows, columns]`` and targets ``[rows]`` of units, in order.
 
-        Without a target there are zeros.
+        Targets are zeros if there is no target column.
 
         Args:
-            units: of :attr:`units`.
+            units: some of :attr:`units`.
             dtype: of the features.
-            skip: rows that are left out at the start.
+            skip: number of rows to leave out at the start.
 
         Raises:
-            ValueError: a value is missing or no number, or the file is damaged.
+            ValueError: a value is missing or not a number, or the file is damaged.
         """
         columns = [*self.names, *([] if self.target is None else [self.target])]
         text = [str(self.target)] if self._as_text else []
@@ -220,13 +222,13 @@ class Files:
                     skip = max(0, skip - len(chosen))
 
     def targets(self) -> Iterator[Array]:
-        """Yield the targets alone, block by block; no column of features is read for that."""
+        """Yield the targets block by block, without reading the features."""
         alone = copy.copy(self)
         alone.names = ()
         return (labels for _, labels in alone.blocks(self.units, np.float32))
 
     def describe(self) -> str:
-        """Return what tells these files from others: names, columns and a checksum of some."""
+        """Return a text that identifies the data: sizes, a name, and a checksum of file ends."""
         about: list[Any] = [repr(self.names), repr(self.target), repr(self.class_names)]
         if self._chosen or self._mean:
             about += [_stored_name(self._chosen), repr(self._mean), repr(self._scale)]
@@ -245,7 +247,7 @@ class Files:
         )
 
     def _numbers(self, path: Path, block: Block, first: int, dtype: Any) -> tuple[Array, Array]:
-        """Return features and targets of a block whose row ``first`` is the first that counts."""
+        """Return the features and targets of a block, from its row ``first`` on."""
         features = np.empty((block.rows - first, len(self.names)), dtype)
         row, decimal = block.first_row + first, block.decimal
         for number, name in enumerate(self.names):
@@ -266,7 +268,7 @@ class Files:
         return features, labels_of(values, where, self.class_names, row)[0]
 
     def _positions(self, start: int, rows: int) -> Array:
-        """Return which rows of a block belong."""
+        """Return the positions of the rows of a block that belong to this view."""
         return np.arange(rows) if self._chosen is None else self._chosen.positions(start, rows)
 
     def _may_be_text(self, target: str) -> bool:
@@ -274,13 +276,13 @@ class Files:
             return self.format.is_text(self.paths[0], target)
 
     def _classes(self) -> ClassNames:
-        """Return the classes of the target's column, which is read once for that.
+        """Return the classes of the target column, reading it once.
 
-        There are none where it has so many different numbers that they can be no classes.
+        Empty if it has too many distinct numbers to be classes.
         """
         found: set[str] = set()
         orders: set[Names] = set()
-        known = self._texts_known()
+        known = self._collected_texts()
         for where, _, _, texts, order in () if known else self._target_alone():
             found |= set(texts)
             orders |= {order}
@@ -298,10 +300,10 @@ class Files:
                         refuse_gap(codes, [*texts, "0"], where, row, gaps)
         return names_of(found, merged_order(list(orders)))
 
-    def _texts_known(self) -> set[str]:
-        """Return the labels of a CSV file, whose rows were counted by them; none where one misses.
+    def _collected_texts(self) -> set[str]:
+        """Return the labels of a CSV file, which were collected when its rows were counted.
 
-        What is wrong with them is found by going through them again.
+        Empty if a label is missing: reading the column again then raises the error.
         """
         if not isinstance(self.format, Csv):
             return set()
@@ -309,7 +311,7 @@ class Files:
         return found if "" not in found and len(found) <= MAX_CLASSES else set()
 
     def _target_alone(self) -> Iterator[tuple[str, int, Array, list[str], Names]]:
-        """Yield what sentences call the target's column, its labels, and the order it declares."""
+        """Yield a name for error messages, the first row, the labels, and the declared order."""
         target = str(self.target)
         for unit in self.units:
             where = f"{unit.path.name}: the target column {target!r}"

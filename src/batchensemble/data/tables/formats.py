@@ -1,4 +1,4 @@
-"""Files that hold a table, read part by part: CSV, and through pyarrow Parquet and Feather."""
+"""Formats of tables in files: CSV, and Parquet and Feather through pyarrow."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ INDEX = re.compile(r"__index_level_\d+__")  # of pandas, without a name
 
 @dataclass(frozen=True)
 class Unit:
-    """A part of a file that is read from its own beginning.
+    """A part of a file that can be read by itself.
 
     Attributes:
         path: of the file.
-        number: of the part in the file: a row group, a record batch; 0 is all of a CSV file.
-        first_row: of the part in the file.
-        rows: in the part.
+        number: of the row group or record batch; 0 for a CSV file, which is one part.
+        first_row: number of its first row in the file, from 0.
+        rows: number of rows; 0 for a CSV file whose rows were not counted.
     """
 
     path: Path
@@ -41,7 +41,7 @@ class Unit:
 
 
 class Arrow(ABC):
-    """What files that pyarrow reads have in common."""
+    """A format that pyarrow reads."""
 
     random_access = True
 
@@ -51,7 +51,7 @@ class Arrow(ABC):
 
     @abstractmethod
     def units(self, path: Path, column: str) -> list[Unit]:
-        """Return the parts of a file; ``column`` may be read to count its rows."""
+        """Return the parts of a file; ``column`` may be read to count the rows."""
 
     @abstractmethod
     def batches(self, unit: Unit, columns: Sequence[str]) -> Iterator[Any]:
@@ -62,12 +62,12 @@ class Arrow(ABC):
         return tuple(name for name in self.schema(path).names if not INDEX.fullmatch(name))
 
     def index(self, path: Path) -> Names:
-        """Return those of them that were the index of a data frame of pandas."""
+        """Return the columns that were the index of a data frame of pandas."""
         found = (self.schema(path).pandas_metadata or {}).get("index_columns", ())
         return tuple(name for name in found if isinstance(name, str))
 
     def is_text(self, path: Path, column: str) -> bool:
-        """Return whether a column may hold text: it is not one of numbers or truth values."""
+        """Return whether a column may hold text, that is, not numbers or truth values."""
         import pyarrow.types as kinds
 
         kind = self.schema(path).field(column).type
@@ -107,7 +107,7 @@ class Arrow(ABC):
 
     @contextmanager
     def reading(self, path: Path) -> Iterator[None]:
-        """Say in a sentence what is wrong with a file that cannot be read."""
+        """Turn errors of pyarrow into ``ValueError`` with the name of the file."""
         import pyarrow as pa
 
         try:
@@ -181,11 +181,11 @@ class Feather(Arrow):
 
 
 class Csv:
-    """CSV with a header, from the beginning to the end.
+    """CSV with a header; a file is one part.
 
     Args:
-        given: how the files are written, as far as the user says it.
-        known: how files of their kind are.
+        given: the dialect that the user gives; what it leaves open is detected.
+        known: the dialect of other files of the same kind.
     """
 
     random_access = False
@@ -197,7 +197,7 @@ class Csv:
         self._checked: set[Path] = set()
 
     def file(self, path: Path) -> CsvFile:
-        """Return a file, whose beginning is read once."""
+        """Return a file; its header and dialect are read once."""
         if path not in self._files:
             self._files[path] = CsvFile(path, self.given, self.known)
         return self._files[path]
@@ -207,15 +207,15 @@ class Csv:
         return self.file(path).names
 
     def index(self, path: Path) -> Names:
-        """Return nothing: the file does not say it."""
+        """Return nothing: CSV does not mark an index."""
         return ()
 
     def is_text(self, path: Path, column: str) -> bool:
-        """Return that it may be: what a column of CSV holds is not known before it is read."""
+        """Return ``True``: what a column of CSV holds is not known before it is read."""
         return True
 
     def units(self, path: Path, column: str) -> list[Unit]:
-        """Return the file as a whole, all of which is read to count and to check its rows."""
+        """Return the file as one part; all of it is read, to count and to check its rows."""
         rows, texts = 0, set[str]()
         for frame in self.file(path).frames(BLOCK_ROWS, [column]):
             rows += len(frame)
@@ -226,10 +226,9 @@ class Csv:
         return _units(path, [rows])
 
     def texts(self, path: Path, column: str) -> set[str]:
-        """Return what stands in the column that :meth:`units` read, each once.
+        """Return the distinct texts of the column that :meth:`units` read.
 
-        Where that is more than :data:`~batchensemble.data.tables.columns.MAX_CLASSES` it is not
-        all.
+        Incomplete if there are more than :data:`~batchensemble.data.tables.columns.MAX_CLASSES`.
         """
         return self._texts[path, column]
 
@@ -250,7 +249,7 @@ class Csv:
             rows: of a block; by default :data:`BLOCK_ROWS`.
         """
         file = self.file(unit.path)
-        # Only where all columns are read does a row that is too long show: once is enough.
+        # Rows with too many fields are detected only if all columns are read; once is enough.
         wanted = columns if unit.path in self._checked else None
         text, first_row = [name for name in text if name in file.names], 0
         for frame in file.frames(rows or BLOCK_ROWS, text, wanted):
@@ -259,7 +258,7 @@ class Csv:
             first_row += len(frame)
 
     def reading(self, path: Path) -> AbstractContextManager[None]:
-        """Say in a sentence what is wrong with a file, and in which line."""
+        """Turn errors of reading into ``ValueError`` with the line of the file."""
         return self.file(path).readable()
 
 
@@ -275,12 +274,12 @@ FORMATS: dict[str, type[Csv] | type[Parquet] | type[Feather]] = {
 def format_of(
     path: Path, given: Dialect | None = None, known: Dialect | None = None
 ) -> Csv | Arrow:
-    """Return how a file is read, by its ending; CSV where that says nothing else.
+    """Return the format of a file by its ending; CSV for any unknown one.
 
     Args:
         path: of the file.
-        given: how a CSV file is written, as far as the user says it.
-        known: how CSV files of its kind are.
+        given: the dialect that the user gives; what it leaves open is detected.
+        known: the dialect of other files of the same kind.
 
     Raises:
         ImportError: it needs pyarrow, which is not installed.

@@ -1,4 +1,4 @@
-"""Tables of numbers with a column of targets, read whole and checked before anything is done."""
+"""A whole table in memory: features and targets, checked."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from batchensemble.data.tables.dialects import GAPS, Dialect
 from batchensemble.data.tables.rows import BLOCK_ROWS, open_rows
 
 MIN_ROWS = 10
-# More different numbers than this, and more than a tenth of the rows, is no column of classes.
+# A column with more distinct numbers than this, and than a tenth of its rows, holds no classes.
 MAX_NUMERIC_CLASSES = 50
 
 
 @dataclass(frozen=True)
 class LabelledTable:
-    """Features and targets of a file, in its order.
+    """Features and targets of a table, in the order of its rows.
 
     Attributes:
         features: ``[rows, columns]``, finite.
-        labels: class numbers, or numbers (float64).
+        labels: ``[rows]``, class numbers (int64) or numbers (float64).
         feature_names: the columns of ``features``.
-        class_names: what the class numbers stand for in the file; empty where there are none.
-        dialect: how a CSV file is written.
+        class_names: the classes, in the order of their numbers; empty for numbers.
+        dialect: of the CSV file.
     """
 
     features: Float[np.ndarray, "rows columns"]
@@ -61,13 +61,13 @@ def read_table(
     Args:
         path: a CSV file with a header, a Parquet or Feather file, or a folder of Parquet files.
         target: the column of targets.
-        numbers: it holds numbers, not labels of any kind.
-        class_names: the classes in the order of their numbers; by default they are found.
+        numbers: whether the targets are numbers to predict, not labels.
+        class_names: the classes, in the order of their numbers; by default they are found.
         by_value: see :func:`~batchensemble.data.tables.class_labels.numbers_of`.
-        dialect: how a CSV file is written, as far as the user says it.
+        dialect: how a CSV file is written; what it leaves open is detected.
 
     Raises:
-        ValueError: the file is no such table; the sentence says where and what to do.
+        ValueError: the file is not such a table; the message says where, and what to do.
         OSError: it cannot be read.
     """
     with open_rows(path, dialect=dialect) as rows:
@@ -103,12 +103,12 @@ def read_table(
 
 
 def other_separator(names: Sequence[str]) -> str:
-    """Return the end of a sentence about a table of one column, which may be more."""
+    """Return a hint for a table of one column: its separator may be wrong."""
     return "; if a character separates more columns, give --separator" if len(names) == 1 else ""
 
 
 def check_rows(file: str, rows: int) -> None:
-    """Raise ``ValueError`` where there are too few rows to train on some and score others."""
+    """Raise ``ValueError`` if a table has too few rows to hold some of them out."""
     if rows < MIN_ROWS:
         raise ValueError(
             f"{file} must have at least {MIN_ROWS} rows to train on some and hold out others, "
@@ -117,16 +117,16 @@ def check_rows(file: str, rows: int) -> None:
 
 
 def check_classes(file: str, target: str, labels: Sequence[str], rows: int) -> None:
-    """Check that the different labels of a column are classes.
+    """Check that the distinct labels of a column can be classes.
 
     Args:
         file: what errors call it.
         target: the column.
-        labels: each once.
-        rows: how many there are in all.
+        labels: the distinct labels.
+        rows: number of rows of the table.
 
     Raises:
-        ValueError: there is only one, one is a fraction, or nearly each row has its own.
+        ValueError: there is only one, one is a fraction, or there are nearly as many as rows.
     """
     if len(labels) < 2:
         only = labels[0] if is_plain(labels[0]) else repr(labels[0])

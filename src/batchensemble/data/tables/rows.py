@@ -31,7 +31,7 @@ def open_rows(
     Args:
         path: a CSV, Parquet or Feather file, or a folder of Parquet files. A file with any other
             ending is read as CSV.
-        dialect: how a CSV file is written, as far as the user says.
+        dialect: how a CSV file is written; what it leaves open is detected.
         known: the dialect of other files of the same kind, for what the file leaves open.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What a trained model expects of a table: its columns, in the units that it was trained on."""
+"""The table that a trained model expects: its columns, their scaling and its classes."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ class Columns:
 
     Attributes:
         feature_names: in the order of the network's inputs.
-        class_names: one a class number; empty where the targets are numbers.
-        mean, scale: of each feature where the model was trained; empty where it took them as they
-            are.
-        target: the column of labels in the file it was trained on.
-        dialect: how the CSV file was written that it was trained on.
-        given: how the user says that CSV files are written.
-        by_value: labels are matched as numbers however they are written, as models did that were
-            saved before labels were kept as they stand.
+        class_names: in the order of their numbers; empty where the targets are numbers.
+        mean, scale: of each feature in the training data; empty for features that are not
+            standardised.
+        target: the column of targets in the training data.
+        dialect: of the CSV file that it was trained on.
+        given: the dialect of CSV files that the user gives.
+        by_value: match labels that are numbers by value, however they are written, as models of
+            early versions did.
     """
 
     feature_names: tuple[str, ...]
@@ -50,15 +50,15 @@ class Columns:
     by_value: bool = False
 
     @classmethod
-    def of(cls, config: Mapping[str, Any], given: Dialect | None = None) -> Columns:
-        """Return the columns that a saved configuration tells of.
+    def from_config(cls, config: Mapping[str, Any], given: Dialect | None = None) -> Columns:
+        """Return the columns in a saved configuration.
 
         Args:
             config: of a saved model.
-            given: how the user says that CSV files are written.
+            given: the dialect of CSV files that the user gives.
 
         Raises:
-            ValueError: it tells of none.
+            ValueError: it names none.
         """
         data = config.get("data") or {}
         classes = (config.get("loss") or {}).get("name", "cross_entropy") in CLASSES
@@ -79,13 +79,13 @@ class Columns:
             "dialect" not in data,
         )
 
-    def tell(self, model: Any) -> None:
-        """Let a model remember its columns, so that it takes tables as they are."""
+    def store_in(self, model: Any) -> None:
+        """Store the columns in a model, so that it takes tables in their original units."""
         model.feature_names, model.class_names = self.feature_names, self.class_names
         model.feature_scaling = (self.mean, self.scale) if self.mean else None
 
-    def describe(self) -> dict[str, Any]:
-        """Return what is saved with a model, as JSON can hold it."""
+    def to_dict(self) -> dict[str, Any]:
+        """Return what is saved in the configuration of a model, as JSON can hold it."""
         return {
             "feature_names": self.feature_names,
             "class_names": self.class_names,
@@ -106,7 +106,7 @@ class Columns:
             block: rows of the table.
 
         Raises:
-            ValueError: a value is not a finite number; the sentence says where.
+            ValueError: a value is not a finite number; the message says where.
         """
         values = np.empty((block.rows, len(self.feature_names)), np.float32)
         for number, name in enumerate(self._in(list(block.columns))):
@@ -162,7 +162,7 @@ class Columns:
             name: of the column.
 
         Raises:
-            ValueError: a value is not one of the classes, or not a number; the sentence says where.
+            ValueError: a value is not one of the classes, or not a number; the message says where.
         """
         if not self.class_names:
             return block.numbers(file, name, "fill it or drop the row")
@@ -181,11 +181,11 @@ class Columns:
         return found
 
     def view(self, files: Files, rows: HashSplit | None = None) -> Files:
-        """Return files read as the model takes them: its columns, standardised, its classes.
+        """Return a view of files with the columns, scaling and class numbers of the model.
 
         Args:
             files: a table of any size, with a target.
-            rows: those that belong; by default all.
+            rows: a part of the rows; by default all.
 
         Raises:
             ValueError: a column is not there.
@@ -208,10 +208,10 @@ class Columns:
         )
 
     def check(self, file: str, names: Sequence[str], *more: str) -> None:
-        """Check that a file has the features, and columns beside them.
+        """Check that a file has the features, and further columns.
 
         Raises:
-            ValueError: one is not there.
+            ValueError: one is missing.
         """
         for name in (*self._in(names), *more):
             if name not in names:
@@ -223,9 +223,9 @@ class Columns:
                 )
 
     def _in(self, names: Sequence[str]) -> tuple[str, ...]:
-        """Return the features as a table calls them.
+        """Return the names that the features have in a table.
 
-        Models saved before may have blanks around a name, which CSV files are now read without.
+        Models of early versions may have blanks around a name, which are now stripped from CSV.
         """
         return tuple(
             each if each in names else each.strip() if each.strip() in names else each
@@ -234,7 +234,7 @@ class Columns:
 
 
 def _check_network(config: Mapping[str, Any], features: int, classes: int) -> None:
-    """Check that a network of the library takes as many features, and tells as many classes.
+    """Check that the network of a configuration fits the number of features and classes.
 
     Raises:
         ValueError: it does not.
@@ -243,9 +243,9 @@ def _check_network(config: Mapping[str, Any], features: int, classes: int) -> No
     if widths is None:
         return
     name = (config.get("loss") or {}).get("name", "cross_entropy")
-    told = widths[-1] + (name == "ordinal")
-    if features != widths[0] or (name in CLASSES and classes != told):
+    outputs = widths[-1] + (name == "ordinal")
+    if features != widths[0] or (name in CLASSES and classes != outputs):
         raise ValueError(
-            f"the model's network takes {widths[0]} features and tells {told} classes, and its "
-            f"data name {features} and {classes}; save it again with those of its own"
+            f"the model's network takes {widths[0]} features and predicts {outputs} classes, but "
+            f"its data name {features} and {classes}; save it again with the names of its own"
         )
