@@ -267,3 +267,13 @@ def test_class_names_stay_ordered_when_copied():
     assert pickle.loads(pickle.dumps(names)).ordered
     assert ClassNames(names).ordered
     assert not names_of({"b", "a"}).ordered
+
+
+def test_dates_of_parquet_are_called_as_written_whole_and_streamed(tmp_path):
+    days = ["2026-02-01", "2026-01-01"]
+    labels = pa.array(pd.to_datetime(days * (ROWS // 2)), pa.date32())
+    table = pa.table({"a": np.arange(ROWS, dtype=float), "y": labels})
+    pyarrow.parquet.write_table(table, tmp_path / "table.parquet")
+    for limit in (1 << 29, STREAMED):
+        names, _ = classes_of(tmp_path / "table.parquet", limit)
+        assert names == ("2026-01-01", "2026-02-01")

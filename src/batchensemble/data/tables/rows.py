@@ -96,10 +96,11 @@ class Rows:
             if sum(block.rows for block in held) >= size:
                 whole = joined(held)
                 yield replace(whole.part(0, size), first_row=first)
-                held, first = [whole.part(size, whole.rows)], first + size
-        rest = joined(held) if held else None
-        if rest is not None and rest.rows:
-            yield replace(rest, first_row=first)
+                first += size
+                # Not an empty part, which would keep all of the block in memory.
+                held = [whole.part(size, whole.rows)] if whole.rows > size else []
+        if any(block.rows for block in held):
+            yield replace(joined(held), first_row=first)
 
     def _pieces(self, size: int, columns: list[str], text: Sequence[str]) -> Iterator[Block]:
         """Yield what the parts of the files hold, at most ``size`` rows at a time."""
