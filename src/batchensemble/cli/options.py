@@ -251,7 +251,7 @@ def csv_dialect(
     encoding: EncodingOption = None,
     gaps: GapsOption = None,
 ) -> Dialect:
-    """Return how CSV files are written, as far as the user says.
+    """Return the dialect of CSV files that the user gives; the rest is detected.
 
     Raises:
         ValueError: one of the options cannot be that.
