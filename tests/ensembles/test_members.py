@@ -202,7 +202,7 @@ def test_independent_networks_are_no_members():
 
 
 def test_weights_move_into_a_newly_converted_network(model):
-    options = dict(model.network.head[1].options.__dict__)
+    options = model.network.head[1].options.by_name()
     other = be.BatchEnsemble(Everything().double().eval(), MEMBERS, **options)
     other.load_state_dict(model.state_dict())
     assert torch.equal(other(numbers(6)), model(numbers(6)))

@@ -87,6 +87,20 @@ def test_a_users_layer_is_bent_by_its_registered_twin(own_twin):
     assert all(parameter.grad is not None for parameter in model.parameters())
 
 
+def test_a_function_as_twin_is_called_with_the_options_by_name(own_twin):
+    called = []
+
+    @be.twin(Quadratic)
+    def make(layer, members, *, mode, rank, batch_axis, **others):
+        called.append((mode, rank, batch_axis, others["std"]))
+        return own_twin(layer, members, mode=mode, rank=rank, batch_axis=batch_axis, **others)
+
+    network = nn.Sequential(Quadratic(4, 3), nn.Linear(3, 2))
+    model = be.BatchEnsemble(network, 3, mode="additive", rank=2, std=0.1)
+    assert called == [("additive", 2, 0, 0.1)]
+    assert type(model.network[0]) is own_twin
+
+
 def test_an_unknown_layer_stays_shared_and_says_so():
     model = be.BatchEnsemble(nn.Sequential(Quadratic(4, 3), nn.Linear(3, 2)), 3)
     assert type(model.network[0]) is Quadratic

@@ -22,12 +22,12 @@ from batchensemble.ensembles.conversion.convert import (
     batch_axis_of,
     draw_copies,
     is_twin,
+    put_module,
     reset_parameters,
     stack,
     twins,
     without_fast_path,
 )
-from batchensemble.ensembles.conversion.convert import replace as put_module
 from batchensemble.ensembles.conversion.held_weights import copied, relink
 from batchensemble.ensembles.conversion.report import Report
 from batchensemble.ensembles.conversion.rules import ARGUMENTS, Rules, nothing_found

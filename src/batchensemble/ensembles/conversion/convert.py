@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -36,7 +37,6 @@ from batchensemble.layers import (
 )
 from batchensemble.layers.base.twin import WeightSharing
 from batchensemble.layers.rank_one.initialisation import signs
-from batchensemble.layers.rank_one.options import Options
 from batchensemble.layers.registry import (
     INDEPENDENT,
     STACKED,
@@ -72,7 +72,7 @@ def convert(network: nn.Module, members: int, rules: Rules, *, inplace: bool = F
     conversion = _Conversion(network, members, rules)
     converted = conversion.walk(network, "", rules.otherwise, None)
     relink(converted, conversion.done)
-    if rules.options.get("init") == "tabm":
+    if rules.options.init == "tabm":
         _mirror_the_first_inputs(converted)
     return converted
 
@@ -81,10 +81,9 @@ class _Conversion:
     """One walk over a network: what became of each module so far."""
 
     def __init__(self, network: nn.Module, members: int, rules: Rules) -> None:
-        self.members, self.rules = members, rules
+        self.members, self.options = members, rules.options
         self.explicit = rules.explicit(network)
         self.one_by_one = rules.run_one_by_one(network)
-        self.options = Options(**rules.options)
         self.done: dict[nn.Module, nn.Module] = {}
 
     def walk(
@@ -134,7 +133,7 @@ class _Conversion:
                 f"{_called(name)} is a {type(module).__name__} that {reason}; or name it in "
                 "independent= (a copy for each member) or exclude= (shared by all members)"
             )
-        twin = factory(module, self.members, **{**self.rules.options, "batch_axis": axis})
+        twin = factory(module, self.members, **replace(self.options, batch_axis=axis).by_name())
         if own_forward:
             twin.run_as_written()
         check_twin(name, module, twin)
@@ -216,7 +215,7 @@ def stack(
         twin = INDEPENDENT[type(layers[0])](layers)
         twin.name = name
         done[result.get_submodule(name)] = twin
-        result = replace(result, name, twin)
+        result = put_module(result, name, twin)
     return relink(result, done)
 
 
@@ -299,7 +298,7 @@ def same_architecture(networks: Sequence[nn.Module]) -> None:
             )
 
 
-def replace(network: nn.Module, name: str, module: nn.Module) -> nn.Module:
+def put_module(network: nn.Module, name: str, module: nn.Module) -> nn.Module:
     """Put ``module`` in the place called ``name`` and return the network; ``""`` is the root."""
     if not name:
         return module

@@ -11,6 +11,7 @@ from torch import nn
 
 from batchensemble.core.arguments import nearest
 from batchensemble.layers.base.twin import WeightSharing
+from batchensemble.layers.rank_one.options import Options
 
 Selector = str | type[nn.Module] | Callable[[str, nn.Module], bool]
 Selectors = Selector | Iterable[Selector]
@@ -36,7 +37,7 @@ class Rules:
         independent: becomes each member's own, drawn anew.
         exclude: stays as it is, shared by all.
         one_by_one: runs once a member, with that member's rows.
-        options: arguments of the rank-one twins.
+        options: of the rank-one twins.
     """
 
     default: WeightSharing
@@ -44,7 +45,7 @@ class Rules:
     independent: Selectors = ()
     exclude: Selectors = ()
     one_by_one: Selectors = ()
-    options: dict[str, Any] = field(default_factory=dict)
+    options: Options = field(default_factory=Options)
 
     @property
     def otherwise(self) -> WeightSharing:

@@ -106,18 +106,17 @@ class BatchEnsemble(Ensemble):
         run: RunMode | None = None,
     ) -> None:
         members = whole_number("members", members)
-        options = {
-            "mode": mode,
-            "rank": rank,
-            "alpha": alpha,
-            "init": init,
-            "std": std,
-            "bias": bias,
-            "norm": norm,
-            "batch_axis": batch_axis,
-            "space": space,
-        }
-        Options(**options)  # type: ignore[arg-type]
+        options = Options(
+            mode=mode,
+            rank=rank,
+            alpha=alpha,
+            init=init,
+            std=std,
+            bias=bias,
+            norm=norm,
+            batch_axis=batch_axis,
+            space=space,
+        )
         include = None if include is None else listed("include", include)
         independent, exclude = listed("independent", independent), listed("exclude", exclude)
         one_by_one = listed("one_by_one", one_by_one)
@@ -152,7 +151,7 @@ class BatchEnsemble(Ensemble):
         )
         remember_origin(self, origin)
         self.options = {
-            **options,
+            **options.by_name(),
             **given,
             "untiled": list(self.untiled),
             "branch_at": branch_at,

@@ -16,7 +16,7 @@ from batchensemble.core.inputs import Inputs
 from batchensemble.core.pytree import Path
 from batchensemble.ensembles.base import Ensemble
 from batchensemble.ensembles.conversion.axes import learn_axes
-from batchensemble.ensembles.conversion.convert import replace as put_module
+from batchensemble.ensembles.conversion.convert import put_module
 from batchensemble.ensembles.conversion.held_weights import (
     check_network,
     copied,

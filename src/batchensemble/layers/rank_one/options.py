@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 from batchensemble.core.arguments import one_of, positive_number, whole_number
 from batchensemble.layers.rank_one.arithmetic import Space
@@ -65,6 +66,15 @@ class Options:
                 raise ValueError(f"std needs init='normal', got init={self.init!r}")
         if self.batch_axis not in (0, 1):
             raise ValueError(f"batch_axis must be 0 or 1, got {self.batch_axis}")
+
+    def by_name(self) -> dict[str, Any]:
+        """Return the options by name: the keyword arguments of every rank-one twin.
+
+        Example:
+            >>> Options(**Options(rank=2, mode="additive").by_name()).rank
+            2
+        """
+        return {each.name: getattr(self, each.name) for each in fields(self)}
 
     @property
     def spread(self) -> float:
