@@ -186,9 +186,8 @@ def test_ensembles_that_are_right_pass(good):
 def test_it_says_what_it_compared():
     found = converted(mlp()).verify(x(5))
     assert found.batches == (5, 4)
-    assert str(found).startswith(
-        "3 members compute alone what they compute together (5 and 4 examples); largest difference "
-    )
+    expected = "3 members agree with their plain networks (batches of 5 and 4); largest relative"
+    assert str(found).startswith(expected)
     assert be.Single(mlp()).verify(x(1)).batches == (1,)
 
 
@@ -212,10 +211,10 @@ def test_the_first_module_that_goes_wrong_is_named(bad):
     ) as error:
         converted(make()).verify(x(6))
     text = str(error.value)
-    parting = text[text.index("They part") :]
-    assert place in parting
-    assert ("run='one_by_one'" in parting) == ("one_by_one" in cure)
-    assert ("exclude= or independent=" in parting) == ("exclude" in cure)
+    divergence = text[text.index("They first differ") :]
+    assert place in divergence
+    assert ("run='one_by_one'" in divergence) == ("one_by_one" in cure)
+    assert ("exclude= or independent=" in divergence) == ("exclude" in cure)
 
 
 @pytest.mark.parametrize("bad", BAD)
@@ -235,13 +234,15 @@ def test_what_a_forward_does_between_its_modules_is_told_from_the_modules():
             hidden = self.stem(x)
             return self.head(hidden - hidden.mean(0))
 
-    with pytest.raises(ValueError, match=r"They part before 'head' \(Linear\), in the forward of"):
+    with pytest.raises(
+        ValueError, match=r"They first differ before 'head' \(Linear\), in the forward of"
+    ):
         converted(Between(nn.Identity())).verify(x())
 
 
 def test_tied_weights_that_are_read_pass_once_the_layer_is_shared():
     numbers = torch.randint(9, (BATCH, 5))
-    with pytest.raises(ValueError, match="They part in 'the network' \\(Tied\\)"):
+    with pytest.raises(ValueError, match="They first differ in 'the network' \\(Tied\\)"):
         converted(Tied()).verify(numbers)
     assert converted(Tied(), exclude="words").verify(numbers).largest_difference < 1e-12
     everything = converted(Tied(), independent=lambda name, module: not name)
@@ -260,7 +261,9 @@ def test_what_only_fits_by_the_size_of_the_batch_is_found_with_one_example_less(
     outputs, examples = model(x()), x()
     assert outputs.shape == (BATCH, MEMBERS, 2)
     torch.testing.assert_close(model(examples)[:, 1], model.member(1)(examples))
-    with pytest.raises(ValueError, match=r"computes on 3 examples: .* They part in 'inner'"):
+    with pytest.raises(
+        ValueError, match=r"computes on 3 examples: .* They first differ in 'inner'"
+    ):
         model.verify(examples)
 
 

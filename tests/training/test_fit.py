@@ -468,7 +468,7 @@ class CentredRows(nn.Module):
 
 def test_a_network_whose_members_are_not_what_they_seem_is_warned_of():
     model = be.BatchEnsemble(CentredRows().double(), MEMBERS)
-    with pytest.warns(UserWarning, match=r"They part in 'the network' \(CentredRows\)"):
+    with pytest.warns(UserWarning, match=r"They first differ in 'the network' \(CentredRows\)"):
         be.fit(model, (X, Y), epochs=1)
 
 

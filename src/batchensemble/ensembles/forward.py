@@ -26,8 +26,8 @@ from batchensemble.ensembles.conversion.convert import (
     writes_into_input,
 )
 from batchensemble.ensembles.conversion.tiling import Arguments, Tiling
-from batchensemble.ensembles.first_call.look import look
-from batchensemble.ensembles.runner import RUN_MODES, Looks, MemberRunner, RunMode
+from batchensemble.ensembles.first_call.detection import detect_run_mode
+from batchensemble.ensembles.runner import RUN_MODES, Detection, MemberRunner, RunMode
 from batchensemble.layers import Independent, OneByOne, Twin, Vmapped
 from batchensemble.layers.base.rows import RUNNING, AmbiguousAxisError, NotPerExampleError, running
 from batchensemble.layers.base.written_inputs import lending
@@ -75,7 +75,7 @@ class ForwardPass(MemberRunner):
         self.run = run if run is None else one_of("run", run, RUN_MODES)  # type: ignore[assignment]
         self._look_at_network()
         alone = self.members == 1 or self.is_plain
-        self.looks = Looks(dict.fromkeys((False, True), alone or run is not None))
+        self.detection = Detection(dict.fromkeys((False, True), alone or run is not None))
 
     def forward(self, *args: Any, per_member: bool = False, **kwargs: Any) -> Any:
         """Run all members.
@@ -93,7 +93,7 @@ class ForwardPass(MemberRunner):
             ``[batch, members, ...]``.
 
         The first call runs some examples both ways, see
-        :mod:`batchensemble.ensembles.first_call.look`.
+        :mod:`batchensemble.ensembles.first_call.detection`.
 
         Raises:
             ForwardError: the network does not take the rows; see :meth:`verify`.
@@ -106,41 +106,41 @@ class ForwardPass(MemberRunner):
             return self._stacked(args[0], per_member).transpose(0, 1)
         arguments = Arguments.of(self.plain_network(), args, kwargs)
         tiling = Tiling.of(arguments, self.members, self.batch_axis, per_member, self.untiled)
-        self.look(tiling, arguments)
+        self.detect_run_mode(tiling, arguments)
         if self.one_by_one or isinstance(self.network, Independent):
             return self.gathered(self._each(tiling, arguments), tiling, arguments)
         return self.together(tiling, arguments)
 
-    def look(self, tiling: Tiling, arguments: Arguments) -> None:
-        """Find out how the members run, where nobody has said or found it."""
-        if self.looks.done[self.network.training]:
+    def detect_run_mode(self, tiling: Tiling, arguments: Arguments) -> None:
+        """Detect the run mode, unless it is given or already known."""
+        if self.detection.done[self.network.training]:
             return
         if torch.compiler.is_compiling():
-            from batchensemble.ensembles.first_call.compiled import look_between_graphs
+            from batchensemble.ensembles.first_call.compiled import detect_between_graphs
 
-            look_between_graphs(self, tiling, arguments)
+            detect_between_graphs(self, tiling, arguments)
         else:
-            look(self, tiling, arguments)
+            detect_run_mode(self, tiling, arguments)
 
     @property
     def branched(self) -> bool:
-        """Whether what is before a module runs once."""
+        """Whether the network has a trunk that runs once for all members."""
         return self._branch is not None
 
     def forget_axes(self) -> None:
-        """Forget where the rows of outputs were found."""
+        """Forget the row axes that were found."""
         self._output_axes: dict[Path, int] = {}
         self._branch_seen = False  # in a forward pass that was watched
         self._trunk_outputs: set[Path] = set()
 
     def run_as(self, run: RunMode) -> None:
-        """Let the members run together or one after the other from now on."""
+        """Set the run mode: ``"together"`` or ``"one_by_one"``."""
         self.run = run
-        self.looks.done = {False: True, True: True}
+        self.detection.done = {False: True, True: True}
         self._look_at_network()
 
-    def of_member(self, index: int, arguments: Arguments) -> Any:
-        """Run one member with its own arguments and return its outputs."""
+    def run_member(self, index: int, arguments: Arguments) -> Any:
+        """Run one member on its own arguments and return its outputs."""
         if isinstance(self.network, Independent):
             return arguments.call(self.network.copies[index])
         # The trunk sees the same batch again, which its statistics must not count again.
@@ -150,7 +150,7 @@ class ForwardPass(MemberRunner):
             return arguments.call(self.network)
 
     def together(self, tiling: Tiling, arguments: Arguments) -> Any:
-        """Run the rows of all members at once; return outputs as ``[batch, members, ...]``."""
+        """Run all members in one forward pass; return outputs as ``[batch, members, ...]``."""
         branch = None if tiling.per_member else self._branch
         if branch is not None:
             return self._branched(branch, tiling, arguments)
@@ -167,10 +167,10 @@ class ForwardPass(MemberRunner):
             if not lent.copies_any:
                 lent.lend(arguments.values)
             for index in range(self.members):
-                own = tiling.of_member(arguments, index)
+                own = tiling.member_arguments(arguments, index)
                 if lent.copies_any:
                     own = own.replaced(lent.lend(own.values))
-                outputs.append(self.of_member(index, own))
+                outputs.append(self.run_member(index, own))
         return outputs
 
     def _outputs(self, tiling: Tiling, arguments: Arguments) -> Any:
@@ -219,7 +219,7 @@ class ForwardPass(MemberRunner):
             return arguments.copied().call(self.member(0).eval())
 
     def gathered(self, outputs: list[Any], tiling: Tiling, arguments: Arguments) -> Any:
-        """Put what the members return together; statistics would count a second run twice."""
+        """Stack the outputs of the members; a second run would update statistics twice."""
         try:
             return tiling.gather(outputs, self._output_axes)
         except AmbiguousAxisError:
@@ -229,7 +229,7 @@ class ForwardPass(MemberRunner):
             return tiling.gather(outputs, self._output_axes)
 
     def learn_axes(self, tiling: Tiling, arguments: Arguments) -> dict[Path, int]:
-        """Learn on which axes the rows are, where sizes alone do not tell."""
+        """Find the row axis of each output where its size is ambiguous."""
         self._output_axes = learn_axes(self.network, self.member(0), tiling, arguments)
         return self._output_axes
 

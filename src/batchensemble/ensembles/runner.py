@@ -1,7 +1,7 @@
-"""What runs the members of a converted network, as the first call and ``verify`` see it.
+"""The interface for running the members of a converted network.
 
-:class:`~batchensemble.ensembles.forward.ForwardPass` is how it is done. It looks at a network
-before its first forward pass, and what looks runs the members in turn, so both stand on this.
+:class:`~batchensemble.ensembles.forward.ForwardPass` implements it. The first call and ``verify``
+run the members through it, and are imported by the implementation.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ RUN_MODES = ("together", "one_by_one")
 
 
 @dataclass
-class Looks:
-    """What an ensemble has looked at so far.
+class Detection:
+    """State of the run mode detection, see :mod:`batchensemble.ensembles.first_call.detection`.
 
     Attributes:
-        done: whether later calls need not look, in evaluation mode and in training mode.
-        times: how often it has looked in vain.
+        done: whether the mode is settled, in evaluation (``False``) and in training (``True``).
+        attempts: number of comparisons so far that were inconclusive.
     """
 
     done: dict[bool, bool]
-    times: int = 0
+    attempts: int = 0
 
 
 class MemberRunner(nn.Module):
-    """A converted network and the ways to run its members.
+    """A converted network that can run its members together or one after the other.
 
     Attributes:
-        network: maps member-major rows to such rows.
-        members: how many members (M).
-        batch_axis: the axis of the batch in inputs.
-        untiled: names of arguments, or keys within them, that are not per example though their
-            size may be the batch's.
-        run: ``"together"``, all rows at once; ``"one_by_one"``, each member with its own; ``None``,
-            what the first call finds to be right.
-        looks: what the first calls found.
+        network: the converted network, from member-major rows to member-major rows.
+        members: number of members (M).
+        batch_axis: axis of the batch in the inputs, 0 or 1.
+        untiled: names of arguments, or keys within them, that are not per example though an axis
+            may be as long as the batch.
+        run: ``"together"``: one forward pass for all members; ``"one_by_one"``: one for each;
+            ``None``: together, unless the first call detects that this is wrong.
+        detection: what the first calls have detected.
     """
 
     network: nn.Module
@@ -52,11 +52,11 @@ class MemberRunner(nn.Module):
     batch_axis: int
     untiled: tuple[str, ...]
     run: RunMode | None
-    looks: Looks
+    detection: Detection
 
     @property
     def branched(self) -> bool:
-        """Whether what is before a module runs once."""
+        """Whether the network has a trunk that runs once for all members."""
         raise NotImplementedError
 
     @property
@@ -65,35 +65,35 @@ class MemberRunner(nn.Module):
         return self.run == "one_by_one" and self.members > 1
 
     def run_as(self, run: RunMode) -> None:
-        """Let the members run together or one after the other from now on."""
+        """Set the run mode."""
         raise NotImplementedError
 
-    def may_be_for_all(self, chosen: Collection[nn.Module]) -> list[Twin]:
-        """Return which of these layers all members may share, though nobody said so."""
+    def shareable_layers(self, chosen: Collection[nn.Module]) -> list[Twin]:
+        """Return those of the chosen layers that may become shared by all members automatically."""
         return []
 
-    def look(self, tiling: Tiling, arguments: Arguments) -> None:
-        """Find out how the members run, where nobody has said or found it."""
+    def detect_run_mode(self, tiling: Tiling, arguments: Arguments) -> None:
+        """Detect the run mode, unless it is given or already known."""
         raise NotImplementedError
 
     def learn_axes(self, tiling: Tiling, arguments: Arguments) -> dict[Path, int]:
-        """Learn on which axes the rows of outputs are, where sizes alone do not tell."""
+        """Find the row axis of each output where its size is ambiguous."""
         raise NotImplementedError
 
     def forget_axes(self) -> None:
-        """Forget where the rows of outputs were found."""
+        """Forget the row axes that were found."""
         raise NotImplementedError
 
     def together(self, tiling: Tiling, arguments: Arguments) -> Any:
         """Run the rows of all members at once; return outputs as ``[batch, members, ...]``."""
         raise NotImplementedError
 
-    def of_member(self, index: int, arguments: Arguments) -> Any:
-        """Run one member with its own arguments and return its outputs."""
+    def run_member(self, index: int, arguments: Arguments) -> Any:
+        """Run one member on its own arguments and return its outputs."""
         raise NotImplementedError
 
     def gathered(self, outputs: list[Any], tiling: Tiling, arguments: Arguments) -> Any:
-        """Return the outputs of the members, one after the other, as ``[batch, members, ...]``."""
+        """Stack the outputs of the members as ``[batch, members, ...]``."""
         raise NotImplementedError
 
     def member(self, index: int) -> nn.Module:

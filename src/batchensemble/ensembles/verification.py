@@ -1,4 +1,4 @@
-"""``verify``: does the ensemble compute what its members compute alone?"""
+"""``verify``: compare an ensemble with its members as plain networks."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
 @dataclass(frozen=True)
-class Parting:
-    """Where an ensemble and one of its members part first.
+class Divergence:
+    """Where the outputs of an ensemble and of one of its members first differ.
 
     Attributes:
-        text: a sentence without its end.
-        around: the name of the module whose ``forward`` does it; empty for the network itself.
+        text: a sentence without its full stop.
+        around: name of the module whose ``forward`` causes it; empty for the network itself.
     """
 
     text: str
@@ -35,13 +35,13 @@ class Parting:
 
 @dataclass(frozen=True)
 class Verification:
-    """What :func:`verify` found.
+    """The result of :func:`verify`.
 
     Attributes:
-        members: how many members were compared.
-        batches: the sizes of the batches that were tried.
-        largest_difference: between an output of the ensemble and of a member, over the largest
-            output of that member.
+        members: number of members that were compared.
+        batches: sizes of the batches that were compared.
+        largest_difference: the largest absolute difference between an output of the ensemble and
+            of a member, divided by the largest absolute output of that member.
     """
 
     members: int
@@ -51,8 +51,8 @@ class Verification:
     def __str__(self) -> str:
         sizes = " and ".join(str(size) for size in self.batches)
         return (
-            f"{self.members} members compute alone what they compute together ({sizes} examples); "
-            f"largest difference {self.largest_difference:.1e} of the output"
+            f"{self.members} members agree with their plain networks (batches of {sizes}); largest "
+            f"relative difference {self.largest_difference:.1e}"
         )
 
 
@@ -69,14 +69,13 @@ class _Call:
 def check_numbers(model: nn.Module) -> None:
     """Raise ``ValueError`` for a model with weights on torch's ``meta`` device.
 
-    It runs there, which tells shapes; whatever reads a number cannot.
+    A forward pass works there and gives shapes; values do not exist.
     """
     for name, weight in (*model.named_parameters(), *model.named_buffers()):
         if weight.is_meta:
             raise ValueError(
-                f"{name} is on torch's meta device, which holds shapes and no numbers; give the "
-                "model memory with model.to_empty(device=...), and then its weights with "
-                "load_state_dict"
+                f"{name} is on torch's meta device, which holds shapes and no values; allocate "
+                "memory with model.to_empty(device=...), then load the weights with load_state_dict"
             )
 
 
@@ -109,16 +108,17 @@ def verify(model: MemberRunner, args: tuple[Any, ...], kwargs: dict[str, Any]) -
 def _learn_axes(
     model: MemberRunner, tiling: Tiling, arguments: Arguments
 ) -> tuple[dict[Path, int], list[int]]:
-    """Learn where the rows are, and return that with the sizes of batches to compare.
+    """Return the row axes of the outputs, and the batch sizes to compare.
 
-    Where only this number of examples fits and the members run together, say which module it is.
+    Where only this batch size fits and the members run together, raise an error that names the
+    module.
     """
     member = model.member(0).eval()
     sizes = sorted({tiling.batch, max(tiling.batch - 1, min(1, tiling.batch))}, reverse=True)
     with torch.no_grad(), torch.random.fork_rng([]):
         expected = arguments.copied().call(member)  # wrong inputs raise the network's own error
         with evaluating(model):
-            model.look(tiling, arguments)
+            model.detect_run_mode(tiling, arguments)
         try:
             return model.learn_axes(tiling, arguments), sizes
         except Exception as error:
@@ -139,7 +139,7 @@ def _learn_axes(
 
 
 def _outputs(model: MemberRunner, arguments: Arguments, size: int) -> Any:
-    """Run the ensemble; where it fails and a member does not, say where they part."""
+    """Run the ensemble; where it fails and a member does not, name the first difference."""
     try:
         # What members have no part in, a calibrator, is not in forward.
         return arguments.call(model.forward)
@@ -155,7 +155,7 @@ def _outputs(model: MemberRunner, arguments: Arguments, size: int) -> Any:
 def _difference(
     outputs: Any, expected: Any, members: int, index: int, axes: dict[Path, int]
 ) -> float:
-    """Return the largest difference of member ``index``'s outputs over the largest output."""
+    """Return the largest difference of member ``index``'s outputs, relative to the largest."""
     got = dict(leaves(outputs))
     largest = 0.0
     for path, leaf in leaves(expected):
@@ -170,12 +170,12 @@ def _difference(
 
 
 def difference_of(together: Any, apart: Any, each: Sequence[Any]) -> float:
-    """Return the largest difference of two ways to run all members, over the largest output.
+    """Return the largest difference of two run modes, relative to the largest output.
 
     Args:
-        together: the outputs of the one way, as ``[batch, members, ...]``.
-        apart: of the other way.
-        each: what each member returned in that way.
+        together: outputs ``[batch, members, ...]`` of one forward pass for all members.
+        apart: outputs ``[batch, members, ...]`` of one forward pass for each.
+        each: the outputs that each member returned in its forward pass.
     """
     members = [dict(leaves(one)) for one in each]
     others = dict(leaves(apart))
@@ -184,7 +184,7 @@ def difference_of(together: Any, apart: Any, each: Sequence[Any]) -> float:
         for path, leaf in leaves(together)
         if isinstance(leaf, Tensor) and isinstance(others.get(path), Tensor)
     ]
-    # Rounding may turn a label that a network returns beside its numbers.
+    # Rounding may change a label that a network returns beside its outputs.
     numbers = [pair for pair in pairs if pair[1].is_floating_point() or pair[1].is_complex()]
     largest = 0.0
     for path, leaf, other in numbers or pairs:
@@ -198,7 +198,7 @@ def difference_of(together: Any, apart: Any, each: Sequence[Any]) -> float:
 
 
 def _relative(one: Tensor, other: Tensor) -> float:
-    """Return the largest difference of two tensors over the largest entry; NaN equals NaN."""
+    """Return the largest difference of two tensors, relative to the largest; NaN equals NaN."""
     if one.shape != other.shape:
         return float("inf")
     if not one.numel():
@@ -213,15 +213,15 @@ def _relative(one: Tensor, other: Tensor) -> float:
 
 
 def tolerance(expected: Any) -> float:
-    """Return the square root of the precision of the outputs."""
+    """Return the tolerated relative difference: the square root of the machine epsilon."""
     kinds = [leaf.dtype for _, leaf in leaves(expected) if isinstance(leaf, Tensor)]
     floating = [torch.finfo(kind).eps for kind in kinds if kind.is_floating_point]
     return max(floating, default=torch.finfo(torch.float32).eps) ** 0.5
 
 
 def _advice(model: MemberRunner, member: nn.Module, index: int, arguments: Arguments) -> str:
-    """Say in which module the ensemble and a member part first, and what to do."""
-    parting = first_parting(
+    """Return where the ensemble and a member first differ, and what to do about it."""
+    divergence = first_divergence(
         model.network,
         lambda: arguments.call(model),
         lambda: arguments.copied().call(member),
@@ -229,22 +229,22 @@ def _advice(model: MemberRunner, member: nn.Module, index: int, arguments: Argum
         index,
         member=member,
     )
-    own = model.of_member(index, arguments.copied())
+    own = model.run_member(index, arguments.copied())
     expected = arguments.copied().call(member)
     if not difference_of(own, expected, [expected]) <= tolerance(expected):
         return (
-            f"{parting.text}, which reads the weights of another module itself: call that module "
-            "instead, or name it in exclude= or independent="
+            f"{divergence.text}, which reads the weights of another module directly: call that "
+            "module instead, or name it in exclude= or independent="
         )
-    name = f"[{parting.around!r}]" if parting.around else ""
+    name = f"[{divergence.around!r}]" if divergence.around else ""
     return (
-        f"{parting.text}, which does not treat its rows one by one. run='one_by_one' runs the "
-        "members one after the other, which is right for any network; it costs less to name that "
+        f"{divergence.text}, which does not process each row independently. run='one_by_one' runs "
+        "the members one after the other, correct for any network; it is cheaper to name that "
         f"module in one_by_one={name}, or an argument that is not per example in untiled="
     )
 
 
-def first_parting(
+def first_divergence(
     network: nn.Module,
     together: Callable[[], Any],
     alone: Callable[[], Any],
@@ -252,15 +252,15 @@ def first_parting(
     index: int,
     *,
     member: nn.Module | None = None,
-) -> Parting:
-    """Find the module in which the rows of all members and those of one member part first.
+) -> Divergence:
+    """Find the module in which the outputs of all members and of one member first differ.
 
     Args:
         network: a converted network.
         together: runs it on the rows of all members.
         alone: runs one member on its own rows.
-        members: how many there are.
-        index: of the member.
+        members: number of members (M).
+        index: which member ``alone`` runs, 0 to M - 1.
         member: the network that ``alone`` runs; by default ``network`` itself.
     """
     called: dict[str, list[_Call]] = {}
@@ -274,18 +274,22 @@ def first_parting(
             continue  # beneath a twin
         place = f"{call.name or 'the network'!r} ({call.kind})"
         if not others:
-            after = f"after {last}" if last else "at once"
-            return Parting(f"They part {after}, before {place} ends", _caller(names, call.name))
+            after = f"after {last}" if last else "at the start"
+            return Divergence(
+                f"They first differ {after}, before {place} returns", _caller(names, call.name)
+            )
         other = others.pop(0)
         if not _same(other.output, call.output, members, index):
             if _same(other.inputs, call.inputs, members, index):
                 is_twin = isinstance(names.get(call.name), Twin)
                 around = _caller(names, call.name) if is_twin else call.name
-                return Parting(f"They part in {place}", around)
-            text = f"They part before {place}, in the forward of a module that calls it"
-            return Parting(text, _caller(names, call.name))
+                return Divergence(f"They first differ in {place}", around)
+            text = f"They first differ before {place}, in the forward of a module that calls it"
+            return Divergence(text, _caller(names, call.name))
         last = place
-    return Parting("Every module agrees, so they part in the forward of the network itself", "")
+    return Divergence(
+        "Every module agrees, so they differ in the forward of the network itself", ""
+    )
 
 
 def _caller(names: Mapping[str, nn.Module], name: str) -> str:
@@ -298,7 +302,7 @@ def _caller(names: Mapping[str, nn.Module], name: str) -> str:
 
 
 def _calls(network: nn.Module, run: Any) -> list[_Call]:
-    """Return the calls of all modules of a network in the order in which they end."""
+    """Return the calls of all modules of a network in the order in which they return."""
     calls: list[_Call] = []
     handles = []
     for name, module in network.named_modules():
@@ -310,7 +314,7 @@ def _calls(network: nn.Module, run: Any) -> list[_Call]:
     try:
         run()
     except Exception:
-        pass  # the calls up to there are what is asked for
+        pass  # the calls up to the error are the result
     finally:
         for handle in handles:
             handle.remove()
@@ -322,7 +326,7 @@ def _kind(module: nn.Module) -> str:
 
 
 def _same(rows: Any, plain: Any, members: int, index: int) -> bool:
-    """Tell whether one member's part of some rows is what the plain network has there."""
+    """Return whether one member's part of some rows equals that of the plain network."""
     for (_, one), (_, other) in zip(leaves(rows), leaves(plain), strict=False):
         if not isinstance(one, Tensor) or not isinstance(other, Tensor):
             continue

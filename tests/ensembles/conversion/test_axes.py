@@ -195,7 +195,7 @@ class Reads(Transposed):
 
 
 def call(model, *args):
-    arguments = Arguments.of(model._plain(), args, {})
+    arguments = Arguments.of(model.plain_network(), args, {})
     return Tiling.of(arguments, model.members, model.batch_axis, False, ()), arguments
 
 

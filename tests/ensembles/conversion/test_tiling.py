@@ -183,7 +183,7 @@ class TestExamplesOfEachMembersOwn:
     def test_go_to_copies_of_the_network_one_by_one(self):
         x, shared = torch.randn(BATCH, MEMBERS, 4), torch.randn(BATCH, 4)
         tiling = tiling_of(x, shared, per_member=True)
-        own = tiling.of_member(named(x, shared), 2).values
+        own = tiling.member_arguments(named(x, shared), 2).values
         assert torch.equal(own["x"], x[:, 2])
         assert own["mask"] is shared
 

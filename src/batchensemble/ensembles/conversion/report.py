@@ -99,7 +99,7 @@ class Report:
             if self.calls_per_forward > 1:
                 text = (
                     "The members run one after the other, each with its own rows: "
-                    f"{self.calls_per_forward} calls of the network instead of 1."
+                    f"{self.calls_per_forward} forward passes instead of 1."
                 )
                 console.print(text, soft_wrap=True, markup=False)
             for warning in self.warnings:

@@ -159,7 +159,7 @@ class Tiling:
 
         return map_leaves(behind, arguments.values)
 
-    def of_member(self, arguments: Arguments, index: int) -> Arguments:
+    def member_arguments(self, arguments: Arguments, index: int) -> Arguments:
         """Return the arguments that one member sees."""
 
         def own(path: Path, leaf: Any) -> Any:

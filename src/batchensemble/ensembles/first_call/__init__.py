@@ -1,1 +1,1 @@
-"""The first call of an ensemble: does the network treat its rows one by one?"""
+"""The first call of an ensemble finds out whether its members can share one forward pass."""

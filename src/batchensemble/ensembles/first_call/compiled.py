@@ -1,6 +1,6 @@
-"""The first call where ``torch.compile`` or ``torch.export`` follows it, but not the look.
+"""Run mode detection in a first call that ``torch.compile`` or ``torch.export`` traces.
 
-Imported while they do, since the compiler takes as long to import as torch.
+Imported only then, since the compiler takes as long to import as torch.
 """
 
 from __future__ import annotations
@@ -8,28 +8,28 @@ from __future__ import annotations
 import torch
 
 from batchensemble.ensembles.conversion.tiling import Arguments, Tiling
-from batchensemble.ensembles.first_call.look import look, warn
+from batchensemble.ensembles.first_call.detection import detect_run_mode, warn
 from batchensemble.ensembles.runner import MemberRunner
 
 
-def look_between_graphs(model: MemberRunner, tiling: Tiling, arguments: Arguments) -> None:
-    """Look between two graphs, if there may be two.
+def detect_between_graphs(model: MemberRunner, tiling: Tiling, arguments: Arguments) -> None:
+    """Detect the run mode outside the compiled graph, if a graph break is allowed.
 
     Warns:
-        UserWarning: all is to be one graph, in which nobody can look.
+        UserWarning: the whole call must be one graph, so the run mode cannot be detected.
     """
     if not _in_one_graph():
-        _look_unfollowed(model, tiling, arguments)
+        _detect_uncompiled(model, tiling, arguments)
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
-def _look_unfollowed(model: MemberRunner, tiling: Tiling, arguments: Arguments) -> None:
-    look(model, tiling, arguments)
+def _detect_uncompiled(model: MemberRunner, tiling: Tiling, arguments: Arguments) -> None:
+    detect_run_mode(model, tiling, arguments)
 
 
 @torch._dynamo.assume_constant_result  # type: ignore[untyped-decorator]
 def _in_one_graph() -> bool:
-    """Tell whether all is one graph, and warn then; runs while the graph is made, not in it."""
+    """Return whether the call must be one graph, and warn if so; evaluated while tracing."""
     try:
         from torch._dynamo.symbolic_convert import InstructionTranslator
 
@@ -39,7 +39,7 @@ def _in_one_graph() -> bool:
         pass
     warn(
         "the network is compiled or exported in one graph before its first call, which would have "
-        "found out whether it mixes its members; call the ensemble once on a few examples before, "
-        "or give run='together' or run='one_by_one'"
+        "detected whether it mixes the rows of different members; call the ensemble once on a few "
+        "examples first, or give run='together' or run='one_by_one'"
     )
     return True

@@ -158,7 +158,7 @@ class BatchEnsemble(Ensemble):
             "run": run,
         }
 
-    def may_be_for_all(self, chosen: Collection[nn.Module]) -> list[Twin]:
+    def shareable_layers(self, chosen: Collection[nn.Module]) -> list[Twin]:
         """Return which of these layers all members may share, though nobody said so.
 
         Not what the user made rank-one or independent by name, nor the last one of all.

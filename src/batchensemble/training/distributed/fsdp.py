@@ -47,8 +47,8 @@ def in_pieces(model: Ensemble, device: torch.device) -> Ensemble:
         )
         return arguments.replaced(values)
 
-    def look(tiling: Tiling, arguments: Arguments) -> None:
-        model.look(tiling, here(arguments))
+    def detect_run_mode(tiling: Tiling, arguments: Arguments) -> None:
+        model.detect_run_mode(tiling, here(arguments))
         if model.one_by_one:
             result.run_as("one_by_one")
         for one, other in zip(result.network.modules(), model.network.modules(), strict=True):
@@ -75,12 +75,12 @@ def in_pieces(model: Ensemble, device: torch.device) -> Ensemble:
             tiling = Tiling.of(
                 arguments, model.members, model.batch_axis, per_member, model.untiled
             )
-            look(tiling, arguments)
+            detect_run_mode(tiling, arguments)
             learn_axes(tiling, arguments)
 
     # No member can be taken out of pieces.
     result.learn_axes = learn_axes  # type: ignore[method-assign]
-    result.looks.done = {False: True, True: True}
+    result.detection.done = {False: True, True: True}
     handle = result.register_forward_pre_hook(learn_at_once, with_kwargs=True)
     return result
 

@@ -1,4 +1,4 @@
-"""A few examples through a network both ways: all members together, and one after the other."""
+"""Compare the two run modes on a few examples: all members together, and one after the other."""
 
 from __future__ import annotations
 
@@ -15,53 +15,59 @@ from batchensemble.core.pytree import leaves, map_leaves
 from batchensemble.ensembles.conversion.axes import unchanging
 from batchensemble.ensembles.conversion.convert import twins
 from batchensemble.ensembles.conversion.tiling import Arguments, Tiling
-from batchensemble.ensembles.first_call.undisturbed import (
+from batchensemble.ensembles.first_call.isolation import (
+    distinct_members,
+    perturbed_shared_weights,
     preserve_attributes,
     preserve_random_states,
     random_states,
-    shared_weights_moved,
-    told_apart,
     without_hooks,
 )
 from batchensemble.ensembles.runner import MemberRunner, RunMode
-from batchensemble.ensembles.verification import Parting, difference_of, first_parting, tolerance
+from batchensemble.ensembles.verification import (
+    Divergence,
+    difference_of,
+    first_divergence,
+    tolerance,
+)
 from batchensemble.layers import Twin
 from batchensemble.layers.modes import evaluating, preserve_buffers, training_without_noise
 
 NOT_PER_EXAMPLE = "its input is not per example"
 BORROWED = "never called; another module reads its weights"
-REPETITIONS = 4  # of what draws random numbers, and may be right by chance
-MOST_TRIED = 16  # layers that are left out one by one
-LARGE = 0.05  # a difference, as a share of the largest output, that rounding hardly explains
+REPETITIONS = 4  # of a comparison with random numbers, which may agree by chance
+MOST_TRIED = 16  # layers that are excluded one by one
+LARGE = 0.05  # a difference relative to the largest output that rounding hardly explains
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What a look at a network found.
+    """The result of one comparison.
 
     Attributes:
-        run: how the members run from then on.
-        certain: whether later calls need not look again.
-        for_all: layers that all members share from then on, and why.
-        parting: where the members would part if they ran together, if that is known.
-        error: of the network when all members ran together, if it failed.
+        run: the run mode that gives each member its own outputs.
+        certain: whether the result is conclusive; if not, a later call compares again.
+        shared: layers that all members have to share, with the reason.
+        divergence: where the outputs of both modes first differ, if that could be located.
+        error: first line of the error that the network raised with all members together; empty if
+            it raised none.
     """
 
     run: RunMode
     certain: bool = True
-    for_all: dict[Twin, str] = field(default_factory=dict)
-    parting: Parting | None = None
+    shared: dict[Twin, str] = field(default_factory=dict)
+    divergence: Divergence | None = None
     error: str = ""
 
 
-class BothWays:
-    """Two or three examples of a call, run both ways.
+class ModeComparison:
+    """Both run modes on two or three examples of a call.
 
     Args:
         model: the ensemble.
-        tiling: of a call.
-        arguments: of the call.
-        training: whether to look in training mode.
+        tiling: how the arguments of the call become rows.
+        arguments: the arguments of the call.
+        training: whether to compare in training mode.
     """
 
     def __init__(
@@ -74,30 +80,30 @@ class BothWays:
         self.called: set[nn.Module] = set()
 
     def find(self) -> Finding:
-        """Return what is right for the network."""
+        """Return the run mode that is correct for the network."""
         with ExitStack() as stack:
             stack.enter_context(torch.no_grad())
             if not self._prepare(stack):
-                # The call itself says what is wrong with its inputs.
+                # The call itself raises the error about its inputs.
                 return Finding("together", certain=False)
-            stack.enter_context(told_apart(self.model.network))
+            stack.enter_context(distinct_members(self.model.network))
             borrowed = dict.fromkeys(self._borrowed(), BORROWED)
-            if not self._parts():
-                return Finding("together", certain=self._tells(), for_all=borrowed)
+            if not self._differs():
+                return Finding("together", certain=self._is_conclusive(), shared=borrowed)
             error, same = self.error, dict.fromkeys(self._not_per_example(), NOT_PER_EXAMPLE)
             if same:
-                return Finding("together", for_all={**borrowed, **same})
-            parting = None
+                return Finding("together", shared={**borrowed, **same})
+            divergence = None
             with suppress(Exception):
-                parting = self._parting()
-            return Finding("one_by_one", for_all=borrowed, parting=parting, error=error)
+                divergence = self._divergence()
+            return Finding("one_by_one", shared=borrowed, divergence=divergence, error=error)
 
     def _prepare(self, stack: ExitStack) -> bool:
-        """Choose examples that a member takes, and quiet all around; tell whether there are any."""
+        """Choose examples that a member accepts, isolated; return whether there are any."""
         for as_it_is in (False, True):  # a network may need its hooks, or autocast
             for size in self._sizes():
                 with ExitStack() as trial:
-                    trial.enter_context(self._undisturbed(as_it_is))
+                    trial.enter_context(self._isolated(as_it_is))
                     self.size = self.tiling.resized_to(size)
                     self.rows = self._examples(size)
                     with suppress(Exception):
@@ -107,7 +113,7 @@ class BothWays:
         return False
 
     def _sizes(self) -> Iterator[int]:
-        """Yield sizes of batches by which the same tensors are per example as in the call."""
+        """Yield batch sizes for which the same tensors are per example as in the call."""
         batch = self.tiling.batch
         for size in dict.fromkeys((3, 2, batch) if batch > 2 else (2, batch)):
             part = self.tiling.resized(self.arguments, size)
@@ -115,7 +121,7 @@ class BothWays:
                 yield size
 
     @contextmanager
-    def _undisturbed(self, as_it_is: bool) -> Iterator[None]:
+    def _isolated(self, as_it_is: bool) -> Iterator[None]:
         network = self.model.network
         with ExitStack() as stack:
             mode = training_without_noise if self.training else evaluating
@@ -131,7 +137,7 @@ class BothWays:
             yield
 
     def _examples(self, size: int) -> Arguments:
-        """Return some examples; where there is one only, others that are like it."""
+        """Return a few examples; a single one is repeated with scaled values."""
         part = self.tiling.resized(self.arguments, size)
         if self.tiling.batch != 1 or size == 1:
             return part
@@ -146,14 +152,14 @@ class BothWays:
         return part.replaced(map_leaves(apart, part.values))
 
     def _alone(self, index: int) -> Any:
-        return self.model.of_member(index, self._own(index))
+        return self.model.run_member(index, self._own(index))
 
     def _own(self, index: int) -> Arguments:
-        """Return the rows of one member, which the network may write into."""
-        return self.size.of_member(self.rows, index).copied()
+        """Return copies of one member's rows, which the network may write into."""
+        return self.size.member_arguments(self.rows, index).copied()
 
-    def _parts(self) -> bool:
-        """Tell whether the members compute together what they do not compute alone."""
+    def _differs(self) -> bool:
+        """Return whether the members compute something else together than alone."""
         self.error = ""
         before = random_states(self.model.network)
         try:
@@ -167,15 +173,15 @@ class BothWays:
             self.error = line.partition(" (the network ran on ")[0].partition(". ")[0]
             if self.model.branched:  # where it says what to do, or to branch elsewhere
                 return False
-            return self._goes_one_by_one() and not self._is_random()
+            return self._runs_one_by_one() and not self._is_random()
         if difference <= bound or self._is_random():
             return False
-        if difference > LARGE and self._moves_by_rounding() < LARGE:
+        if difference > LARGE and self._sensitivity_to_rounding() < LARGE:
             return True
         return self._remains_in_float64(difference, bound)
 
     def _difference(self, model: MemberRunner) -> tuple[float, float]:
-        """Return how far the outputs of both ways differ, and how far rounding may take them."""
+        """Return the difference between the outputs of both modes, and its tolerance."""
         together = model.together(self.size, self.rows)
         self.outputs, each = self._one_by_one(model)
         return difference_of(together, self.outputs, each), tolerance(each[0])
@@ -183,11 +189,11 @@ class BothWays:
     def _one_by_one(self, model: MemberRunner) -> tuple[Any, list[Any]]:
         """Return the outputs of all members, as ``[batch, members, ...]``, and of each."""
         members = range(model.members)
-        each = [model.of_member(index, self._own(index)) for index in members]
+        each = [model.run_member(index, self._own(index)) for index in members]
         return model.gathered(each, self.size, self.rows), each
 
-    def _goes_one_by_one(self) -> bool:
-        """Tell whether the members run one after the other, where they do not together."""
+    def _runs_one_by_one(self) -> bool:
+        """Return whether the network runs with one member after the other."""
         try:
             self.outputs = self._one_by_one(self.model)[0]
         except Exception:
@@ -195,12 +201,12 @@ class BothWays:
         return True
 
     def _is_random(self) -> bool:
-        """Tell whether one member alone gives other numbers at another time."""
+        """Return whether one member alone gives different outputs for the same inputs."""
         one, other = self._alone(0), self._alone(0)
         return not difference_of(one, other, [other]) <= tolerance(other)
 
-    def _moves_by_rounding(self) -> float:
-        """Return how far the outputs of one member move by a last bit or two of its inputs."""
+    def _sensitivity_to_rounding(self) -> float:
+        """Return how far the outputs of one member change with the last bits of its inputs."""
         rows = self.rows
         before = self._alone(0)
         try:
@@ -211,7 +217,7 @@ class BothWays:
         return difference_of(after, before, [before])
 
     def _remains_in_float64(self, difference: float, bound: float) -> bool:
-        """Tell whether a difference is more than rounding, which is far smaller in float64."""
+        """Return whether a difference remains in float64, where rounding is far smaller."""
         rows = self.rows
         try:
             self.rows = rows.replaced(map_leaves(_doubled, rows.values))
@@ -222,8 +228,8 @@ class BothWays:
             self.rows = rows
         return found > 0.1 * difference
 
-    def _tells(self) -> bool:
-        """Tell whether members and examples differ in their outputs, so that mixing would show."""
+    def _is_conclusive(self) -> bool:
+        """Return whether outputs differ between members and examples, so that mixing would show."""
         if self.tiling.batch < 2:
             return False
         for _, leaf in leaves(self.outputs):
@@ -235,34 +241,34 @@ class BothWays:
         return False
 
     def _borrowed(self) -> list[Twin]:
-        """Return layers that nobody calls and whose weights another module reads.
+        """Return layers that are never called and whose weights another module reads.
 
-        It reads those that all members share, so that is what each member alone has to have.
+        It reads the shared weights, so each member has to have these.
         """
         idle = {twin for _, twin in twins(self.model.network) if twin not in self.called}
-        candidates = self.model.may_be_for_all(idle)
+        candidates = self.model.shareable_layers(idle)
         if not candidates or self._is_random():
             return []
         before, found = self._alone(0), []
         for twin in candidates:
-            with shared_weights_moved(twin):
+            with perturbed_shared_weights(twin):
                 after = self._alone(0)
             if difference_of(after, before, [before]):
                 found.append(twin)
         return found
 
     def _not_per_example(self) -> list[Twin]:
-        """Return layers that get the same input for any batch, if to share them makes it right."""
+        """Return layers whose input is the same for any batch, if sharing them makes both agree."""
         never, once = unchanging(self.model.network, self.tiling, self.arguments)
         for chosen in (never, never | once):
-            candidates = self.model.may_be_for_all(chosen)
+            candidates = self.model.shareable_layers(chosen)
             for twin in candidates:
                 twin.run_for_all(NOT_PER_EXAMPLE)
-            right = bool(candidates) and not self._parts()
-            # One row for all examples is mostly seen once by each member, as it should be.
+            right = bool(candidates) and not self._differs()
+            # Mostly, one row for all examples is seen once by each member, as it should be.
             for twin in once.intersection(candidates) if right and len(once) <= MOST_TRIED else ():
                 twin.run_for_each()
-                if self._parts():
+                if self._differs():
                     twin.run_for_all(NOT_PER_EXAMPLE)
             needed = [twin for twin in candidates if twin.for_all]
             for twin in needed:
@@ -271,8 +277,8 @@ class BothWays:
                 return needed
         return []
 
-    def _parting(self) -> Parting | None:
-        return first_parting(
+    def _divergence(self) -> Divergence | None:
+        return first_divergence(
             self.model.network,
             lambda: self.model.together(self.size, self.rows),
             lambda: self._alone(0),
@@ -282,7 +288,7 @@ class BothWays:
 
 
 def _called(network: nn.Module, run: Callable[[], Any]) -> set[nn.Module]:
-    """Return the modules that are called in a run, or whose ``forward`` is, as a bound method."""
+    """Return the modules that a run calls, directly or through a bound ``forward``."""
     called: set[nn.Module] = set()
 
     def note(module: nn.Module, args: Any) -> None:

@@ -68,7 +68,7 @@ def apart(make, network, *inputs, **options):
     with pytest.warns(UserWarning, match="the members run one after the other") as said:
         model(*inputs)
     assert len(said) == 1
-    assert f"{MEMBERS} calls of the network instead of 1" in str(said[0].message)
+    assert f"{MEMBERS} forward passes instead of 1" in str(said[0].message)
     assert said[0].filename == __file__
     return model
 
@@ -89,7 +89,9 @@ def test_members_of_a_network_that_mixes_its_rows_run_one_after_the_other(make, 
         assert_members_match(model, inputs())  # says nothing again
     assert model.calls_per_forward == MEMBERS
     assert model.report().calls_per_forward == MEMBERS
-    assert f"one after the other, each with its own rows: {MEMBERS} calls" in str(model.report())
+    assert f"one after the other, each with its own rows: {MEMBERS} forward passes" in str(
+        model.report()
+    )
     assert model.verify(inputs()).largest_difference < 1e-12
 
 

@@ -1,7 +1,7 @@
-"""To run a network once more on the side and leave no trace: what is put back, and what is changed.
+"""Context managers for running a network without lasting side effects.
 
-What modules keep in attributes is put back, with caches and the states of recurrent networks; what
-they append to a list of their own is not.
+Attributes of modules are restored, caches and states of recurrent networks among them; what a
+module appends to a list of its own is not.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from batchensemble.layers.rank_one.layer import RankOne
 
 
 @contextmanager
-def told_apart(network: nn.Module) -> Iterator[None]:
-    """Let what the members own differ, and no weight be zero: else mixed rows would not show.
+def distinct_members(network: nn.Module) -> Iterator[None]:
+    """Make the members differ and no weight zero, so that mixed rows change the outputs.
 
-    The weights are exchanged for others for a while, never written to.
+    Weights are replaced by others meanwhile, never written to.
     """
     noise = torch.Generator("cpu").manual_seed(0)
     others: dict[Tensor, Tensor] = {}
@@ -57,8 +57,8 @@ def told_apart(network: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def shared_weights_moved(twin: Twin) -> Iterator[None]:
-    """Exchange the weights that all members share in a layer for others for a while."""
+def perturbed_shared_weights(twin: Twin) -> Iterator[None]:
+    """Replace the weights that all members share in a layer by others meanwhile."""
     before = {
         name: value
         for name, value in twin._parameters.items()
@@ -74,7 +74,7 @@ def shared_weights_moved(twin: Twin) -> Iterator[None]:
 
 @contextmanager
 def preserve_attributes(network: nn.Module) -> Iterator[None]:
-    """Give each module its attributes back, and each twin what it had learned or chosen."""
+    """Restore the attributes of each module, and what each twin has learned or chosen."""
     modules = list(with_shells(network))
     kept = [(vars(each), dict(vars(each))) for each in modules if not isinstance(each, Twin)]
     kept += [(each._buffers, dict(each._buffers)) for each in modules]
@@ -97,7 +97,7 @@ def preserve_attributes(network: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def without_hooks(network: nn.Module) -> Iterator[None]:
-    """Let no hook be called but those that repeat the rows at a branch."""
+    """Disable all hooks but those that repeat the rows at a branch."""
     before = [
         (vars(module), {name: getattr(module, name) for name in HOOKS})
         for module in network.modules()
@@ -118,7 +118,7 @@ def without_hooks(network: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def preserve_random_states(network: nn.Module) -> Iterator[None]:
-    """Put the random states of torch, of the network's devices, of NumPy and of Python back."""
+    """Restore the random states of torch, of the network's devices, of NumPy and of Python."""
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
     try:
         with torch.random.fork_rng(_devices(network)):
@@ -129,7 +129,7 @@ def preserve_random_states(network: nn.Module) -> Iterator[None]:
 
 
 def random_states(network: nn.Module) -> tuple[Any, ...]:
-    """Return what changes when somebody draws random numbers."""
+    """Return a state that changes whenever random numbers are drawn."""
     numpy: Any = np.random.get_state()  # noqa: NPY002
     states = [torch.get_rng_state(), *map(torch.cuda.get_rng_state, _devices(network))]
     drawn = [state.numpy().tobytes() for state in states]
@@ -137,6 +137,6 @@ def random_states(network: nn.Module) -> tuple[Any, ...]:
 
 
 def _devices(network: nn.Module) -> list[torch.device]:
-    """Return the GPUs that a network lies on."""
+    """Return the GPUs that hold parameters of a network."""
     devices = {each.device for each in network.parameters()}
     return [device for device in devices if device.type == "cuda"]
