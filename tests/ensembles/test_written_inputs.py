@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 import batchensemble as be
 from batchensemble.core.pytree import leaves
-from batchensemble.ensembles.conversion.branching import BranchError
+from batchensemble.ensembles.conversion.branch_inputs import BranchError
 from batchensemble.layers.base.written_inputs import FIRST_CALLS, WrittenInputError, copies_of
 
 # Types are checked in other tests; here that would take longer than what is tested.
@@ -347,7 +347,7 @@ class TestWithin:
                 h = self.trunk(x)
                 return self.one(self.act(h)) + self.other(h)
 
-        with pytest.raises(BranchError, match=r"'act' is behind .*inplace=False"):
+        with pytest.raises(BranchError, match=r"'act' is after .*inplace=False"):
             be.BatchEnsemble(Skipping(), 3, branch_at="act")(x())
         model = be.BatchEnsemble(Skipping(), 3, branch_at="trunk")
         assert_as_members_alone(model, model(x()).detach(), ((x(),), {}))

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from batchensemble.core.pytree import Path, leaves
 from batchensemble.ensembles.conversion.axes import SIZES
-from batchensemble.ensembles.conversion.held_weights import check_weights_held
 from batchensemble.ensembles.conversion.tiling import Arguments, Tiling
+from batchensemble.ensembles.conversion.unregistered import check_weights_registered
 from batchensemble.ensembles.runner import MemberRunner
 from batchensemble.layers import Twin
 from batchensemble.layers.modes import evaluating
@@ -85,7 +85,7 @@ def verify(model: MemberRunner, args: tuple[Any, ...], kwargs: dict[str, Any]) -
     arguments = Arguments.of(model.plain_network(), args, kwargs)
     tiling = Tiling.of(arguments, model.members, model.batch_axis, False, model.untiled)
     axes, sizes = _learn_axes(model, tiling, arguments)
-    check_weights_held(model, lambda: arguments.copied().call(model.forward))
+    check_weights_registered(model, lambda: arguments.copied().call(model.forward))
     largest = 0.0
     with evaluating(model), torch.no_grad(), torch.random.fork_rng([]):
         for size in sizes:

@@ -24,7 +24,7 @@ from batchensemble.data.sources import open_batches
 from batchensemble.data.tables.column_names import ColumnNames
 from batchensemble.ensembles import Ensemble
 from batchensemble.ensembles.checks import place_of
-from batchensemble.ensembles.conversion.held_weights import check_weights_held
+from batchensemble.ensembles.conversion.unregistered import check_weights_registered
 from batchensemble.losses import ClassLoss, Custom, EnsembleLoss, LossOn, with_balance
 from batchensemble.losses.targets import Targets
 from batchensemble.training.batch_sizes import check_smallest_batch
@@ -249,6 +249,6 @@ def admit(
     elif not model.is_chain:
         few = inputs[:2]
         run = partial(model, few, per_member=objective.own_examples)
-        for sentence in check_weights_held(model, run):
+        for sentence in check_weights_registered(model, run):
             warnings.warn(sentence, stacklevel=6)
     warn_if_members_differ(model, inputs[:, 0] if objective.own_examples else inputs)

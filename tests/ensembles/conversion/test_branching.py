@@ -401,10 +401,10 @@ class InOrder(nn.Module):
 
 def test_modules_that_run_out_of_order_are_named():
     late = be.BatchEnsemble(InOrder("abc", "bca"), MEMBERS, branch_at="b")
-    with pytest.raises(ValueError, match=r"'a' is defined before branch_at='b'.* runs behind it"):
+    with pytest.raises(ValueError, match=r"'a' is defined before branch_at='b'.* runs after it"):
         late(torch.randn(5, 4))
     early = be.BatchEnsemble(InOrder("abc", "cab"), MEMBERS, branch_at="b")
-    with pytest.raises(ValueError, match=r"'c' is defined behind branch_at='b'.* runs before it"):
+    with pytest.raises(ValueError, match=r"'c' is defined after branch_at='b'.* runs before it"):
         early(torch.randn(5, 4))
     never = be.BatchEnsemble(InOrder("abc", "a"), MEMBERS, branch_at="b")
     with pytest.raises(ValueError, match="the network ran without calling it"):

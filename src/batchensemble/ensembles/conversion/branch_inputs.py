@@ -1,9 +1,8 @@
-"""Entrances: where ``batch`` rows become the rows of all members within a branched network.
+"""Branch inputs: repeat the rows of the trunk for all members within a branched network.
 
-At an ensemble's door they do so for the whole network, see
-:mod:`batchensemble.ensembles.conversion.tiling`; the entrances of
-:mod:`batchensemble.ensembles.conversion.branching` do it for the inputs of each module from the
-branch on. Outputs that come from before the branch get theirs at the end.
+Without a branch the inputs of the network are repeated, see
+:mod:`batchensemble.ensembles.conversion.tiling`. With one, forward pre-hooks repeat the inputs of
+each module from the branch on, and outputs that come from the trunk are repeated at the end.
 """
 
 from __future__ import annotations
@@ -28,17 +27,17 @@ RESHAPED = (
 
 
 class BranchError(ValueError):
-    """A network does not run in the order that its branch needs."""
+    """A network does not run its modules in the order that its branch needs."""
 
 
 @dataclass(eq=False)
-class Place:
-    """One tensor among the inputs of a module, and where its rows are.
+class InputTensor:
+    """One tensor among the inputs of a module, and the axis of its rows.
 
     Attributes:
-        batch_axis: where the rows are by custom.
+        batch_axis: the axis to try first.
         learned_axis: see :func:`batchensemble.ensembles.conversion.axes.learn_axes`.
-        shapes: that it had when a member ran alone.
+        shapes: the shapes it had when a member ran alone.
     """
 
     batch_axis: int = 0
@@ -46,7 +45,7 @@ class Place:
     shapes: set[tuple[int, ...]] = field(default_factory=set)
 
     def expects(self, x: Tensor, axis: int) -> bool:
-        """Tell whether a member alone gets such a tensor, of whatever size along one axis."""
+        """Return whether a member alone gets such a tensor, of any size along one axis."""
         if not isinstance(self.learned_axis, int):
             return True
         rest = (*x.shape[:axis], *x.shape[axis + 1 :])
@@ -54,29 +53,29 @@ class Place:
 
 
 @dataclass
-class Pass:
-    """One forward pass of a branched network: ``batch`` rows until it is opened.
+class BranchedPass:
+    """One forward pass of a branched network: ``batch`` rows until the branch runs.
 
     Attributes:
-        name: of the branch.
-        members: how many members (M).
-        batch: how many examples.
-        axis: of the batch, where nothing else is known.
-        watched: whether it is the first, which is checked.
-        opened: whether the branch has run.
-        repeats: where it is watched, what was repeated for a module: the module's name, the tensor,
-            the rows of all members, and how often these had been written into.
+        name: name of the branch module.
+        members: number of members (M).
+        batch: number of examples.
+        axis: axis of the batch, unless another one was learned.
+        checked: whether this pass is checked, as the first one is.
+        opened: whether the branch module has run.
+        repeats: in a checked pass, what was repeated: the name of the module, the tensor, the rows
+            of all members, and their version counter.
     """
 
     name: str
     members: int
     batch: int
     axis: int
-    watched: bool = False
+    checked: bool = False
     opened: bool = False
     repeats: list[tuple[str, Tensor, Tensor, int]] = field(default_factory=list)
 
-    def repeated(self, path: Path, leaf: Any, place: Place | None, module: str) -> Any:
+    def repeated(self, path: Path, leaf: Any, known: InputTensor | None, module: str) -> Any:
         """Return an input of a module with the rows of all members."""
         if self.members == 1 or not self.batch:
             return leaf
@@ -86,36 +85,36 @@ class Pass:
             return choose_packed(leaf, range(self.batch), self.members)
         if not isinstance(leaf, Tensor):
             return leaf
-        axis = self._axis_of(leaf, None if place is None else place.learned_axis)
+        axis = self._axis_of(leaf, None if known is None else known.learned_axis)
         if axis is None:
             return leaf
-        if self.watched and place is not None and not place.expects(leaf, axis):
+        if self.checked and known is not None and not known.expects(leaf, axis):
             raise BranchError(
-                f"a module behind branch_at={self.name!r} gets an input of shape "
+                f"a module after branch_at={self.name!r} gets an input of shape "
                 f"{list(leaf.shape)}, which no member alone gives it: it was {RESHAPED}"
             )
         # Of one example that would be a view, into which no module could write.
         rows = repeat(leaf, self.members, axis).contiguous()
-        if self.watched and not rows.is_inference():
+        if self.checked and not rows.is_inference():
             self.check_unwritten(leaf)
             self.repeats.append((module, leaf, rows, rows._version))
         return rows
 
     def check_unwritten(self, x: Tensor) -> None:
-        """Raise ``BranchError`` where a module behind the branch should have written into ``x``.
+        """Raise ``BranchError`` if a module after the branch should have written into ``x``.
 
-        A plain network would go on with what it wrote, which is in the rows of the members here.
+        In a plain network ``x`` would change; here only the members' copies of it did.
         """
         for module, leaf, rows, version in self.repeats:
             if rows._version != version and shares_memory(leaf, x):
                 raise BranchError(
-                    f"{module!r} is behind branch_at={self.name!r} and writes into its input, "
-                    "which others read after it: the members cannot write into what they share. "
+                    f"{module!r} is after branch_at={self.name!r} and writes into its input, "
+                    "which others read later: the members cannot write into what they share. "
                     "Branch at an earlier module, or let it work out of place (inplace=False)"
                 )
 
     def _axis_of(self, x: Tensor, learned: int | str | None) -> int | None:
-        """Return which axis of an input is still one of examples; learned, -1 is none."""
+        """Return the axis of an input that is as long as the batch; ``None`` without one."""
         if isinstance(learned, int):
             return learned if x.shape[learned : learned + 1] == (self.batch,) else None
         axes = [axis for axis in (self.axis, 1 - self.axis) if axis < x.dim()]
@@ -126,53 +125,54 @@ class Pass:
 
 @dataclass(eq=False)
 class BranchInput:
-    """A forward pre-hook: repeats for all members what comes in with the rows of the batch.
+    """A forward pre-hook that repeats inputs with the rows of the batch for all members.
 
     Attributes:
-        name: of the module.
-        opens: whether it is the branch.
-        own: whether it holds something of each member's own.
+        name: name of the module.
+        opens: whether the module is the branch.
+        own: whether the module holds weights of each member's own.
+        tensors: the tensors among its inputs, by path.
     """
 
     name: str
     opens: bool
     own: bool
-    places: dict[Path, Place] = field(default_factory=dict)
+    tensors: dict[Path, InputTensor] = field(default_factory=dict)
 
     def __call__(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
         """Return the arguments with the rows of all members."""
         current = RUNNING.branch
         if current is None:
             if RUNNING.calls is not None:
-                self._look(args, kwargs)
+                self._record_shapes(args, kwargs)
             return None
         if self.opens:
             current.opened = True
         if current.opened:
             return map_leaves(
-                lambda path, leaf: current.repeated(path, leaf, self.places.get(path), self.name),
+                lambda path, leaf: current.repeated(path, leaf, self.tensors.get(path), self.name),
                 (args, kwargs),
             )
         if self.own and current.members > 1:
             raise BranchError(
-                f"{self.name!r} is defined behind branch_at={current.name!r}, and so each member's "
+                f"{self.name!r} is defined after branch_at={current.name!r}, and so each member's "
                 "own, but runs before it; name it in exclude=, so that all members share it, or "
                 f"give branch_at={self.name!r}"
             )
         return None
 
-    def _look(self, args: Any, kwargs: Any) -> None:
-        """Note the shapes of the inputs while the ensemble looks where the rows are."""
+    def _record_shapes(self, args: Any, kwargs: Any) -> None:
+        """Record the shapes of the inputs while the ensemble learns the axes of the rows."""
         assert RUNNING.calls is not None
         for path, leaf in leaves((args, kwargs)):
             if isinstance(leaf, Tensor):
-                place = self.places.setdefault(path, Place())
-                place.shapes.add(tuple(leaf.shape))
-                RUNNING.calls.append((place, tuple(leaf.shape)))
+                known = self.tensors.setdefault(path, InputTensor())
+                known.shapes.add(tuple(leaf.shape))
+                RUNNING.calls.append((known, tuple(leaf.shape)))
 
 
 def without_branch_inputs(network: nn.Module) -> nn.Module:
-    """Remove all entrances from a network, in place, and return it."""
+    """Remove all branch inputs from a network, in place, and return it."""
     for module in network.modules():
         hooks = module._forward_pre_hooks
         for key in [key for key, hook in hooks.items() if isinstance(hook, BranchInput)]:
@@ -189,19 +189,19 @@ def repeat_outputs(
     known: set[Path],
     plain: Callable[[], Any],
 ) -> Any:
-    """Return outputs of which those of the trunk have the rows of all members too.
+    """Return the outputs with those of the trunk repeated for all members.
 
     Args:
-        branch: the name of the branch, for errors.
-        outputs: of the network.
-        tiling: how many members and examples there are.
-        axes: where the rows of outputs are known to be.
-        known: the paths of those that are known to come from the trunk; found ones are added.
-        plain: returns what a member gives for the same inputs, to tell an output of the trunk
-            from one that was reshaped to as many rows as there are examples.
+        branch: name of the branch module, for errors.
+        outputs: the outputs of the network, nested in any way.
+        tiling: numbers of members and examples.
+        axes: the known row axes of outputs, by path.
+        known: paths of outputs that are known to come from the trunk; new ones are added.
+        plain: returns the outputs of one member for the same inputs, to distinguish an output of
+            the trunk from one that was reshaped to as many rows as there are examples.
 
     Raises:
-        BranchError: an output has the rows of the batch, but not the shape of a member's.
+        BranchError: an output has as many rows as the batch, but not the shape of a member's.
     """
     if tiling.rows == tiling.batch:
         return outputs
@@ -226,7 +226,7 @@ def _check_outputs(branch: str, outputs: Any, plain: Any, found: Collection[Path
         if path in found and path not in expected:
             raise BranchError(
                 f"the output {'.'.join(map(str, path))} of shape {list(leaf.shape)} is none that a "
-                f"member has: modules behind branch_at={branch!r} run once a member, and the "
+                f"member has: modules after branch_at={branch!r} run once per member, and the "
                 "network collects what each of them returns; let it return its final outputs only"
             )
         member = expected.get(path)
@@ -239,7 +239,7 @@ def _check_outputs(branch: str, outputs: Any, plain: Any, found: Collection[Path
 
 
 def _axis_of_examples(leaf: Any, tiling: Tiling, known: int | None) -> int | None:
-    """Return the axis of an output that has one part an example and none a row."""
+    """Return the axis of an output that is as long as the batch; ``None`` without one."""
     if not isinstance(leaf, Tensor) or (known is not None and known < 0):
         return None
     if known is not None:

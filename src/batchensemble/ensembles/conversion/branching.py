@@ -1,9 +1,9 @@
-"""Branching: a network whose members part at one module. What runs before it runs once.
+"""Branching: a trunk that runs once, and an ensemble from one module on.
 
-The network gets the plain batch. Hooks on the modules from the branch on repeat what comes in with
-``batch`` rows for every member; so all behind the branch sees ``members * batch`` rows, as in any
-ensemble, and the trunk before it is a plain network. Which modules those are is read from the order
-in which they are defined, and the first forward pass checks that they run in that order.
+The network gets the plain batch. Hooks on the modules from the branch on repeat inputs with
+``batch`` rows for every member; so everything after the branch sees ``members * batch`` rows, as in
+any ensemble, and the trunk before it is a plain network. The order in which modules are defined
+says which belong to the trunk; the first forward pass checks that they run in that order.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from batchensemble.core.pytree import leaves
-from batchensemble.ensembles.conversion.branch_inputs import BranchError, BranchInput, Pass
+from batchensemble.ensembles.conversion.branch_inputs import BranchedPass, BranchError, BranchInput
 from batchensemble.ensembles.conversion.convert import (
     Reset,
     batch_axis_of,
@@ -28,7 +28,7 @@ from batchensemble.ensembles.conversion.convert import (
     twins,
     without_fast_path,
 )
-from batchensemble.ensembles.conversion.held_weights import copied, relink
+from batchensemble.ensembles.conversion.copies import copied, relink
 from batchensemble.ensembles.conversion.report import Report
 from batchensemble.ensembles.conversion.rules import ARGUMENTS, Rules, nothing_found
 from batchensemble.ensembles.conversion.tiling import Arguments, Tiling
@@ -41,25 +41,25 @@ from batchensemble.layers.registry import find, needs_twin
 
 @dataclass(frozen=True)
 class Branch:
-    """Where the members part, by the names of modules.
+    """A trunk and the modules of the ensemble after it, by name.
 
     Attributes:
-        name: of the first module that is each member's own.
-        around: modules that hold the branch; they run partly before it and partly behind it.
-        trunk: modules defined before it, with all beneath them.
-        behind: the branch and the modules defined behind it, with all beneath them.
+        name: name of the first module that is each member's own.
+        around: modules that contain the branch; they run partly before it and partly after it.
+        trunk: modules defined before the branch, with all beneath them.
+        after: the branch and the modules defined after it, with all beneath them.
 
     Example:
         >>> net = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 8), nn.Linear(8, 3))
         >>> branch = Branch.of(net, "2")
-        >>> branch.trunk, branch.behind
+        >>> branch.trunk, branch.after
         (('0', '1'), ('2', '3'))
     """
 
     name: str
     around: tuple[str, ...]
     trunk: tuple[str, ...]
-    behind: tuple[str, ...]
+    after: tuple[str, ...]
 
     @classmethod
     def of(cls, network: nn.Module, name: Any) -> Branch:
@@ -88,10 +88,10 @@ class Branch:
             children = list(modules[parent]._modules)
             position = children.index(own)
             before += [_path(parent, child) for child in children[:position]]
-            # Deeper modules were defined earlier than those behind the modules around them.
+            # Deeper modules were defined before those that follow the modules around them.
             after = [_path(parent, child) for child in children[position + 1 :]] + after
-        trunk, behind = _that_run(before, modules), _that_run([name, *after], modules)
-        found = cls(name, around, tuple(trunk), tuple(behind))
+        trunk, modules_after = _runnable(before, modules), _runnable([name, *after], modules)
+        found = cls(name, around, tuple(trunk), tuple(modules_after))
         found._check(modules)
         return found
 
@@ -123,14 +123,14 @@ class Branch:
                 argument = next(key for key, value in ARGUMENTS.items() if value == sharing)
                 raise ValueError(
                     f"{argument} names {names[module]!r}, which runs before "
-                    f"branch_at={self.name!r}, once for all members; name only modules behind it"
+                    f"branch_at={self.name!r}, once for all members; name only modules after it"
                 )
         around = {modules[name]: name for name in self.around}
         for module in rules.run_one_by_one(network):
             if module in trunk or module in around:
                 raise ValueError(
                     f"one_by_one names {names[module]!r}, which runs, or begins, before "
-                    f"branch_at={self.name!r}, once for all members; name only modules behind it"
+                    f"branch_at={self.name!r}, once for all members; name only modules after it"
                 )
         given = rules.exclude
         alone = isinstance(given, str) or callable(given)
@@ -138,10 +138,10 @@ class Branch:
         return replace(rules, exclude=[*excluded, *self.trunk])  # type: ignore[misc]
 
     def install(self, network: nn.Module) -> None:
-        """Hook the entrances into a converted network, in place.
+        """Register the branch inputs in a converted network, in place.
 
         Raises:
-            ValueError: what holds the branch became one layer, which runs for all members.
+            ValueError: a rule made a module around the branch independent.
         """
         modules = dict(network.named_modules(remove_duplicate=False))
         for name in self.around:
@@ -152,28 +152,28 @@ class Branch:
                     "it, or give the rule for the modules within"
                 )
         done = {modules[name] for name in self.trunk}
-        for name in self.behind:
+        for name in self.after:
             module = modules[name]
             if module not in done:
                 done.add(module)
                 own = any(True for _ in twins(module))
-                entrance = BranchInput(name, opens=name == self.name, own=own)
+                hook = BranchInput(name, opens=name == self.name, own=own)
                 # First, so that a user's hooks see the rows.
-                module.register_forward_pre_hook(entrance, with_kwargs=True, prepend=True)
+                module.register_forward_pre_hook(hook, with_kwargs=True, prepend=True)
 
     def run(self, network: nn.Module, tiling: Tiling, arguments: Arguments, *, watch: bool) -> Any:
         """Run a converted network on the plain batch and return its outputs.
 
         Args:
-            network: with its entrances.
-            tiling: how many members and examples there are.
-            arguments: of the call, not tiled.
-            watch: check that no module of the trunk runs behind the branch only.
+            network: the converted network with its branch inputs.
+            tiling: numbers of members and examples.
+            arguments: the arguments of the call, not tiled.
+            watch: check that no module of the trunk runs after the branch only.
 
         Raises:
             BranchError: the modules do not run in the order in which they are defined.
         """
-        current = Pass(self.name, tiling.members, tiling.batch, tiling.axis, watch)
+        current = BranchedPass(self.name, tiling.members, tiling.batch, tiling.axis, watch)
         before, RUNNING.branch = RUNNING.branch, current
         try:
             if watch:
@@ -194,8 +194,8 @@ class Branch:
         return outputs
 
     @contextmanager
-    def _watching(self, network: nn.Module, current: Pass) -> Iterator[None]:
-        """Raise ``BranchError`` where a layer of the trunk runs behind the branch only."""
+    def _watching(self, network: nn.Module, current: BranchedPass) -> Iterator[None]:
+        """Raise ``BranchError`` if a layer of the trunk runs after the branch only."""
         ran = set()
 
         def note(module: nn.Module, args: Any) -> None:
@@ -204,7 +204,7 @@ class Branch:
             elif module not in ran:
                 raise BranchError(
                     f"{names[module]!r} is defined before branch_at={self.name!r}, and so shared "
-                    "by all members, but runs behind it; define it behind the branch in the "
+                    "by all members, but runs after it; define it after the branch in the "
                     "network's __init__"
                 )
 
@@ -222,30 +222,30 @@ class Branch:
                 handle.remove()
 
     def hint(self, tiling: Tiling) -> str:
-        """Say for a failed forward pass what the branch may have to do with it."""
+        """Return a hint for the error of a failed forward pass."""
         return (
-            f"With branch_at={self.name!r} the inputs, and what was computed before the branch, "
-            f"have {tiling.batch} rows, and what is behind it has {tiling.rows}: where the forward "
-            "itself brings them together, as in a skip connection around the branch or a loss with "
-            "labels, branch before the skip connection begins, or take the loss of the outputs"
+            f"With branch_at={self.name!r} the inputs and the trunk have {tiling.batch} rows, and "
+            f"everything after the branch has {tiling.rows}: if the forward combines them, as a "
+            "skip connection around the branch or a loss with labels does, branch before the skip "
+            "connection begins, or compute the loss from the outputs"
         )
 
     def draw_copies(
         self, network: nn.Module, members: int, reset: Reset | None = None
     ) -> list[nn.Module]:
-        """Return ``members`` copies of a network, drawn anew from the branch on.
+        """Return ``members`` copies of a network, re-initialised from the branch on.
 
         Args:
             network: any module.
-            members: how many copies.
-            reset: see :func:`batchensemble.ensembles.conversion.convert.draw_copies`; it may draw
-                the trunk as well, which nobody asks for.
+            members: number of copies.
+            reset: see :func:`batchensemble.ensembles.conversion.convert.draw_copies`; it may
+                re-initialise the trunk as well, whose copies are not used.
         """
         if reset is not None:
             return draw_copies(network, members, reset)
         copies = [copied(network) for _ in range(members)]
         for each in copies:
-            for name in self.behind:
+            for name in self.after:
                 reset_parameters(each.get_submodule(name))
         return copies
 
@@ -257,16 +257,17 @@ class Branch:
         *,
         stacked: bool | None = None,
     ) -> nn.Module:
-        """Return a copy of a network with all from the branch on independent.
+        """Return a copy of a network whose modules from the branch on are independent.
 
         Args:
-            network: gives what is before the branch.
-            copies: give each member's own modules, which are kept, not copied.
-            batch_axis: the axis of the rows.
+            network: the network that provides the trunk.
+            copies: one network per member, which provide the modules from the branch on; these
+                are used themselves, not copied.
+            batch_axis: axis of the rows, 0 or 1.
             stacked: see :func:`batchensemble.ensembles.conversion.convert.stack`.
 
         Raises:
-            ValueError: nothing behind the branch holds weights, or ``stacked=True`` and there are
+            ValueError: no module after the branch holds weights, or ``stacked=True`` and there are
                 weights that cannot be stacked.
         """
         result, replaced = copied(network), {}
@@ -274,7 +275,7 @@ class Branch:
         for name in self.around:
             inherited = batch_axis_of(network.get_submodule(name), inherited)
         done: dict[nn.Module, nn.Module] = {}
-        for name in self.behind:
+        for name in self.after:
             parts = [each.get_submodule(name) for each in copies]
             if not any(needs_twin(each) for each in parts[0].modules()):
                 continue
@@ -294,9 +295,9 @@ class Branch:
         return result
 
     def check_same_trunk(self, networks: Sequence[nn.Module]) -> None:
-        """Raise ``ValueError`` where networks differ before the branch; the weight is named."""
+        """Raise ``ValueError`` if networks differ in the trunk; the message names the weight."""
         first = networks[0].state_dict()
-        apart = tuple(f"{name}." for name in self.behind)
+        apart = tuple(f"{name}." for name in self.after)
         for index, network in enumerate(networks):
             for name, value in network.state_dict().items():
                 if not name.startswith(apart) and not same(first[name], value):
@@ -307,14 +308,14 @@ class Branch:
 
     @contextmanager
     def statistics_kept(self, network: nn.Module) -> Iterator[None]:
-        """Let the running statistics before the branch stay as they are."""
+        """Preserve the running statistics of the trunk."""
         with ExitStack() as stack:
             for name in self.trunk:
                 stack.enter_context(preserve_buffers(network.get_submodule(name)))
             yield
 
     def describe(self, report: Report) -> Report:
-        """Return a conversion report that says what runs once."""
+        """Return a conversion report that marks what runs once."""
 
         def in_trunk(name: str) -> bool:
             return any(name == root or name.startswith(f"{root}.") for root in self.trunk)
@@ -328,24 +329,24 @@ def _path(parent: str, name: str) -> str:
 
 
 def _named(part: nn.Module, name: str) -> nn.Module:
-    """Tell the twins within a stacked part of a network how they are called, for errors."""
+    """Set the names of the twins within a stacked part of a network, for errors."""
     for within, twin in twins(part):
         twin.name = _path(name, within) if within else name  # type: ignore[assignment]
     return part
 
 
-def _that_run(names: Collection[str], modules: Mapping[str, nn.Module]) -> Iterator[str]:
-    """Yield the names, for modules that only hold others those of the others."""
+def _runnable(names: Collection[str], modules: Mapping[str, nn.Module]) -> Iterator[str]:
+    """Yield the names; containers are replaced by the modules they hold."""
     for name in names:
         if name not in modules:
-            continue  # a place for a module may be empty
+            continue  # an attribute for a module may be None
         if _never_runs(modules[name]):
             children = [_path(name, each) for each in modules[name]._modules]
-            yield from _that_run(children, modules)
+            yield from _runnable(children, modules)
         else:
             yield name
 
 
 def _never_runs(module: nn.Module) -> bool:
-    """Tell whether a module only holds others, as a ``ModuleList`` does."""
+    """Return whether a module is a container without a ``forward``, as ``ModuleList`` is."""
     return type(module).forward is nn.Module.forward

@@ -17,14 +17,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from batchensemble.ensembles.conversion.held_weights import (
+from batchensemble.ensembles.conversion.checks import (
     check_convertible,
     check_network,
     check_twin,
-    copied,
     is_quantised,
-    relink,
 )
+from batchensemble.ensembles.conversion.copies import copied, relink
 from batchensemble.ensembles.conversion.rules import Rules
 from batchensemble.layers import (
     Independent,

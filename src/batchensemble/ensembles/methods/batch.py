@@ -13,10 +13,11 @@ from batchensemble.core.arguments import whole_number
 from batchensemble.ensembles.base import Ensemble
 from batchensemble.ensembles.conversion.branch_inputs import without_branch_inputs
 from batchensemble.ensembles.conversion.branching import Branch
+from batchensemble.ensembles.conversion.checks import check_network
 from batchensemble.ensembles.conversion.convert import convert, extract, same_architecture, twins
-from batchensemble.ensembles.conversion.held_weights import check_network, remember_origin
 from batchensemble.ensembles.conversion.report import count_parameters
 from batchensemble.ensembles.conversion.rules import Rules, Selectors, listed, names_of
+from batchensemble.ensembles.conversion.unregistered import remember_origin
 from batchensemble.ensembles.methods.method import Method, Style
 from batchensemble.ensembles.runner import RunMode
 from batchensemble.layers import Independent, MemberNorm, RankOne, StackedLinear, Twin

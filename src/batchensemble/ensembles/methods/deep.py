@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from batchensemble.core.arguments import whole_number
 from batchensemble.ensembles.base import Ensemble
 from batchensemble.ensembles.conversion.branching import Branch
+from batchensemble.ensembles.conversion.checks import check_network
 from batchensemble.ensembles.conversion.convert import Reset, draw_copies, same_architecture, stack
-from batchensemble.ensembles.conversion.held_weights import check_network, remember_origin
 from batchensemble.ensembles.conversion.report import count_parameters
+from batchensemble.ensembles.conversion.unregistered import remember_origin
 from batchensemble.ensembles.methods.method import Method, Style
 from batchensemble.ensembles.runner import RunMode
 

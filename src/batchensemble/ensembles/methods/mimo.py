@@ -16,15 +16,12 @@ from batchensemble.core.inputs import Inputs
 from batchensemble.core.pytree import Path
 from batchensemble.ensembles.base import Ensemble
 from batchensemble.ensembles.conversion.axes import learn_axes
+from batchensemble.ensembles.conversion.checks import check_network
 from batchensemble.ensembles.conversion.convert import put_module
-from batchensemble.ensembles.conversion.held_weights import (
-    check_network,
-    copied,
-    relink,
-    remember_origin,
-)
+from batchensemble.ensembles.conversion.copies import copied, relink
 from batchensemble.ensembles.conversion.report import Report, count_parameters
 from batchensemble.ensembles.conversion.tiling import Arguments, Tiling
+from batchensemble.ensembles.conversion.unregistered import remember_origin
 from batchensemble.ensembles.methods.method import Method, Style
 from batchensemble.layers.base.written_inputs import lending
 from batchensemble.layers.linear import plain_linear

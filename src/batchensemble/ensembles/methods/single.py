@@ -5,8 +5,10 @@ from __future__ import annotations
 from torch import nn
 
 from batchensemble.ensembles.base import Ensemble
-from batchensemble.ensembles.conversion.held_weights import check_network, copied, remember_origin
+from batchensemble.ensembles.conversion.checks import check_network
+from batchensemble.ensembles.conversion.copies import copied
 from batchensemble.ensembles.conversion.report import count_parameters
+from batchensemble.ensembles.conversion.unregistered import remember_origin
 from batchensemble.ensembles.methods.method import Method, Style
 
 

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 import batchensemble as be
-from batchensemble.ensembles.conversion.held_weights import check_weights_held, copied
+from batchensemble.ensembles.conversion.copies import copied
+from batchensemble.ensembles.conversion.unregistered import check_weights_registered
 from batchensemble.layers import RankOne
 
 # Of torch's own, for TorchScript and quantisation.
@@ -335,4 +336,4 @@ class TestWhereTorchDoesNotLook:
 
         model = be.BatchEnsemble(Penalised(), 3)
         x = torch.randn(5, 4, requires_grad=True)
-        assert check_weights_held(model, lambda: model(x)) == []
+        assert check_weights_registered(model, lambda: model(x)) == []
