@@ -186,7 +186,7 @@ def test_ensembles_that_are_right_pass(good):
 def test_it_says_what_it_compared():
     found = converted(mlp()).verify(x(5))
     assert found.batches == (5, 4)
-    expected = "3 members agree with their plain networks (batches of 5 and 4); largest relative"
+    expected = "3 members agree with their plain networks (batches of 5 and 4); largest difference"
     assert str(found).startswith(expected)
     assert be.Single(mlp()).verify(x(1)).batches == (1,)
 

@@ -379,7 +379,7 @@ CE, BCE = ("cross_entropy", (4, 3, 5)), ("binary_cross_entropy", (4, 3, 2))
         (("cross_entropy", (4, 3, 1)), {}, torch.zeros(4).long(), "at least 2, the network has 1"),
         (CE, {"class_weight": [1.0]}, torch.zeros(4).long(), "for each of the 5 classes, got 1"),
         (CE, {"class_weight": {7: 1}}, torch.zeros(4).long(), "from 0 to 4, got one of class 7"),
-        (CE, {"class_weight": "balanced"}, torch.zeros(4).long(), "counts the classes of arrays"),
+        (CE, {"class_weight": "balanced"}, torch.zeros(4).long(), "needs arrays, tables or files"),
         (BCE, {}, torch.full((4, 2), 3.0), "y must hold 0 or 1 for each label .* got 3"),
         (("mse", (4, 3, 1)), {}, torch.tensor([0, 1, NAN, 2]), "got nan in row 3; drop"),
         (("mse", (4, 3, 1)), {}, torch.tensor([0, 1, 2, math.inf]), "infinite target in row 4"),
@@ -410,10 +410,14 @@ def test_targets_that_do_not_fit_get_a_sentence(of, options, targets, sentence):
         (
             lambda: as_loss("mse", class_weight=[1, 2]),
             ValueError,
-            "class_weight= is of loss='cross",
+            "class_weight= is an option of loss='cross",
         ),
-        (lambda: as_loss("ordinal", label_smoothing=0.1), ValueError, "label_smoothing= is of"),
-        (lambda: as_loss(alone, ignore_index=0), ValueError, "ignore_index= is of"),
+        (
+            lambda: as_loss("ordinal", label_smoothing=0.1),
+            ValueError,
+            "label_smoothing= is an option",
+        ),
+        (lambda: as_loss(alone, ignore_index=0), ValueError, "ignore_index= is an option"),
     ],
 )
 @pytest.mark.usefixtures("as_users_run_it")

@@ -21,7 +21,7 @@ from batchensemble.ensembles.forward import ForwardError, ForwardPass
 from batchensemble.ensembles.freezing import Freezable
 from batchensemble.ensembles.runner import RunMode
 from batchensemble.ensembles.verification import Verification, verify
-from batchensemble.layers import Independent, OneByOne
+from batchensemble.layers import Independent, OneByOne, Twin
 
 if TYPE_CHECKING:
     from batchensemble.losses import EnsembleLoss
@@ -247,7 +247,7 @@ def _members_of(twin: nn.Module, prefix: str, state: Mapping[str, Any]) -> int |
         numbers = {key[len(start) :].partition(".")[0] for key in state if key.startswith(start)}
         return len(numbers) or None
     for each_name, each in twin.named_modules(prefix=prefix.rstrip(".")):
-        for name in getattr(each, "own", ()):
+        for name in each.own if isinstance(each, Twin) else ():
             value = state.get(f"{each_name}.{name}")
             if isinstance(value, Tensor) and value.dim():
                 return len(value)

@@ -52,7 +52,7 @@ class Verification:
         sizes = " and ".join(str(size) for size in self.batches)
         return (
             f"{self.members} members agree with their plain networks (batches of {sizes}); largest "
-            f"relative difference {self.largest_difference:.1e}"
+            f"difference {self.largest_difference:.1e} relative to the output"
         )
 
 
@@ -322,7 +322,7 @@ def _calls(network: nn.Module, run: Any) -> list[_Call]:
 
 
 def _kind(module: nn.Module) -> str:
-    return type(getattr(module, "shell", module)).__name__
+    return type(module.shell if isinstance(module, Twin) else module).__name__
 
 
 def _same(rows: Any, plain: Any, members: int, index: int) -> bool:

@@ -64,7 +64,7 @@ class RankOneRecurrent(RecurrentRows, RankOne):
 
     def __init__(self, layer: nn.RNNBase, members: int, **options: Any) -> None:
         names = [name for name in layer._flat_weights_names if name.startswith("weight")]
-        self.__dict__["matrices"] = names  # before nn.Module is ready
+        self.matrices = names
         super().__init__(layer, members, **{**options, "batch_axis": 0 if layer.batch_first else 1})
 
 

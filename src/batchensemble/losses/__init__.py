@@ -1,7 +1,7 @@
-"""Losses of every member on every example: ``[batch, members, ...]`` to ``[batch, members]``.
+"""Losses of each member on each example: outputs ``[batch, members, ...]`` to ``[batch, members]``.
 
-``fit`` averages a loss over the examples and sums it over the members, so that each member gets
-the gradient that it would get alone.
+``fit`` takes the mean over the examples and the sum over the members, so that each member gets the
+same gradient as if it were trained alone.
 
 >>> import batchensemble as be
 >>> be.losses.Huber(delta=2.0)

@@ -1,4 +1,4 @@
-"""Losses as JSON can hold them, so that a saved model knows what its outputs are."""
+"""Convert losses to and from JSON, so that a saved model knows what its outputs mean."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from batchensemble.losses.by_name import LOSSES
 from batchensemble.losses.numbers import NumberLoss
 from batchensemble.losses.standardised import Standardised
 
-LARGEST = 1e300  # of a setting: beyond it float64 overflows at the next step
+LARGEST = 1e300  # magnitude of a setting, beyond which float64 soon overflows
 KINDS: dict[str, Any] = {**LOSSES, "standardised": Standardised}
 
 
 def to_dict(loss: EnsembleLoss) -> dict[str, Any] | None:
-    """Return a loss by name and settings; ``None`` for one that is not of the package's.
+    """Return the name and settings of a loss; ``None`` for a user's own loss.
 
     Example:
         >>> from batchensemble.losses import Huber
@@ -34,18 +34,18 @@ def to_dict(loss: EnsembleLoss) -> dict[str, Any] | None:
 
 
 def from_dict(written: Mapping[str, Any]) -> EnsembleLoss:
-    """Return the loss that :func:`to_dict` wrote down.
+    """Return the loss that :func:`to_dict` described.
 
     Raises:
-        ValueError: there is none of this name, or with such settings.
+        ValueError: the name or a setting is unknown, or a value is invalid.
     """
     if not isinstance(written, Mapping) or not isinstance(written.get("name"), str):
         raise ValueError(f"a loss has a name and settings, got {shown(written)}")
     name, settings = written["name"], written.get("settings")
     if name not in KINDS:
         raise ValueError(
-            f"the loss must be one of {', '.join(KINDS)}, got {shown(name)}; the model is of a "
-            "later version"
+            f"the loss must be one of {', '.join(KINDS)}, got {shown(name)}; the model was saved "
+            "by a later version"
         )
     known = [each.name for each in fields(KINDS[name])]
     if not isinstance(settings, Mapping) or not set(settings) <= set(known):
@@ -56,15 +56,15 @@ def from_dict(written: Mapping[str, Any]) -> EnsembleLoss:
     try:
         loss: EnsembleLoss = KINDS[name](**values)
     except TypeError as error:
-        raise ValueError(f"the settings of {name} are of a wrong type: {error}") from None
+        raise ValueError(f"a setting of {name} has the wrong type: {error}") from None
     return loss
 
 
 def _read(name: str, key: str, value: Any) -> Any:
-    """Return one setting: a number, numbers, weights; of standardised targets the loss of numbers.
+    """Return one setting: a number, a list, class weights, or the loss of standardised targets.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: the value is invalid.
     """
     if name == "standardised" and key == "loss":
         inner = value.get("name") if isinstance(value, Mapping) else None

@@ -1,4 +1,4 @@
-"""What every loss knows: of each member, of the ensemble, and which targets it takes."""
+"""The base class of losses: per member, of the ensemble, and the checks of targets."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from batchensemble.losses.targets import class_numbers, exact, numbers
 
 
 class EnsembleLoss(ABC):
-    """A loss of the members that also says how well they do together.
+    """A loss of each member, and of the ensemble's prediction.
 
-    Targets are ``[batch, ...]``, the same for all members. Only where ``per_member=True`` says that
-    each has its own they are ``[batch, members, ...]``: the shape alone cannot tell these from
-    one-hot rows, or from several targets, of as many columns as there are members.
+    Targets are ``[batch, ...]``, the same for all members. With ``per_member=True`` each member has
+    its own, ``[batch, members, ...]``; the shape alone would be ambiguous, since one-hot rows or
+    several targets may have as many columns as there are members.
     """
 
     logits: ClassVar[bool] = False  # whether the outputs are the logits of classes
@@ -29,87 +29,92 @@ class EnsembleLoss(ABC):
     def __call__(self, outputs: Tensor, targets: Tensor, *, per_member: bool = False) -> Tensor:
         """Return the loss of each member on each example, ``[batch, members]``.
 
-        It is the mean over the further axes, without what is masked; 0 where all of it is.
+        The mean over all further axes, without masked entries; 0 where all are masked.
 
         Args:
-            outputs: ``[batch, members, ...]``.
-            targets: ``[batch, ...]``.
-            per_member: whether they are ``[batch, members, ...]``, each member's own.
+            outputs: the members' outputs, ``[batch, members, ...]``.
+            targets: ``[batch, ...]``, or ``[batch, members, ...]`` with ``per_member``.
+            per_member: whether each member has its own targets.
 
         Raises:
-            ValueError: they have another shape.
+            ValueError: the targets have another shape.
         """
 
     @abstractmethod
     def of_ensemble(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the loss of the members together on each example, ``[batch]``."""
+        """Return the loss of the ensemble's prediction on each example, ``[batch]``."""
 
     @abstractmethod
     def read(self, targets: Tensor, dtype: torch.dtype) -> Tensor:
-        """Return targets of arrays in the type that the loss takes.
+        """Return targets converted to the type that the loss expects.
 
         Args:
-            targets: of any type.
-            dtype: of the network.
+            targets: ``[examples, ...]``, of any type.
+            dtype: floating-point type of the network.
 
         Raises:
-            TypeError: they are not what the loss takes.
-            ValueError: their values are not.
+            TypeError: the loss does not take targets of this type.
+            ValueError: a target is out of range.
         """
 
     @abstractmethod
     def check(
         self, outputs_shape: Sequence[int], targets: Tensor, *, per_member: bool = False
     ) -> None:
-        """Raise ``ValueError`` where targets do not go with outputs.
+        """Raise ``ValueError`` if targets and outputs do not match.
 
         Args:
-            outputs_shape: ``[batch, members, ...]``.
-            targets: ``[examples, ...]``, of any number of examples.
-            per_member: whether they are ``[examples, members, ...]``.
+            outputs_shape: shape of the outputs, ``[batch, members, ...]``.
+            targets: ``[examples, ...]``, or ``[examples, members, ...]`` with ``per_member``, for
+                any number of examples.
+            per_member: whether each member has its own targets.
         """
 
     def counts(self, targets: Tensor, *, own: bool = False) -> Tensor | None:
-        """Return how many entries of each example are not masked; ``None``: of all as many.
+        """Return the number of entries of each example that are not masked.
 
         Args:
-            targets: ``[batch, ...]``, or with ``own`` ``[batch, members, ...]``.
-            own: whether each member has targets of its own.
+            targets: ``[batch, ...]``, or ``[batch, members, ...]`` with ``own``.
+            own: whether each member has its own targets.
+
+        Returns:
+            ``[batch]``, or ``[batch, members]`` with ``own``; ``None`` if no entry can be masked.
         """
         return None
 
     def weights(self, targets: Tensor, *, own: bool = False) -> Tensor | None:
-        """Return how much each example counts in the mean of a batch; ``None``: all the same.
+        """Return the weight of each example in the mean of a batch; ``None``: all are equal.
 
-        So the mean of a batch is over all its entries that are not masked, wherever they are.
+        By default the number of its entries that are not masked, so that the mean of a batch is
+        over all such entries. Arguments and shapes are those of :meth:`counts`.
         """
         return self.counts(targets, own=own)
 
 
 @dataclass(frozen=True)
 class Custom(EnsembleLoss):
-    """A function of the user's own.
+    """A user's own function as a loss.
 
     Args:
-        function: from outputs ``[batch, members, ...]`` and targets to ``[batch, members]``. Where
-            it has an ``of_ensemble``, that scores held-out data. Otherwise the NLL of the mean
-            probability does, where outputs and targets are those of classes, or the function of
-            the members' mean output.
+        function: maps outputs ``[batch, members, ...]`` and targets ``[batch, ...]`` to losses
+            ``[batch, members]``. If it has a method ``of_ensemble``, that scores validation data.
+            Otherwise these are scored by the NLL of the mean probability if outputs are logits and
+            targets classes, else by the function of the members' mean output.
     """
 
     function: Any
     logits: ClassVar[bool] = True
 
     def __call__(self, outputs: Tensor, targets: Tensor, *, per_member: bool = False) -> Tensor:
-        """Return what the function returns, which reads the targets itself."""
+        """Return the losses that the function computes."""
         losses: Tensor = self.function(outputs, targets)
         return losses
 
     def of_ensemble(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the loss of the members together, ``[batch]``."""
+        """Return the loss of the ensemble's prediction, ``[batch]``."""
         if hasattr(self.function, "of_ensemble"):
-            of_it: Tensor = self.function.of_ensemble(outputs, targets)
-            return of_it
+            loss: Tensor = self.function.of_ensemble(outputs, targets)
+            return loss
         if are_classes(outputs, targets):
             log_probs = log_mean_exp(full_precision(outputs).log_softmax(-1), 1)
             return F.nll_loss(log_probs, targets.long(), reduction="none")
@@ -119,13 +124,13 @@ class Custom(EnsembleLoss):
     def check(
         self, outputs_shape: Sequence[int], targets: Tensor, *, per_member: bool = False
     ) -> None:
-        """Take anything; trying the first batch tells more."""
+        """Accept any targets: the first batch shows whether the function takes them."""
 
     def read(self, targets: Tensor, dtype: torch.dtype) -> Tensor:
-        """Return whole numbers as int64, others in the network's type.
+        """Return integers as int64, other targets in the network's type.
 
         Raises:
-            ValueError: that type cannot hold them.
+            ValueError: that type cannot represent them.
         """
         if targets.is_floating_point():
             found = numbers(targets, dtype)
@@ -144,7 +149,7 @@ def are_classes(outputs: Tensor, targets: Tensor) -> bool:
 
 
 def full_precision(values: Tensor) -> Tensor:
-    """Return half precision as float32, in which a loss does not round away."""
+    """Return half precision as float32, in which the loss is computed."""
     return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
 
@@ -162,16 +167,16 @@ def log_mean_exp(values: Tensor, dim: int) -> Tensor:
 def aligned(
     targets: Tensor, members: int, entry: Sequence[int], *, per_member: bool = False
 ) -> Tensor | None:
-    """Return targets as ``[batch, 1 or members, *entry]``; ``None`` where they are not such.
+    """Return targets as ``[batch, 1 or members, *entry]``; ``None`` if their shape does not match.
 
-    An axis of one target may be left out, or stand where none is needed, as in ``[batch]`` for
+    An axis of length 1 for a single target may be missing or superfluous, as in ``[batch]`` for
     outputs ``[batch, members, 1]``, and ``[batch, 1]`` for ``[batch, members]``.
 
     Args:
-        targets: ``[batch, ...]``.
-        members: how many there are.
-        entry: the shape of an example's targets.
-        per_member: whether they are ``[batch, members, ...]``.
+        targets: ``[batch, ...]``, or ``[batch, members, ...]`` with ``per_member``.
+        members: number of members (M).
+        entry: shape of the targets of one example.
+        per_member: whether each member has its own targets.
 
     Example:
         >>> aligned(torch.zeros(5), 3, [1]).shape, aligned(torch.zeros(5, 3), 3, [1])
@@ -194,7 +199,7 @@ def aligned(
 
 
 def shape_in_words(entry: Sequence[int], *, per_member: bool) -> str:
-    """Return the shape that targets must have.
+    """Return the expected shape of targets as text.
 
     Example:
         >>> shape_in_words([5], per_member=True)
@@ -204,11 +209,11 @@ def shape_in_words(entry: Sequence[int], *, per_member: bool) -> str:
 
 
 def mean_of_entries(losses: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Return the mean over the axes after the second, 0 where nothing counts.
+    """Return the weighted mean over all axes after the second, 0 where all weights are 0.
 
     Args:
-        losses: ``[batch, members, ...]``, times their weights.
-        weights: how much each entry counts, of a shape that expands to it; ``None``: the same.
+        losses: ``[batch, members, ...]``, already multiplied by their weights.
+        weights: weight of each entry, broadcastable to ``losses``; ``None``: all are equal.
     """
     if weights is None:
         return losses.flatten(2).mean(2) if losses.dim() > 2 else losses
@@ -219,7 +224,7 @@ def mean_of_entries(losses: Tensor, weights: Tensor | None = None) -> Tensor:
 
 
 def sum_of_entries(values: Tensor, *, own: bool) -> Tensor:
-    """Return the sum over all axes but those of the examples and, with ``own``, of the members."""
+    """Return the sum over all axes but the first, or with ``own`` the first two."""
     first = 2 if own else 1
     values = values.to(exact(values.device))
     return values.flatten(first).sum(first) if values.dim() > first else values

@@ -1,4 +1,4 @@
-"""Which loss a training minimises: by name, or a function of the user's own."""
+"""Look losses up by name, and build the function that training minimises."""
 
 from __future__ import annotations
 
@@ -43,24 +43,27 @@ def as_loss(
     label_smoothing: float = 0.0,
     ignore_index: int | None = None,
 ) -> EnsembleLoss:
-    """Return a loss that knows how to score the ensemble and which targets it takes.
+    """Return a loss object for a name, a loss or a function.
 
     Args:
-        loss: a name of :data:`LOSSES`, one of these losses, or a function from outputs
-            ``[batch, members, ...]`` and targets to ``[batch, members]``.
-        class_weight: of the cross-entropy, see :class:`CrossEntropy`.
-        label_smoothing: of the cross-entropy.
-        ignore_index: of the cross-entropy and the ordinal loss.
+        loss: a name in :data:`LOSSES`, a loss object, or a function from outputs
+            ``[batch, members, ...]`` and targets ``[batch, ...]`` to ``[batch, members]``.
+        class_weight: weight of each class in the cross-entropy, see :class:`CrossEntropy`; by
+            default all are 1.
+        label_smoothing: share of the target that the cross-entropy spreads over all classes, 0 to
+            1; by default 0.
+        ignore_index: class number that marks entries to be ignored, in the cross-entropy and the
+            ordinal loss; by default none.
 
     Raises:
-        ValueError: an unknown name, or an option of another loss.
+        ValueError: the name is unknown, or the loss does not have the option.
 
     Example:
         >>> as_loss("huber")
         Huber(delta=1.0)
         >>> as_loss("mse", label_smoothing=0.1)
         Traceback (most recent call last):
-        ValueError: label_smoothing= is of loss='cross_entropy', got 'mse'; leave it out
+        ValueError: label_smoothing= is an option of loss='cross_entropy', got 'mse'; omit it
     """
     if isinstance(loss, EnsembleLoss):
         found = loss
@@ -80,16 +83,16 @@ def as_loss(
     foreign = [name for name in given if not hasattr(found, name)]
     if foreign or not isinstance(found, ClassLoss):
         name = next(iter(foreign or given))
-        raise ValueError(f"{name}= is of loss='cross_entropy', got {loss!r}; leave it out")
+        raise ValueError(f"{name}= is an option of loss='cross_entropy', got {loss!r}; omit it")
     return replace(found, **given)
 
 
 def outputs_for(loss: EnsembleLoss, classes: int) -> int:
-    """Return how many outputs a network has for one target.
+    """Return the number of outputs that a network needs for one target.
 
     Args:
-        loss: that it is trained with.
-        classes: how many there are; 0 where the targets are numbers.
+        loss: the loss that it is trained with.
+        classes: number of classes; 0 in regression.
 
     Example:
         >>> outputs_for(as_loss("gaussian_nll"), 0), outputs_for(as_loss("ordinal"), 5)
@@ -101,14 +104,14 @@ def outputs_for(loss: EnsembleLoss, classes: int) -> int:
 
 
 def with_balance(loss: EnsembleLoss, batches: Any) -> EnsembleLoss:
-    """Return the loss with ``class_weight="balanced"`` worked out from training data.
+    """Return the loss with ``class_weight="balanced"`` computed from the training data.
 
     Args:
-        loss: any.
-        batches: of the data, with ``targets`` in memory, or ``class_counts`` of what is streamed.
+        loss: any loss; others than such a cross-entropy are returned unchanged.
+        batches: the training data, with ``targets`` in memory or ``class_counts`` if streamed.
 
     Raises:
-        ValueError: they have neither.
+        ValueError: the data have neither.
     """
     if not isinstance(loss, CrossEntropy) or loss.class_weight != "balanced":
         return loss
@@ -118,8 +121,8 @@ def with_balance(loss: EnsembleLoss, batches: Any) -> EnsembleLoss:
     targets: Tensor | None = getattr(batches, "targets", None)
     if targets is None:
         raise ValueError(
-            "class_weight='balanced' counts the classes of arrays, tables and files; for other "
-            "data give the weights as a list"
+            "class_weight='balanced' needs arrays, tables or files, whose classes can be counted; "
+            "for other data give the weights as a list"
         )
     return loss.balanced(targets)
 
@@ -128,20 +131,19 @@ def make_loss(loss: str | Loss, loss_on: LossOn = "members", *, per_member: bool
     """Return the function ``loss(outputs, targets)`` that training minimises.
 
     Args:
-        loss: a name of :data:`LOSSES`, or a function from ``[batch, members, ...]`` and targets to
-            ``[batch, members]``.
-        loss_on: ``"members"``: each member has its own loss. ``"mean_logits"``: the loss of the
-            members' mean output, as in the notebook; members are then free to be wrong one by
-            one, and usually are.
-        per_member: whether targets are ``[batch, members, ...]``, each member's own.
+        loss: a name in :data:`LOSSES`, or a function from outputs ``[batch, members, ...]`` and
+            targets to ``[batch, members]``.
+        loss_on: ``"members"``: the loss of each member. ``"mean_logits"``: the loss of the
+            members' mean output; the members alone may then be inaccurate, and usually are.
+        per_member: whether each member has its own targets, ``[batch, members, ...]``.
 
     Raises:
-        ValueError: an unknown name.
+        ValueError: the name is unknown.
     """
     function: Loss = loss if callable(loss) else LOSSES[one_of("loss", loss, LOSSES)]()
     if per_member and isinstance(function, EnsembleLoss) and "per_member" in _parameters(function):
-        of_members: Any = function
-        function = partial(of_members, per_member=True)
+        unbound: Any = function
+        function = partial(unbound, per_member=True)
     one_of("loss_on", loss_on, ("members", "mean_logits"))
     if loss_on == "members":
         return function
@@ -153,5 +155,5 @@ def make_loss(loss: str | Loss, loss_on: LossOn = "members", *, per_member: bool
 
 
 def _parameters(loss: EnsembleLoss) -> Collection[str]:
-    """Return the names of what a loss takes; one of the user's own may know no members' targets."""
+    """Return the parameter names of a loss; a user's own may not support ``per_member``."""
     return inspect.signature(loss).parameters.keys()

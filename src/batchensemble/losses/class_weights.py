@@ -1,4 +1,4 @@
-"""How much each class counts: a number for each, or for some of them."""
+"""Class weights: one number for each class, or for some of them."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ BALANCED = "balanced"
 
 
 def check_class_weights(given: Any) -> Any:
-    """Return a tuple of numbers, a dictionary, ``"balanced"`` or ``None``.
+    """Return class weights as a tuple, a dictionary, ``"balanced"`` or ``None``.
 
     Raises:
-        TypeError: it is something else.
-        ValueError: a weight is below 0 or not finite, or none is above 0.
+        TypeError: ``given`` has another type.
+        ValueError: a weight is negative or not finite, or all are 0.
 
     Example:
         >>> check_class_weights([1, 2])
@@ -49,20 +49,20 @@ def check_class_weights(given: Any) -> Any:
     return weights
 
 
-def of_classes(class_weight: Any, classes: int) -> Tensor:
-    """Return a number for each class, ``[classes]``.
+def weight_of_each_class(class_weight: Any, classes: int) -> Tensor:
+    """Return the weight of each class, ``[classes]``, float64.
 
     Raises:
-        ValueError: there is another number of weights, or they are not worked out yet.
+        ValueError: the number of weights differs, or ``"balanced"`` is not computed yet.
 
     Example:
-        >>> of_classes({1: 3.0}, 2).tolist()
+        >>> weight_of_each_class({1: 3.0}, 2).tolist()
         [1.0, 3.0]
     """
     if class_weight == BALANCED:
         raise ValueError(
-            "class_weight='balanced' counts the classes of arrays, tables and files; for other "
-            "data give the weights as a list"
+            "class_weight='balanced' needs arrays, tables or files, whose classes can be counted; "
+            "for other data give the weights as a list"
         )
     if isinstance(class_weight, Mapping):
         if max(class_weight) >= classes:
@@ -82,19 +82,19 @@ def of_classes(class_weight: Any, classes: int) -> Tensor:
     return torch.tensor(class_weight, dtype=torch.float64)
 
 
-def of_targets(class_weight: Any, targets: Tensor) -> Tensor:
-    """Return the weight of the class of each target."""
+def weight_of_each_target(class_weight: Any, targets: Tensor) -> Tensor:
+    """Return the weight of the class of each target, in the shape of ``targets``."""
     last = max(class_weight) + 1 if isinstance(class_weight, Mapping) else len(class_weight) - 1
     device = targets.device
-    each = of_classes(class_weight, last + 1).to(device=device, dtype=exact(device))
-    return each[targets.clamp(max=last)]  # a mapping's last one is of all that it does not name
+    each = weight_of_each_class(class_weight, last + 1).to(device=device, dtype=exact(device))
+    return each[targets.clamp(max=last)]  # a mapping gives all other classes the last weight, 1
 
 
 def balanced(targets: Tensor | Mapping[int, int]) -> dict[int, float]:
-    """Return weights with which all classes that there are count the same in total.
+    """Return class weights that give all classes the same total weight.
 
     Args:
-        targets: class numbers, or how often there is each.
+        targets: class numbers of any shape, or the number of examples of each class.
 
     Example:
         >>> balanced(torch.tensor([0, 0, 0, 1]))

@@ -1,4 +1,4 @@
-"""Losses of classes: one class an example, or one an entry of a sequence or an image."""
+"""Losses for classification: one class per example, or per token or pixel."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from batchensemble.losses.base import (
 from batchensemble.losses.class_weights import (
     balanced,
     check_class_weights,
-    of_classes,
-    of_targets,
+    weight_of_each_class,
+    weight_of_each_target,
 )
 from batchensemble.losses.targets import ONE_HOT, class_numbers
 
@@ -40,7 +40,7 @@ def cross_entropy(
 
     Args:
         outputs: the members' logits.
-        targets: classes; one an example, or one for each member.
+        targets: class indices, one for each example, or one for each member of each example.
 
     Example:
         >>> import torch
@@ -51,7 +51,7 @@ def cross_entropy(
     if targets.dim() == 2:
         losses = F.cross_entropy(outputs.flatten(0, 1), targets.flatten(), reduction="none")
         return losses.view(batch, members)
-    # Members first: that is how the rows lie in memory, so flattening them copies nothing.
+    # Members first, as the rows are in memory, so that flattening copies nothing.
     rows = outputs.transpose(0, 1).flatten(0, 1)
     losses = F.cross_entropy(rows, targets.repeat(members), reduction="none")
     return losses.view(members, batch).t()
@@ -73,10 +73,11 @@ def ensemble_nll(
 
 @dataclass(frozen=True)
 class ClassLoss(EnsembleLoss):
-    """A loss of outputs that say how probable each class is.
+    """A loss of outputs that define the probability of each class.
 
     Args:
-        ignore_index: the number in the targets that stands where there is no class.
+        ignore_index: index in the targets that marks entries without a class; by default there are
+            none.
     """
 
     ignore_index: int | None = None
@@ -91,7 +92,7 @@ class ClassLoss(EnsembleLoss):
 
     @abstractmethod
     def classes(self, outputs: int) -> int:
-        """Return how many classes so many outputs tell apart."""
+        """Return the number of classes for a number of outputs."""
 
     def of_ensemble(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the NLL of the members' mean probability, ``[batch]``, nats."""
@@ -99,13 +100,13 @@ class ClassLoss(EnsembleLoss):
         return self._nll(log_probs, self._aligned(outputs.shape, targets))[:, 0]
 
     def read(self, targets: Tensor, dtype: torch.dtype) -> Tensor:
-        """Return class numbers as int64."""
+        """Return class indices as int64."""
         return class_numbers(targets, self.ignore_index)
 
     def check(
         self, outputs_shape: Sequence[int], targets: Tensor, *, per_member: bool = False
     ) -> None:
-        """Raise ``ValueError`` where targets are of another shape, or beyond the classes."""
+        """Raise ``ValueError`` if the shapes do not match or a class is out of range."""
         if len(outputs_shape) < 3 or self.classes(outputs_shape[2]) < 2:
             raise ValueError(self._too_few(outputs_shape))
         self._aligned(outputs_shape, targets, per_member=per_member)
@@ -122,7 +123,7 @@ class ClassLoss(EnsembleLoss):
             )
 
     def counts(self, targets: Tensor, *, own: bool = False) -> Tensor | None:
-        """Return how many entries of each example have a class."""
+        """Return the number of entries of each example that have a class."""
         known = self._known(targets)
         return None if known is None else sum_of_entries(known, own=own)
 
@@ -130,7 +131,7 @@ class ClassLoss(EnsembleLoss):
         return None if self.ignore_index is None else targets != self.ignore_index
 
     def _nll(self, log_probs: Tensor, targets: Tensor) -> Tensor:
-        """Return the mean NLL over the entries, for targets ``[batch, 1 or members, ...]``."""
+        """Return the NLL, averaged over the entries, for targets ``[batch, 1 or members, ...]``."""
         known = self._known(targets)
         index = targets if known is None else torch.where(known, targets, 0)
         index = index.expand(-1, log_probs.shape[1], *index.shape[2:]).unsqueeze(2)
@@ -154,7 +155,7 @@ class ClassLoss(EnsembleLoss):
         return found.long()
 
     def _cure(self, outputs_shape: Sequence[int], targets: Tensor) -> str:
-        """Return what to do with one-hot rows and soft labels, which have another shape."""
+        """Return advice for one-hot rows and soft labels, which have another shape."""
         if tuple(targets.shape[1:]) != (self.classes(outputs_shape[2]), *outputs_shape[3:]):
             return ""
         return f"; {ONE_HOT}"
@@ -171,18 +172,19 @@ class ClassLoss(EnsembleLoss):
 class CrossEntropy(ClassLoss):
     """Cross-entropy in nats, of logits ``[batch, members, classes, ...]``.
 
-    Targets are class numbers ``[batch, ...]``, one an example, or one a token or pixel, with the
-    axes that the outputs have after the classes, as ``torch.nn.functional.cross_entropy`` has them.
+    Targets are class indices ``[batch, ...]``, one per example, or one per token or pixel, with the
+    axes of the outputs after the classes, as in ``torch.nn.functional.cross_entropy``.
 
     Args:
-        ignore_index: the number in the targets that stands where there is no class.
-        class_weight: how much each class counts: a number for each, or a mapping from some classes
-            to theirs, the others' being 1. ``"balanced"``, which ``fit`` works out of data, is
-            ``examples / (classes * examples of the class)``, as scikit-learn has it. The mean of a
-            batch is over the weights of its targets, as torch's is; held-out data are scored
-            without.
+        ignore_index: index in the targets that marks entries without a class; by default there are
+            none.
+        class_weight: weight of each class: a sequence with one number for each, or a mapping from
+            some classes to theirs, the others' being 1. ``"balanced"``, which ``fit`` computes from
+            the training data, is ``examples / (classes * examples of the class)``, as in
+            scikit-learn. The mean of a batch is weighted by the classes of its targets, as in
+            torch. Validation data are scored without weights. By default all are 1.
         label_smoothing: share of the target that is spread over all classes, 0 to 1 (Szegedy et al.
-            2016, arXiv 1512.00567); held-out data are scored without.
+            2016, arXiv 1512.00567), by default 0. Validation data are scored without it.
 
     Example:
         >>> outputs, targets = torch.zeros(1, 2, 4), torch.tensor([3])
@@ -206,7 +208,7 @@ class CrossEntropy(ClassLoss):
         targets = self._aligned(outputs.shape, targets, per_member=per_member)
         weight = None
         if self.class_weight is not None:
-            weight = of_classes(self.class_weight, classes).to(outputs)
+            weight = weight_of_each_class(self.class_weight, classes).to(outputs)
         each = targets.transpose(0, 1).expand(members, batch, *targets.shape[2:])
         losses = F.cross_entropy(
             outputs.transpose(0, 1).flatten(0, 1),
@@ -225,16 +227,16 @@ class CrossEntropy(ClassLoss):
         return outputs.log_softmax(2)
 
     def classes(self, outputs: int) -> int:
-        """Return as many classes as outputs."""
+        """Return the number of classes, one for each output."""
         return outputs
 
     def check(
         self, outputs_shape: Sequence[int], targets: Tensor, *, per_member: bool = False
     ) -> None:
-        """Raise ``ValueError`` where targets or class weights do not go with the outputs."""
+        """Raise ``ValueError`` if targets or class weights do not match the outputs."""
         super().check(outputs_shape, targets, per_member=per_member)
         if self.class_weight is not None:
-            of_classes(self.class_weight, outputs_shape[2])
+            weight_of_each_class(self.class_weight, outputs_shape[2])
 
     def weights(self, targets: Tensor, *, own: bool = False) -> Tensor | None:
         """Return the sum of the weights of each example's targets."""
@@ -242,10 +244,10 @@ class CrossEntropy(ClassLoss):
         return None if entries is None else sum_of_entries(entries, own=own)
 
     def balanced(self, targets: Tensor | Mapping[int, int]) -> CrossEntropy:
-        """Return this loss with ``class_weight="balanced"`` worked out from targets.
+        """Return this loss with the balanced class weights of some targets.
 
         Args:
-            targets: class numbers, or how often there is each.
+            targets: class indices of any shape, or the number of examples of each class.
         """
         if isinstance(targets, Mapping):
             counts = {each: n for each, n in targets.items() if each != self.ignore_index}
@@ -254,25 +256,26 @@ class CrossEntropy(ClassLoss):
         return replace(self, class_weight=balanced(targets if known is None else targets[known]))
 
     def _entry_weights(self, targets: Tensor) -> Tensor | None:
-        """Return how much each entry counts; ``None``: all the same."""
+        """Return the weight of each entry; ``None`` if all are equal."""
         known = self._known(targets)
         if self.class_weight is None:
             return known
         index = targets if known is None else torch.where(known, targets, 0)
-        weights = of_targets(self.class_weight, index.long())
+        weights = weight_of_each_target(self.class_weight, index.long())
         return weights if known is None else weights * known
 
 
 @dataclass(frozen=True)
 class Ordinal(ClassLoss):
-    """NLL of ordered classes, in nats, of K - 1 logits ``[batch, members, K - 1, ...]``.
+    """NLL of K ordered classes in nats, from K - 1 logits ``[batch, members, K - 1, ...]``.
 
-    Logit k says how probable a class beyond k is, given that it is at least k, so that any logits
-    are a distribution: the likelihood of CORN (Shi, Cao and Raschka 2021, arXiv 2111.08851), which
-    statistics knows as the continuation ratio model.
+    Logit k gives the probability of a class above k, given that it is at least k, so that any
+    logits define a distribution: the likelihood of CORN (Shi, Cao and Raschka 2021, arXiv
+    2111.08851), known in statistics as the continuation ratio model.
 
     Args:
-        ignore_index: the number in the targets that stands where there is no class.
+        ignore_index: index in the targets that marks entries without a class; by default there are
+            none.
 
     Example:
         >>> Ordinal()(torch.zeros(1, 2, 2), torch.tensor([0]))
@@ -291,5 +294,5 @@ class Ordinal(ClassLoss):
         return reached + torch.cat([F.logsigmoid(-outputs), none], 2)
 
     def classes(self, outputs: int) -> int:
-        """Return one class more than outputs."""
+        """Return the number of classes, one more than outputs."""
         return outputs + 1

@@ -1,4 +1,4 @@
-"""Targets in units of their own spread, so that a network need not learn their size."""
+"""Standardised regression targets, so that the network does not have to learn their scale."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from batchensemble.losses.base import EnsembleLoss, aligned
 from batchensemble.losses.numbers import BinaryCrossEntropy, NumberLoss
 from batchensemble.losses.targets import exact
 
-OF_STANDARDISED = "of standardised targets"  # what a loss is called beside scores that are not
+OF_STANDARDISED = "of standardised targets"  # marks a loss beside scores in original units
 
 
 @dataclass(frozen=True)
 class Standardised(NumberLoss):
-    """A loss of numbers in standard units: targets less their mean, over their deviation.
+    """A regression loss of standardised targets, ``(target - mean) / deviation``.
 
-    The network's outputs are in these units; :func:`batchensemble.predict` gives them back in the
-    targets' own. The held-out loss of a training is in standard units too. The mean is taken off in
-    float64, so that a small spread around a large number is not rounded away.
+    The network's outputs are in these standard units; :func:`batchensemble.predict` converts them
+    to the original unit. Training and validation losses are in standard units. The mean is
+    subtracted in float64, so that a small spread around a large mean is not rounded away.
 
     Args:
-        loss: of the numbers.
-        mean: of each target, over the training data.
-        deviation: the standard deviation of each, above 0.
+        loss: the regression loss of the standardised targets.
+        mean: mean of each target over the training data, in its unit.
+        deviation: standard deviation of each target, above 0, in its unit.
 
     Example:
         >>> from batchensemble.losses import MSE
@@ -55,26 +55,26 @@ class Standardised(NumberLoss):
 
     @property
     def outputs_a_target(self) -> int:
-        """Those of the loss."""
+        """Number of outputs for each target, as in the loss."""
         return self.loss.outputs_a_target
 
     @property
-    def said(self) -> str:  # type: ignore[override]
-        """What the network has to give."""
-        return self.loss.said
+    def expected_outputs(self) -> str:  # type: ignore[override]
+        """The outputs that the network must have, for errors."""
+        return self.loss.expected_outputs
 
-    def of_entries(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the loss of each target, which is in standard units already."""
-        return self.loss.of_entries(outputs, targets)
+    def target_losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss of each target, of standardised targets."""
+        return self.loss.target_losses(outputs, targets)
 
-    def together(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the loss of the members together, of targets in standard units."""
-        return self.loss.together(outputs, targets)
+    def ensemble_target_losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss of the ensemble's prediction, of standardised targets."""
+        return self.loss.ensemble_target_losses(outputs, targets)
 
     def check(
         self, outputs_shape: Sequence[int], targets: Tensor, *, per_member: bool = False
     ) -> None:
-        """Raise ``ValueError`` where targets are not those of the loss, or of another number."""
+        """Raise ``ValueError`` if targets do not match the outputs or the number of means."""
         self.loss.check(outputs_shape, targets, per_member=per_member)
         expected = targets_of(self.loss, outputs_shape)
         if len(self.mean) != expected:
@@ -86,8 +86,8 @@ class Standardised(NumberLoss):
     def _known(
         self, outputs: Tensor, targets: Tensor, *, per_member: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """Return targets ``[batch, 1 or members, targets, ...]`` in standard units, and which are
-        known."""
+        """Return standardised targets ``[batch, 1 or members, targets, ...]`` and a mask of the
+        known ones."""
         targets = self._aligned(outputs.shape, targets, per_member=per_member)
         known = ~targets.isnan()
         targets = targets.to(exact(targets.device))
@@ -99,14 +99,14 @@ class Standardised(NumberLoss):
 
 
 def is_standardised(loss: EnsembleLoss) -> bool | None:
-    """Return whether a loss of numbers is in standard units; ``None`` for one of anything else."""
+    """Return whether a regression loss is in standard units; ``None`` for other losses."""
     if not isinstance(loss, NumberLoss) or isinstance(loss, BinaryCrossEntropy):
         return None
     return isinstance(loss, Standardised)
 
 
 def targets_of(loss: NumberLoss, outputs_shape: Sequence[int]) -> int:
-    """Return how many targets outputs ``[batch, members, ...]`` are for."""
+    """Return the number of targets that outputs ``[batch, members, ...]`` predict."""
     return outputs_shape[2] // loss.outputs_a_target if len(outputs_shape) > 2 else 1
 
 
@@ -118,21 +118,22 @@ def standardised(
     *,
     per_member: bool = False,
 ) -> Standardised:
-    """Return a loss in standard units of training targets.
+    """Return the loss of targets standardised by the mean and deviation of the training data.
 
-    The units are those of the targets in the network's type, as long as it holds them: so a
-    checkpoint knows the same data again, however exact they are given.
+    Both are computed from targets rounded to the network's type, if that represents them well
+    enough: a checkpoint then recognises the same data, whatever precision they are given in.
 
     Args:
-        loss: of numbers.
-        outputs_shape: ``[batch, members, ...]`` of the network.
-        targets: of all batches.
-        dtype: of the network.
-        per_member: whether they are ``[batch, members, ...]``, each member's own.
+        loss: a regression loss.
+        outputs_shape: shape of the network's outputs, ``[batch, members, ...]``.
+        targets: the targets of each batch, ``[batch, ...]``, or ``[batch, members, ...]`` with
+            ``per_member``.
+        dtype: floating-point type of the network, by default float32.
+        per_member: whether each member has its own targets.
 
     Raises:
-        ValueError: the loss is not of numbers, a target does not go with the outputs, one is not
-            known of any example, or its spread is beyond float64.
+        ValueError: it is no regression loss, targets do not match the outputs, a target is missing
+            in all examples, or its spread exceeds float64.
 
     Example:
         >>> from batchensemble.losses import MSE
@@ -141,7 +142,7 @@ def standardised(
     """
     if not isinstance(loss, NumberLoss) or isinstance(loss, (BinaryCrossEntropy, Standardised)):
         raise ValueError(
-            "standardise_targets is for losses of numbers, such as loss='gaussian_nll', got "
+            "standardise_targets is for regression losses, such as loss='gaussian_nll', got "
             f"{loss}; leave it out"
         )
     number = targets_of(loss, outputs_shape)
@@ -159,7 +160,7 @@ def standardised(
             moment.add(part)
     if not moments[0].totals[0].all():
         raise ValueError("standardise_targets needs at least one known number of each target")
-    (mean, deviation), in_type, off = (each.found() for each in moments)
+    (mean, deviation), in_type, off = (each.moments() for each in moments)
     if not deviation.isfinite().all():
         raise ValueError(
             "standardise_targets needs numbers whose squares float64 holds, up to about 1e150, got "
@@ -176,22 +177,22 @@ def standardised(
 
 
 class _Moments:
-    """Mean and deviation of numbers that come in parts, of each target."""
+    """Running mean and standard deviation of each target."""
 
     def __init__(self, number: int) -> None:
         self.totals = torch.zeros(3, number, dtype=torch.float64)  # count, sum, sum of squares
         self.shift: Tensor | None = None  # near the mean, so that squares do not lose what differs
 
     def add(self, values: Tensor) -> None:
-        """Take a part in, ``[targets, values]``; NaN is not known."""
+        """Add values ``[targets, values]``; NaN are ignored."""
         if self.shift is None:
             self.shift = values.nanmean(1, keepdim=True).nan_to_num()
         known = ~values.isnan()
         apart = torch.where(known, values - self.shift, 0)
         self.totals += torch.stack([known.sum(1), apart.sum(1), apart.square().sum(1)])
 
-    def found(self) -> tuple[Tensor, Tensor]:
-        """Return mean and deviation, each ``[targets]``."""
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Return mean and standard deviation, each ``[targets]``."""
         assert self.shift is not None
         count, total, squares = self.totals
         mean = total / count
@@ -200,6 +201,6 @@ class _Moments:
 
 
 def _entry(loss: NumberLoss, outputs_shape: Sequence[int]) -> Any:
-    """Return the shape of an example's targets."""
+    """Return the shape of one example's targets."""
     tail = tuple(outputs_shape[3:])
     return (targets_of(loss, outputs_shape), *tail) if len(outputs_shape) > 2 else ()

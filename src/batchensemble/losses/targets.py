@@ -1,4 +1,4 @@
-"""What a target may be: class numbers, or numbers; and how much its example counts."""
+"""Convert and check targets, class indices or real numbers, and weights of examples."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import Tensor
 
 
 class Weighted(NamedTuple):
-    """Targets, and how much each example counts.
+    """Targets and the weight of each example.
 
     Attributes:
-        targets: ``[batch, ...]``, or what training makes of them.
-        weights: ``[batch]``, or in the order that the targets are in.
+        targets: ``[batch, ...]``, or as training rearranges them.
+        weights: ``[batch]``, in the order of the targets.
     """
 
     targets: Tensor
@@ -27,9 +27,9 @@ ONE_HOT = "of one-hot rows or probabilities of the classes give y.argmax(1)"
 
 
 def without_objects(values: Any) -> Any:
-    """Return an array of objects that are all whole numbers or bools as int64, others as they are.
+    """Return an object array of integers or booleans as int64, other values unchanged.
 
-    Nullable columns of pandas that have no gap are such arrays.
+    Nullable columns of pandas without missing values are such arrays.
 
     Example:
         >>> without_objects(np.array([True, 2], object)).tolist()
@@ -42,14 +42,14 @@ def without_objects(values: Any) -> Any:
 
 
 def whole_labels(labels: Any) -> np.ndarray:
-    """Return the true classes of any shape as int64: the rule of ``fit``, for what is scored.
+    """Return true classes of any shape as int64, for scores; ``fit`` accepts the same.
 
     Args:
-        labels: bools or whole numbers of any type, in an array, a tensor, a list or a column of
+        labels: booleans or integers of any type, in an array, a tensor, a list or a column of
             pandas or polars.
 
     Raises:
-        TypeError: they are fractions or text, whose classes nobody knows here.
+        TypeError: they are floating-point numbers or text.
 
     Example:
         >>> whole_labels([True, False]).tolist()
@@ -72,20 +72,20 @@ LARGEST_WHOLE = 2**53  # up to which float64 holds every whole number
 
 
 def parted(targets: Targets) -> tuple[Tensor, Tensor | None]:
-    """Return targets and how much their examples count, ``None`` where all count the same."""
+    """Return targets and the weights of their examples, ``None`` if they have none."""
     return targets if isinstance(targets, Weighted) else (targets, None)
 
 
 def class_numbers(targets: Tensor, ignore_index: int | None = None) -> Tensor:
-    """Return class numbers of any shape as int64.
+    """Return class indices as int64.
 
     Args:
         targets: ``[examples, ...]``.
-        ignore_index: the number that stands where there is no class.
+        ignore_index: index that marks entries without a class; ``None``: there are none.
 
     Raises:
-        TypeError: they are not whole numbers.
-        ValueError: one is below 0, or there is no axis of examples.
+        TypeError: they are not integers.
+        ValueError: one is negative, or there is no axis of examples.
 
     Example:
         >>> class_numbers(torch.tensor([True, False]))
@@ -115,10 +115,10 @@ def class_numbers(targets: Tensor, ignore_index: int | None = None) -> Tensor:
 
 
 def numbers(targets: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return targets of any type in this one, or as exact as they are where it would round them.
+    """Return targets in the given type, or in their own precision if that would round them.
 
     Raises:
-        ValueError: there is no axis of examples, or a whole number is beyond those of float64.
+        ValueError: there is no axis of examples, or an integer is beyond those of float64.
 
     Example:
         >>> numbers(torch.tensor([0.5, 2.0], dtype=torch.float64), torch.float32).dtype
@@ -134,7 +134,7 @@ def numbers(targets: Tensor, dtype: torch.dtype) -> Tensor:
             beyond = (targets > LARGEST_WHOLE) | (targets < -LARGEST_WHOLE)
             if beyond.any():
                 raise ValueError(
-                    "y must hold whole numbers up to 2 to the 53rd, which float64 can tell apart, "
+                    "y must hold whole numbers up to 2 to the 53rd, which float64 can represent, "
                     f"got {targets[beyond][0].item()}; subtract a number near them, or divide them "
                     "by their unit"
                 )
@@ -144,28 +144,32 @@ def numbers(targets: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def exact(device: torch.device) -> torch.dtype:
-    """Return the type of sums, weights and targets: float64 where the device has it."""
+    """Return the type for sums, weights and targets: float64 if the device supports it."""
     return torch.float32 if device.type == "mps" else torch.float64
 
 
 def on_device(values: Tensor, device: torch.device) -> Tensor:
-    """Return targets on a device, in float32 where they are float64 and it has none."""
+    """Return targets on a device; float64 becomes float32 if the device does not support it."""
     if values.dtype == torch.float64:
         values = values.to(exact(device))
     return values.to(device)
 
 
 def check_examples(targets: Tensor) -> None:
-    """Raise ``ValueError`` where targets have no axis."""
+    """Raise ``ValueError`` if targets have no axis."""
     if targets.dim() == 0:
         raise ValueError("y must have the shape [examples, ...], got one number")
 
 
 def check_weights(weights: Tensor, examples: int) -> Tensor:
-    """Return how much each example counts, ``[examples]``.
+    """Return the weights of examples after checking them.
+
+    Args:
+        weights: ``[examples]``.
+        examples: number of examples.
 
     Raises:
-        ValueError: they are of another shape, below 0 or not finite, or all are 0.
+        ValueError: the shape differs, a weight is negative or not finite, or all are 0.
     """
     if list(weights.shape) != [examples]:
         raise ValueError(

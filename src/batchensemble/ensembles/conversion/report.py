@@ -185,7 +185,7 @@ def _twin_row(twin: nn.Module, name: str, members: int, counted: set[nn.Paramete
     own = 0
     shared = []
     for parent in twin.modules():
-        names = getattr(parent, "own", ())
+        names = parent.own if isinstance(parent, Twin) else ()
         for each, parameter in parent.named_parameters(recurse=False):
             if each not in names and twin.sharing != "independent":
                 shared.append(parameter)
@@ -282,7 +282,11 @@ def _suspicious(module: nn.Module, tree: ast.AST) -> Iterator[tuple[int, str]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and node.attr in READ_BEHIND:
             owner = _submodule(module, ast.unparse(node.value))
-            apart = owner is not None and is_twin(owner) and not getattr(owner, "for_all", "")
+            apart = (
+                owner is not None
+                and is_twin(owner)
+                and not (isinstance(owner, Twin) and owner.for_all)
+            )
             if apart and not _asks_only(node, around):
                 yield (
                     node.lineno,

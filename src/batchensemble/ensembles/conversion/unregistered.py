@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from batchensemble.core.pytree import leaves
 from batchensemble.ensembles.conversion.copies import CONTAINERS, plain_attributes
+from batchensemble.layers import Twin
 from batchensemble.layers.modes import evaluating
 
 
@@ -177,6 +178,5 @@ def _all_modules(model: nn.Module) -> Iterator[nn.Module]:
 
 def _with_shell(module: nn.Module) -> Iterator[nn.Module]:
     yield module
-    shell = module.__dict__.get("shell")
-    if shell is not None:
-        yield from shell.modules()
+    if isinstance(module, Twin):
+        yield from module.shell.modules()

@@ -99,21 +99,20 @@ def preserve_attributes(network: nn.Module) -> Iterator[None]:
 def without_hooks(network: nn.Module) -> Iterator[None]:
     """Disable all hooks but those that repeat the rows at a branch."""
     before = [
-        (vars(module), {name: getattr(module, name) for name in HOOKS})
-        for module in network.modules()
+        (module, name, getattr(module, name)) for module in network.modules() for name in HOOKS
     ]
     try:
-        for held, hooks in before:
-            for name, own in hooks.items():
-                held[name] = OrderedDict(
-                    (key, hook)
-                    for key, hook in own.items()
-                    if isinstance(hook, BranchInput) or name == "_forward_pre_hooks_with_kwargs"
-                )
+        for module, name, hooks in before:
+            kept = (
+                (key, hook)
+                for key, hook in hooks.items()
+                if isinstance(hook, BranchInput) or name == "_forward_pre_hooks_with_kwargs"
+            )
+            setattr(module, name, OrderedDict(kept))
         yield
     finally:
-        for held, hooks in before:
-            held.update(hooks)
+        for module, name, hooks in before:
+            setattr(module, name, hooks)
 
 
 @contextmanager

@@ -304,15 +304,15 @@ def _called(network: nn.Module, run: Callable[[], Any]) -> set[nn.Module]:
         return run_noted
 
     modules = list(network.modules())
-    held = [module for module in modules if isinstance(module, Twin)]
+    noted = [module for module in modules if isinstance(module, Twin)]
     handles = [module.register_forward_pre_hook(note) for module in modules]
     try:
-        for twin in held:
-            vars(twin)["run_member"] = noting(twin)
+        for twin in noted:
+            twin.run_member = noting(twin)  # type: ignore[method-assign]
         run()
     finally:
-        for twin in held:
-            vars(twin).pop("run_member", None)
+        for twin in noted:
+            del twin.run_member
         for handle in handles:
             handle.remove()
     return called
