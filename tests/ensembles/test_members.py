@@ -142,7 +142,7 @@ def test_the_average_of_identical_members_is_each_of_them():
 
 def test_independent_modules_are_not_averaged():
     model = be.BatchEnsemble(network(), MEMBERS, independent=["head.1"])
-    with pytest.raises(ValueError, match=r"'head\.1' is each member's own .* cannot be averaged"):
+    with pytest.raises(ValueError, match=r"'head\.1' is independent .* cannot be averaged"):
         model.average()
 
 

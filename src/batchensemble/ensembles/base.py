@@ -1,4 +1,4 @@
-"""What every ensemble is: one network, many members."""
+"""The base class of all ensembles."""
 
 from __future__ import annotations
 
@@ -32,28 +32,29 @@ __all__ = ["Ensemble", "ForwardError"]
 class Ensemble(ForwardPass, Freezable, Calibrated):
     """One module that is ``members`` models: ``[batch, ...]`` to ``[batch, members, ...]``.
 
-    Inside, the members ride in the batch axis, member-major: row ``m * batch + b`` is example
-    ``b`` seen by member ``m``. Subclasses make ``network``, which maps such rows to such rows.
+    Inside, the members share the batch axis, member-major: row ``m * batch + b`` is example ``b``
+    seen by member ``m``. Subclasses build ``network``, which maps such rows to such rows.
 
     Args:
         network: the converted network.
-        members: how many members (M).
-        parameters_of_one: how many parameters one plain network has.
-        batch_axis: the axis of the batch in inputs: 0, or 1 where the sequence comes first.
+        members: number of members (M).
+        parameters_of_one: number of parameters of one plain network.
+        batch_axis: axis of the batch in the inputs: 0 (default), or 1 if the sequence comes first.
         untiled: names of arguments, or keys within them, that are not per example though their
             size may be the batch's.
-        branch: where the members part; what is before it runs once.
+        branch: the shared trunk that runs once per batch, if there is one.
         run: whether the members run ``"together"`` or ``"one_by_one"``; by default the first call
-            finds out what is right.
+            detects which is correct.
 
     Attributes:
-        feature_names: the columns of the table that it was trained on, in the order of the
-            network's inputs, by which other tables are read; ``None``: by position.
-        target_names: the same of targets in several columns.
-        feature_scaling: mean and deviation of each of these columns, where ``batchensemble train``
-            standardised them: those of tables and files are from then on, arrays are taken as the
-            network takes them.
-        class_names: what class numbers stand for, where the training's targets said it.
+        feature_names: names of the columns of the training table, in the order of the network's
+            inputs; other tables are read by these names. ``None``: columns go by position.
+        target_names: names of the target columns, if there are several.
+        feature_scaling: mean and standard deviation of each of these columns, if ``batchensemble
+            train`` standardised them: columns of tables and files are standardised by these, arrays
+            are passed to the network unchanged.
+        class_names: names of the classes in the order of their indices, if the training data named
+            them.
     """
 
     def __init__(
@@ -71,9 +72,9 @@ class Ensemble(ForwardPass, Freezable, Calibrated):
             network, members, batch_axis=batch_axis, untiled=untiled, branch=branch, run=run
         )
         self.parameters_of_one = parameters_of_one
-        self.options: dict[str, Any] = {}  # that it is made again with, as JSON can hold them
-        self.loss: EnsembleLoss | None = None  # that it was trained with: what its outputs are
-        self.trained_on: str | None = None  # fingerprint of the data, where these have one
+        self.options: dict[str, Any] = {}  # arguments to build it again, as JSON can hold them
+        self.loss: EnsembleLoss | None = None  # that it was trained with, which defines its outputs
+        self.trained_on: str | None = None  # fingerprint of the training data, if they have one
         self.feature_names: tuple[str, ...] | None = None  # of the columns that it was trained on
         self.feature_scaling: Scaling | None = None
         self.target_names: tuple[str, ...] | None = None  # where they are several columns
@@ -83,8 +84,8 @@ class Ensemble(ForwardPass, Freezable, Calibrated):
     def member(self, index: int) -> nn.Module:
         """Return member ``index`` as a plain network, its own weights merged in.
 
-        It is of the user's own class, with the same names, and computes what the ensemble computes
-        for that member: calibrated where :func:`batchensemble.calibrate` scales its outputs.
+        It has the class of the user's network and the same parameter names, and its outputs are
+        that member's, calibrated if :func:`batchensemble.calibrate` scales the members' outputs.
 
         Raises:
             IndexError: there is no such member.
@@ -96,7 +97,7 @@ class Ensemble(ForwardPass, Freezable, Calibrated):
 
         Raises:
             IndexError: there is no such member.
-            ValueError: ``indices`` is empty, or the members cannot be parted.
+            ValueError: ``indices`` is empty, or the members cannot be separated.
         """
         indices = [self._check_index(index) for index in indices]
         if not indices:
@@ -109,60 +110,60 @@ class Ensemble(ForwardPass, Freezable, Calibrated):
         return result
 
     def verify(self, *args: Any, **kwargs: Any) -> Verification:
-        """Check on real inputs that the ensemble computes what its members compute alone.
+        """Check on real inputs that the ensemble agrees with its members as plain networks.
 
-        Call it once after converting an unusual network. It runs in evaluation mode, and once more
-        on fewer examples, where there are any, to find what only fits by the size of the batch.
+        Call it once after converting an unusual network. It runs in evaluation mode, on all
+        examples and on one less, to find code that depends on the size of the batch.
 
         Args:
-            args: what the network takes; a few examples are enough.
-            kwargs: what the network takes, by name.
+            args: positional arguments of the network; a few examples are enough.
+            kwargs: keyword arguments of the network.
 
         Returns:
-            The largest difference that was found.
+            The numbers of members and examples that were compared, and the largest difference.
 
         Raises:
-            ValueError: they differ; the sentence names the first module at which they part.
+            ValueError: outputs differ; the message names the first module where they do.
         """
         if len(args) == 1 and isinstance(args[0], Nested):
             args, kwargs = args[0].arguments(kwargs)
-        # A calibrator is the same for both, and the steps of an isotonic one enlarge rounding.
+        # A calibrator is the same for both, and steps of an isotonic one amplify rounding.
         return verify(self if self.calibrator is None else self.uncalibrated(), args, kwargs)
 
     @property
     def own_examples(self) -> bool:
-        """Whether training gives each member examples, or an order of them, of its own."""
+        """Whether in training each member sees its own examples, or its own order of them."""
         return False
 
     @property
     def calls_per_forward(self) -> int:
-        """How many times a forward pass calls a network: 1, or M where they run one by one."""
+        """Number of calls of a network in one forward pass: 1, or M if members run one by one."""
         return self.members if self.one_by_one or isinstance(self.network, Independent) else 1
 
     def draw(self, order: Int[Tensor, "*steps batch"]) -> Int[Tensor, "*steps members rows"]:
         """Return which example each member sees in each row of each training batch.
 
-        Asked only if :attr:`own_examples`; draws from torch's global generator.
+        Called only if :attr:`own_examples`; uses torch's global generator.
 
         Args:
-            order: the shuffled examples of each batch.
+            order: indices of the shuffled examples of each batch.
         """
         return order.unsqueeze(-2).expand(*order.shape[:-1], self.members, order.shape[-1])
 
     def report(self) -> Report:
-        """Return a row for each module that holds weights: how it is shared, and what it costs."""
+        """Return one row for each module with weights: how they are shared, and their number."""
         report = inspect_network(self.network, self.members, self.parameters_of_one)
         if self.one_by_one:
             report = replace(report, calls_per_forward=self.calls_per_forward)
         return report if self._branch is None else self._branch.describe(report)
 
     def run_as(self, run: RunMode) -> None:
-        """Let the members run together or one after the other from now on, and when saved too."""
+        """Set the run mode, ``"together"`` or ``"one_by_one"``; it is saved with the model."""
         super().run_as(run)
         self.options["run"] = run
 
     def parameter_counts(self) -> dict[str, int | float]:
-        """Return the parameters in total, those each member owns, and the ratio to one network."""
+        """Return the number of parameters, that of each member, and the ratio to one network."""
         total = count_parameters(self)
         return {
             "parameters": total,
@@ -173,15 +174,15 @@ class Ensemble(ForwardPass, Freezable, Calibrated):
     def parameter_groups(
         self, *, lr: float, weight_decay: float = 0.0, fast_lr_multiplier: float = 1.0
     ) -> list[dict[str, Any]]:
-        """Return the parameters for an optimiser, grouped by what they are.
+        """Return parameter groups for an optimiser.
 
-        ``"shared"``, weights of layers, decay; ``"fast"``, ``"bias"`` and ``"norm"`` do not, since
-        fast weights that shrink to 0 would take the shared weight with them.
+        Weight decay applies to ``"shared"``, the weights of layers, and not to ``"fast"``,
+        ``"bias"`` and ``"norm"``: fast weights decayed to 0 would cancel the shared weight.
 
         Args:
             lr: learning rate, above 0.
-            weight_decay: of the weights of layers, shared or independent.
-            fast_lr_multiplier: of the fast weights' learning rate.
+            weight_decay: weight decay of the weights of layers, shared or independent; default 0.
+            fast_lr_multiplier: factor on the learning rate of the fast weights; by default 1.
 
         Example:
             >>> import torch
@@ -204,15 +205,15 @@ class Ensemble(ForwardPass, Freezable, Calibrated):
         """Load weights, see ``nn.Module.load_state_dict``.
 
         Raises:
-            ValueError: the weights are those of another number of members.
+            ValueError: the weights belong to another number of members.
         """
         _check_members(self.network, self.members, state_dict)
         return super().load_state_dict(state_dict, *args, **kwargs)
 
     def _replicate_for_data_parallel(self) -> NoReturn:
         raise RuntimeError(
-            "nn.DataParallel copies modules in a way that loses what the members own; use "
-            "torch.nn.parallel.DistributedDataParallel, with one process a device"
+            "nn.DataParallel loses the members' own weights when it copies modules; use "
+            "torch.nn.parallel.DistributedDataParallel, with one process per device"
         )
 
     def _set_members(self, members: int) -> None:
@@ -224,24 +225,24 @@ class Ensemble(ForwardPass, Freezable, Calibrated):
 
 
 def _check_members(network: nn.Module, members: int, state: Mapping[str, Any]) -> None:
-    """Raise ``ValueError`` where the weights of an ensemble are those of another number of members.
+    """Raise ``ValueError`` if a state dictionary belongs to another number of members.
 
     Args:
         network: the converted network.
-        members: how many it has.
-        state: the weights of the ensemble, by name.
+        members: its number of members.
+        state: the state dictionary of the ensemble.
     """
     for name, twin in twins(network):
         given = _members_of(twin, f"network.{name}." if name else "network.", state)
         if given is not None and given != members:
             raise ValueError(
-                f"the weights are those of {given} members, and this ensemble has {members}; make "
+                f"the weights are those of {given} members, and this ensemble has {members}; build "
                 f"it with members={given}, then select(...) from it"
             )
 
 
 def _members_of(twin: nn.Module, prefix: str, state: Mapping[str, Any]) -> int | None:
-    """Return for how many members a state dictionary has weights for ``twin``, if it tells."""
+    """Return the number of members in the weights for ``twin``, ``None`` if unknown."""
     if isinstance(twin, Independent):
         start = prefix + "copies."
         numbers = {key[len(start) :].partition(".")[0] for key in state if key.startswith(start)}

@@ -1,4 +1,4 @@
-"""A model whose probabilities are calibrated after training: the original stays as it is."""
+"""Attach a calibrator to a trained model."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Calibrated(nn.Module):
     """A module that may have a calibrator.
 
     Attributes:
-        calibrator: ``None``, or what the ensemble's probabilities go through. One with ``pooling ==
-            "before"`` scales what a call of the model returns.
+        calibrator: calibrator of the ensemble's probabilities, or ``None``. With ``pooling ==
+            "before"`` it is applied to the outputs of each call of the model.
     """
 
     calibrator: Calibrator | None
@@ -40,36 +40,36 @@ class Calibrated(nn.Module):
         return result
 
     def attach(self, calibrator: Calibrator) -> None:
-        """Put a calibrator into the model, in place of one that it has."""
+        """Set the calibrator of the model."""
         if self.calibrator is None:
-            # After forward, which also training and conversion's checks go by.
+            # A hook, since training and the checks of conversion call forward without it.
             self.register_forward_hook(_calibrated)
         self.calibrator = calibrator
 
     def _calibrate_member(self, network: nn.Module, index: int) -> nn.Module:
-        """Return a member's plain network with its part of a calibrator before the mean."""
+        """Return a member's plain network with its calibrator, if that pools before the mean."""
         if self.calibrator is not None and self.calibrator.pooling == "before":
             own = copy.deepcopy(self.calibrator)
             own.keep([index])
-            network.register_forward_hook(_OfMember(own))
+            network.register_forward_hook(_MemberCalibration(own))
         return network
 
     def _keep_calibration(self, indices: Sequence[int]) -> None:
-        """Keep the calibration of these members, or refuse."""
+        """Keep the calibration of these members; ``ValueError`` if it pools after the mean."""
         if self.calibrator is None:
             return
         if self.calibrator.pooling == "after":
             raise ValueError(
-                "the calibrator belongs to the mean of all members and cannot be kept for some; "
+                "the calibrator was fitted to the mean of all members and does not apply to some; "
                 "take model.uncalibrated().select(...) and calibrate it"
             )
         self.calibrator.keep(indices)
 
 
-class _OfMember:
+class _MemberCalibration:
     """A hook that calibrates the outputs of one member, ``[batch, classes, ...]``.
 
-    A hook and no module around the network, which keeps its class, its names and its weights.
+    A hook, since a module around the network would change its class and parameter names.
     """
 
     def __init__(self, calibrator: Calibrator) -> None:
@@ -81,6 +81,6 @@ class _OfMember:
 
 
 def _calibrated(model: Calibrated, args: Any, outputs: Any) -> Any:
-    """Return calibrated outputs: a hook, which is a function so that copies do not share it."""
+    """Calibrate outputs: a hook, as a function so that copies do not share a model."""
     calibrator = model.calibrator
     return None if calibrator is None or calibrator.pooling == "after" else calibrator(outputs)

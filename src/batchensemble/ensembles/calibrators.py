@@ -1,8 +1,8 @@
-"""Calibrators: modules that turn a trained ensemble's logits into calibrated ones.
+"""Calibrators: modules that map a trained ensemble's logits to calibrated logits.
 
-Each maps logits to logits. One that pools *before* is given those of the members and each of them
-is scaled before their probabilities are averaged; one that pools *after* is given the log of the
-members' mean probabilities.
+With pooling ``"before"`` the input is each member's logits, calibrated before the members'
+probabilities are averaged; with pooling ``"after"`` it is the log of the members' mean
+probabilities.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ TINY = torch.finfo(torch.float64).tiny
 
 
 class Calibrator(nn.Module, ABC):
-    """What all calibrators are: numbers that were fitted, as buffers, and plain tensor operations.
+    """The base class of calibrators: fitted parameters as buffers, and tensor operations.
 
-    The buffers stay float32 whatever the model is cast to, since thresholds in bfloat16 are none.
+    The buffers stay float32 even if the model is cast, since bfloat16 is too coarse for thresholds.
 
     Args:
-        pooling: ``"before"`` or ``"after"`` the members' mean.
-        buffers: what was fitted, by name; the first axis of each is of the members that have their
-            own numbers, or of length 1.
+        pooling: whether it is applied ``"before"`` or ``"after"`` the mean over the members.
+        buffers: the fitted parameters by name; their first axis is the members, or of length 1 if
+            all members share them.
     """
 
-    method: str  # its name for users
-    axes: ClassVar[Mapping[str, int]]  # of each buffer: the first is of members, then of classes
+    method: str  # its name in the API and on the command line
+    axes: ClassVar[Mapping[str, int]]  # number of axes of each buffer: members, classes, ...
 
     def __init__(self, pooling: Pooling, **buffers: Tensor) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class Calibrator(nn.Module, ABC):
 
     @property
     def per_member(self) -> bool:
-        """Whether each member has numbers of its own."""
+        """Whether each member has its own parameters."""
         return len(next(self.buffers())) > 1
 
     def forward(self, logits: Tensor) -> Tensor:
@@ -54,13 +54,13 @@ class Calibrator(nn.Module, ABC):
                 after it.
 
         Raises:
-            ValueError: they are of another number of classes than the calibrator.
+            ValueError: the number of classes differs from the calibrator's.
         """
         after = self.pooling == "after"
         given, first = logits.unsqueeze(1) if after else logits, next(self.buffers())
         if first.dim() > 1 and first.shape[1] != given.shape[2]:
             raise ValueError(
-                f"the calibrator is of {first.shape[1]} classes, and the network has "
+                f"the calibrator is for {first.shape[1]} classes, and the network has "
                 f"{given.shape[2]}; calibrate the model again"
             )
         scaled = self.scaled(given).to(logits.dtype)
@@ -71,10 +71,13 @@ class Calibrator(nn.Module, ABC):
         """Return calibrated logits ``[batch, members, classes, ...]``."""
 
     def of_mean(self, member_probs: np.ndarray) -> np.ndarray:
-        """Return the calibrated probabilities of the ensemble, for one that pools after the mean.
+        """Return the ensemble's calibrated probabilities, for pooling ``"after"``.
 
         Args:
             member_probs: ``[examples, members, classes, ...]``, float64.
+
+        Returns:
+            ``[examples, classes, ...]``.
         """
         mean = torch.from_numpy(np.ascontiguousarray(member_probs.mean(1)))
         with torch.no_grad():
@@ -82,21 +85,21 @@ class Calibrator(nn.Module, ABC):
         return probs
 
     def on_cpu(self) -> Calibrator:
-        """Return the calibrator where float64 is known, which not all devices do."""
+        """Return the calibrator on the CPU, since not all devices support float64."""
         first = next(self.buffers())
         return self if first.device.type == "cpu" else copy.deepcopy(self).cpu()
 
     def keep(self, indices: Sequence[int]) -> None:
-        """Keep the numbers of these members alone, where each has its own."""
+        """Keep the parameters of these members only, if each has its own."""
         if self.per_member:
             for name, value in list(self.named_buffers()):
                 self.register_buffer(name, value[list(indices)].clone())
 
     def check(self) -> None:
-        """Check that the numbers are such as fitting gives.
+        """Check the range of the parameters.
 
         Raises:
-            ValueError: they are not.
+            ValueError: a parameter is not finite or out of range.
 
         Example:
             >>> Temperature("after", temperature=torch.tensor([0.0])).check()
@@ -108,16 +111,16 @@ class Calibrator(nn.Module, ABC):
             raise ValueError(f"{wrong}; calibrate the model again")
 
     def _wrong(self) -> str:
-        """Say what is wrong with the numbers; empty where nothing is."""
+        """Return what is wrong with the parameters; empty if nothing is."""
         return ""
 
     def settings(self) -> dict[str, Any]:
-        """Return what :func:`empty` makes such a calibrator of, as JSON can hold it."""
+        """Return method, pooling and shapes as JSON can hold them, see :func:`empty`."""
         shapes = {name: list(value.shape) for name, value in self.named_buffers()}
         return {"method": self.method, "pooling": self.pooling, "shapes": shapes}
 
     def extra_repr(self) -> str:
-        """Say when it is applied."""
+        """Return when it is applied, for ``repr``."""
         return f"pooling={self.pooling!r}, per_member={self.per_member}"
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
@@ -129,11 +132,11 @@ class Calibrator(nn.Module, ABC):
 
 
 class Temperature(Calibrator):
-    """Logits over a temperature (Guo et al. 2017, arXiv 1706.04599).
+    """Temperature scaling: logits divided by a temperature (Guo et al. 2017, arXiv 1706.04599).
 
     Args:
-        pooling: when.
-        temperature: above 0, ``[1]``, or ``[members]``; above 1 the probabilities grow less sure.
+        pooling: whether it is applied ``"before"`` or ``"after"`` the mean over the members.
+        temperature: ``[1]`` or ``[members]``, above 0; above 1 it lowers the confidence.
 
     Example:
         >>> half = Temperature("before", temperature=torch.tensor([2.0]))
@@ -149,7 +152,7 @@ class Temperature(Calibrator):
         super().__init__(pooling, temperature=temperature)
 
     def scaled(self, logits: Tensor) -> Tensor:
-        """Return the logits over the temperature."""
+        """Return the logits divided by the temperature."""
         return logits / _along(self.temperature, logits)
 
     def _wrong(self) -> str:
@@ -158,14 +161,14 @@ class Temperature(Calibrator):
 
 
 class Vector(Calibrator):
-    """A weight and a bias for each class's log-probability (vector scaling, Guo et al. 2017).
+    """Vector scaling: a weight and a bias for each class's log-probability (Guo et al. 2017).
 
-    Of log-probabilities and not of logits, whose common shift would else change the result.
+    It scales log-probabilities, since the result of scaling logits would depend on their offset.
 
     Args:
-        pooling: when.
-        weight: above 0, ``[1 or members, classes]``.
-        bias: of the same shape.
+        pooling: whether it is applied ``"before"`` or ``"after"`` the mean over the members.
+        weight: ``[1 or members, classes]``, above 0.
+        bias: ``[1 or members, classes]``.
     """
 
     method = "vector"
@@ -187,12 +190,12 @@ class Vector(Calibrator):
 
 
 class Platt(Calibrator):
-    """A sigmoid of each class's log-odds against all others (Platt 1999), normalised.
+    """Platt scaling: a sigmoid of each class's log-odds (Platt 1999), normalised over classes.
 
     Args:
-        pooling: when.
+        pooling: whether it is applied ``"before"`` or ``"after"`` the mean over the members.
         slope: ``[1 or members, classes]``.
-        bias: of the same shape.
+        bias: ``[1 or members, classes]``.
     """
 
     method = "platt"
@@ -215,15 +218,15 @@ class Platt(Calibrator):
 
 
 class Isotonic(Calibrator):
-    """A rising function of each class's probability (Zadrozny and Elkan 2002), normalised.
+    """Isotonic regression of each class's probability (Zadrozny and Elkan 2002), normalised.
 
-    It is linear between thresholds, as scikit-learn's is, and constant beyond the outer ones.
+    Linear between thresholds, as in scikit-learn, and constant outside them.
 
     Args:
-        pooling: when.
-        thresholds: rising probabilities, ``[1 or members, classes, thresholds]``; infinite where
-            there are fewer.
-        values: the calibrated probability at each; above 0.
+        pooling: whether it is applied ``"before"`` or ``"after"`` the mean over the members.
+        thresholds: increasing probabilities, ``[1 or members, classes, thresholds]``; padded with
+            infinity.
+        values: calibrated probability at each threshold, above 0, of the same shape.
     """
 
     method = "isotonic"
@@ -243,7 +246,7 @@ class Isotonic(Calibrator):
         values = self.values.expand(members, classes, -1)
         above = torch.searchsorted(thresholds, given).clamp(1, thresholds.shape[-1] - 1)
         low, high = thresholds.gather(-1, above - 1), thresholds.gather(-1, above)
-        # Thresholds that float32 cannot tell apart are 0 / 0.
+        # Thresholds that are equal in float32 give 0 / 0.
         share = ((given - low) / (high - low)).clamp(0, 1).nan_to_num(0)
         found = torch.lerp(values.gather(-1, above - 1), values.gather(-1, above), share)
         return found.log().view(probs.shape).movedim((0, 1), (1, 2)).log_softmax(2)
@@ -262,11 +265,11 @@ METHODS: dict[str, type[Calibrator]] = {
 
 
 def empty(settings: Mapping[str, Any], device: str = "cpu") -> Calibrator:
-    """Return a calibrator whose buffers are still to be filled.
+    """Return a calibrator whose buffers are not yet loaded.
 
     Args:
-        settings: from :meth:`Calibrator.settings`.
-        device: where its buffers are; on ``"meta"`` they take no memory.
+        settings: the result of :meth:`Calibrator.settings`.
+        device: device of the buffers, by default the CPU; on ``"meta"`` they take no memory.
 
     Example:
         >>> one = Temperature("after", temperature=torch.tensor([2.0]))
@@ -279,12 +282,12 @@ def empty(settings: Mapping[str, Any], device: str = "cpu") -> Calibrator:
 
 
 def log_of(probs: Tensor) -> Tensor:
-    """Return the log of probabilities; what is 0 is taken for the least number above it."""
+    """Return the log of probabilities, replacing 0 by the smallest positive float64."""
     return probs.clamp(min=TINY).log()
 
 
 def log_odds(logits: Tensor, axis: int) -> Tensor:
-    """Return the log of the odds of each class against all others, precise near 0 and 1.
+    """Return the log-odds of each class against all others, precise near 0 and 1.
 
     Example:
         >>> log_odds(torch.tensor([0.0, 3.0]), 0)
@@ -292,7 +295,7 @@ def log_odds(logits: Tensor, axis: int) -> Tensor:
     """
     top = logits.argmax(axis, keepdim=True)
     others = logits.scatter(axis, top, float("-inf")).logsumexp(axis, keepdim=True)
-    # Only the most probable class can have more than a half, where 1 - p would lose its digits.
+    # Only the most probable class can exceed 0.5, where 1 - p would cancel.
     log_probs = logits.log_softmax(axis)
     below = log_probs - torch.log1p(-log_probs.exp().clamp(max=0.5))
     return below.scatter(axis, top, logits.gather(axis, top) - others)
@@ -303,6 +306,6 @@ def _above_0(values: Tensor) -> bool:
 
 
 def _along(values: Tensor, logits: Tensor) -> Tensor:
-    """Return numbers ``[members]`` or ``[members, classes]`` with the axes and type of logits."""
+    """Return parameters ``[members]`` or ``[members, classes]`` that broadcast to logits."""
     values = values.to(logits.dtype)
     return values.view(1, *values.shape, *[1] * (logits.dim() - 1 - values.dim()))

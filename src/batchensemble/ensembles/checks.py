@@ -1,4 +1,4 @@
-"""What every function that takes an ensemble checks first: that it is one, and takes the inputs."""
+"""Checks of functions that take an ensemble: that it is one, and accepts the inputs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from batchensemble.layers.modes import evaluating
 
 
 class Place(TypedDict):
-    """Where a network's inputs belong."""
+    """Device and floating-point type of a network's inputs."""
 
     device: torch.device
     dtype: torch.dtype
@@ -31,7 +31,7 @@ def check_ensemble(model: Any) -> None:
 
 
 def check_inputs_fit(model: Ensemble, inputs: Inputs, *, per_member: bool = False) -> Tensor:
-    """Return the outputs, or raise a ``ValueError`` that says which examples do not fit."""
+    """Return the outputs, or raise a ``ValueError`` that describes the examples."""
     try:
         with evaluating(model), torch.no_grad():
             return model(inputs, per_member=per_member)
@@ -43,7 +43,7 @@ def check_inputs_fit(model: Ensemble, inputs: Inputs, *, per_member: bool = Fals
 
 
 def place_of(model: nn.Module) -> Place:
-    """Return where the network's inputs belong: device and floating-point type."""
+    """Return the device and the floating-point type that the network expects of its inputs."""
     first = next(model.parameters(), torch.empty(0))
     dtype = first.dtype if first.is_floating_point() else torch.get_default_dtype()
     return {"device": first.device, "dtype": dtype}

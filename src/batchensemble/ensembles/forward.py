@@ -1,4 +1,4 @@
-"""How an ensemble runs: the rows of all members through one network, and apart again."""
+"""The forward pass of an ensemble: rows of all members through one network."""
 
 from __future__ import annotations
 
@@ -36,21 +36,21 @@ ALONE = "Expected more than 1 value per channel when training"  # torch's, of ba
 
 
 class ForwardError(RuntimeError):
-    """A converted network did not take the rows of all members."""
+    """A converted network failed on the rows of all members."""
 
 
 class ForwardPass(MemberRunner):
     """A module that runs all members of a converted network in one call.
 
     Args:
-        network: maps member-major rows to such rows.
-        members: how many members (M).
-        batch_axis: the axis of the batch in inputs.
-        untiled: names of arguments, or keys within them, that are not per example though their
-            size may be the batch's.
-        branch: where the members part; what is before it runs once.
-        run: ``"together"``, all rows at once; ``"one_by_one"``, each member with its own; ``None``,
-            what the first call finds to be right.
+        network: the converted network, from member-major rows to member-major rows.
+        members: number of members (M).
+        batch_axis: axis of the batch in the inputs, 0 or 1.
+        untiled: names of arguments, or keys within them, that are not per example though an axis
+            may be as long as the batch.
+        branch: the shared trunk that runs once per batch, if there is one.
+        run: ``"together"``: one forward pass for all members; ``"one_by_one"``: one for each;
+            ``None``: together, unless the first call detects that this is wrong.
     """
 
     def __init__(
@@ -143,7 +143,7 @@ class ForwardPass(MemberRunner):
         """Run one member on its own arguments and return its outputs."""
         if isinstance(self.network, Independent):
             return arguments.call(self.network.copies[index])
-        # The trunk sees the same batch again, which its statistics must not count again.
+        # The trunk sees the same batch again, which must not update its statistics again.
         branch = self._branch if index > 0 and self.network.training else None
         kept = nullcontext() if branch is None else branch.statistics_kept(self.network)
         with running(member=index), kept:
@@ -161,7 +161,7 @@ class ForwardPass(MemberRunner):
             return self._outputs(tiling, arguments)
 
     def _each(self, tiling: Tiling, arguments: Arguments) -> list[Any]:
-        """Return the outputs of each member, one after the other, each with its own rows."""
+        """Return the outputs of each member, run one after the other on its own rows."""
         outputs = []
         with lending(self) as lent:
             if not lent.copies_any:
@@ -186,15 +186,15 @@ class ForwardPass(MemberRunner):
         return tiling.take_apart(outputs, self._output_axes)
 
     def _branched(self, branch: Branch, tiling: Tiling, arguments: Arguments) -> Any:
-        """Return the outputs where what is before the branch runs once."""
+        """Return the outputs of a network with a trunk that runs once."""
         watch = not self._branch_seen and not torch.compiler.is_compiling()
         if watch:
-            # Before anything has run in training mode, which could not be taken back.
-            with contextlib.suppress(Exception):  # a network for one size of batch tells nothing
+            # Before anything runs in training mode, whose effects could not be undone.
+            with contextlib.suppress(Exception):  # the network may take only one batch size
                 self.learn_axes(tiling, arguments)
 
         with lending(self) as lent:
-            # Containers of its own, of which the network may take parts out.
+            # Copies of the containers, since the network may remove items.
             values = map_leaves(lambda _, leaf: leaf, lent.lend(arguments.values))
             own = arguments.replaced(values)
 
@@ -223,9 +223,9 @@ class ForwardPass(MemberRunner):
         try:
             return tiling.gather(outputs, self._output_axes)
         except AmbiguousAxisError:
-            with contextlib.suppress(Exception):  # a network for one size of batch tells nothing
+            with contextlib.suppress(Exception):  # the network may take only one batch size
                 self.learn_axes(tiling, arguments)
-            self._output_axes = {**tiling.by_custom(outputs[0]), **self._output_axes}
+            self._output_axes = {**tiling.default_axes(outputs[0]), **self._output_axes}
             return tiling.gather(outputs, self._output_axes)
 
     def learn_axes(self, tiling: Tiling, arguments: Arguments) -> dict[Path, int]:
@@ -236,7 +236,7 @@ class ForwardPass(MemberRunner):
     def _run(
         self, tiling: Tiling, arguments: Arguments, run: Callable[[], Any], hint: str = ""
     ) -> Any:
-        """Run the network on the rows of all members."""
+        """Run the network on the rows of all members, and explain its errors."""
         before, RUNNING.rows = RUNNING.rows, tiling.rows
         hint = f". {hint}" if hint else ""
         try:
@@ -291,8 +291,8 @@ class ForwardPass(MemberRunner):
     def member(self, index: int) -> nn.Module:
         """Return member ``index`` as a plain network, its own weights merged in.
 
-        It is of the user's own class, with the same names, and computes what the ensemble computes
-        for that member.
+        It has the class of the user's network and the same parameter names, and its outputs are
+        that member's.
 
         Raises:
             IndexError: there is no such member.
@@ -306,7 +306,7 @@ class ForwardPass(MemberRunner):
 
     @property
     def is_plain(self) -> bool:
-        """Whether conversion can hide nothing: a chain of torch's layers, or copies."""
+        """Whether conversion is always correct: for a chain of torch's layers, and for copies."""
         return self._any_leading_axes or isinstance(self.network, (Independent, Vmapped))
 
     def _look_at_network(self) -> None:

@@ -1,4 +1,4 @@
-"""A model that will not be trained for now: its layers choose how to compute, once."""
+"""Freeze a model for inference: each layer chooses once how it computes."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ class Freezable(nn.Module):
     def freeze(self: Model, batch_size: int | None = None) -> Model:
         """Set evaluation mode and let each layer choose once how it computes.
 
-        Without it a layer chooses at each call; where it keeps the members' merged weights it
-        compares the shared weight with a copy at each call, so that they are never stale, and on
-        other devices than CPUs, which would have to wait for that, it keeps none. A frozen layer
-        chooses at its next call, stays with it, and only looks whether its parameters were replaced
-        or written to since, or called with gradients; then it merges them anew. That covers
-        ``load_state_dict``, edits in place, ``.to()`` and training loops. Edits through ``.data``,
-        and steps of optimisers with ``fused=True`` apart from a call with gradients, leave no such
-        trace: after them, call :meth:`freeze` again.
+        Without it a layer chooses at each call. If it then caches the members' merged weights, it
+        compares the shared weight with a copy at each call, so that the cache is never stale; on
+        devices other than CPUs, where that would synchronise, it caches nothing. A frozen layer
+        chooses at its next call and keeps the choice; it merges again only if a parameter was
+        replaced or written to, or was used with gradients. That covers ``load_state_dict``, edits
+        in place, ``.to()`` and training loops. Edits through ``.data``, and steps of optimisers
+        with ``fused=True`` without a call with gradients, are not detected: call :meth:`freeze`
+        again after them.
 
-        The choice changes the speed alone. Merged weights take M times the memory of a layer's own,
-        until :meth:`train` or :meth:`unfreeze`. A copy, a selection of members and a pickle are
-        frozen as well and merge their own. Only calls without gradients (``torch.no_grad`` or
-        ``torch.inference_mode``) use them.
+        Freezing changes speed only. Merged weights take M times the memory of a layer's weights,
+        until :meth:`train` or :meth:`unfreeze`. Copies, selections of members and pickles are
+        frozen, too, with a cache of their own. Only calls without gradients (``torch.no_grad`` or
+        ``torch.inference_mode``) use it.
 
         Args:
-            batch_size: how many rows a member will have in a layer: examples, times tokens where
-                there are such. By default as many as in the next call.
+            batch_size: number of rows of each member in a layer: examples, times tokens in
+                sequence models. By default as in the next call.
 
         Returns:
             The model itself.
@@ -65,7 +65,7 @@ class Freezable(nn.Module):
         return self
 
     def unfreeze(self: Model) -> Model:
-        """Let each layer choose at each call again; the mode stays, and the memory is given back.
+        """Let each layer choose at each call again and free the memory; the mode is unchanged.
 
         Returns:
             The model itself.
@@ -77,7 +77,7 @@ class Freezable(nn.Module):
 
     @property
     def frozen(self) -> bool:
-        """Whether :meth:`freeze` was called and nothing has undone it."""
+        """Whether the model is frozen."""
         return self._frozen and all(layer.frozen for layer in self._mergeable())
 
     def train(self: Model, mode: bool = True) -> Model:

@@ -1,4 +1,4 @@
-"""Networks: the perceptron that ``compare`` and ``train`` make, and those that a path names."""
+"""Networks of the command line: multilayer perceptrons, and those imported by path."""
 
 from __future__ import annotations
 
@@ -17,7 +17,12 @@ MOST_LAYERS = 1_000  # that a saved perceptron may have
 
 
 def multilayer_perceptron(features: int, hidden: Sequence[int], classes: int) -> nn.Sequential:
-    """Return linear layers of these widths with ReLU between.
+    """Return a multilayer perceptron with ReLU between linear layers.
+
+    Args:
+        features: number of inputs.
+        hidden: widths of the hidden layers.
+        classes: number of outputs.
 
     Example:
         >>> len(multilayer_perceptron(2, (128, 128), 2))
@@ -31,7 +36,7 @@ def multilayer_perceptron(features: int, hidden: Sequence[int], classes: int) ->
 
 
 def widths_of(network: nn.Module) -> list[int] | None:
-    """Return the widths of a network that :func:`multilayer_perceptron` makes, else ``None``.
+    """Return the widths of a :func:`multilayer_perceptron`; ``None`` for other networks.
 
     Example:
         >>> widths_of(multilayer_perceptron(2, (128, 64), 3)), widths_of(nn.Linear(2, 3))
@@ -59,28 +64,28 @@ def _shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:
 
 
 def find_network(path: str) -> nn.Module:
-    """Return the network that ``package.module:name`` gives: a module, or a function that makes it.
+    """Import the network ``package.module:name``: a module, or a function that returns one.
 
-    For a path that the user gave: modules beside the user are found, and what is there runs.
+    Only for paths that the user typed: it imports from the working directory, too, and runs code.
 
     Raises:
-        ImportError: there is no such module, or it fails.
-        ValueError: ``path`` is not of that form, or there is no such name.
-        TypeError: it is no network, or a function that takes arguments.
+        ImportError: there is no such module, or its import fails.
+        ValueError: ``path`` does not have that form, or there is no such name.
+        TypeError: it is not a network, or the function takes arguments.
     """
     module_name, colon, name = path.partition(":")
     if not (module_name and colon and name):
         raise ValueError(f"give a network as package.module:function, got {path!r}")
     if "" not in sys.path:
-        sys.path.insert(0, "")  # as ``python -m`` does: the modules beside the user
+        sys.path.insert(0, "")  # the working directory, as with ``python -m``
     return network_of(path, attribute_of(imported(module_name), name)[-1])
 
 
 def imported(module_name: str) -> ModuleType:
-    """Return a module.
+    """Import a module by name.
 
     Raises:
-        ImportError: there is none, or it fails.
+        ImportError: there is no such module, or its import fails.
     """
     try:
         return importlib.import_module(module_name)
@@ -91,7 +96,7 @@ def imported(module_name: str) -> ModuleType:
 
 
 def attribute_of(module: ModuleType, name: str) -> list[Any]:
-    """Return what ``name``, with points between, leads to in a module, and what is on the way.
+    """Return the objects along a dotted ``name`` in a module, the module first.
 
     Raises:
         ValueError: there is no such name.
@@ -108,10 +113,10 @@ def attribute_of(module: ModuleType, name: str) -> list[Any]:
 
 
 def network_of(path: str, found: Any) -> nn.Module:
-    """Return a network that was found, or that a function which was found makes.
+    """Return ``found`` if it is a network, or the network that it returns as a function.
 
     Raises:
-        TypeError: it is no network, or a function that takes arguments.
+        TypeError: it is not a network, or the function takes arguments.
     """
     if isinstance(found, nn.Module):
         return found

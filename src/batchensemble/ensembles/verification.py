@@ -123,7 +123,7 @@ def _learn_axes(
             return model.learn_axes(tiling, arguments), sizes
         except Exception as error:
             if model.members == 1 or model.one_by_one:
-                return tiling.by_custom(expected), [tiling.batch]
+                return tiling.default_axes(expected), [tiling.batch]
             ends = _calls(member, lambda: arguments.copied().call(member))
             for size in SIZES:
                 part = tiling.resized(arguments, size)

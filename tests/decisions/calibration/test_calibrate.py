@@ -115,7 +115,7 @@ def test_each_member_may_have_its_own_temperature():
 
 def test_what_belongs_to_the_mean_is_not_kept_for_some():
     calibrated = be.calibrate(build(), (X, Y), pooling="after")
-    with pytest.raises(ValueError, match="belongs to the mean of all members"):
+    with pytest.raises(ValueError, match="fitted to the mean of all members"):
         calibrated.select([0])
     assert calibrated.uncalibrated().select([0]).members == 1
 

@@ -360,7 +360,7 @@ def test_half_precision():
         ({"branch_at": "3", "include": nn.Conv2d}, ValueError, "include names '0', which runs"),
         ({"branch_at": "3", "one_by_one": ["0"]}, ValueError, "one_by_one names '0', which runs"),
         ({"branch_at": "5"}, None, ""),
-        ({"branch_at": "5", "exclude": "6"}, ValueError, "the members would be one network"),
+        ({"branch_at": "5", "exclude": "6"}, ValueError, "all members would be the same network"),
     ],
 )
 def test_what_is_refused(as_users_run_it, options, error, message):

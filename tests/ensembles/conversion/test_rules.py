@@ -247,7 +247,9 @@ class TestWrongTypes:
 
 def test_nothing_left_to_convert_is_refused():
     for rules in ({"include": []}, {"exclude": "*"}):
-        with pytest.raises(ValueError, match="the members would be one network: no layer"):
+        with pytest.raises(
+            ValueError, match="all members would be the same network: there is no layer"
+        ):
             be.BatchEnsemble(Network(), MEMBERS, **rules)
 
 

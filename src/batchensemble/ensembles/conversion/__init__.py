@@ -1,1 +1,1 @@
-"""From any network to one that computes all members, and what became of it."""
+"""Convert any network into one that computes all members, and report the result."""

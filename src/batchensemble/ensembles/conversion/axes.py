@@ -1,8 +1,8 @@
-"""Where the rows are: learned by running one member on two sizes of batches.
+"""Find the axis of the rows by running one member on two batch sizes.
 
-What changes in size with the batch is the batch, however long the sequences, windows or classes
-are. Twins find their rows by size alone as long as only one axis fits; where two do, or a vector
-could be positions, the ensemble looks here once.
+The axis whose length changes with the batch is the batch axis, however long sequences, windows or
+classes are. Twins find their rows by size alone as long as only one axis fits; if two do, or a
+vector could hold positions, the axes are learned here once.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ SEVERAL = "several"  # a twin whose calls have the rows on different axes
 def learn_axes(
     network: nn.Module, plain: nn.Module, tiling: Tiling, arguments: Arguments
 ) -> dict[Path, int]:
-    """Tell each twin of ``network`` on which axis its rows are, and return it for the outputs.
+    """Set the row axis of each twin of ``network``, and return those of the outputs.
 
-    Runs in evaluation mode without gradients. Nothing is learned about twins from a network that
-    goes different ways for different sizes.
+    Runs in evaluation mode without gradients. If the network calls different modules for different
+    batch sizes, nothing is learned about its twins.
 
     Args:
         network: a converted network.
         plain: one of its members.
-        tiling: how the arguments are made rows.
-        arguments: of one call.
+        tiling: how the arguments become rows.
+        arguments: the arguments of one call.
 
     Returns:
-        For the path of each tensor among the outputs its axis of rows, -1 for those without, and
-        -2 - axis where each row has several parts along it, such as one for each step.
+        The row axis of each tensor among the outputs, by path; -1 if it has none, and -2 - axis if
+        each row has several parts along the axis, such as one for each step.
     """
     _learn_inputs(network, tiling, arguments)
     outputs = [_run(plain, tiling.resized(arguments, size)) for size in SIZES]
@@ -59,11 +59,11 @@ def unchanging(
 
     Args:
         network: a converted network.
-        tiling: how the arguments are made rows.
-        arguments: of one call.
+        tiling: how the arguments become rows.
+        arguments: the arguments of one call.
 
     Returns:
-        Those whose inputs have no axis of one row for all examples, and those whose inputs have.
+        Those whose inputs have no axis of length 1 for all examples, and those whose inputs have.
     """
     same: dict[Twin, bool] = {}
     one_row: dict[Twin, bool] = {}
@@ -79,9 +79,9 @@ def unchanging(
 def _pairs_of_calls(
     network: nn.Module, tiling: Tiling, arguments: Arguments
 ) -> list[tuple[Any, tuple[int, ...], tuple[int, ...]]] | None:
-    """Return what is called in turn, and the shapes of its inputs for two sizes of batches.
+    """Return the modules in the order of their calls, with input shapes for two batch sizes.
 
-    ``None`` where the network does not run, or goes another way for another size.
+    ``None`` if the network fails, or calls different modules for different sizes.
     """
     calls: list[list[tuple[Any, tuple[int, ...]]]] = [[], []]
     try:
@@ -112,7 +112,7 @@ def _learn_inputs(network: nn.Module, tiling: Tiling, arguments: Arguments) -> N
 
 
 def _give_up(network: nn.Module) -> None:
-    """Let the twins go on finding their rows by size."""
+    """Let the twins keep finding their rows by size."""
     for module in network.modules():
         if isinstance(module, Twin):
             module.learned_axis = SEVERAL
@@ -124,13 +124,13 @@ def _run(network: nn.Module, arguments: Arguments) -> Any:
 
 
 def _axis_of_one(shape: tuple[int, ...], preferred: int) -> int:
-    """Return the axis of an input that has one row for all examples, or -1."""
+    """Return the axis of an input with one row for all examples, or -1."""
     ones = [axis for axis in (preferred, 0, 1) if shape[axis : axis + 1] == (1,)]
     return ones[0] if ones else -1
 
 
 def _changing_axis(one: tuple[int, ...], other: tuple[int, ...]) -> int:
-    """Return the axis whose size goes with the size of the batch, or -1."""
+    """Return the axis whose length is proportional to the batch size, or -1."""
     if len(one) != len(other):
         return -1
     for axis, (small, large) in enumerate(zip(one, other, strict=True)):

@@ -287,8 +287,8 @@ class Branch:
             put_module(result, name, done[parts[0]])
         if not done:
             raise ValueError(
-                f"the members would be one network: nothing from branch_at={self.name!r} on holds "
-                "weights; name an earlier module"
+                f"all members would be the same network: no module from branch_at={self.name!r} on "
+                "holds weights; name an earlier module"
             )
         for module in relink(result, replaced).modules():
             without_fast_path(module)

@@ -1,8 +1,8 @@
-"""Any network into its ensemble twin, and each member out again as a plain network.
+"""Convert any network into one that computes all members, and extract members as plain networks.
 
-Conversion walks the module tree once. A module that holds weights, or mixes the rows of a batch,
-becomes what its rule and the registry say; everything else stays as it is, and parameters that a
-module of the user's own holds stay shared.
+Conversion walks the module tree once. Modules that hold weights, or mix the rows of a batch, are
+replaced by their twins according to the rules and the registry. All other modules are unchanged,
+and parameters that a user's own module holds directly stay shared.
 """
 
 from __future__ import annotations
@@ -53,17 +53,17 @@ SEQUENCE_LAYERS = (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
 
 
 def convert(network: nn.Module, members: int, rules: Rules, *, inplace: bool = False) -> nn.Module:
-    """Return the ensemble twin of ``network``.
+    """Return a network in which layers are replaced by their twins.
 
     Args:
         network: any module; a module used in two places stays one module.
-        members: how many members (M).
-        rules: what they share. Modules that become independent are drawn anew for each member.
-        inplace: change ``network`` itself; by default it stays as it was.
+        members: number of members (M).
+        rules: what the members share. Independent modules are re-initialised for each member.
+        inplace: change ``network`` itself; by default a copy.
 
     Raises:
         TypeError: ``network`` is not a module.
-        ValueError: the network or a layer cannot be converted; the sentence names it.
+        ValueError: the network or a layer cannot be converted; the message names it.
     """
     check_network(network)
     if not inplace:
@@ -72,12 +72,12 @@ def convert(network: nn.Module, members: int, rules: Rules, *, inplace: bool = F
     converted = conversion.walk(network, "", rules.otherwise, None)
     relink(converted, conversion.done)
     if rules.options.init == "tabm":
-        _mirror_the_first_inputs(converted)
+        _randomise_first_signs(converted)
     return converted
 
 
 class _Conversion:
-    """One walk over a network: what became of each module so far."""
+    """One walk over a network, with the replacement of each module so far."""
 
     def __init__(self, network: nn.Module, members: int, rules: Rules) -> None:
         self.members, self.options = members, rules.options
@@ -88,7 +88,7 @@ class _Conversion:
     def walk(
         self, module: nn.Module, name: str, sharing: WeightSharing, batch_axis: int | None
     ) -> nn.Module:
-        """Return what becomes of ``module`` and all beneath it."""
+        """Return the replacement of ``module`` and of all modules beneath it."""
         if module in self.done:
             return self.done[module]
         sharing = self.explicit.get(module, sharing)
@@ -111,7 +111,7 @@ class _Conversion:
     def twin(
         self, module: nn.Module, name: str, sharing: WeightSharing, batch_axis: int | None
     ) -> nn.Module | None:
-        """Return the twin of one module, or ``None`` where there is nothing to replace."""
+        """Return the twin of one module, or ``None`` if it is not replaced."""
         if sharing == "shared":
             return None
         axis = self._axis(batch_axis)
@@ -129,7 +129,7 @@ class _Conversion:
         reason = refusal(module)
         if reason is not None:
             raise ValueError(
-                f"{_called(name)} is a {type(module).__name__} that {reason}; or name it in "
+                f"{_quoted(name)} is a {type(module).__name__} that {reason}; or name it in "
                 "independent= (a copy for each member) or exclude= (shared by all members)"
             )
         twin = factory(module, self.members, **replace(self.options, batch_axis=axis).by_name())
@@ -147,12 +147,12 @@ class _Conversion:
 
 
 def draw_copies(network: nn.Module, members: int, reset: Reset | None = None) -> list[nn.Module]:
-    """Return ``members`` copies of ``network``, each with its own random start.
+    """Return ``members`` copies of ``network``, each re-initialised at random.
 
     Args:
         network: any module.
-        members: how many copies.
-        reset: draws the weights of one copy anew, in place; by default each module's own
+        members: number of copies.
+        reset: function that re-initialises one copy in place; by default each module's own
             ``reset_parameters``.
     """
     copies = [copied(network) for _ in range(members)]
@@ -162,11 +162,10 @@ def draw_copies(network: nn.Module, members: int, reset: Reset | None = None) ->
 
 
 def reset_parameters(network: nn.Module) -> None:
-    """Draw all weights of ``network`` anew, in place, by each module's ``reset_parameters``.
+    """Re-initialise all weights of ``network`` in place by each module's ``reset_parameters``.
 
     Warns:
-        UserWarning: a module holds weights but has no ``reset_parameters``; it is named, and its
-            weights stay.
+        UserWarning: a module with weights has no ``reset_parameters``; its weights are unchanged.
     """
     for name, module in network.named_modules():
         if not (needs_twin(module) or is_quantised(module)):
@@ -176,9 +175,9 @@ def reset_parameters(network: nn.Module) -> None:
             reset()
         elif holds_parameters(module) or is_quantised(module):
             warnings.warn(
-                f"{_called(name)} ({type(module).__name__}) has no reset_parameters(), "
+                f"{_quoted(name)} ({type(module).__name__}) has no reset_parameters(), "
                 "so all members start with the same weights there; give reset=, a function that "
-                "draws the weights of a network anew",
+                "re-initialises a network in place",
                 stacklevel=2,
             )
 
@@ -189,12 +188,12 @@ def stack(
     """Return one module that runs all ``networks``, each on its member's rows.
 
     Args:
-        networks: one a member, of the same architecture.
-        batch_axis: the axis of the rows.
-        stacked: stack their weights and run all at once, by stacked twins where they cover all
-            weights, else by ``torch.func.vmap``; or run the networks one after the other. By
-            default they are stacked where stacked twins cover all weights and every module is
-            torch's own, since a ``forward`` of the user's may do anything.
+        networks: one network for each member, all of the same architecture.
+        batch_axis: axis of the rows, 0 (default) or 1.
+        stacked: ``True``: stack their weights and run all at once, with stacked twins if all layers
+            have one, else with ``torch.func.vmap``. ``False``: run them one after the other. By
+            default stacked if all layers have stacked twins and every module is torch's own, since
+            a user's ``forward`` may do anything.
     """
     first = networks[0]
     if type(first) in INDEPENDENT:
@@ -225,7 +224,7 @@ def extract(network: nn.Module, index: int) -> nn.Module:
 
 
 def _members_replaced(module: nn.Module, index: int, done: dict[nn.Module, nn.Module]) -> nn.Module:
-    """Replace all twins beneath ``module``, in place, by the plain layers of one member."""
+    """Replace all twins beneath ``module``, in place, by one member's plain layers."""
     if module in done:
         return done[module]
     if isinstance(module, OneByOne):
@@ -241,7 +240,7 @@ def _members_replaced(module: nn.Module, index: int, done: dict[nn.Module, nn.Mo
 
 
 def twins(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Yield the names and twins of a converted network, not what is beneath a twin."""
+    """Yield the names and twins of a converted network, without twins within twins."""
 
     def beneath(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:
         if module in seen:
@@ -258,10 +257,10 @@ def twins(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 
 def takes_any_leading_axes(network: nn.Module) -> bool:
-    """Tell whether a converted network is a plain chain of layers that act on the last axis.
+    """Return whether a converted network is a chain of layers that act on the last axis only.
 
-    Such a network takes ``[members, batch, features]`` as well as rows, which saves a view before
-    and after each layer.
+    Such a network also takes ``[members, batch, features]``, which saves a view before and after
+    each layer.
     """
     if type(network) is nn.Sequential:
         return all(takes_any_leading_axes(module) for module in network)
@@ -271,18 +270,18 @@ def takes_any_leading_axes(network: nn.Module) -> bool:
 
 
 def writes_into_input(chain: nn.Module) -> bool:
-    """Tell whether a chain of :func:`takes_any_leading_axes` writes into what it is given."""
+    """Return whether such a chain, see :func:`takes_any_leading_axes`, writes into its input."""
     for module in chain.modules():
         if type(module) in POINTWISE and getattr(module, "inplace", False):
             return True
-        # Dropout in evaluation hands on what it gets.
+        # Dropout in evaluation returns its input.
         if type(module) not in (nn.Sequential, nn.Identity, nn.Dropout):
             return False
     return False
 
 
 def same_architecture(networks: Sequence[nn.Module]) -> None:
-    """Raise ``ValueError`` for no networks, or for networks whose parameters differ in shape."""
+    """Raise ``ValueError`` if there are no networks or their parameters differ in shape."""
     if not networks:
         raise ValueError("networks must hold at least one network, got none")
     shapes = [
@@ -298,7 +297,7 @@ def same_architecture(networks: Sequence[nn.Module]) -> None:
 
 
 def put_module(network: nn.Module, name: str, module: nn.Module) -> nn.Module:
-    """Put ``module`` in the place called ``name`` and return the network; ``""`` is the root."""
+    """Replace the submodule ``name`` and return the network; ``""`` is the network itself."""
     if not name:
         return module
     network.set_submodule(name, module)
@@ -306,21 +305,21 @@ def put_module(network: nn.Module, name: str, module: nn.Module) -> nn.Module:
 
 
 def is_twin(module: nn.Module) -> bool:
-    """Tell whether ``module`` holds something of each member's own."""
+    """Return whether ``module`` holds weights or statistics of each member's own."""
     return isinstance(module, (Independent, Twin))
 
 
-def _called(name: str) -> str:
+def _quoted(name: str) -> str:
     return repr(name or "the network")
 
 
 def _children(module: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Return the names and modules directly beneath ``module``, one used twice under both names."""
+    """Return the names and modules directly beneath ``module``; one used twice occurs twice."""
     return [(name, child) for name, child in module._modules.items() if child is not None]
 
 
 def batch_axis_of(module: nn.Module, inherited: int | None) -> int | None:
-    """Return the axis of the rows within torch's Transformer modules, which know it."""
+    """Return the axis of the rows within torch's Transformer modules, which define it."""
     if isinstance(module, nn.Transformer):
         return 0 if module.batch_first else 1
     if isinstance(module, SEQUENCE_LAYERS):
@@ -331,13 +330,13 @@ def batch_axis_of(module: nn.Module, inherited: int | None) -> int | None:
 
 
 def without_fast_path(module: nn.Module) -> None:
-    """Keep torch's encoders from reading weights behind the twins' backs, or nesting the rows."""
+    """Disable the fast path of torch's encoders, which reads weights itself and nests rows."""
     if not any(is_twin(each) for each in module.modules()):
         return
     if isinstance(module, nn.TransformerEncoderLayer):
         module.activation_relu_or_gelu = 0
     elif isinstance(module, nn.TransformerEncoder):
-        # The members keep it off: nested rows come back with zeros where others have numbers.
+        # It stays off in members: nested rows come back with zeros in place of values.
         module.use_nested_tensor = False
 
 
@@ -349,8 +348,8 @@ def _with_fast_path(module: nn.Module) -> None:
         module.activation_relu_or_gelu = 1 if relu else 2 if gelu else 0
 
 
-def _mirror_the_first_inputs(network: nn.Module) -> None:
-    """Give the inputs of the first rank-one layer random signs, as TabM does."""
+def _randomise_first_signs(network: nn.Module) -> None:
+    """Set the input vectors of the first rank-one layer to random signs, as TabM does."""
     for _, twin in twins(network):
         for each in twin.modules():
             if isinstance(each, RankOne) and each.layouts:
@@ -365,7 +364,7 @@ def _is_torchs_own(network: nn.Module) -> bool:
 
 
 def _stackable(network: nn.Module) -> bool:
-    """Tell whether stacked twins cover all weights of ``network``, each used by one module."""
+    """Return whether all layers of ``network`` have stacked twins and none is used twice."""
     holders = [module for module in network.modules() if needs_twin(module)]
     if not all(type(module) in STACKED for module in holders):
         return False

@@ -1,4 +1,4 @@
-"""Parameter groups for an optimiser, by what a parameter is."""
+"""Parameter groups for an optimiser, by the role of each parameter."""
 
 from __future__ import annotations
 
@@ -15,7 +15,14 @@ ROLES = ("shared", "fast", "bias", "norm")
 def parameter_groups(
     network: nn.Module, *, lr: float, weight_decay: float, fast_lr_multiplier: float
 ) -> list[dict[str, Any]]:
-    """Return each parameter of a converted network once, see :meth:`Ensemble.parameter_groups`."""
+    """Return each parameter of a converted network once, see :meth:`Ensemble.parameter_groups`.
+
+    Args:
+        network: a converted network.
+        lr: learning rate, above 0.
+        weight_decay: weight decay of the group ``"shared"``.
+        fast_lr_multiplier: factor on the learning rate of the group ``"fast"``.
+    """
     groups: dict[str, dict[nn.Parameter, None]] = {role: {} for role in ROLES}
     seen: set[nn.Parameter] = set()
     for parameter, role in _roles(network):
@@ -35,7 +42,7 @@ def parameter_groups(
 
 
 def _roles(module: nn.Module) -> list[tuple[nn.Parameter, str]]:
-    """Return the parameters of a module and what each is."""
+    """Return the parameters of a module and the role of each."""
     if isinstance(module, Vmapped):
         names = {parameter: name for name, parameter in module.shell.named_parameters()}
         return [
@@ -59,6 +66,6 @@ def _role(module: nn.Module, name: str, parameter: nn.Parameter) -> str:
         return "norm"
     if name.startswith("bias") or "_bias" in name:
         return "bias"
-    # A vector that a module holds itself, such as a layer scale or a class token, is no matrix.
+    # A module may hold vectors itself, such as a layer scale or a class token.
     is_vector = sum(size > 1 for size in parameter.shape) <= 1
     return "norm" if is_vector and not name.endswith("weight") else "shared"

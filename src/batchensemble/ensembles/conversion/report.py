@@ -1,4 +1,4 @@
-"""What conversion made of a network: module by module, what is shared and what it costs."""
+"""The conversion report: for each module, how its weights are shared, and their number."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ RESHAPES = ("view", "reshape", "expand")
 
 @dataclass(frozen=True)
 class ModuleReport:
-    """What conversion made of one module that holds weights.
+    """One row of the report: a module that holds weights.
 
     Attributes:
-        name: in the network.
-        kind: its class.
-        detail: its shape.
+        name: its name in the network.
+        kind: name of its class.
+        detail: its shape as text, such as ``"3 → 64, 7x7"``.
         sharing: ``"shared"``, ``"rank_one"``, ``"independent"``, or ``"heads"`` in MIMO.
-        shared: parameters that all members use.
-        per_member: parameters that each member owns.
-        reason: why it is shared, or why its members run one after the other; else empty.
+        shared: number of parameters that all members share.
+        per_member: number of parameters of each member.
+        reason: why it is shared, or why its members run one after the other; otherwise empty.
     """
 
     name: str
@@ -51,16 +51,17 @@ class ModuleReport:
 
 @dataclass(frozen=True)
 class Report:
-    """What conversion made of a network; iterating gives its rows.
+    """The result of a conversion; iterating yields its rows.
 
     Attributes:
-        rows: one for each module that holds weights.
-        warnings: what in the network may defeat conversion; ``verify`` tells for sure.
-        members: how many (M).
-        parameters: of all members together.
-        parameters_of_one: of one plain network.
-        branch_at: the module before which the network runs once; empty where there is none.
-        calls_per_forward: of the network; one a member where the members run one after the other.
+        rows: one row for each module that holds weights.
+        warnings: code that conversion may not handle correctly; ``verify`` gives certainty.
+        members: number of members (M).
+        parameters: number of parameters of the ensemble.
+        parameters_of_one: number of parameters of one plain network.
+        branch_at: name of the module at which the ensemble begins; empty without a trunk.
+        calls_per_forward: number of calls of the network in one forward pass: 1, or M if the
+            members run one after the other.
     """
 
     rows: list[ModuleReport]
@@ -82,7 +83,7 @@ class Report:
 
     @property
     def overhead(self) -> float:
-        """Parameters besides those of one network, as a share of these."""
+        """Number of additional parameters, relative to one network."""
         return self.parameters / self.parameters_of_one - 1 if self.parameters_of_one else 0.0
 
     def __str__(self) -> str:
@@ -94,7 +95,7 @@ class Report:
         with console.capture() as capture:
             console.print(table)
             if self.branch_at:
-                text = f"All before {self.branch_at} runs once, on the batch as it is."
+                text = f"Modules before {self.branch_at} run once for all members."
                 console.print(text, soft_wrap=True, markup=False)
             if self.calls_per_forward > 1:
                 text = (
@@ -108,7 +109,7 @@ class Report:
 
 
 def report_table(name: str, report: Report) -> Table:
-    """Return a row for each module that holds weights, and its parameters."""
+    """Return the report as a table for the terminal."""
     members, total = report.members, report.parameters
     times = total / report.parameters_of_one if report.parameters_of_one else 1.0
     table = terminal_table(
@@ -139,7 +140,13 @@ def report_table(name: str, report: Report) -> Table:
 
 
 def inspect_network(network: nn.Module, members: int, parameters_of_one: int) -> Report:
-    """Describe a converted network."""
+    """Return the report of a converted network.
+
+    Args:
+        network: a converted network.
+        members: number of members (M).
+        parameters_of_one: number of parameters of one plain network.
+    """
     return Report(
         _rows(network, "", members, set(), set()),
         members,
@@ -150,16 +157,16 @@ def inspect_network(network: nn.Module, members: int, parameters_of_one: int) ->
 
 
 def count_parameters(network: nn.Module) -> int:
-    """Return how many parameters ``network`` has, a shared one counted once."""
+    """Return the number of parameters of ``network``, counting shared ones once."""
     return sum(parameter.numel() for parameter in network.parameters())
 
 
 def _rows(
     module: nn.Module, name: str, members: int, seen: set[nn.Module], counted: set[nn.Parameter]
 ) -> list[ModuleReport]:
-    """Describe ``module`` and all beneath it that is not yet ``seen``, a twin as one row.
+    """Return a row for each module that is not yet ``seen``; a twin is one row.
 
-    A parameter that two modules share is counted with the first.
+    A parameter of two modules is counted in the first.
     """
     if module in seen:
         return []
@@ -227,7 +234,7 @@ def _why_shared(module: nn.Module) -> str:
 
 
 def shape_of(module: Any) -> str:
-    """Return the shape of a layer in a few characters."""
+    """Return the shape of a layer as short text."""
     if hasattr(module, "in_features") and hasattr(module, "out_features"):
         return f"{module.in_features} → {module.out_features}"
     if hasattr(module, "in_channels") and hasattr(module, "kernel_size"):
@@ -248,7 +255,7 @@ def shape_of(module: Any) -> str:
 
 
 def _warnings(network: nn.Module) -> Iterator[str]:
-    """Yield what conversion cannot follow, mostly from the source of the user's own modules."""
+    """Yield warnings about code that conversion may not handle, from the source of modules."""
     yield from _shared_statistics(network)
     trees: dict[type[nn.Module], ast.AST] = {}
     seen = set()
@@ -266,7 +273,7 @@ def _warnings(network: nn.Module) -> Iterator[str]:
 
 
 def _shared_statistics(network: nn.Module) -> Iterator[str]:
-    """Find batch norms that all members share behind layers that are their own."""
+    """Find batch norms that all members share after layers of their own."""
     apart = False
     for name, module in network.named_modules():
         apart = apart or is_twin(module)
@@ -298,7 +305,7 @@ def _suspicious(module: nn.Module, tree: ast.AST) -> Iterator[tuple[int, str]]:
 
 
 def _source(kind: type[nn.Module]) -> ast.AST:
-    """Return the syntax of the ``forward`` of a class; of nothing where there is no source."""
+    """Return the syntax tree of the ``forward`` of a class; empty without source code."""
     try:
         return ast.parse(textwrap.dedent(inspect.getsource(kind.forward)))
     except (OSError, TypeError, SyntaxError):
@@ -306,7 +313,7 @@ def _source(kind: type[nn.Module]) -> ast.AST:
 
 
 def _submodule(module: nn.Module, source: str) -> nn.Module | None:
-    """Return the module that ``self.layers[0].head`` is, if the text says so much."""
+    """Return the module of an expression such as ``self.layers[0].head``, if there is one."""
     path = source.replace("[", ".").replace("]", "").split(".")
     try:
         return module.get_submodule(".".join(path[1:])) if path[1:] else None
@@ -315,7 +322,7 @@ def _submodule(module: nn.Module, source: str) -> nn.Module | None:
 
 
 def _asks_only(node: ast.AST, around: dict[ast.AST, ast.AST]) -> bool:
-    """Tell whether the source asks what kind of tensor a weight is, and does not use it."""
+    """Return whether code only reads the type or shape of a weight, not its values."""
     parent = around[node]
     if isinstance(parent, ast.Attribute):
         return parent.attr in ("dtype", "device", "shape", "ndim", "requires_grad", "size", "dim")

@@ -1,4 +1,4 @@
-"""Rules: which modules become each member's own, and how far."""
+"""Rules: what the members share, module by module."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ class Rules:
     """What the members share, module by module.
 
     A selector is a module's name, a pattern of names such as ``"layers.*.norm"``, a class, or a
-    function from name and module to a boolean. What it selects is covered with all beneath it; the
+    function from name and module to a boolean. A selection includes all modules beneath; the
     nearest rule wins.
 
     Attributes:
-        default: what they share of all other modules.
-        include: becomes rank-one, and nothing else does; ``None`` is everything.
-        independent: becomes each member's own, drawn anew.
-        exclude: stays as it is, shared by all.
-        one_by_one: runs once a member, with that member's rows.
-        options: of the rank-one twins.
+        default: sharing of modules without a rule.
+        include: modules that become rank-one, all others being shared; ``None``: all become so.
+        independent: modules that each member has its own copy of, re-initialised.
+        exclude: modules that all members share unchanged.
+        one_by_one: modules that run once for each member, on that member's rows.
+        options: options of the rank-one twins.
     """
 
     default: WeightSharing
@@ -49,15 +49,15 @@ class Rules:
 
     @property
     def otherwise(self) -> WeightSharing:
-        """What the members share of a module that no rule covers."""
+        """Sharing of modules without a rule."""
         return self.default if self.include is None else "shared"
 
     def explicit(self, network: nn.Module) -> dict[nn.Module, WeightSharing]:
-        """Return the modules of ``network`` that a rule selects.
+        """Return the modules of ``network`` that a rule selects, and their sharing.
 
         Raises:
-            TypeError: a selector is none.
-            ValueError: a selector finds nothing, or a module is under two rules.
+            TypeError: a selector has the wrong type.
+            ValueError: a selector matches nothing, or two rules select the same module.
         """
         found: dict[nn.Module, tuple[str, str]] = {}
         for argument in ARGUMENTS:
@@ -71,21 +71,21 @@ class Rules:
         return {module: ARGUMENTS[argument] for module, (argument, _) in found.items()}
 
     def run_one_by_one(self, network: nn.Module) -> set[nn.Module]:
-        """Return the modules that run once a member."""
+        """Return the modules that run once for each member."""
         return {module for _, module in select(network, "one_by_one", self.one_by_one)}
 
 
 def select(network: nn.Module, argument: str, selectors: Selectors) -> list[tuple[str, nn.Module]]:
-    """Return the names and modules that any of the selectors finds, a module under all its names.
+    """Return the names and modules that the selectors match, a module under all its names.
 
     Args:
         network: the network.
-        argument: how the caller calls the selectors, for errors.
-        selectors: one or several.
+        argument: name of the argument that holds the selectors, for errors.
+        selectors: one selector or several.
 
     Raises:
-        TypeError: a selector is none.
-        ValueError: a selector finds nothing.
+        TypeError: a selector has the wrong type.
+        ValueError: a selector matches nothing.
     """
     selectors = listed(argument, selectors)
     named = list(network.named_modules(remove_duplicate=False))
@@ -102,10 +102,10 @@ def select(network: nn.Module, argument: str, selectors: Selectors) -> list[tupl
 
 
 def listed(argument: str, selectors: Selectors) -> list[Any]:
-    """Return one selector or several as a list, which can be gone through again.
+    """Return one selector or several as a list.
 
     Raises:
-        TypeError: they are none.
+        TypeError: they have the wrong type.
     """
     if isinstance(selectors, str) or callable(selectors):
         return [selectors]
@@ -115,7 +115,7 @@ def listed(argument: str, selectors: Selectors) -> list[Any]:
 
 
 def names_of(network: nn.Module, argument: str, selectors: Selectors | None) -> list[str] | None:
-    """Return selectors as names and patterns alone, which a file can hold.
+    """Return selectors as names and patterns, which a file can hold.
 
     Example:
         >>> names_of(nn.Sequential(nn.Linear(2, 3), nn.ReLU()), "exclude", nn.Linear)
@@ -148,7 +148,7 @@ def _matches(selector: Any, name: str, module: nn.Module, argument: str) -> bool
 
 
 def nothing_found(argument: str, selector: Any, known: list[str]) -> str:
-    """Return the sentence for a selector that finds none of the ``known`` modules."""
+    """Return the error message for a selector that matches none of the ``known`` modules."""
     listed = ", ".join(known[:40]) + (f" and {len(known) - 40} more" if len(known) > 40 else "")
     if isinstance(selector, str):
         hint = nearest(selector, known) or "."

@@ -1,8 +1,8 @@
-"""Tiling: a batch becomes the rows of all members at the door, and comes apart behind it.
+"""Tiling: repeat a batch for all members before the network, and split its outputs by member.
 
-At the door every tensor whose axis of the batch has the batch's size is repeated for each member,
-wherever it stands in the arguments; what is not per example passes untouched. Behind it every
-output with an axis of rows becomes ``[batch, members, ...]``.
+Every tensor among the arguments whose batch axis is as long as the batch is repeated for each
+member, however it is nested; others are passed unchanged. Every output with an axis of rows becomes
+``[batch, members, ...]``.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class Arguments:
     """The arguments of one call of a network.
 
     Attributes:
-        values: arguments by the name of the parameter.
-        positional: how many of them are given by position.
+        values: the arguments by parameter name.
+        positional: number of them that are passed by position.
     """
 
     values: dict[str, Any]
@@ -51,17 +51,17 @@ class Arguments:
         return network(*args, **kwargs)
 
     def split(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Return the arguments given by position and those given by name."""
+        """Return the positional and the keyword arguments."""
         items = list(self.values.items())
         args = tuple(value for _, value in items[: self.positional])
         return args, dict(items[self.positional :])
 
     def copied(self) -> Arguments:
-        """Return the same arguments, of which a network may write into all tensors."""
+        """Return the arguments with copies of all tensors, which a network may write into."""
         return self.replaced(copies_of(self.values))
 
     def replaced(self, values: dict[str, Any]) -> Arguments:
-        """Return the same arguments with other values."""
+        """Return arguments with the same names and other values."""
         return Arguments(values, self.positional)
 
 
@@ -70,12 +70,12 @@ class Tiling:
     """How the batch of one call becomes rows.
 
     Attributes:
-        members: how many members (M).
-        batch: how many examples.
-        axis: of the batch; where it is 1, tensors that have their batch first, such as lengths and
-            padding masks, are per example too.
-        per_member: whether each member has examples of its own, ``[batch, members, ...]``; all
-            members see the same of tensors without an axis of that length behind the batch.
+        members: number of members (M).
+        batch: number of examples.
+        axis: axis of the batch, 0 or 1. If it is 1, tensors with the batch first, such as lengths
+            and padding masks, are per example, too.
+        per_member: whether each member has its own examples, ``[batch, members, ...]``; tensors
+            without such an axis of members are the same for all.
         untiled: names of arguments, or keys within them, that are not per example.
     """
 
@@ -94,10 +94,10 @@ class Tiling:
         per_member: bool,
         untiled: Collection[str],
     ) -> Tiling:
-        """Read the size of the batch from the first tensor that has one.
+        """Infer the size of the batch from the first tensor with a batch axis.
 
         Raises:
-            ValueError: there is none, or it has no axis of members with ``per_member``.
+            ValueError: there is none, or with ``per_member`` it has no axis of members.
         """
         for path, leaf in leaves(arguments.values):
             if untiled and set(path) & set(untiled):
@@ -119,11 +119,11 @@ class Tiling:
 
     @property
     def rows(self) -> int:
-        """Members times examples."""
+        """Number of rows, members times examples."""
         return self.members * self.batch
 
     def axis_of(self, path: Path, leaf: Any) -> int | None:
-        """Return which axis of a leaf of the arguments has a part for each example, or ``None``."""
+        """Return the batch axis of a leaf of the arguments, or ``None``."""
         if self.untiled and set(path) & set(self.untiled):
             return None
         if isinstance(leaf, PackedSequence):
@@ -144,7 +144,7 @@ class Tiling:
                 return choose_packed(leaf, range(self.batch), self.members)
             if self._has_members(leaf, axis):
                 return leaf.transpose(axis, axis + 1).flatten(axis, axis + 1)
-            # Of one example that would be a view, into which no network could write.
+            # For one example this would be a view, which no network could write into.
             repeated = repeat(leaf, self.members, axis)
             return repeated.contiguous() if self.members > 1 else repeated
 
@@ -153,11 +153,11 @@ class Tiling:
     def member_axes(self, arguments: Arguments) -> dict[str, Any]:
         """Return the axis of the members in each leaf of the arguments, ``None`` without one."""
 
-        def behind(path: Path, leaf: Any) -> int | None:
+        def member_axis(path: Path, leaf: Any) -> int | None:
             axis = self.axis_of(path, leaf)
             return axis + 1 if axis is not None and self._has_members(leaf, axis) else None
 
-        return map_leaves(behind, arguments.values)
+        return map_leaves(member_axis, arguments.values)
 
     def member_arguments(self, arguments: Arguments, index: int) -> Arguments:
         """Return the arguments that one member sees."""
@@ -171,7 +171,7 @@ class Tiling:
         return arguments.replaced(map_leaves(own, arguments.values))
 
     def resized(self, arguments: Arguments, examples: int) -> Arguments:
-        """Return the arguments with another number of examples, the first ones over and over."""
+        """Return the arguments with another number of examples, repeating the first ones."""
         chosen = [index % max(self.batch, 1) for index in range(examples)]
 
         def part(path: Path, leaf: Any) -> Any:
@@ -187,15 +187,15 @@ class Tiling:
         return arguments.replaced(map_leaves(part, arguments.values))
 
     def resized_to(self, examples: int) -> Tiling:
-        """Return how the arguments of :meth:`resized` become rows."""
+        """Return the tiling of arguments from :meth:`resized`."""
         return replace(self, batch=examples)
 
     def take_apart(self, outputs: Any, axes: Mapping[Path, int]) -> Any:
-        """Return outputs with rows as ``[batch, members, ...]``.
+        """Return outputs with an axis of rows as ``[batch, members, ...]``.
 
         Args:
-            outputs: of the network, any nesting.
-            axes: where the rows are known to be in some outputs; -1 for outputs that have none.
+            outputs: the outputs of the network, nested in any way.
+            axes: known row axes of outputs, by path; -1 for outputs without rows.
 
         Raises:
             ValueError: no output has an axis of rows.
@@ -215,13 +215,13 @@ class Tiling:
         return result
 
     def gather(self, outputs: Sequence[Any], axes: Mapping[Path, int]) -> Any:
-        """Return the outputs of the members' own networks as ``[batch, members, ...]``.
+        """Return the outputs of all members as ``[batch, members, ...]``.
 
-        Numbers that are not per example, such as a loss, are averaged over the members. What has
-        several parts for each example is put one member after the other.
+        Floating-point outputs that are not per example, such as a loss, are averaged over the
+        members. Outputs with several parts for each example are concatenated by member.
 
         Raises:
-            AmbiguousAxisError: it is not known which of these an output is.
+            AmbiguousAxisError: the kind of an output is unknown.
         """
         found = []
 
@@ -243,8 +243,8 @@ class Tiling:
         self._check(bool(found), outputs[0], self.batch)
         return result
 
-    def by_custom(self, outputs: Any) -> dict[Path, int]:
-        """Return the axes of rows of a member's outputs where nothing better is known."""
+    def default_axes(self, outputs: Any) -> dict[Path, int]:
+        """Return the row axes of a member's outputs by size alone."""
         axes = {}
         for path, leaf in leaves(outputs):
             shape = leaf.shape if isinstance(leaf, Tensor) else ()
@@ -253,7 +253,7 @@ class Tiling:
         return axes
 
     def describe(self, arguments: Arguments) -> str:
-        """Say which inputs are per example and which are not, for errors."""
+        """Describe which inputs are per example and which are not, for errors."""
         tiled: list[str] = []
         untouched: list[str] = []
         for path, leaf in leaves(arguments.values):
@@ -272,7 +272,7 @@ class Tiling:
         return leaf.shape[axis + 1 : axis + 2] == (self.members,)
 
     def _may_be_folded(self, leaf: Any) -> bool:
-        """Tell whether an output could have several parts for each example along an axis."""
+        """Return whether an output may have several parts for each example along an axis."""
         if not isinstance(leaf, Tensor) or torch.compiler.is_compiling():
             return False
         return any(size and size % max(self.batch, 1) == 0 for size in leaf.shape)
@@ -290,10 +290,16 @@ class Tiling:
 
 
 def find_axis(leaf: Any, size: int, preferred: int, known: int | None = None) -> int | None:
-    """Return the axis of an output that has one part for each row, or ``None``.
+    """Return the row axis of an output, or ``None``.
+
+    Args:
+        leaf: one output.
+        size: number of rows.
+        preferred: axis to take first, where compilation does not allow an error.
+        known: the axis, if it is known; negative if the output has no rows.
 
     Raises:
-        AmbiguousAxisError: two axes have the size, and it is not known which it is.
+        AmbiguousAxisError: several axes have this size and none is known.
         ValueError: the output is a packed sequence.
     """
     if isinstance(leaf, PackedSequence):
@@ -314,7 +320,7 @@ def find_axis(leaf: Any, size: int, preferred: int, known: int | None = None) ->
 def choose_packed(
     packed: PackedSequence, chosen: Sequence[int], members: int = 1
 ) -> PackedSequence:
-    """Return some of the sequences, all of them once for each member."""
+    """Return the chosen sequences, all of them once for each member."""
     padded, lengths = pad_packed_sequence(packed)
     indices = torch.tensor([*chosen] * members, device=lengths.device)
     return pack_padded_sequence(

@@ -20,12 +20,12 @@ METHODS: dict[str, Method] = {
 
 
 def method_of(model: Ensemble) -> Method | None:
-    """Return the method of an ensemble; ``None`` for a class of the user's own."""
+    """Return the method of an ensemble; ``None`` for a user's own class."""
     return next((each for each in METHODS.values() if type(model) is each.kind), None)
 
 
 def baseline_among(names: Iterable[str]) -> str | None:
-    """Return the first of these methods that is one network.
+    """Return the first of these methods that is a single network.
 
     Example:
         >>> baseline_among(["deep", "single"]), baseline_among(["deep"])
@@ -35,7 +35,7 @@ def baseline_among(names: Iterable[str]) -> str | None:
 
 
 def independent_among(names: Iterable[str]) -> str | None:
-    """Return the first of these methods whose members share nothing.
+    """Return the first of these methods whose members share no weights.
 
     Example:
         >>> independent_among(["batch", "deep"]), independent_among(["batch"])

@@ -1,4 +1,4 @@
-"""BatchEnsemble: one network, bent for each member by rank-one fast weights."""
+"""BatchEnsemble: one shared network, modified for each member by rank-one fast weights."""
 
 from __future__ import annotations
 
@@ -28,53 +28,53 @@ from batchensemble.layers.rank_one.options import Initialisation, Options
 
 
 class BatchEnsemble(Ensemble):
-    """Members that share their weights and own two vectors a layer (arXiv 2002.06715).
+    """Members that share their weights and own two vectors per layer (arXiv 2002.06715).
 
-    Any network: every layer of ``torch.nn`` that holds weights becomes its rank-one twin, whatever
-    is around it; the weights are kept. For a trained network give ``init="normal", std=0.2``, so
-    that every member starts near it; ``init="ones"`` starts all as the network itself.
+    Every layer of ``torch.nn`` with weights is replaced by its rank-one twin, in any network; its
+    weights become the shared ones. For a trained network use ``init="normal", std=0.2``, so that
+    every member starts near it; with ``init="ones"`` all start as the network itself.
 
     Modules are selected by name, by a pattern of names such as ``"layer4.*"``, by class, or by a
-    function from name and module to a boolean; what is selected is covered with all beneath it.
+    function from name and module to a boolean; a selection includes all modules beneath.
 
     Args:
-        network: any module that maps ``[batch, ...]`` to ``[batch, ...]``; it is copied, and its
-            weights become the shared ones.
-        members: how many (M).
+        network: any module that maps ``[batch, ...]`` to ``[batch, ...]``; it is copied.
+        members: number of members (M), at least 1.
         mode: ``"multiplicative"``: ``W ∘ (s_m r_mᵀ)``; ``"additive"``: ``W + (alpha / rank)
             S_mᵀ R_m``.
-        rank: vectors a member and side; more than 1 only in additive mode.
+        rank: rank k of each member's weight change, by default 1; above 1 only in additive mode.
         alpha: scale of the additive part; by default ``rank``, so that the factor is 1.
-        init: how the fast weights start, see :mod:`batchensemble.layers.rank_one.initialisation`.
-        std: standard deviation of the ``"normal"`` start: of the factors around 1, by default 0.5;
-            in additive mode of what is added, over the size of the weight, by default 1.
-        bias: ``"member"``: one a member; ``"shared"``: one for all.
+        init: initialisation of the fast weights, by name or as a function, see
+            :mod:`batchensemble.layers.rank_one.initialisation`; by default that of the mode.
+        std: standard deviation of ``init="normal"``. In multiplicative mode of the factors, by
+            default 0.5; in additive mode of the added weight relative to the shared one, by default
+            1.
+        bias: ``"member"`` (default): each member has its own biases; ``"shared"``: one for all.
         norm: the same for the weights of norm layers and ``PReLU``. Running statistics are always
             each member's own.
-        include: modules that become rank-one, and no others; by default all.
-        independent: modules of which each member gets its own, drawn anew.
-        exclude: modules that all members share as they are.
-        one_by_one: modules that run once a member, such as a mixture of experts, which sends rows
-            to different places depending on the data.
-        batch_axis: the axis of the batch in inputs: 0, or 1 where the sequence comes first.
+        include: modules that become rank-one, all others being shared; by default all become so.
+        independent: modules that each member has its own copy of, re-initialised; by default none.
+        exclude: modules that all members share unchanged; by default none.
+        one_by_one: modules that run once for each member, such as a mixture of experts, whose
+            routing depends on the data; by default none.
+        batch_axis: axis of the batch in the inputs: 0 (default), or 1 if the sequence comes first.
         untiled: names of arguments, or keys within them, that are not per example though their
-            first axis may be as long as the batch.
-        space: what linear layers and convolutions bend in multiplicative mode, which changes their
-            speed and memory alone: ``"activation"``, ``"weight"``, or ``"auto"``, whichever is
-            cheaper for the shapes at hand.
-        inplace: convert ``network`` itself instead of a copy.
-        branch_at: the name of the module at which the members part. All that is defined before it
-            runs once, on the batch as it is, and is shared; it and what follows is the ensemble.
-            By default the members part at the first layer.
-        run: how the members run. ``"together"``: all in one call, which wants a network that treats
-            its rows one by one. ``"one_by_one"``: one after the other, each with its own rows,
-            which is right for any network and takes a call for each. By default together, unless
-            the first call finds that the network mixes its rows; it warns then.
+            first axis may be as long as the batch; by default none.
+        space: what linear layers and convolutions scale in multiplicative mode: ``"activation"``,
+            ``"weight"``, or ``"auto"`` (default), whichever is cheaper for the shapes. It affects
+            speed and memory only.
+        inplace: convert ``network`` itself instead of a copy; by default a copy.
+        branch_at: name of the module at which the ensemble begins. Modules defined before it are a
+            shared trunk that runs once per batch. By default there is no trunk.
+        run: how the members run. ``"together"``: one forward pass for all, which requires a network
+            that processes each row independently. ``"one_by_one"``: one forward pass for each, for
+            any network. By default together, unless the first call detects that the network mixes
+            rows; it then warns and runs them one by one.
 
     Raises:
-        TypeError: an argument is of the wrong type.
-        ValueError: an argument is out of range, a selector finds nothing, or a layer cannot be
-            converted; the sentence names it.
+        TypeError: an argument has the wrong type.
+        ValueError: an argument is out of range, a selector matches nothing, or a layer cannot be
+            converted; the message names it.
 
     Example:
         >>> net = nn.Sequential(nn.Conv1d(2, 8, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(3))
@@ -138,8 +138,8 @@ class BatchEnsemble(Ensemble):
         converted = convert(network, members, rules, inplace=inplace)
         if members > 1 and not any(True for _ in twins(converted)):
             raise ValueError(
-                "the members would be one network: no layer with weights is left to convert; "
-                "include= and exclude= leave none, or the network holds its weights itself"
+                "all members would be the same network: there is no layer with weights to convert; "
+                "include= and exclude= leave none, or the network itself holds all weights"
             )
         super().__init__(
             converted,
@@ -160,9 +160,9 @@ class BatchEnsemble(Ensemble):
         }
 
     def shareable_layers(self, chosen: Collection[nn.Module]) -> list[Twin]:
-        """Return which of these layers all members may share, though nobody said so.
+        """Return those of the chosen layers that may become shared by all members automatically.
 
-        Not what the user made rank-one or independent by name, nor the last one of all.
+        Not those that the user named in ``include`` or ``independent``, and never all layers.
         """
         named = [*(self.options["include"] or ()), *self.options["independent"]]
         left = [twin for _, twin in twins(self.network) if isinstance(twin, Twin)]
@@ -180,7 +180,7 @@ class BatchEnsemble(Ensemble):
         """Return one plain network with the mean of the members' fast weights merged in.
 
         Raises:
-            ValueError: members own independent modules, whose mean is no network of any use.
+            ValueError: there are independent modules, whose mean is no useful network.
         """
         self._check_no_copies("averaged")
         network = copy.deepcopy(self.network)
@@ -189,15 +189,15 @@ class BatchEnsemble(Ensemble):
         return without_branch_inputs(extract(network, 0))
 
     def set_member(self, index: int, network: nn.Module) -> None:
-        """Make member ``index`` compute what a plain ``network`` computes.
+        """Set member ``index`` to a plain ``network``.
 
-        Works where that network is the shared one but for a change that the member's fast weights
-        can make exactly, such as another ensemble's member with the same shared weights.
+        The network's weights must differ from the shared ones by what fast weights can represent
+        exactly, as those of another ensemble's member with the same shared weights do.
 
         Raises:
             IndexError: there is no such member.
-            ValueError: a layer would need more than the fast weights can do, or differs in what the
-                members share; the sentence names it, and the ensemble stays as it was.
+            ValueError: fast weights cannot represent a layer, or it differs in what all members
+                share; the message names it, and the ensemble is unchanged.
         """
         index = self._check_index(index)
         same_architecture([self.member(index), network])
@@ -217,19 +217,21 @@ class BatchEnsemble(Ensemble):
         rank: int = 1,
         branch_at: str | None = None,
     ) -> BatchEnsemble:
-        """Return the ensemble of networks that differ by rank-one factors only.
+        """Return the ensemble of networks whose weights differ by low-rank factors only.
 
         The first network's weights become the shared ones.
 
         Args:
-            networks: one plain network a member, such as those of :meth:`member`.
-            mode: how they differ.
-            rank: vectors a member and side. Members of an additive ensemble of rank k differ from
-                the first one by 2k.
-            branch_at: where they part; before it all are the same.
+            networks: one plain network for each member, such as those of :meth:`member`.
+            mode: ``"multiplicative"`` (default) or ``"additive"``: how their weights differ.
+            rank: largest rank of the difference, by default 1. Members of an additive ensemble of
+                rank k differ from the first one by rank 2k.
+            branch_at: name of the module at which the ensemble begins; all modules before it must
+                be equal. By default there is no shared trunk.
 
         Raises:
-            ValueError: there is none, their architectures differ, or they differ by more.
+            ValueError: there are no networks, their architectures differ, or their weights differ
+                by more.
         """
         networks = list(networks)
         same_architecture(networks)
@@ -244,11 +246,11 @@ class BatchEnsemble(Ensemble):
     def _check_no_copies(self, what: str) -> None:
         for name, twin in twins(self.network):
             if isinstance(twin, (Independent, StackedLinear)):
-                raise ValueError(f"{name!r} is each member's own network and cannot be {what}")
+                raise ValueError(f"{name!r} is independent for each member and cannot be {what}")
 
 
 def _check_the_rest(converted: nn.Module, network: nn.Module) -> None:
-    """Raise ``ValueError`` where what no twin covers differs between the two networks."""
+    """Raise ``ValueError`` if parameters outside the twins differ between the two networks."""
     covered = {parameter for _, twin in twins(converted) for parameter in twin.parameters()}
     for path, parameter in converted.named_parameters():
         if parameter not in covered and not same(parameter, network.get_parameter(path)):

@@ -1,4 +1,4 @@
-"""Independent networks, each with its own random start, trained and run in one go."""
+"""Deep ensembles: independently initialised networks, trained and run as one module."""
 
 from __future__ import annotations
 
@@ -22,38 +22,38 @@ from batchensemble.ensembles.runner import RunMode
 class DeepEnsemble(Ensemble):
     """M independent networks (Lakshminarayanan et al. 2017, arXiv 1612.01474).
 
-    Each member is drawn anew, so the weights of ``network`` matter only through its shapes. All
-    members run as one batched product a layer where stacked twins cover all weights, else one copy
-    after the other on its own rows: slower, and the same numbers. ``stacked=True`` runs any other
-    network, too, at once, under ``torch.func.vmap``. In training each member goes through the
-    examples in its own order.
+    Each member is re-initialised; only the architecture of ``network`` matters, not its weights.
+    If all layers have stacked twins, each layer is one batched product for all members; otherwise
+    the members run as copies, one after the other: slower, with the same results. ``stacked=True``
+    runs any other network at once, too, under ``torch.func.vmap``. In training each member sees
+    the examples in its own order.
 
     Args:
         network: any module that maps ``[batch, ...]`` to ``[batch, ...]``.
-        members: how many (M).
-        reset: draws the weights of one network anew, in place; by default each module's own
+        members: number of members (M), at least 1.
+        reset: function that re-initialises one network in place; by default each module's own
             ``reset_parameters``.
-        stacked: run the members all at once, or one copy after the other; by default all at once
-            where stacked twins cover all weights and all modules are torch's own. ``True``: by
-            stacked twins where they cover all weights, which want a ``forward`` that treats its
-            rows one by one, else under ``vmap``, see :class:`~batchensemble.layers.Vmapped`.
-        batch_axis: the axis of the batch in inputs: 0, or 1 where the sequence comes first.
+        stacked: ``True``: run all members at once, with stacked twins if all layers have one
+            (``forward`` must then process each row independently), else under ``vmap``, see
+            :class:`~batchensemble.layers.Vmapped`. ``False``: run copies one after the other. By
+            default stacked if all layers have stacked twins and all modules are torch's own.
+        batch_axis: axis of the batch in the inputs: 0 (default), or 1 if the sequence comes first.
         untiled: names of arguments, or keys within them, that are not per example though their
-            first axis may be as long as the batch.
-        branch_at: the name of the module at which the members part. All that is defined before it
-            runs once, on the batch as it is, and is shared with the weights of ``network``; it and
-            what follows is drawn anew for each member. The members then see the same examples in
-            training, since there is one trunk to see them.
-        run: how the members run. ``"together"``: all in one call, which wants a network that treats
-            its rows one by one. ``"one_by_one"``: one after the other, each with its own rows,
-            which is right for any network and takes a call for each. By default together, unless
-            the first call finds that the network mixes its rows; it warns then.
+            first axis may be as long as the batch; by default none.
+        branch_at: name of the module at which the ensemble begins. Modules defined before it are a
+            shared trunk with the weights of ``network`` that runs once per batch; the others are
+            re-initialised for each member. The members then see the same examples in training. By
+            default there is no trunk.
+        run: how the members run. ``"together"``: one forward pass for all, which requires a network
+            that processes each row independently. ``"one_by_one"``: one forward pass for each, for
+            any network. By default together, unless the first call detects that the network mixes
+            rows; it then warns and runs them one by one.
 
     Raises:
         TypeError: ``members`` is not a whole number.
         ValueError: ``members`` is below 1, or there is no module called ``branch_at``; at a call,
-            ``stacked=True`` and the network does what ``vmap`` does not allow, such as going by the
-            data, or has recurrent layers.
+            ``stacked=True`` and ``vmap`` does not support the network, for example because its
+            control flow depends on data or it has recurrent layers.
 
     Example:
         >>> DeepEnsemble(nn.Linear(2, 3), members=4)(torch.zeros(5, 2)).shape
@@ -101,11 +101,11 @@ class DeepEnsemble(Ensemble):
 
     @property
     def own_examples(self) -> bool:
-        """Each member has its own order of the examples, as if trained alone, unless branched."""
+        """Whether each member sees the examples in its own order: unless there is a trunk."""
         return self._branch is None
 
     def draw(self, order: Int[Tensor, "*steps batch"]) -> Int[Tensor, "*steps members rows"]:
-        """Return another order of the same examples for each member."""
+        """Return a different order of the same examples for each member."""
         return own_orders(order, self.members)
 
     @classmethod
@@ -116,16 +116,18 @@ class DeepEnsemble(Ensemble):
         stacked: bool | None = None,
         branch_at: str | None = None,
     ) -> DeepEnsemble:
-        """Return the ensemble of these networks, their weights kept.
+        """Return the ensemble of these networks with their weights.
 
         Args:
-            networks: one plain network a member, all of the same architecture.
-            stacked: as above.
-            branch_at: where they part; before it all must be the same.
+            networks: one plain network for each member, all of the same architecture.
+            stacked: whether to run them all at once, see the class; by default if all layers have
+                stacked twins and all modules are torch's own.
+            branch_at: name of the module at which the ensemble begins; all modules before it must
+                be equal. By default there is no shared trunk.
 
         Raises:
-            ValueError: there is none, their parameters differ in name or shape, or they differ
-                before the branch.
+            ValueError: there are no networks, their parameters differ in name or shape, or they
+                differ before ``branch_at``.
 
         Example:
             >>> DeepEnsemble.from_members([nn.Linear(2, 3), nn.Linear(2, 3)]).members
@@ -149,14 +151,14 @@ class DeepEnsemble(Ensemble):
 def own_orders(
     order: Int[Tensor, "*steps batch"], members: int
 ) -> Int[Tensor, "*steps members batch"]:
-    """Return another order of the same examples for each member, from torch's generator."""
+    """Return a random order of the same examples for each member, from torch's generator."""
     examples = order.flatten()
     orders = [examples[torch.randperm(len(examples))] for _ in range(members)]
     return torch.stack([each.view(order.shape) for each in orders], -2)
 
 
-def _as_it_is(network: nn.Module) -> None:
-    """Draw nothing: the weights are read."""
+def _keep_weights(network: nn.Module) -> None:
+    """Initialise nothing: the weights will be loaded."""
 
 
 METHOD = Method(
@@ -166,5 +168,5 @@ METHOD = Method(
     "the deep ensemble",
     Style("#0072B2", "s", (0, (5, 1.6)), "■", on_light="#0072b2", on_dark="#4aa8e0"),
     independent=True,
-    unstarted={"reset": _as_it_is},
+    unstarted={"reset": _keep_weights},
 )

@@ -1,4 +1,4 @@
-"""What everything beside the ensembles knows of a method: its names, its looks, how it is built."""
+"""The record of a method: its names, its style in figures, and how it is built."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from batchensemble.ensembles.base import Ensemble
 
 @dataclass(frozen=True)
 class Style:
-    """How one method looks in every figure and on the page.
+    """The style of a method in figures and on the report page.
 
     Attributes:
-        colour: in figures, of Okabe and Ito's palette, which colour-blind readers can tell apart.
-        marker: of matplotlib, told apart without colour.
-        line: of matplotlib, the same.
-        symbol: on the page.
-        on_light, on_dark: colour of text on the page, dark or light enough to be read.
+        colour: colour in figures, from Okabe and Ito's palette for colour-blind readers.
+        marker: marker of matplotlib, different for each method.
+        line: line style of matplotlib, different for each method.
+        symbol: character that stands for the marker on the page.
+        on_light, on_dark: text colours on light and dark pages, with enough contrast.
     """
 
     colour: str
@@ -36,15 +36,15 @@ class Method:
     """One method, as comparisons, saved models, reports and the command line know it.
 
     Attributes:
-        name: what users type.
+        name: its name in Python and on the command line, such as ``"batch"``.
         kind: its class.
-        title: its long name, in tables and figures.
+        title: its name in tables and figures.
         phrase: its name within a sentence.
-        style: how it looks.
-        fixed_members: how many members it always has; ``None`` where the user says.
-        independent: whether its members share no weight: what other ensembles are measured by.
-        grows: whether a further member takes more memory for weights of its own, before it has any.
-        unstarted: options with which it is built where its weights are replaced afterwards.
+        style: its style in figures.
+        fixed_members: its number of members if that is fixed; ``None`` if the user chooses it.
+        independent: whether its members share no weights; other ensembles are compared with it.
+        grows: whether each further member needs more memory for its own weights.
+        unstarted: options with which it is built if its weights are loaded afterwards.
     """
 
     name: str
@@ -62,8 +62,8 @@ class Method:
 
         Args:
             network: the plain network.
-            members: how many (M); not looked at where the method has a number of its own.
-            options: of the method's class.
+            members: number of members (M); ignored if the method has a fixed number.
+            options: keyword arguments of the method's class.
         """
         kind: Any = self.kind
         count = () if self.fixed_members is not None else (members,)

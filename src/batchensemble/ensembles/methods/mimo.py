@@ -1,4 +1,4 @@
-"""MIMO: one trunk that takes M inputs side by side and answers with M heads."""
+"""MIMO: one network with M inputs side by side and M heads."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ from batchensemble.layers.linear import plain_linear
 class MIMO(Ensemble):
     """M subnetworks in one network (Havasi et al. 2021, openreview OGg9XnKxFAH).
 
-    The first linear layer is widened to M inputs and the last to M outputs, both drawn anew; what
-    is between is the user's and is shared. In training each member sees examples of its own, so
-    that the members must part within the trunk; at test time all see the same example.
+    The first linear layer is widened to M inputs and the last to M outputs, both re-initialised;
+    all layers between are shared. In training each member sees its own examples, so that the shared
+    layers learn M subnetworks; in prediction all members see the same example.
 
     Args:
         network: a module whose first and last layer with weights are ``nn.Linear``.
-        members: how many (M).
-        input_repetition: share of the training rows in which all members see the same example,
-            0 to 1 (the paper's rho).
-        batch_repetition: how often each example stands in a training batch; a batch of B examples
-            becomes ``B * batch_repetition`` rows.
+        members: number of members (M), at least 1.
+        input_repetition: share of the training rows in which all members see the same example, 0
+            to 1, by default 0 (rho in the paper).
+        batch_repetition: number of times each example occurs in a training batch, by default 1; a
+            batch of B examples becomes ``B * batch_repetition`` rows.
 
     Raises:
-        TypeError: an argument is of the wrong type.
+        TypeError: an argument has the wrong type.
         ValueError: an argument is out of range, or the first or last layer is not linear.
 
     Example:
@@ -74,7 +74,7 @@ class MIMO(Ensemble):
 
     @property
     def own_examples(self) -> bool:
-        """Each member draws its examples from the batch."""
+        """Whether each member sees its own examples: always."""
         return True
 
     def forward(self, x: Inputs, *, per_member: bool = False) -> Tensor:  # type: ignore[override]
@@ -97,7 +97,7 @@ class MIMO(Ensemble):
     def _wide(self, x: Inputs, per_member: bool) -> Tensor:
         """Return the heads side by side, ``[batch, members * outputs]``."""
         if not isinstance(x, Tensor):
-            raise TypeError("MIMO takes one tensor of inputs, got several by name or by position")
+            raise TypeError("MIMO takes one tensor of inputs, got several or a nested one")
         if not per_member:
             return self.network(x.repeat(1, self.members, *[1] * (x.dim() - 2)))
         self._check_member_axis(x)
@@ -118,10 +118,10 @@ class MIMO(Ensemble):
         return torch.stack([torch.cat([each, same], -1) for each in shuffled], -2)
 
     def member(self, index: int) -> nn.Module:
-        """Return the plain network that member ``index`` is when all inputs are the same example.
+        """Return member ``index`` as the plain network it is if all inputs are the same example.
 
-        The blocks of the first layer's weight, one an input, add up; of the last layer's outputs
-        the member's block is kept.
+        The M blocks of the first layer's weight are summed; the member's block of the last layer is
+        kept.
         """
         index = self._check_index(index)
         network = copy.deepcopy(self.network)
@@ -135,7 +135,7 @@ class MIMO(Ensemble):
         return self._calibrate_member(network.train(self.network.training), index)
 
     def report(self) -> Report:
-        """Return one row a module; a head of the last layer is its member's own."""
+        """Return one row per module; each head of the last layer is its member's own."""
         report = super().report()
         rows = [
             replace(
@@ -148,13 +148,13 @@ class MIMO(Ensemble):
         return replace(report, rows=rows)
 
     def learn_axes(self, tiling: Tiling, arguments: Arguments) -> dict[Path, int]:
-        """Learn on which axes the rows are; the network itself takes wider inputs."""
+        """Find the row axis of each output, from a member: the network takes wider inputs."""
         plain = self.member(0)
         return learn_axes(plain, plain, tiling, arguments)
 
     def select(self, indices: Sequence[int]) -> NoReturn:
-        """Refuse: the members share their first layer, which takes all their inputs."""
-        raise ValueError("the members of MIMO share one network and cannot be parted from it")
+        """Raise ``ValueError``: the members share all layers and cannot be separated."""
+        raise ValueError("the members of MIMO share one network and cannot be separated")
 
 
 def _ends(network: nn.Module) -> tuple[str, str]:

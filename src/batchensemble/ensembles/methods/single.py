@@ -1,4 +1,4 @@
-"""One network, the baseline: an ensemble of one member."""
+"""A single network, the baseline: an ensemble with one member."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from batchensemble.ensembles.methods.method import Method, Style
 
 
 class Single(Ensemble):
-    """One member, everything shared: the plain network with a member axis.
+    """One member: the plain network with an axis of members of length 1.
 
     Args:
-        network: any module that maps ``[batch, ...]`` to ``[batch, ...]``; it is copied, its
-            weights are kept.
-        batch_axis: the axis of the batch in inputs: 0, or 1 where the sequence comes first.
+        network: any module that maps ``[batch, ...]`` to ``[batch, ...]``; it is copied with its
+            weights.
+        batch_axis: axis of the batch in the inputs: 0 (default), or 1 if the sequence comes first.
 
     Example:
         >>> import torch

@@ -1,4 +1,4 @@
-"""Ensembles as folders of safetensors and JSON, never a pickle; what a folder says is checked."""
+"""Save ensembles as folders of safetensors and JSON, without pickles; loading checks all of it."""
 
 from __future__ import annotations
 

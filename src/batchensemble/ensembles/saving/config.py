@@ -1,8 +1,8 @@
-"""``config.json`` of a saved ensemble: what may stand there, checked before anything is made of it.
+"""Read and validate ``config.json`` of a saved ensemble before anything is built from it.
 
-A file that a later version wrote may have more keys at its top and in ``data``, which are passed
-over; a change of what the known ones mean has another ``format``. All else is as this version
-writes it, or refused.
+A later version may write additional keys at the top level and in ``data``, which are ignored; if
+the meaning of a key changes, ``format`` changes, too. Everything else must be as this version
+writes it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from batchensemble.losses.as_json import LARGEST
 FORMAT = 1
 CONFIG = "config.json"
 SELECTORS = ("include", "independent", "exclude", "one_by_one")
-# What a network is made by must be drawn, copied and stacked member by member.
+# Building takes time for each member, module and pattern.
 MOST_MEMBERS = 65_536
 MOST_RANK = 2**20
 MOST_NAMES = 50_000  # of modules
@@ -36,15 +36,15 @@ NOT_SAVED = {"self", "network", "members", "reset", "inplace"}
 
 
 class ConfigError(ValueError):
-    """A configuration says what a saved ensemble's cannot."""
+    """A configuration that no saved ensemble can have."""
 
 
 def read_config(folder: str | Path) -> dict[str, Any]:
-    """Return the configuration of a saved ensemble: all but its weights.
+    """Return the configuration of a saved ensemble: everything but its weights.
 
     Raises:
         FileNotFoundError: there is none.
-        ValueError: it is damaged, of another format, or says what cannot be.
+        ValueError: it is damaged, has another format, or holds an invalid value.
     """
     path = Path(folder) / CONFIG
     if not path.exists():
@@ -56,15 +56,15 @@ def read_config(folder: str | Path) -> dict[str, Any]:
 
 
 def check_config(config: Any, path: Path) -> dict[str, Any]:
-    """Return a configuration if it says what a saved ensemble's can.
+    """Return a configuration after validating it.
 
     Args:
-        config: as JSON gave it.
-        path: of the file, for errors.
+        config: the parsed JSON.
+        path: path of the file, for errors.
 
     Raises:
-        ConfigError: a value is missing, of another type or out of range.
-        ValueError: it is of another format, or has an option that is not known.
+        ConfigError: a value is missing, has the wrong type or is out of range.
+        ValueError: it has another format, or an unknown option.
     """
     if not isinstance(config, dict) or "format" not in config:
         raise ConfigError(f"{path} is no model's: it has no format")
@@ -123,7 +123,7 @@ def _check_options(path: Path, method: str, options: Mapping[str, Any]) -> None:
 
 
 def _check_calibration(path: Path, calibration: Any, members: int) -> None:
-    """Check what a calibrator is made of: one row, or one a member, of numbers for each class."""
+    """Check the method, pooling and shapes of a calibrator."""
     name = "calibration"
     if not isinstance(calibration, dict) or set(calibration) != {"method", "pooling", "shapes"}:
         raise _wrong(path, name, "a method, a pooling and shapes", calibration)
@@ -152,7 +152,7 @@ def _check_calibration(path: Path, calibration: Any, members: int) -> None:
 
 
 def _check_data(path: Path, data: Any) -> None:
-    """Check what commands take of ``data``; what else stands there is the user's."""
+    """Check the keys of ``data`` that commands use; others are the user's."""
     if not isinstance(data, dict):
         raise _wrong(path, "data", "an object", data)
     for name in ("feature_names", "class_names"):
@@ -265,7 +265,7 @@ _LATER = (
     "loss",
     "trained_on",
     "data",
-)  # that older folders may not have
+)  # keys that older folders may lack
 _TOP: dict[str, Check] = {
     "method": (_is_one_of(METHODS), f"one of {', '.join(METHODS)}"),
     "members": (

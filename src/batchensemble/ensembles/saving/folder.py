@@ -1,4 +1,4 @@
-"""``save`` and ``load``: an ensemble as a folder of safetensors and JSON, never a pickle."""
+"""``save`` and ``load`` an ensemble as a folder of safetensors and JSON, without pickles."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ from batchensemble.ensembles.saving.config import (
 )
 from batchensemble.ensembles.saving.rebuilding import (
     check_outputs,
-    compare,
+    check_tensors,
     device_of,
-    fill,
     freeze_parameters,
-    made_on_meta,
+    load_tensors,
     must_be_finite,
-    untrained,
-    without_weights,
+    on_meta,
+    perceptron_on_meta,
+    without_values,
 )
 from batchensemble.ensembles.saving.tensor_file import TensorFile
 from batchensemble.ensembles.saving.trust import Trust, packages_of, trusted_network
 from batchensemble.losses import from_dict, to_dict
 
 WEIGHTS = "model.safetensors"
-SMALL = 2**30  # bytes of a file that are read again to tell damage from another network
+SMALL = 2**30  # bytes; smaller files are read again to distinguish damage from another network
 
 
 def save(
@@ -55,30 +55,32 @@ def save(
 ) -> Path:
     """Write an ensemble to a folder: ``model.safetensors`` and ``config.json``.
 
-    Each file is written under another name, synced and renamed. The configuration holds the method,
-    the number of members, all options of conversion, and how the plain network is made, if that is
-    known: linear layers with ReLU between are recognised, else give ``network``.
+    Files are written atomically: under another name, synced, then renamed. The configuration holds
+    the method, the number of members, all options of conversion, and how to build the plain
+    network, if that is known: multilayer perceptrons with ReLU are recognised, for others give
+    ``network``.
 
     Args:
         model: an ensemble of one of the package's methods.
-        folder: made if it is not there; other files in it stay.
-        network: ``"package.module:function"``, which makes the plain network without arguments;
-            without it :func:`load` asks for the network. With it :func:`load` asks whether the
-            function is trusted.
-        data: what else the model is to be used with, as JSON can hold it, such as names of classes.
+        folder: created if it does not exist; other files in it are kept.
+        network: function that builds the plain network without arguments, as
+            ``"package.module:function"``. :func:`load` then calls it if the user trusts it; by
+            default :func:`load` needs the network as an argument.
+        data: further information to store with the model, as JSON can hold it, such as the names of
+            classes; by default none.
 
-    Of several processes of a training one is enough, since all have the same weights; where each
-    of them saves, the files are whole all the same.
+    In distributed training one process is enough, since all have the same weights; if several save,
+    the files are still complete.
 
     Returns:
         The folder.
 
     Raises:
-        TypeError: ``model`` is no ensemble.
-        ValueError: it is not of the package's methods, holds state that is no tensor or weights
-            that are not finite, a function selected the whole network, or :func:`load` would refuse
-            what is to be written.
-        OSError: nothing can be written there; what was there stays.
+        TypeError: ``model`` is not an ensemble.
+        ValueError: the ensemble is not of one of the package's methods, has state other than
+            tensors or weights that are not finite, a function selected the whole network, or
+            :func:`load` would refuse the result.
+        OSError: the folder cannot be written; existing files are unchanged.
 
     Example:
         >>> import tempfile
@@ -135,26 +137,26 @@ def load(
 ) -> Ensemble:
     """Read an ensemble that :func:`save` wrote.
 
-    Its weights have the bits and types that they had, and its mode is the one it had.
+    Its weights are restored bit by bit with their types, and its training mode, too.
 
-    Nothing that the folder names is imported unless you trust it, so that a folder from anybody may
-    be loaded: what it says is checked before memory is taken for it, and that is no more than its
-    file takes. That a model loads says nothing of how well it predicts.
+    Folders from untrusted sources may be loaded: nothing that a folder names is imported unless you
+    trust it, and all values are checked before memory is allocated, which is at most the size of
+    the file. Loading does not say how well a model predicts.
 
     Args:
-        folder: what :func:`save` was given.
-        network: a plain network of the same architecture, which stays as it is; needed where the
-            folder does not say how to make one. Its weights do not matter.
-        trust: what may be imported to make the network, where the folder names a function:
-            ``True``, whatever is installed; or names of packages that it must be of, such as
-            ``["torchvision"]``. Never what lies in the working directory.
-        device: where to; by default the network's own device, a CPU where the folder makes it.
+        folder: the folder given to :func:`save`.
+        network: a plain network of the same architecture, which is not changed; required unless the
+            folder says how to build one. Its weights do not matter.
+        trust: what may be imported to build the network if the folder names a function. ``True``:
+            any installed package; a list: these packages only, such as ``["torchvision"]``;
+            ``False`` (default): nothing. Never modules in the working directory.
+        device: device of the model; by default that of ``network``, or the CPU.
 
     Raises:
         FileNotFoundError: there is no model in the folder.
-        ValueError: it is damaged, of another format, network or number of members, its weights are
-            not finite, or it names a function that is not trusted; the sentence says what differs.
-        ImportError: the network's module is not to be found.
+        ValueError: it is damaged, has another format, network or number of members, weights that
+            are not finite, or names a function that is not trusted; the message says which.
+        ImportError: the module of the network cannot be imported.
     """
     folder = Path(folder)
     packages_of(trust)
@@ -165,13 +167,15 @@ def load(
     with TensorFile(folder / WEIGHTS) as file:
         try:
             model, where = _without_memory(config, plain, file)
-            compare(model, file.entries, config["tied"])
+            check_tensors(model, file.entries, config["tied"])
         except ValueError as error:
             if file.bytes < SMALL and file.sha256_of_rest() != config["sha256"]:
                 raise _damaged(file.path) from None
             raise ValueError(f"the model in {folder} cannot be loaded: {error}") from error
         del plain  # which may be as large as what is read
-        wrong = fill(model, file, config["tied"], where if device is None else _device(device))
+        wrong = load_tensors(
+            model, file, config["tied"], where if device is None else _device(device)
+        )
         if file.sha256() != config["sha256"]:
             raise _damaged(file.path)
     if wrong:
@@ -201,10 +205,10 @@ def load(
 
 
 def _tell_scaling(model: Ensemble, config: Mapping[str, Any]) -> None:
-    """Let a model know what its columns are standardised by."""
+    """Set the means and deviations that the model's columns are standardised by."""
     given, data = config.get("feature_scaling"), config.get("data") or {}
     if given is None and "feature_scaling" not in config and data.get("mean"):
-        # A version before wrote it for the commands alone.
+        # Earlier versions stored it in ``data``, for the commands only.
         given = data["mean"], data["scale"]
         model.feature_names = tuple(data["feature_names"])
     if given is not None:
@@ -212,7 +216,7 @@ def _tell_scaling(model: Ensemble, config: Mapping[str, Any]) -> None:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions that a saved model depends on."""
+    """Return the versions of this package, torch and Python."""
     return {
         "batchensemble": version("batchensemble"),
         "torch": torch.__version__,
@@ -241,7 +245,7 @@ def _options(model: Ensemble) -> dict[str, Any]:
 
 
 def _source(model: Ensemble, network: str | None) -> dict[str, Any] | None:
-    """Return how the plain network is made, if it is known."""
+    """Return how to build the plain network, if that is known."""
     if network is not None:
         return {"function": network}
     with torch.random.fork_rng([]):
@@ -250,7 +254,7 @@ def _source(model: Ensemble, network: str | None) -> dict[str, Any] | None:
 
 
 def _weights(model: Ensemble) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return the weights by name, one under two names once, and the other names."""
+    """Return the weights by name, tied ones once, and the names tied to them."""
     tensors: dict[str, Tensor] = {}
     names: dict[int, str] = {}
     tied = {}
@@ -270,7 +274,7 @@ def _weights(model: Ensemble) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _check_finite(model: Ensemble) -> None:
-    """Check that a model can be loaded again.
+    """Check that all weights are finite, as :func:`load` requires.
 
     Raises:
         ValueError: a weight is NaN or infinite.
@@ -287,15 +291,15 @@ def _check_finite(model: Ensemble) -> None:
 def _network_of(
     folder: Path, source: dict[str, Any] | None, network: nn.Module | None, trust: Trust
 ) -> nn.Module | None:
-    """Return the plain network: the user's, or one that is trusted; ``None``: the library makes it.
+    """Return the user's network or that of a trusted function; ``None`` for a perceptron.
 
-    The caller's random state stays as it is.
+    The random state is preserved.
     """
     if network is not None:
         return network
     if source is None:
         raise ValueError(
-            f"{folder} does not say how its network is made; give it as network=, or save the "
+            f"{folder} does not say how to build its network; give it as network=, or save the "
             'model with network="package.module:function"'
         )
     if "function" not in source:
@@ -307,31 +311,31 @@ def _network_of(
 def _without_memory(
     config: dict[str, Any], network: nn.Module | None, file: TensorFile
 ) -> tuple[Ensemble, torch.device | None]:
-    """Return an ensemble of the folder's kind that takes no memory, and where its weights belong.
+    """Return the ensemble without memory for its weights, and the device of these.
 
     A network on several devices keeps its weights.
     """
     if network is None:
         widths = config["network"]["mlp"]
         check_outputs(config, widths[-1])
-        made: nn.Module = made_on_meta(widths, len(file.entries) + len(config["tied"]))
-        return untrained(config, made, file.entries), torch.device("cpu")
+        made: nn.Module = perceptron_on_meta(widths, len(file.entries) + len(config["tied"]))
+        return without_values(config, made, file.entries), torch.device("cpu")
     where = device_of(network)
-    made = network if where is None else without_weights(network)
-    return untrained(config, made, file.entries), where
+    made = network if where is None else on_meta(network)
+    return without_values(config, made, file.entries), where
 
 
 def _device(device: str | torch.device) -> torch.device:
-    """Return a device that is there.
+    """Return an available device.
 
     Raises:
-        ValueError: it is not.
+        ValueError: it is not available.
     """
     try:
         return torch.empty(0, device=device).device
     except (RuntimeError, AssertionError) as error:
-        said = str(error).splitlines()[0]
-        raise ValueError(f"device must be one that is here, got {device!r}: {said}") from None
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device must be available, got {device!r}: {reason}") from None
 
 
 def _damaged(path: Path) -> ValueError:

@@ -1,7 +1,7 @@
-"""A saved ensemble again: made without memory, compared with what the file holds, then filled.
+"""Rebuild a saved ensemble: without memory first, then compared with the file, then loaded.
 
-All that the files say is checked before their weights take memory. An ensemble on torch's ``meta``
-device has names, types and shapes, and no numbers; its tensors then become those of the file.
+Everything is checked before weights take memory: on torch's ``meta`` device an ensemble has names,
+types and shapes but no values; its tensors are then replaced by those of the file.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ from batchensemble.losses import (
 )
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-FEW_MEMBERS = 8  # that may be made to see whether they fit
-STATISTICS = ("running_mean", "running_var")  # buffers that must be numbers, as weights must
+FEW_MEMBERS = 8  # members that are built without a check of their total size
+STATISTICS = ("running_mean", "running_var")  # buffers that must be finite, as weights must
 
 
-def made_on_meta(widths: list[int], tensors: int) -> nn.Sequential:
-    """Return the perceptron of these widths without memory, if a file can hold it.
+def perceptron_on_meta(widths: list[int], tensors: int) -> nn.Sequential:
+    """Return a perceptron without memory for its weights.
 
     Args:
-        widths: of its layers.
-        tensors: how many the file has, one under two names counted twice.
+        widths: widths of its inputs, hidden layers and outputs.
+        tensors: number of tensors in the file, tied ones counted twice.
 
     Raises:
-        ValueError: they are too few for so many layers.
+        ValueError: the file has too few tensors for so many layers.
     """
     layers = len(widths) - 1
     if 2 * layers > tensors:
@@ -51,10 +51,10 @@ def made_on_meta(widths: list[int], tensors: int) -> nn.Sequential:
         return multilayer_perceptron(widths[0], widths[1:-1], widths[-1])
 
 
-def without_weights(network: nn.Module) -> nn.Module:
-    """Return a copy of a network whose weights are on ``meta``, and so take no memory.
+def on_meta(network: nn.Module) -> nn.Module:
+    """Return a copy of a network with its weights on ``meta``, where they take no memory.
 
-    What a state dictionary does not hold, such as tables of positions, stays as it is.
+    Tensors outside the state dictionary, such as tables of positions, are kept.
     """
     memo: dict[int, Any] = {}
     for value in network.state_dict(keep_vars=True).values():
@@ -67,7 +67,7 @@ def without_weights(network: nn.Module) -> nn.Module:
 
 
 def device_of(network: nn.Module) -> torch.device | None:
-    """Return where a network's weights are; ``None`` where they are on several devices."""
+    """Return the device of a network's weights; ``None`` if they are on several."""
     devices = {value.device for value in (*network.parameters(), *network.buffers())}
     devices.discard(torch.device("meta"))
     if len(devices) > 1:
@@ -75,18 +75,18 @@ def device_of(network: nn.Module) -> torch.device | None:
     return next(iter(devices), torch.device("cpu"))
 
 
-def untrained(
+def without_values(
     config: Mapping[str, Any], network: nn.Module, entries: Mapping[str, Entry]
 ) -> Ensemble:
     """Return the ensemble that a configuration describes, without its weights.
 
     Args:
-        config: checked, see :mod:`batchensemble.ensembles.saving.config`.
-        network: the plain network, its weights on ``meta``; it may become part of the ensemble.
-        entries: what the file of the weights holds, which must be as much.
+        config: a validated configuration, see :mod:`batchensemble.ensembles.saving.config`.
+        network: the plain network with its weights on ``meta``; it may become part of the ensemble.
+        entries: the header of the weights' file, by name.
 
     Raises:
-        ValueError: there is no such ensemble of the network, or its size is another.
+        ValueError: the network does not allow such an ensemble, or the file is too small for it.
     """
     members = config["members"]
     if members > FEW_MEMBERS and METHODS[config["method"]].grows:
@@ -97,16 +97,16 @@ def untrained(
     return model
 
 
-def compare(model: Ensemble, entries: Mapping[str, Entry], tied: Mapping[str, str]) -> None:
-    """Check that a file holds the tensors of an ensemble: their names, shapes and types.
+def check_tensors(model: Ensemble, entries: Mapping[str, Entry], tied: Mapping[str, str]) -> None:
+    """Check that a file holds the tensors of an ensemble, by name, shape and type.
 
     Args:
-        model: what they are for.
-        entries: of the file.
-        tied: names of tensors that the file has under another name, by name.
+        model: the ensemble.
+        entries: the header of the file, by name.
+        tied: for each tied tensor the name under which the file holds it.
 
     Raises:
-        ValueError: they are others; the sentence says what differs.
+        ValueError: a tensor differs; the message says how.
     """
     state = model.state_dict(keep_vars=True)
     for name, other in tied.items():
@@ -122,13 +122,13 @@ def compare(model: Ensemble, entries: Mapping[str, Entry], tied: Mapping[str, st
         if here != shape:
             raise ValueError(
                 f"it is of another network or number of members: its {name:.200} is "
-                f"{_said(shape)}, and that of the network given is {_said(here)}; give the network "
-                "that it was made from"
+                f"{_shape_text(shape)}, and that of the network given is {_shape_text(here)}; give "
+                "the network that it was made from"
             )
         if there is not None and not _holds(state[name].dtype, there.dtype):
             raise ValueError(
-                f"its {name:.200} holds {_called(there.dtype)}, and the network's holds "
-                f"{_called(state[name].dtype)}"
+                f"its {name:.200} holds {_type_text(there.dtype)}, and the network's holds "
+                f"{_type_text(state[name].dtype)}"
             )
     first: dict[int, str] = {}
     for name, value in state.items():
@@ -139,19 +139,19 @@ def compare(model: Ensemble, entries: Mapping[str, Entry], tied: Mapping[str, st
             )
 
 
-def fill(
+def load_tensors(
     model: Ensemble, file: TensorFile, tied: Mapping[str, str], device: torch.device | None
 ) -> str:
-    """Put the tensors of a file in the place of an ensemble's, each as the type that it has there.
+    """Replace the tensors of an ensemble by those of a file, with the file's types.
 
     Args:
-        model: that :func:`compare` found to fit.
-        file: open.
-        tied: see :func:`compare`.
-        device: where they go to; ``None``: where the ensemble's are.
+        model: an ensemble that passed :func:`check_tensors`.
+        file: the open file.
+        tied: see :func:`check_tensors`.
+        device: device of the tensors; ``None``: the device of the ensemble's.
 
     Returns:
-        The first weight that is not finite, and what it holds; empty where all are.
+        Name and value of the first weight that is not finite; empty if all are finite.
     """
     state = model.state_dict(keep_vars=True)
     watched = {name for name, value in state.items() if must_be_finite(name, value)}
@@ -168,25 +168,25 @@ def fill(
             _become(model, old, value)
         else:
             old.data = value
-    # Those that are one already are found by what they are now.
+    # The state has changed: tensors that are tied already are one object now.
     state = model.state_dict(keep_vars=True)
     for name, other in tied.items():
         if state[name] is not state[other]:
             _put(model, name, state[other])
     for module in model.modules():
         if isinstance(module, nn.RNNBase):
-            module._init_flat_weights()  # which are beside its parameters
+            module._init_flat_weights()  # a list of its parameters
     return wrong[0] if wrong else ""
 
 
 def must_be_finite(name: str, value: Tensor) -> bool:
-    """Return whether a tensor of an ensemble is a weight, or statistics that outputs go by."""
+    """Return whether a tensor is a floating-point parameter or running statistic."""
     floats = value.is_floating_point() or value.is_complex()
     return floats and (isinstance(value, nn.Parameter) or name.endswith(STATISTICS))
 
 
 def freeze_parameters(model: Ensemble, frozen: Iterable[str]) -> None:
-    """Let these parameters, and no others, be left alone by a training.
+    """Freeze these parameters, and no others.
 
     Raises:
         ValueError: there is no parameter of such a name.
@@ -200,7 +200,7 @@ def freeze_parameters(model: Ensemble, frozen: Iterable[str]) -> None:
         numbers = parameter.is_floating_point() or parameter.is_complex()
         parameter.requires_grad_(numbers and name not in names)
     for module in model.modules():
-        if isinstance(module, Twin):  # its members' layers are made of it
+        if isinstance(module, Twin):  # from which members are made
             for name, parameter in module.shell.named_parameters():
                 own = getattr(module, name, None)
                 if isinstance(own, nn.Parameter):
@@ -208,14 +208,14 @@ def freeze_parameters(model: Ensemble, frozen: Iterable[str]) -> None:
 
 
 def check_outputs(config: Mapping[str, Any], outputs: int) -> None:
-    """Check that the loss and the calibrator of an ensemble go with its network's outputs.
+    """Check that the loss and the calibrator match the number of outputs.
 
     Args:
-        config: checked by itself.
-        outputs: how many the network of the library has.
+        config: a validated configuration.
+        outputs: number of outputs of the perceptron.
 
     Raises:
-        ValueError: they do not.
+        ValueError: they do not match.
     """
     loss = None if config.get("loss") is None else from_dict(config["loss"])
     classes = outputs
@@ -252,7 +252,7 @@ def _ensemble(config: Mapping[str, Any], network: nn.Module, members: int) -> En
             options[name] = list(dict.fromkeys(value))
     method = METHODS[config["method"]]
     with torch.random.fork_rng([]), warnings.catch_warnings():
-        # What starts equal is overwritten anyway.
+        # Initial values are overwritten anyway.
         warnings.filterwarnings("ignore", message=".*has no reset_parameters")
         try:
             return method.build(network, members, **options, **method.unstarted)
@@ -263,9 +263,9 @@ def _ensemble(config: Mapping[str, Any], network: nn.Module, members: int) -> En
 def _check_size(
     config: Mapping[str, Any], network: nn.Module, entries: Mapping[str, Entry]
 ) -> None:
-    """Check that many members would have as many numbers as the file has, before they are made.
+    """Check the total size of many members before building them.
 
-    What members have of their own grows with their number, and the rest stays.
+    It is extrapolated from one and two members.
     """
     one, two = (_numbers_of(_ensemble(config, network, members)) for members in (1, 2))
     expected = one + (config["members"] - 1) * (two - one)
@@ -287,7 +287,7 @@ def _numbers_of(model: Ensemble) -> int:
 
 
 def _become(model: nn.Module, old: Tensor, value: Tensor) -> None:
-    """Make a tensor of an ensemble another one, wherever it is held."""
+    """Replace a tensor of a model by another, wherever it is held."""
     if isinstance(old, nn.Parameter):
         value = nn.Parameter(value, requires_grad=old.requires_grad)
     try:
@@ -305,11 +305,11 @@ def _put(model: nn.Module, path: str, value: Tensor) -> None:
     setattr(model.get_submodule(parent), name, value)
 
 
-def _said(shape: list[int] | None) -> str:
+def _shape_text(shape: list[int] | None) -> str:
     return "not there" if shape is None else str(shape)
 
 
-def _called(dtype: torch.dtype) -> str:
+def _type_text(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 

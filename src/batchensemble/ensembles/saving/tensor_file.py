@@ -1,7 +1,7 @@
-"""A safetensors file: its header, checked, and its tensors, one after the other.
+"""Read a safetensors file: validate its header, then read one tensor after the other.
 
-Nothing is mapped into memory or held twice: a tensor is read into its own memory, which a header
-that fits its file bounds. The format is 8 bytes with the length of the header, the header as JSON,
+Nothing is memory-mapped or held twice: each tensor is read into its own memory, whose size the
+validated header bounds. The format is 8 bytes with the length of the header, the header as JSON,
 and the tensors in the order of their offsets, without gaps.
 """
 
@@ -47,13 +47,13 @@ TYPES = {
 
 @dataclass(frozen=True)
 class Entry:
-    """What the header says of a tensor.
+    """The header's entry of one tensor.
 
     Attributes:
-        name: of the tensor.
+        name: name of the tensor.
         dtype: its type.
         shape: its shape.
-        bytes: how much it takes.
+        bytes: its size in bytes.
     """
 
     name: str
@@ -66,13 +66,13 @@ class TensorFile:
     """An open safetensors file, used in a ``with``.
 
     Args:
-        path: of the file.
+        path: path of the file.
 
     Attributes:
-        entries: of its tensors, by name, in the order in which they stand in the file.
+        entries: the entries of its tensors by name, in the order of the file.
 
     Raises:
-        ValueError: it is no such file.
+        ValueError: it is not a valid safetensors file.
         OSError: it cannot be read.
 
     Example:
@@ -111,13 +111,13 @@ class TensorFile:
         """Yield the tensors by name, in the order of the file.
 
         Args:
-            watch: is given each tensor's name and values, some of them at a time and flat.
+            watch: called with each tensor's name and values, flat and in pieces.
 
         Raises:
             ValueError: the file ends before its last tensor.
         """
         for entry in self.entries.values():
-            # Of bytes, which have every alignment, and then seen as what they are.
+            # Read as bytes, which need no alignment, then viewed in their type.
             raw = torch.empty(entry.bytes, dtype=torch.uint8)
             for start in range(0, entry.bytes, PIECE):
                 piece = raw[start : start + PIECE]
@@ -129,11 +129,11 @@ class TensorFile:
             yield entry.name, raw.view(entry.dtype).view(entry.shape)
 
     def sha256(self) -> str:
-        """Return the checksum of what was read: after :meth:`read` that of the whole file."""
+        """Return the checksum of the bytes read so far, all of them after :meth:`read`."""
         return self._digest.hexdigest()
 
     def sha256_of_rest(self) -> str:
-        """Return the checksum of the whole file, where no tensor was read."""
+        """Return the checksum of the whole file, before any tensor is read."""
         digest = self._digest.copy()
         while piece := self._file.read(PIECE):
             digest.update(piece)
@@ -141,7 +141,7 @@ class TensorFile:
 
     @property
     def bytes(self) -> int:
-        """How much all tensors take."""
+        """Size of all tensors in bytes."""
         return sum(entry.bytes for entry in self.entries.values())
 
     def _fill(self, piece: Tensor) -> None:

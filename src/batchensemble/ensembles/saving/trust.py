@@ -1,7 +1,7 @@
-"""What a saved model may run: nothing, or what its user trusts; never what lies beside the user.
+"""Import the function that builds a saved model's network, only if the user trusts it.
 
-A folder can name a function that makes its network, as text. Whoever imports what a text names runs
-what its writer wanted, so that is for the user to allow.
+A folder can name such a function as text. Importing it runs code of the folder's author, so the
+user has to allow it. The working directory is never searched.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ Trust = bool | str | Iterable[str]
 
 
 def trusted_network(folder: Path, function: str, trust: Trust) -> nn.Module:
-    """Return the network that a saved model names, if its user trusts what it names.
+    """Return the network of the function that a saved model names, if the user trusts it.
 
-    The function has to be of a trusted package itself: that another module of the package imports
-    ``os`` makes no ``os.abort`` trusted. The working directory and the folder are not searched.
+    The function itself must be defined in a trusted package: a module that imports ``os`` does not
+    make ``os.abort`` trusted. The working directory and the folder are not searched.
 
     Args:
-        folder: of the model.
-        function: ``"package.module:function"``, as the folder has it.
-        trust: ``True``: anything that is installed, but for Python's own library, which has no
-            networks; names of packages; ``False``: nothing.
+        folder: folder of the model.
+        function: the function as the folder names it, ``"package.module:function"``.
+        trust: ``True``: any installed package but Python's standard library, which has no networks;
+            names of packages: these only; ``False``: nothing.
 
     Raises:
-        ValueError: it is not trusted, or there is no such name.
-        ImportError: the module is not installed, or fails.
-        TypeError: what it names gives no network; or ``trust`` is neither.
+        ValueError: the function is not trusted, or does not exist.
+        ImportError: the module is not installed, or its import fails.
+        TypeError: it does not return a network, or ``trust`` has the wrong type.
 
     Example:
         >>> trusted_network(Path("runs/m"), "os:abort", trust=True)
@@ -56,7 +56,7 @@ def trusted_network(folder: Path, function: str, trust: Trust) -> nn.Module:
             "--network or --trust)"
         )
     _check_trusted(folder, function, module_name, packages)
-    with _nothing_beside(folder):
+    with _without_local_modules(folder):
         try:
             module = imported(module_name)
         except ModuleNotFoundError as error:
@@ -80,10 +80,10 @@ def trusted_network(folder: Path, function: str, trust: Trust) -> nn.Module:
 
 
 def packages_of(trust: Trust) -> tuple[str, ...] | None:
-    """Return the names of trusted packages; ``None`` where all are.
+    """Return the names of trusted packages; ``None`` if all are trusted.
 
     Raises:
-        TypeError: ``trust`` is neither a truth value nor names of packages.
+        TypeError: ``trust`` is neither a boolean nor names of packages.
 
     Example:
         >>> packages_of(["torchvision"]), packages_of(True), packages_of(False)
@@ -120,8 +120,8 @@ def _check_trusted(
 
 
 @contextmanager
-def _nothing_beside(folder: Path) -> Iterator[None]:
-    """Import nothing from the working directory or the folder of a model meanwhile."""
+def _without_local_modules(folder: Path) -> Iterator[None]:
+    """Exclude the working directory and the folder of a model from imports."""
     beside = {os.path.realpath("."), os.path.realpath(folder)}
     before = sys.path[:]
     sys.path[:] = [each for each in before if os.path.realpath(each or ".") not in beside]
