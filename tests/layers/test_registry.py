@@ -192,5 +192,5 @@ def test_a_subclass_that_overrides_a_part_runs_through_it():
 def test_a_forward_put_on_one_object_is_refused():
     layer = nn.Linear(3, 2)
     layer.forward = lambda x: x
-    with pytest.raises(ValueError, match="'0' is a Linear that has a forward that was put on"):
+    with pytest.raises(ValueError, match="'0' is a Linear that has a forward that was set on"):
         be.BatchEnsemble(nn.Sequential(layer), 3)

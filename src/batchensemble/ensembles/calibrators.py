@@ -115,7 +115,7 @@ class Calibrator(nn.Module, ABC):
         return ""
 
     def settings(self) -> dict[str, Any]:
-        """Return method, pooling and shapes as JSON can hold them, see :func:`empty`."""
+        """Return method, pooling and shapes as JSON can hold them, see :func:`empty_calibrator`."""
         shapes = {name: list(value.shape) for name, value in self.named_buffers()}
         return {"method": self.method, "pooling": self.pooling, "shapes": shapes}
 
@@ -259,12 +259,12 @@ class Isotonic(Calibrator):
         return "" if fine else "thresholds must rise, and values too, from above 0 to at most 1"
 
 
-METHODS: dict[str, type[Calibrator]] = {
+CALIBRATORS: dict[str, type[Calibrator]] = {
     each.method: each for each in (Temperature, Vector, Platt, Isotonic)
 }
 
 
-def empty(settings: Mapping[str, Any], device: str = "cpu") -> Calibrator:
+def empty_calibrator(settings: Mapping[str, Any], device: str = "cpu") -> Calibrator:
     """Return a calibrator whose buffers are not yet loaded.
 
     Args:
@@ -273,12 +273,12 @@ def empty(settings: Mapping[str, Any], device: str = "cpu") -> Calibrator:
 
     Example:
         >>> one = Temperature("after", temperature=torch.tensor([2.0]))
-        >>> empty(one.settings())
+        >>> empty_calibrator(one.settings())
         Temperature(pooling='after', per_member=False)
     """
     shapes = settings["shapes"]
     buffers = {name: torch.ones(shape, device=device) for name, shape in shapes.items()}
-    return METHODS[settings["method"]](settings["pooling"], **buffers)
+    return CALIBRATORS[settings["method"]](settings["pooling"], **buffers)
 
 
 def log_of(probs: Tensor) -> Tensor:

@@ -177,7 +177,7 @@ class ForwardPass(MemberRunner):
         """Return the outputs, each as ``[batch, members, ...]``."""
         if isinstance(self.network, Vmapped):
             axes = arguments.replaced(tiling.member_axes(arguments))
-            outputs = self.network.of_each(*arguments.split(), axes.split())
+            outputs = self.network.run_each(*arguments.split(), axes.split())
             return self.gathered(outputs, tiling, arguments)
         with lending(self) as lent:
             rows = tiling.tile(arguments)

@@ -1,4 +1,4 @@
-"""The twin of ``nn.MultiheadAttention``: four bent projections around a plain attention."""
+"""The twin of ``nn.MultiheadAttention``: attention with four rank-one projections."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ SEPARATE = ("q_proj_weight", "k_proj_weight", "v_proj_weight")
 
 
 class RankOneAttention(Twin):
-    """Attention whose members share the four projections and own vectors for each.
+    """Attention whose members share the four projections and own fast weights for each.
 
-    A packed ``in_proj_weight`` becomes the three weights that it is made of, and is packed again in
-    the members. ``bias_k`` and ``bias_v`` stay shared.
+    A packed ``in_proj_weight`` is split into its three weights, and packed again in extracted
+    members. ``bias_k`` and ``bias_v`` stay shared.
 
     Shape:
         as ``nn.MultiheadAttention``, with ``members * batch`` sequences; masks for ``batch``
-        sequences serve all members.
+        sequences apply to all members.
 
     Args:
         layer: the plain layer.
-        members: how many members (M).
-        options: see :class:`batchensemble.layers.rank_one.options.Options`.
+        members: number of members (M).
+        options: by name, see :class:`batchensemble.layers.rank_one.options.Options`.
 
     Example:
         >>> twin = RankOneAttention(nn.MultiheadAttention(8, 2, batch_first=True), members=3)
@@ -65,8 +65,7 @@ class RankOneAttention(Twin):
             setattr(self, f"{letter}_proj", RankOneLinear(plain, members, **options))
         self.out_proj = RankOneLinear(layer.out_proj, members, **options)
         self.bias_k, self.bias_v = layer.bias_k, layer.bias_v
-        # The encoder layers of torch ask for these before they take a fast path of their own,
-        # which reads the weights itself; so they do not take it.
+        # Torch's encoder layers check these before taking a fast path that reads the weights.
         self._qkv_same_embed_dim = False
         self.in_proj_bias = self.in_proj_weight = None
 
@@ -81,7 +80,7 @@ class RankOneAttention(Twin):
         average_attn_weights: bool = True,
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        """Attend, each member's sequences with its own projections."""
+        """Compute attention with each member's own projections."""
         if query.dim() != 3:
             raise NotPerExampleError(self.name, query.shape, self.members)
         if is_causal and attn_mask is None:
@@ -126,7 +125,7 @@ class RankOneAttention(Twin):
         q: Tensor,
         keys: int,
     ) -> Tensor | None:
-        """Return both masks as one that is added to the scores; extra keys are never masked."""
+        """Return both masks as one additive mask; additional keys are never masked."""
         total = None
         if attention is not None:
             attention = _additive(attention, q.dtype)
@@ -149,7 +148,7 @@ class RankOneAttention(Twin):
 
     @property
     def name(self) -> str:
-        """Of the layer in its network, for errors."""
+        """Name of the layer in its network, for errors."""
         return self.out_proj.name
 
     @name.setter
@@ -175,12 +174,12 @@ class RankOneAttention(Twin):
         return tensors | self._extra()
 
     def _extra(self) -> dict[str, Tensor]:
-        """Return what is shared besides the projections."""
+        """Return the shared parameters other than the projections."""
         extra = {"bias_k": self.bias_k, "bias_v": self.bias_v}
         return {name: tensor for name, tensor in extra.items() if tensor is not None}
 
     def roles(self) -> dict[str, str]:
-        """Return what each parameter is."""
+        """Return the role of each parameter."""
         roles = dict.fromkeys(self._extra(), "bias")
         for name in (f"{letter}_proj" for letter in (*PROJECTIONS, "out")):
             twin: RankOneLinear = getattr(self, name)
@@ -194,13 +193,13 @@ class RankOneAttention(Twin):
         self.members = len(indices)
 
     def average(self) -> None:
-        """Make the mean of what the members own the only member, in place."""
+        """Replace all members by one with the mean of their parameters, in place."""
         for twin in self.projections():
             twin.average()
         self.members = 1
 
     def put(self, index: int, layer: Any) -> None:
-        """Make member ``index`` the plain ``layer``, in place."""
+        """Set member ``index`` to the plain ``layer``, in place."""
         for name, shared in self._extra().items():
             self.check_shared(name, shared, getattr(layer, name))
         packed = layer.in_proj_bias
@@ -211,7 +210,7 @@ class RankOneAttention(Twin):
 
 
 class IndependentAttention(Independent):
-    """One attention a member."""
+    """One attention layer for each member."""
 
     def __init__(self, modules: Sequence[nn.MultiheadAttention], batch_axis: int = 0) -> None:
         super().__init__(modules, 0 if modules[0].batch_first else 1)
@@ -229,7 +228,7 @@ class IndependentAttention(Independent):
         average_attn_weights: bool = True,
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        """Attend, each member's sequences with its own copy."""
+        """Compute attention with each member's own copy."""
         named = {
             "need_weights": need_weights,
             "average_attn_weights": average_attn_weights,
@@ -256,7 +255,7 @@ class IndependentAttention(Independent):
         return repeated(self, y, axis, times), repeated(self, weights, 0, times)
 
     def _own(self, mask: Tensor | None, index: int, rows: int) -> Tensor | None:
-        """Return a member's part of a mask; a mask for one member's rows serves all."""
+        """Return a member's part of a mask; a mask for ``batch`` sequences applies to all."""
         return mask if mask is None or len(mask) < rows else mask.chunk(self.members)[index]
 
 
@@ -268,7 +267,7 @@ def _weights(layer: nn.MultiheadAttention) -> tuple[Tensor, ...]:
 
 
 def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return a mask of scores; in a mask of booleans true means left out."""
+    """Return an additive mask; in a boolean mask true means excluded."""
     if mask.dtype != torch.bool:
         return mask.to(dtype)
     return torch.zeros_like(mask, dtype=dtype).masked_fill_(mask, -math.inf)

@@ -1,8 +1,7 @@
-"""Twins of the convolutions: channels are bent on the way in and out, or the kernels themselves.
+"""Twins of the convolutions: scale the channels before and after, or the kernels themselves.
 
-As in :mod:`batchensemble.layers.rank_one.arithmetic` both are the same numbers, and which is
-cheaper is a question of shapes: early layers have few kernels and large pictures, late ones the
-reverse.
+As in :mod:`batchensemble.layers.rank_one.arithmetic` both give the same results, and the shapes
+decide which is cheaper: early layers have few kernels and large images, late layers the opposite.
 """
 
 from __future__ import annotations
@@ -28,8 +27,8 @@ from batchensemble.layers.rank_one.fast_weights import Layout
 from batchensemble.layers.rank_one.forward import is_transformed
 from batchensemble.layers.rank_one.merging import Mergeable
 
-# How many times cheaper an element of a kernel must be than one of an activation before it pays to
-# bend the kernels: each member then needs a call of its own.
+# Scaling the kernels, which needs a call for each member, pays if they have this many times fewer
+# elements than the activations.
 KERNEL_FACTOR = 8
 
 TRANSPOSED = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
@@ -38,9 +37,9 @@ TRANSPOSED = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
 class RankOneConvolution(Mergeable):
     """A convolution of 1, 2 or 3 dimensions whose members share its kernels.
 
-    Where kernels are many, one convolution with the shared ones runs on the rows of all members,
-    whose channels are scaled before and after; elsewhere, and in additive mode, the members run one
-    after the other with their kernels merged. All settings of the layer are kept.
+    With many kernels, one convolution with the shared kernels runs on the rows of all members,
+    whose channels are scaled before and after. With few, and in additive mode, the members run one
+    after the other with merged kernels. All settings of the layer are kept.
 
     Shape:
         rows ``[members * batch, in channels, ...]`` to ``[members * batch, out channels, ...]``.
@@ -74,7 +73,7 @@ class RankOneConvolution(Mergeable):
         if kernels is not None:
             y = self._convolve_each(unfold(x, self.members, 0), kernels, *args, **kwargs)
             return leave(y, 0, times)
-        y = unfold(self._convolve_bent(x, *args, **kwargs), self.members, 0)
+        y = unfold(self._convolve_scaled(x, *args, **kwargs), self.members, 0)
         scale = _channels(self.s, y[0])
         if self.bias is None:
             y = y * scale
@@ -84,13 +83,13 @@ class RankOneConvolution(Mergeable):
         return leave(y.flatten(0, 1), 0, times)
 
     def merge(self, weight: Tensor, r: Tensor, s: Tensor) -> Tensor:
-        """Return the members' kernels, ``[members, ...]``."""
+        """Return the members' merged kernels, ``[members, ...]``."""
         fast = replace(self.fast_weights(), weight=weight, r=r, s=s)
         return torch.stack([fast.merged(index) for index in range(self.members)])
 
     def merging_pays(self, x: Tensor, rows: int | None, *, compared: bool) -> bool:
-        """Tell whether kernels that are kept are cheaper than what the layer does without."""
-        del compared  # a kernel is small beside its pictures
+        """Return whether cached merged kernels are cheaper than computing without them."""
+        del compared  # a kernel is small compared with its images
         return self.options.mode == "additive" or self._few_kernels(x, rows)
 
     def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -108,39 +107,39 @@ class RankOneConvolution(Mergeable):
         ]
         return torch.cat(outputs)
 
-    def _convolve_bent(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """Apply the shared kernels to bent channels, which are not kept but bent again backward."""
+    def _convolve_scaled(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Apply the shared kernels to scaled channels, which are computed again for backward."""
         r = self.r
-        bent = self._scaled(x, r)
+        scaled = self._scaled(x, r)
         if is_transformed():
-            return self.convolve(bent, self.weight, None, *args, **kwargs)
+            return self.convolve(scaled, self.weight, None, *args, **kwargs)
 
         version = None if x.is_inference() else x._version
 
         def pack(saved: Tensor) -> Tensor | None:
-            return None if saved is bent else saved
+            return None if saved is scaled else saved
 
         def unpack(saved: Tensor | None) -> Tensor:
             if saved is None and version is not None and x._version != version:
                 raise RuntimeError(
                     f"the input of {self.name or 'a convolution'!r} was written into after the "
-                    "call, and its gradient needs it as it was; let what comes next work out of "
-                    "place (inplace=False)"
+                    "call, and the gradient needs its original values; let the next module work "
+                    "out of place (inplace=False)"
                 )
             return self._scaled(x, r) if saved is None else saved
 
         with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
-            return self.convolve(bent, self.weight, None, *args, **kwargs)
+            return self.convolve(scaled, self.weight, None, *args, **kwargs)
 
     def _few_kernels(self, x: Tensor, rows: int | None = None) -> bool:
-        """Tell whether to bend the kernels: it is cheaper than the channels, or asked for."""
+        """Return whether to scale the kernels: if that is cheaper, or ``space="weight"``."""
         if self.options.space != "auto":
             return self.options.space == "weight"
         numbers = x.numel() // self.members
         if rows is not None:
             numbers = rows * math.prod(x.shape[1:])
-        bent = numbers * (1 + self.out_channels / (self.in_channels * math.prod(self.stride)))
-        return KERNEL_FACTOR * self.weight.numel() <= bent
+        scaled = numbers * (1 + self.out_channels / (self.in_channels * math.prod(self.stride)))
+        return KERNEL_FACTOR * self.weight.numel() <= scaled
 
     def _scaled(self, x: Tensor, vectors: Tensor) -> Tensor:
         return (unfold(x, self.members, 0) * _channels(vectors, x)).flatten(0, 1)

@@ -1,4 +1,4 @@
-"""Twins of the embeddings: each row of the table is scaled, and each column."""
+"""Twins of the embeddings: rows and columns of the table are scaled for each member."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from batchensemble.layers.rank_one.layer import RankOne
 
 
 class RankOneTable(RankOne):
-    """What both embeddings have: a table, whose rows are the inputs."""
+    """Base class of both embeddings: a shared table, whose rows are the inputs."""
 
     matrices = ("weight",)
 
     def __init__(self, layer: nn.Embedding | nn.EmbeddingBag, members: int, **options: Any) -> None:
         super().__init__(layer, members, **options)
-        # A merged table has no sparse gradient; the members alone have one again.
+        # A merged table has no sparse gradient; extracted members have one again.
         self.sparse, self.shell.sparse = layer.sparse, False
 
     def layout(self, layer: nn.Module, name: str) -> Layout:
@@ -38,7 +38,7 @@ class RankOneEmbedding(RankOneTable):
     """An embedding whose members share the table; ``r`` scales its rows, ``s`` its columns.
 
     Shape:
-        numbers ``[members * batch, ...]`` to ``[members * batch, ..., columns]``.
+        indices ``[members * batch, ...]`` to ``[members * batch, ..., columns]``.
 
     Example:
         >>> twin = RankOneEmbedding(nn.Embedding(10, 4), members=3)
@@ -58,25 +58,25 @@ class RankOneEmbedding(RankOneTable):
         return leave(y.movedim(0, axis), axis, times)
 
     def _look_up(self, numbers: Tensor) -> Tensor:
-        """Return ``[members, numbers, columns]``."""
+        """Return the embeddings ``[members, indices, columns]``."""
         weight, r, s = self.weight, self.r, self.s
         y = F.embedding(numbers, weight, self.padding_idx, sparse=self.sparse)
         if self.options.mode == "multiplicative":
-            bent = y * s.unsqueeze(1) * r.gather(1, numbers).unsqueeze(-1)
+            changed = y * s.unsqueeze(1) * r.gather(1, numbers).unsqueeze(-1)
         else:
             chosen = r.gather(2, numbers.unsqueeze(1).expand(-1, r.shape[1], -1))
-            bent = y + self.options.scale * (chosen.mT @ s)
+            changed = y + self.options.scale * (chosen.mT @ s)
         if self.padding_idx is None:
-            return bent
+            return changed
         padding = (numbers == self.padding_idx).unsqueeze(-1)  # it gets no gradient
-        return torch.where(padding, bent.detach(), bent)
+        return torch.where(padding, changed.detach(), changed)
 
 
 class RankOneEmbeddingBag(RankOneTable):
     """A bag of embeddings whose members share the table; its gradient is never sparse.
 
     Shape:
-        numbers ``[members * batch, bag]``, or ``[numbers]`` with ``offsets [members * batch]``, to
+        indices ``[members * batch, bag]``, or ``[indices]`` with ``offsets [members * batch]``, to
         ``[members * batch, columns]``.
     """
 
@@ -89,13 +89,13 @@ class RankOneEmbeddingBag(RankOneTable):
         offsets: Tensor | None = None,
         per_sample_weights: Tensor | None = None,
     ) -> Tensor:
-        """Sum, average or maximise each bag of each member's table."""
+        """Reduce each bag by sum, mean or maximum, in each member's table."""
         if RUNNING.member is not None or offsets is None:
             return self.one_by_one(input, offsets, per_sample_weights)
         if len(offsets) % self.members or self.include_last_offset:
             raise ValueError(
                 f"{self.name or 'a layer'!r} takes the offsets of {self.members} members' bags, "
-                f"not the last offset, got {list(offsets.shape)}; or give it numbers of shape "
+                f"without the last offset, got {list(offsets.shape)}; or give it indices of shape "
                 "[batch, bag]"
             )
         outputs = []
@@ -105,7 +105,7 @@ class RankOneEmbeddingBag(RankOneTable):
         return join(outputs)
 
     def _bags(self, count: int, offsets: Tensor) -> list[tuple[Tensor, slice]]:
-        """Return each member's offsets, and which of the ``count`` numbers they count in."""
+        """Return each member's offsets, and the slice of the ``count`` indices they refer to."""
         each = offsets.view(self.members, -1)
         if bool((each == each[0]).all()):  # an ensemble repeats offsets, which are per example,
             if not self._repeats_numbers(count, len(offsets)):  # and often not the flat numbers
@@ -120,7 +120,7 @@ class RankOneEmbeddingBag(RankOneTable):
         ]
 
     def _repeats_numbers(self, count: int, bags: int) -> bool:
-        """Tell whether an ensemble repeated the numbers too, as it does if they are one a bag."""
+        """Return whether the ensemble repeated the indices, too, as with one index per bag."""
         if RUNNING.rows is None or not bags or count != bags:
             return False
         if self.learned_axis is None:

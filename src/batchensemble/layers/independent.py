@@ -1,4 +1,4 @@
-"""Members one by one: M copies of any module, or one module run once a member. Right for all."""
+"""Run members one by one: M copies of any module, or one module once for each member."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Independent(nn.Module):
         arguments and outputs too.
 
     Args:
-        modules: one module a member; they are kept, not copied.
-        batch_axis: the axis of the rows.
+        modules: one module for each member, used themselves, not copied.
+        batch_axis: axis of the rows, 0 (default) or 1.
 
     Example:
         >>> import torch
@@ -39,7 +39,7 @@ class Independent(nn.Module):
         self.train(modules[0].training)
 
     def __getattr__(self, name: str) -> Any:
-        """Return what networks read of the plain module, from the first copy."""
+        """Return other attributes, such as settings, from the first copy."""
         try:
             return super().__getattr__(name)
         except AttributeError:
@@ -48,7 +48,7 @@ class Independent(nn.Module):
             return getattr(self.copies[0], name)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Give each copy its member's rows."""
+        """Run each copy on its member's rows."""
         return each_member(self, self.run_member, *args, **kwargs)
 
     def run_member(self, index: int, *args: Any, **kwargs: Any) -> Any:
@@ -65,20 +65,20 @@ class Independent(nn.Module):
         self.members = len(indices)
 
     def put(self, index: int, module: nn.Module) -> None:
-        """Make member ``index`` a copy of ``module``, in place."""
+        """Set member ``index`` to a copy of ``module``, in place."""
         self.copies[index] = copy.deepcopy(module)
 
 
 class OneByOne(nn.Module):
-    """A converted module that runs once for each member, with that member's rows alone.
+    """A converted module that runs once for each member, on that member's rows.
 
-    For modules that send rows to different places depending on the data, such as a mixture of
-    experts: after that nobody could tell which member a row belongs to.
+    For modules that reorder or select rows depending on the data, such as a mixture of experts,
+    after which the member of a row could not be known.
 
     Args:
         module: a converted module.
-        members: how many members (M).
-        batch_axis: the axis of the rows.
+        members: number of members (M).
+        batch_axis: axis of the rows, 0 (default) or 1.
     """
 
     name = ""
@@ -90,7 +90,7 @@ class OneByOne(nn.Module):
         self.training = module.training
 
     def __getattr__(self, name: str) -> Any:
-        """Return what networks read of the module."""
+        """Return other attributes, such as settings, from the module."""
         try:
             return super().__getattr__(name)
         except AttributeError:
@@ -99,7 +99,7 @@ class OneByOne(nn.Module):
             return getattr(self.module, name)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the module once a member."""
+        """Run the module once for each member."""
         return each_member(self, self.run_member, *args, **kwargs)
 
     def run_member(self, index: int, *args: Any, **kwargs: Any) -> Any:

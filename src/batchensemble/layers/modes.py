@@ -1,4 +1,4 @@
-"""Training and evaluation mode, module by module, and the statistics that training moves."""
+"""Context managers for training and evaluation mode, and for running statistics."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MIXES_IN_TRAINING = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 @contextmanager
 def preserve_modes(network: nn.Module) -> Iterator[None]:
-    """Give each module its own mode back at the end, whatever is done in between."""
+    """Restore the mode of each module at the end."""
     modes = [(module, module.training) for module in with_shells(network)]
     try:
         yield
@@ -27,7 +27,7 @@ def preserve_modes(network: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
-    """Set a network to evaluation for a while; then each module has its own mode again."""
+    """Set a network to evaluation mode, and restore the mode of each module at the end."""
     with preserve_modes(network):
         network.eval()
         yield
@@ -35,9 +35,9 @@ def evaluating(network: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def training_without_noise(network: nn.Module) -> Iterator[None]:
-    """Leave a network in training for a while, but for what drops or draws at random.
+    """Keep a network in training mode, but set random layers such as dropout to evaluation.
 
-    Of torch's own layers only batch norm then does in training what it does not in evaluation.
+    Of torch's own layers only batch norm then computes something else than in evaluation.
     """
     with preserve_modes(network):
         for module in with_shells(network):
@@ -49,17 +49,17 @@ def training_without_noise(network: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def preserve_buffers(network: nn.Module) -> Iterator[None]:
-    """Let running statistics, and whatever else stands in buffers, stay as they are."""
+    """Restore running statistics and all other buffers at the end."""
     before: list[tuple[Tensor, Tensor]] = [(each, each.clone()) for each in network.buffers()]
     try:
         yield
     finally:
         for buffer, value in before:
-            buffer.data.copy_(value)  # without a trace: nobody needs it for a gradient
+            buffer.data.copy_(value)  # without incrementing the version: no gradient needs it
 
 
 def with_shells(network: nn.Module) -> Iterator[nn.Module]:
-    """Yield all modules, and those that the twins keep their settings in."""
+    """Yield all modules, and the shells in which twins hold the settings of plain layers."""
     for module in network.modules():
         yield module
         if isinstance(module, Twin):

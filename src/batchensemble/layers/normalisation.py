@@ -1,8 +1,8 @@
-"""Twins of the norm layers and of ``PReLU``: weights, biases and statistics of each member's own.
+"""Twins of the norm layers and of ``PReLU``, with weights, biases and statistics for each member.
 
-They serve both ways of sharing, since a member's own weight vector is as much as an independent
-layer has. With ``norm="shared"`` the members share the weights; the running statistics stay each
-member's own, since they describe its activations.
+Rank-one and independent layers are the same here, since their weights are vectors. With
+``norm="shared"`` the members share the weights; running statistics are always each member's own,
+since they describe its activations.
 """
 
 from __future__ import annotations
@@ -23,13 +23,12 @@ class MemberNorm(Twin):
     """A norm layer without running statistics: ``LayerNorm``, ``RMSNorm``, ``GroupNorm``,
     ``InstanceNorm``.
 
-    All rows are normalised at once by the layer's own rule; then each member's weight and bias are
-    applied.
+    All rows are normalised at once; then each member's weight and bias are applied.
 
     Args:
         layer: the plain layer.
-        members: how many members (M).
-        options: see :class:`batchensemble.layers.rank_one.options.Options`.
+        members: number of members (M).
+        options: by name, see :class:`batchensemble.layers.rank_one.options.Options`.
 
     Example:
         >>> twin = MemberNorm(nn.LayerNorm(4), members=3)
@@ -64,11 +63,11 @@ class MemberNorm(Twin):
         return leave(y.flatten(axis, axis + 1), axis, times)
 
     def row_axes(self, x: Tensor) -> int:
-        """Return how many axes may hold the rows."""
+        """Return the number of axes that may hold the rows."""
         return x.dim() - len(self.normalized_shape)
 
     def normalise(self, x: Tensor) -> Tensor:
-        """Apply the layer's rule, without weights."""
+        """Normalise without weights."""
         layer = self.shell
         if isinstance(layer, nn.RMSNorm):
             return F.rms_norm(x, layer.normalized_shape, None, layer.eps)
@@ -85,22 +84,22 @@ class MemberNorm(Twin):
         return vectors.view(len(vectors), *[1] * between, *features)
 
     def roles(self) -> dict[str, str]:
-        """Return what each parameter is."""
+        """Return the role of each parameter."""
         return {name: "norm" for name, _ in self.named_parameters()}
 
 
 class MemberChannelNorm(MemberNorm):
-    """``GroupNorm``, and ``InstanceNorm`` without running statistics: a weight a channel."""
+    """``GroupNorm``, and ``InstanceNorm`` without running statistics: a weight per channel."""
 
     any_axis = False
 
     def row_axes(self, x: Tensor) -> int:
-        """Return how many axes may hold the rows: none of an image without its batch."""
+        """Return the number of axes that may hold the rows: none without a batch."""
         layer = self.shell
         return 1 if isinstance(layer, nn.GroupNorm) or x.dim() != layer._get_no_batch_dim() else 0
 
     def normalise(self, x: Tensor) -> Tensor:
-        """Apply the layer's rule, without weights."""
+        """Normalise without weights."""
         layer = self.shell
         if isinstance(layer, nn.GroupNorm):
             return F.group_norm(x, layer.num_groups, None, None, layer.eps)
@@ -116,7 +115,7 @@ class MemberChannelNorm(MemberNorm):
 class MemberBatchNorm(MemberNorm):
     """A norm layer with running statistics: ``BatchNorm``, and ``InstanceNorm`` that tracks them.
 
-    In training each member's rows are normalised by themselves, one member after the other; in
+    In training each member's rows are normalised separately, one member after the other; in
     evaluation all at once.
 
     Example:
@@ -152,11 +151,11 @@ class MemberBatchNorm(MemberNorm):
         return leave(y.flatten(0, 1), 0, times)
 
     def _plain_statistics(self) -> bool:
-        """Tell whether the layer is one of torch's own that normalises by a moving average."""
+        """Return whether the layer is torch's own batch norm with a moving average."""
         return type(self.shell) in BATCH_NORMS and self.momentum is not None
 
     def _normalise_rows(self, index: int, x: Tensor) -> Tensor:
-        """Normalise a member's rows by their own mean and variance, and remember these."""
+        """Normalise a member's rows by their own mean and variance, and update its statistics."""
         self.shell._check_input_dim(x)
         mean, variance, weight, bias = (
             None if each is None else each[index] if name in self.own else each
@@ -169,7 +168,7 @@ class MemberBatchNorm(MemberNorm):
 
 
 class MemberPReLU(MemberNorm):
-    """``PReLU`` with a slope of each member's own.
+    """``PReLU`` with a slope for each member.
 
     Example:
         >>> twin = MemberPReLU(nn.PReLU(4), members=3)
@@ -180,7 +179,7 @@ class MemberPReLU(MemberNorm):
     any_axis = False
 
     def forward(self, x: Tensor) -> Tensor:
-        """Multiply what is below 0 by each member's slope."""
+        """Multiply negative inputs by each member's slope."""
         if RUNNING.member is not None:
             return self.run_member(RUNNING.member, x)
         axis = row_axis(self, x, x.dim() if self.num_parameters == 1 else 1)

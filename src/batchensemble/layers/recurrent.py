@@ -1,7 +1,6 @@
-"""Twins of the recurrent layers and of others whose members run one after the other.
+"""Twins of recurrent and bilinear layers, whose members run one after the other.
 
-A sequence goes through a layer as many times as it has steps, so merging the weights once for each
-member costs little beside it.
+Merging the weights of each member once is cheap compared with all steps of a sequence.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ State = Tensor | tuple[Tensor, Tensor]
 
 
 class RecurrentRows(nn.Module):
-    """The rows of recurrent layers: states have them on their second axis."""
+    """Mixin for the rows of recurrent layers, which are on the second axis of states."""
 
     members: int
     batch_axis: int
@@ -49,11 +48,11 @@ class RecurrentRows(nn.Module):
 
 
 class RankOneRecurrent(RecurrentRows, RankOne):
-    """``RNN``, ``LSTM`` and ``GRU``: each weight of each layer and direction is bent.
+    """``RNN``, ``LSTM`` and ``GRU``: rank-one weights in each layer and direction.
 
     Shape:
-        as the plain layer, with ``members * batch`` sequences, packed or not; the first state of
-        ``members * batch`` sequences too.
+        as the plain layer, with ``members * batch`` sequences, packed or not, and initial states
+        of as many.
 
     Example:
         >>> import torch
@@ -69,7 +68,7 @@ class RankOneRecurrent(RecurrentRows, RankOne):
 
 
 class IndependentRecurrent(RecurrentRows, Independent):
-    """One recurrent layer a member."""
+    """One recurrent layer for each member."""
 
     def __init__(self, modules: Sequence[nn.RNNBase], batch_axis: int = 0) -> None:
         super().__init__(modules, 0 if modules[0].batch_first else 1)
@@ -85,6 +84,6 @@ class RankOneCell(RankOne):
 
 
 class RankOneBilinear(RankOne):
-    """``Bilinear``: ``r`` lies along the first input; the second one is bent alike everywhere."""
+    """``Bilinear``: ``r`` scales the first input; the second is the same for all members."""
 
     matrices = ("weight",)

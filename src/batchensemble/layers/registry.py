@@ -1,4 +1,4 @@
-"""The registry: from a class of layer to its twin, one for each way of sharing; open to users."""
+"""The registry of twins: for each class of layer its rank-one and its independent twin."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.PReLU, *BATCH_NORMS, *INSTAN
 
 
 def instance_norm(layer: nn.Module, members: int, **options: Any) -> Twin:
-    """Return the twin of an ``InstanceNorm``, which may keep running statistics."""
+    """Return the twin of an ``InstanceNorm``, with or without running statistics."""
     kind = MemberBatchNorm if layer.track_running_stats else MemberChannelNorm
     return kind(layer, members, **options)
 
@@ -71,9 +71,9 @@ RANK_ONE: dict[type[nn.Module], Callable[..., Any]] = {
     **dict.fromkeys(INSTANCE_NORMS, instance_norm),
     **dict.fromkeys(BATCH_NORMS, MemberBatchNorm),
 }
-# Classes whose weights gain by being stacked, so that a deep ensemble of them runs all at once.
+# Classes with stacked twins, so that a deep ensemble of them runs at once.
 STACKED = (nn.Linear, nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.PReLU, *BATCH_NORMS)
-# Of every class that is not here each member gets a copy.
+# For classes that are missing here each member has a copy.
 INDEPENDENT: dict[type[nn.Module], Stack] = {
     nn.Linear: StackedLinear,
     nn.LayerNorm: MemberNorm.of,
@@ -86,21 +86,21 @@ INDEPENDENT: dict[type[nn.Module], Stack] = {
     nn.LSTM: IndependentRecurrent,
     nn.GRU: IndependentRecurrent,
 }
-# What a subclass may define without computing anything else, besides its special methods.
+# Methods that a subclass may define without changing what it computes, besides special ones.
 HARMLESS = {"extra_repr", "reset_parameters", "_load_from_state_dict"}
-# Layers of libraries that need not be installed, by their full name.
+# Layers of optional libraries, by their full name.
 RANK_ONE_BY_NAME = {"transformers.pytorch_utils.Conv1D": RankOneConv1D}
 
 
 def twin(layer: type[nn.Module], sharing: str = "rank_one") -> Callable[[Factory], Factory]:
-    """Register what conversion makes of a class of layer; a decorator.
+    """Register the twin of a class of layer; a decorator for a class or a function.
 
     Args:
         layer: the plain class.
-        sharing: ``"rank_one"``: what is decorated is called with the layer, the number of members
+        sharing: ``"rank_one"`` (default): the twin is called with the layer, the number of members
             and the options of :class:`~batchensemble.layers.rank_one.options.Options` by name;
-            subclass :class:`~batchensemble.layers.RankOne` and name the weights to be bent.
-            ``"independent"``: it is called with one layer a member.
+            subclass :class:`~batchensemble.layers.RankOne` and list its weight matrices.
+            ``"independent"``: the twin is called with a list of layers, one for each member.
 
     Example:
         >>> from batchensemble.layers import RankOne
@@ -131,10 +131,10 @@ def twin(layer: type[nn.Module], sharing: str = "rank_one") -> Callable[[Factory
 
 
 def find(module: nn.Module) -> tuple[Callable[..., Any] | None, bool]:
-    """Return the rank-one twin for a layer, and whether the layer computes in a way of its own.
+    """Return the rank-one twin of a layer, and whether the layer overrides the computation.
 
-    A subclass of a known layer that overrides nothing is that layer; with a ``forward``, or a part
-    of it, of its own its members have to run through that.
+    A subclass of a known layer that overrides nothing is treated as that layer; if it overrides
+    ``forward`` or a method that it may call, its members run through its own ``forward``.
     """
     kinds = type(module).__mro__
     for position, kind in enumerate(kinds):
@@ -150,7 +150,7 @@ def _computes(name: str) -> bool:
 
 
 def needs_twin(module: nn.Module) -> bool:
-    """Tell whether a module itself holds weights or mixes the rows of a batch (batch norm)."""
+    """Return whether a module itself holds weights or mixes the rows of a batch (batch norm)."""
     if holds_parameters(module):
         return True
     if isinstance(module, INSTANCE_NORMS):
@@ -159,19 +159,19 @@ def needs_twin(module: nn.Module) -> bool:
 
 
 def holds_parameters(module: nn.Module) -> bool:
-    """Tell whether a module itself, not what is beneath it, holds parameters."""
+    """Return whether a module itself, without modules beneath it, holds parameters."""
     return next(module.parameters(recurse=False), None) is not None
 
 
 def is_norm(module: nn.Module) -> bool:
-    """Tell whether a module is a norm layer, or ``PReLU``, which is treated alike."""
+    """Return whether a module is a norm layer, or ``PReLU``, which is treated like one."""
     return isinstance(module, NORMS)
 
 
 def refusal(module: nn.Module) -> str | None:
-    """Return why the members cannot share a layer's weights rank-one, or ``None``."""
+    """Return why a layer cannot have a rank-one twin, or ``None``."""
     if "forward" in module.__dict__:
-        return "has a forward that was put on this object alone, bound to the weights as they are"
+        return "has a forward that was set on this object, bound to its original weights"
     if is_parametrized(module):
         parts = ", ".join(module.parametrizations)  # type: ignore[arg-type]
         return (
@@ -180,7 +180,7 @@ def refusal(module: nn.Module) -> str | None:
         )
     for name, parameter in module.named_parameters(recurse=False):
         if not parameter.is_floating_point():
-            return f"holds {name} of type {parameter.dtype}, and fast weights are real numbers"
+            return f"holds {name} of type {parameter.dtype}, and fast weights are floating-point"
     if isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
         for setting in ("max_norm", "scale_grad_by_freq"):
             if getattr(module, setting):
@@ -189,15 +189,15 @@ def refusal(module: nn.Module) -> str | None:
 
 
 def is_lazy(module: nn.Module) -> bool:
-    """Tell whether a module waits for its first input to learn its shapes."""
+    """Return whether a module has lazy parameters, whose shapes are not known yet."""
     lazy = torch.nn.parameter.UninitializedParameter
     return any(isinstance(parameter, lazy) for parameter in module.parameters(recurse=False))
 
 
 def weight_hook(module: nn.Module) -> str | None:
-    """Return the name of the old kind of norm that makes a module's weight by a hook, or ``None``.
+    """Return the name of the old-style norm that computes a module's weight by a hook, or ``None``.
 
-    Its weight is the result of a computation, which cannot be copied.
+    Such a weight is not a parameter and cannot be copied.
     """
     kinds = {type(hook).__name__ for hook in module._forward_pre_hooks.values()}
     if "WeightNorm" in kinds:

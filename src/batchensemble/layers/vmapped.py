@@ -1,7 +1,7 @@
-"""Whole networks side by side: weights stacked, one call of the plain network under ``vmap``.
+"""Run whole networks in parallel: stacked weights, and the plain network under ``vmap``.
 
-Where a layer has a stacked twin that is faster still; this here needs no twin. ``torch.func.vmap``
-turns each operation on one member's tensors into one on those of all members.
+``torch.func.vmap`` turns each operation on one member's tensors into one on those of all members.
+Stacked twins are faster; this needs none.
 """
 
 from __future__ import annotations
@@ -34,28 +34,28 @@ Tensors = dict[str, Tensor]
 
 
 class NotVmappableError(ValueError):
-    """A network does something that ``torch.func.vmap`` does not allow."""
+    """A network does something that ``torch.func.vmap`` does not support."""
 
 
 class Vmapped(Twin):
-    """M networks of one architecture, which run as one.
+    """M networks of one architecture that run in one call.
 
-    Buffers are each member's own too, so batch norm keeps its running statistics. Random numbers,
-    those of dropout, differ between members. Operations that ``vmap`` has no rule for run member by
-    member. Under autocast, which does not reach what ``vmap`` runs, all members run one by one.
+    Buffers are each member's own, too, such as running statistics of batch norm. Random numbers, as
+    in dropout, differ between members. Operations without a batching rule run member by member.
+    Under autocast, which does not apply within ``vmap``, all members run one by one.
 
     Shape:
         rows ``[members * batch, ...]``, member-major, to rows of the same order; in nested
         arguments and outputs too.
 
     Args:
-        networks: one a member, of the same architecture; what two of its modules share stays
-            shared in every member.
-        batch_axis: the axis of the rows.
+        networks: one network for each member, all of the same architecture; tied weights stay tied
+            in each member.
+        batch_axis: axis of the rows, 0 (default) or 1.
 
     Raises:
-        NotVmappableError: at a call, where the network does not run under ``vmap`` though a member
-            alone runs; it says why.
+        NotVmappableError: at a call, if the network fails under ``vmap`` and a single member does
+            not; the message says why.
 
     Example:
         >>> twin = Vmapped([nn.Conv1d(2, 4, 3), nn.Conv1d(2, 4, 3)])
@@ -100,14 +100,14 @@ class Vmapped(Twin):
         rows = map_leaves(lambda _, leaf: _as_rows(leaf, axis), outputs)
         return repeated(self, rows, axis, times)
 
-    def of_each(self, args: Any, kwargs: Any, axes: Any) -> list[Any]:
-        """Return what each member returns.
+    def run_each(self, args: Any, kwargs: Any, axes: Any) -> list[Any]:
+        """Return the outputs of each member.
 
         Args:
-            args: of the plain network; some tensors have an axis of members besides.
-            kwargs: the same, by name.
-            axes: nested as ``(args, kwargs)``: where that axis is, ``None`` for what all members
-                see. What depends on masks and whole numbers alone may do what ``vmap`` forbids.
+            args: positional arguments of the plain network; tensors may have an axis of members.
+            kwargs: keyword arguments of the plain network, alike.
+            axes: nested as ``(args, kwargs)``: the axis of members, ``None`` for what all members
+                share. What depends on shared integers and masks only need not support ``vmap``.
         """
         axes = map_leaves(_also_shared, (args, kwargs), axes)
         values = map_leaves(self._expanded, (args, kwargs), axes)
@@ -115,7 +115,7 @@ class Vmapped(Twin):
             if self._autocasts():
                 outputs = []
                 for index in range(self.members):
-                    own, named = lent.lend(_of_member(values, axes, index))
+                    own, named = lent.lend(_select_member(values, axes, index))
                     outputs.append(self.run_member(index, *own, **named))
                 return outputs
             outputs = self._at_once(lent.lend(values, (args, kwargs)), axes)
@@ -126,7 +126,7 @@ class Vmapped(Twin):
         ]
 
     def _expanded(self, _: Any, leaf: Any, axis: int | None) -> Any:
-        """Return a tensor that all members see with an axis of members, where it is to have one."""
+        """Return a shared tensor with an axis of members, if it needs one."""
         if axis != 0:
             return leaf
         return leaf.expand(self.members, *leaf.shape)
@@ -166,14 +166,14 @@ class Vmapped(Twin):
         return map_leaves(lambda _, x: next(rest) if isinstance(x, Tensor) else x, structure[0])
 
     def _run_without_a_trace(self, values: Any, axes: Any) -> None:
-        """Run the first member and change nothing."""
+        """Run the first member without side effects."""
         tensors = {name: value.detach().clone() for name, value in self.tensors(0).items()}
-        args, kwargs = copies_of(_of_member(values, axes, 0))
+        args, kwargs = copies_of(_select_member(values, axes, 0))
         with FILLED, torch.no_grad(), torch.random.fork_rng([]):
             self._call(tensors, set(), args, kwargs)
 
     def run_member(self, index: int, *args: Any, **kwargs: Any) -> Any:
-        """Run the plain network that member ``index`` is."""
+        """Run member ``index`` as a plain network."""
         if RUNNING.calls is not None and args and isinstance(args[0], Tensor):
             RUNNING.calls.append((self, tuple(args[0].shape)))
         if self.shell.training != self.training:
@@ -186,7 +186,7 @@ class Vmapped(Twin):
     def _call(
         self, tensors: Tensors, buffers: set[str], args: Any, kwargs: Any
     ) -> tuple[Any, Tensors]:
-        """Call the shell with a member's tensors; return the buffers it has replaced, too.
+        """Call the shell with a member's tensors; also return the buffers that it replaced.
 
         What it writes into a buffer is there anyway.
         """
@@ -200,12 +200,12 @@ class Vmapped(Twin):
         return any(map(autocasts, devices))
 
     def _tensors(self) -> tuple[Tensors, set[str]]:
-        """Return all stacked tensors, each once, and the names of those that are buffers."""
+        """Return all stacked tensors once, and the names of the buffers among them."""
         buffers = dict(self.stacked.named_buffers())
         return {**dict(self.stacked.named_parameters()), **buffers}, set(buffers)
 
     def _set_buffers(self, changed: Tensors, index: int | None = None) -> None:
-        """Write the buffers that a network has replaced, those of all members or of one."""
+        """Store the buffers that a network replaced, those of all members or of one."""
         for name, value in changed.items():
             buffer = self.stacked.get_buffer(name)
             (buffer if index is None else buffer[index]).copy_(value.detach())
@@ -215,21 +215,21 @@ class Vmapped(Twin):
         return {name: value[index] for name, value in self._tensors()[0].items()}
 
     def member(self, index: int) -> nn.Module:
-        """Return the plain network that member ``index`` is."""
+        """Return member ``index`` as a plain network."""
         own = {name: value.detach().clone() for name, value in self.tensors(index).items()}
         names = {tensor: name for name, tensor in _tensors_of(self.shell)}
         plain = _with_tensors(self.shell, lambda tensor: own[names[tensor]])
         return plain if plain.training == self.training else plain.train(self.training)
 
     def put(self, index: int, network: nn.Module) -> None:
-        """Make member ``index`` the plain ``network``, in place."""
+        """Set member ``index`` to the plain ``network``, in place."""
         given = dict(_tensors_of(network))
         with torch.no_grad():
             for name, value in self.tensors(index).items():
                 value.copy_(given[name])
 
     def pick(self, function: Callable[[Tensor], Tensor], members: int) -> None:
-        """Replace what each member owns by ``function`` of it, which leaves ``members``."""
+        """Apply ``function`` to all stacked tensors, which leaves ``members`` members."""
         self.stacked = _with_tensors(self.stacked, function)
         self.members = members
 
@@ -301,7 +301,7 @@ def _tensors_in(output: Any) -> list[Tensor]:
 
 
 def _also_shared(_: Any, leaf: Any, axis: int | None) -> int | None:
-    """Return the axis of members that a tensor has or is to have.
+    """Return the axis of members that a tensor has or needs.
 
     Networks write results into copies of floating inputs, which only works where both have it, and
     look at masks and whole numbers before they use them, which only works without.
@@ -310,8 +310,8 @@ def _also_shared(_: Any, leaf: Any, axis: int | None) -> int | None:
     return 0 if axis is None and floating else axis
 
 
-def _of_member(values: Any, axes: Any, index: int) -> Any:
-    """Return what member ``index`` sees of nested values."""
+def _select_member(values: Any, axes: Any, index: int) -> Any:
+    """Return member ``index``'s part of nested values."""
 
     def own(_: Any, leaf: Any, axis: int | None) -> Any:
         return leaf.select(axis, index) if axis is not None and isinstance(leaf, Tensor) else leaf
@@ -330,7 +330,7 @@ def _as_rows(outputs: Any, axis: int) -> Any:
 
 @contextmanager
 def _as_vmap_needs_it() -> Iterator[None]:
-    """Switch off what reads weights behind vmap's back, and the news that there is no rule."""
+    """Disable fast paths that bypass vmap, and warnings about missing batching rules."""
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -342,7 +342,7 @@ def _as_vmap_needs_it() -> Iterator[None]:
 
 
 def _explained(error: Exception, network: nn.Module) -> str:
-    """Return the sentence for a network that runs alone but not under ``vmap``."""
+    """Return the error message for a network that runs alone but not under ``vmap``."""
     reason = (str(error).splitlines() or [type(error).__name__])[0]
     names = {module: name for name, module in network.named_modules()}
     place, trace = "", error.__traceback__

@@ -10,12 +10,12 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import batchensemble as be
-from batchensemble.decisions.calibration import METHODS
+from batchensemble.decisions.calibration import CALIBRATORS
 from batchensemble.metrics import entries
 
 # Networks that were not trained say nothing of the classes.
 pytestmark = pytest.mark.filterwarnings("ignore:the calibration data say that the network's")
-WAYS = [(method, pooling) for method in METHODS for pooling in ("before", "after")]
+WAYS = [(method, pooling) for method in CALIBRATORS for pooling in ("before", "after")]
 torch.manual_seed(0)
 X = torch.randn(600, 4)
 Y = (X[:, :3] + torch.randn(600, 3)).argmax(1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from batchensemble.ensembles.calibrators import (
-    METHODS,
+    CALIBRATORS,
     Calibrator,
     Isotonic,
     Platt,
@@ -12,4 +12,4 @@ from batchensemble.ensembles.calibrators import (
     Vector,
 )
 
-__all__ = ["METHODS", "Calibrator", "Isotonic", "Platt", "Pooling", "Temperature", "Vector"]
+__all__ = ["CALIBRATORS", "Calibrator", "Isotonic", "Platt", "Pooling", "Temperature", "Vector"]

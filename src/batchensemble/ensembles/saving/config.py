@@ -16,7 +16,7 @@ from typing import Any
 
 from batchensemble.core.strict_json import read_json, shown
 from batchensemble.ensembles import METHODS
-from batchensemble.ensembles.calibrators import METHODS as CALIBRATORS
+from batchensemble.ensembles.calibrators import CALIBRATORS
 from batchensemble.ensembles.networks import MOST_LAYERS
 from batchensemble.losses import from_dict
 from batchensemble.losses.as_json import LARGEST

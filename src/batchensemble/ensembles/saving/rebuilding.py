@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from batchensemble.ensembles import METHODS, Ensemble
-from batchensemble.ensembles.calibrators import empty
+from batchensemble.ensembles.calibrators import empty_calibrator
 from batchensemble.ensembles.networks import multilayer_perceptron
 from batchensemble.ensembles.saving.tensor_file import Entry, TensorFile
 from batchensemble.layers import Twin
@@ -93,7 +93,7 @@ def without_values(
         _check_size(config, network, entries)
     model = _ensemble(config, network, members)
     if config.get("calibration") is not None:
-        model.attach(empty(config["calibration"], "meta"))
+        model.attach(empty_calibrator(config["calibration"], "meta"))
     return model
 
 

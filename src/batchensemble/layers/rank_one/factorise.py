@@ -1,4 +1,4 @@
-"""The fast weights that take one weight to another, where there are any."""
+"""Fit fast weights that change one weight into another."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from torch import Tensor
 
 
 def fit_rank_one(weight: Tensor, target: Tensor, groups: int = 1) -> tuple[Tensor, Tensor]:
-    """Return ``a`` and ``b`` with ``target = weight ∘ (a bᵀ)``, as nearly as may be.
+    """Return ``a`` and ``b`` with ``target ≈ weight ∘ (a bᵀ)``.
 
     Args:
-        weight: ``[first, second, ...]``; further axes are bent alike.
-        target: the same shape.
-        groups: blocks of the first axis, each with a ``b`` of its own.
+        weight: ``[first, second, ...]``; the factors are constant along further axes.
+        target: a weight of the same shape.
+        groups: number of blocks of the first axis, each with its own ``b``; by default 1.
 
     Returns:
-        ``a`` ``[first]`` and ``b`` ``[groups * second]``, float64, of the same mean size. It is
-        for the caller to check that they fit.
+        ``a`` ``[first]`` and ``b`` ``[groups * second]``, float64, of the same mean magnitude. They
+        are exact if any factors are; the caller has to check.
 
     Example:
         >>> W = torch.tensor([[1.0, 2.0], [3.0, 0.0]])
@@ -37,14 +37,14 @@ def fit_rank_one(weight: Tensor, target: Tensor, groups: int = 1) -> tuple[Tenso
 
 
 def fit_low_rank(added: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """Return ``A`` and ``B`` with ``added = Aᵀ B``, as nearly as ``rank`` allows.
+    """Return ``A`` and ``B`` such that ``Aᵀ B`` is the best approximation of a matrix.
 
     Args:
-        added: ``[first, second]``.
-        rank: how many pairs of vectors.
+        added: the matrix, ``[first, second]``.
+        rank: rank of the approximation.
 
     Returns:
-        ``[rank, first]`` and ``[rank, second]``, float64 (Eckart and Young 1936).
+        ``A`` ``[rank, first]`` and ``B`` ``[rank, second]``, float64 (Eckart and Young 1936).
     """
     u, sizes, v = torch.linalg.svd(added.double(), full_matrices=False)
     root = sizes[:rank].sqrt()
@@ -58,13 +58,13 @@ def fit_low_rank(added: Tensor, rank: int) -> tuple[Tensor, Tensor]:
 def _outer_factors(ratio: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
     """Return ``a`` and ``b`` with ``ratio = a bᵀ`` where it is ``known``.
 
-    The factors spread from one entry along rows and columns; where zeros of the weight cut the
-    matrix into parts, each part starts anew, since any scale does there.
+    Factors propagate from one entry along rows and columns. If zeros of the weight separate the
+    matrix into parts, each part starts with its own scale, which is arbitrary.
     """
     ratio = ratio.where(known, 0.0)
     a, b = ratio.new_full((len(ratio),), torch.nan), ratio.new_full((ratio.shape[1],), torch.nan)
     while b.isnan().any():
-        # A column of zeros would say nothing of its rows; the largest one says most.
+        # A column of zeros would determine no rows; the largest one determines most.
         b[ratio.abs().sum(0).where(b.isnan(), -1.0).argmax()] = 1.0
         for _ in range(len(ratio) + ratio.shape[1]):
             before = a.isnan().sum() + b.isnan().sum()
@@ -78,7 +78,7 @@ def _outer_factors(ratio: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _spread(unknown: Tensor, ratio: Tensor, known: Tensor, other: Tensor) -> Tensor:
-    """Fill the entries of one factor that the other determines."""
+    """Return one factor with the entries that the other determines."""
     weights = other.nan_to_num(0.0) * known
     size = (weights * weights).sum(1)
     found = (ratio * weights).sum(1) / size.where(size > 0, 1.0)

@@ -1,8 +1,8 @@
-"""Fast weights: two vectors a member that bend one shared weight, whatever its shape.
+"""Fast weights: two vectors per member that modify one shared weight of any shape.
 
 A weight has an axis of inputs and an axis of outputs. ``r`` lies along the inputs, ``s`` along the
-outputs; a convolution's kernel is bent alike everywhere in multiplicative mode and is flattened
-with the inputs in additive mode.
+outputs. In multiplicative mode all positions of a convolution's kernel are scaled alike; in
+additive mode they are flattened with the inputs.
 """
 
 from __future__ import annotations
@@ -26,9 +26,11 @@ class Layout:
     """How the vectors lie along a weight.
 
     Attributes:
-        shape: of the weight.
-        inputs_first: the first axis is the inputs', as in embeddings and transposed convolutions.
-        groups: of a convolution; the second axis then holds one group.
+        shape: shape of the weight.
+        inputs_first: whether the first axis is that of the inputs, as in embeddings and transposed
+            convolutions.
+        groups: number of groups of a convolution, whose second axis is within a group; by default
+            1.
     """
 
     shape: tuple[int, ...]
@@ -36,18 +38,18 @@ class Layout:
     groups: int = 1
 
     def sizes(self, mode: Mode) -> tuple[int, int]:
-        """Return how long ``r`` and ``s`` are."""
+        """Return the lengths of ``r`` and ``s``."""
         first, second = self.shape[0], math.prod(self.shape[1:])
         if mode == "multiplicative":
             second = self.shape[1] * self.groups
         return (first, second) if self.inputs_first else (second, first)
 
     def order(self, r: Any, s: Any) -> tuple[Any, Any]:
-        """Return the vector along the first axis of the weight and the other one."""
+        """Return the vector along the first axis of the weight, then the other one."""
         return (r, s) if self.inputs_first else (s, r)
 
     def factor(self, r: Tensor, s: Tensor) -> Tensor:
-        """Return what a member multiplies the weight by, in a shape that broadcasts to it."""
+        """Return the factor of a member's weight, in a shape that broadcasts to it."""
         first, second = self.order(r, s)
         if self.groups > 1:
             second = second.view(self.groups, 1, -1).expand(-1, self.shape[0] // self.groups, -1)
@@ -56,24 +58,24 @@ class Layout:
         )
 
     def addend(self, r: Tensor, s: Tensor) -> Tensor:
-        """Return what a member adds to the weight."""
+        """Return the addition to a member's weight, in its shape."""
         first, second = self.order(r, s)
         return (first.mT @ second).view(self.shape)
 
 
 @dataclass(frozen=True)
 class FastWeights:
-    """One shared weight and what bends it: what an initialisation fills.
+    """One shared weight with its fast weights, the argument of an initialisation.
 
     Attributes:
-        weight: the shared weight, any shape.
+        weight: the shared weight, of any shape.
         r: ``[members, inputs]``, or ``[members, rank, inputs]`` in additive mode.
-        s: ``[members, outputs]``, or ``[members, rank, outputs]``.
-        bias: the layer's, ``[members, outputs]`` where each member has its own, or ``None``.
+        s: ``[members, outputs]``, or ``[members, rank, outputs]`` in additive mode.
+        bias: the layer's bias, ``[members, outputs]`` if each member has its own, or ``None``.
         mode: ``"multiplicative"`` or ``"additive"``.
-        scale: of the additive part.
+        scale: factor of the additive part, ``alpha / rank``.
         layout: how the vectors lie along the weight.
-        std: of the ``"normal"`` start.
+        std: standard deviation of ``init="normal"``.
     """
 
     weight: Tensor
@@ -86,14 +88,14 @@ class FastWeights:
     std: float
 
     def merged(self, index: int) -> Tensor:
-        """Return member ``index``'s weight."""
+        """Return member ``index``'s merged weight."""
         r, s = self.r[index], self.s[index]
         if self.mode == "multiplicative":
             return self.weight * self.layout.factor(r, s)
         return self.weight + self.scale * self.layout.addend(r, s)
 
     def put(self, index: int, target: Tensor) -> bool:
-        """Bend the weight of member ``index`` to ``target``, in place; tell whether it could be."""
+        """Fit member ``index``'s vectors to a weight in place; return whether the fit is exact."""
         weight, layout = self.weight.detach(), self.layout
         if not (target - weight).isfinite().all():
             return False

@@ -1,21 +1,21 @@
-"""How a member's fast weights start.
+"""Initialisation of the members' fast weights.
 
 ==================  ==============  ============================================================
-name                mode            the members start as
+name                mode            the members are initialised to
 ==================  ==============  ============================================================
-``"random_sign"``   multiplicative  the network with random units mirrored: as far apart as the
-                                    weights of one network allow, with activations of one scale
+``"random_sign"``   multiplicative  the network with the signs of random units flipped: as different
+                                    as shared weights allow, with activations of the same scale
 ``"normal"``        multiplicative  the network with each unit scaled by a draw of normal(1, std)
 ``"ones"``          multiplicative  the network itself, all the same
 ``"tabm"``          multiplicative  random signs on the inputs of the first layer, ones elsewhere
                                     (TabM, arXiv 2410.24210)
 ``"normal"``        additive        the network plus a random rank-k weight of ``std`` times its
-                                    size, by default 1
+                                    root mean square, by default 1
 ``"zeros"``         additive        the network itself, all the same (``s`` is zero, ``r`` random)
 ==================  ==============  ============================================================
 
-A function of your own takes a :class:`~batchensemble.layers.rank_one.fast_weights.FastWeights` and
-fills its ``r`` and ``s`` in place.
+Your own function takes a :class:`~batchensemble.layers.rank_one.fast_weights.FastWeights` and fills
+its ``r`` and ``s`` in place.
 """
 
 from __future__ import annotations
@@ -29,7 +29,11 @@ from batchensemble.layers.rank_one.options import Options
 
 
 def initialise(fast: FastWeights, options: Options) -> None:
-    """Fill fast weights in place, as the options say."""
+    """Initialise fast weights in place.
+
+    Raises:
+        ValueError: the mode has no initialisation of this name.
+    """
     functions = MULTIPLICATIVE if options.mode == "multiplicative" else ADDITIVE
     init = options.init
     with torch.no_grad():
@@ -37,7 +41,7 @@ def initialise(fast: FastWeights, options: Options) -> None:
             init(fast)
         else:
             name = next(iter(functions)) if init is None else one_of("init", init, functions)
-            if not fast.r.is_meta:  # which has no numbers
+            if not fast.r.is_meta:  # which has no values
                 functions[name](fast)
 
 
@@ -70,12 +74,11 @@ def _zeros(fast: FastWeights) -> None:
 
 
 def signs(like: Tensor) -> Tensor:
-    """Return -1 and 1 at random, in the shape of ``like``."""
+    """Return random signs, -1 or 1, in the shape of ``like``."""
     return torch.randint_like(like, 2).mul_(2).sub_(1)
 
 
-# The first of each is the default. "tabm" is ones for all layers but the first, which conversion
-# knows.
+# The first of each is the default. For "tabm", conversion sets the signs of the first layer.
 MULTIPLICATIVE = {
     "random_sign": _random_sign,
     "normal": _normal_around_one,

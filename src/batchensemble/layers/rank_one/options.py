@@ -1,4 +1,4 @@
-"""What a conversion lets the members own, and how that starts."""
+"""The options of rank-one layers."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ class Options:
     Attributes:
         mode: ``"multiplicative"``: ``W ∘ (s_m r_mᵀ)``; ``"additive"``: ``W + (alpha / rank)
             S_mᵀ R_m``.
-        rank: vectors a member and side; more than 1 only in additive mode.
-        alpha: scale of the additive part; by default ``rank``, so that the factor is 1.
-        init: how the fast weights start, see :mod:`batchensemble.layers.rank_one.initialisation`;
-            ``None`` is the mode's default.
-        std: standard deviation of the ``"normal"`` start: of the factors around 1, by default 0.5;
-            in additive mode of what is added, over the size of the weight, by default 1.
-        bias: ``"member"``: one a member, all starting as the layer's; ``"shared"``: the layer's.
+        rank: rank k of each member's weight change; above 1 only in additive mode.
+        alpha: scale of the additive part; ``None``: ``rank``, so that the factor is 1.
+        init: initialisation of the fast weights, by name or as a function, see
+            :mod:`batchensemble.layers.rank_one.initialisation`; ``None``: the mode's default.
+        std: standard deviation of ``init="normal"``: of the factors, by default 0.5; in additive
+            mode of the added weight relative to the shared one, by default 1.
+        bias: ``"member"``: each member has its own, initialised as the layer's; ``"shared"``: one
+            for all.
         norm: the same for the weights of norm layers and of ``PReLU``.
-        batch_axis: the axis of the rows, 1 where the sequence comes first.
-        space: what linear layers and convolutions bend in multiplicative mode, which changes their
-            speed alone: ``"activation"``, ``"weight"``, or ``"auto"``, whichever is cheaper for the
-            shapes at hand.
+        batch_axis: axis of the rows, 0, or 1 if the sequence comes first.
+        space: what linear layers and convolutions scale in multiplicative mode: ``"activation"``,
+            ``"weight"``, or ``"auto"``, whichever is cheaper for the shapes. It affects speed only.
     """
 
     mode: Mode = "multiplicative"
@@ -78,7 +78,7 @@ class Options:
 
     @property
     def spread(self) -> float:
-        """The standard deviation of the ``"normal"`` start."""
+        """The standard deviation of ``init="normal"``."""
         default = 0.5 if self.mode == "multiplicative" else 1.0
         return default if self.std is None else self.std
 
