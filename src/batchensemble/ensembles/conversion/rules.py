@@ -70,6 +70,11 @@ class Rules:
                     raise ValueError(f"{name!r} is in both {both[0]} and {both[1]}; choose one")
         return {module: ARGUMENTS[argument] for module, (argument, _) in found.items()}
 
+    def names(self, network: nn.Module) -> dict[str, list[str] | None]:
+        """Return the selectors of each argument as names and patterns, which a file can hold."""
+        arguments = (*ARGUMENTS, "one_by_one")
+        return {each: names_of(network, each, getattr(self, each)) for each in arguments}
+
     def run_one_by_one(self, network: nn.Module) -> set[nn.Module]:
         """Return the modules that run once for each member."""
         return {module for _, module in select(network, "one_by_one", self.one_by_one)}

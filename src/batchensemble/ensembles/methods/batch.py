@@ -16,7 +16,7 @@ from batchensemble.ensembles.conversion.branching import Branch
 from batchensemble.ensembles.conversion.checks import check_network
 from batchensemble.ensembles.conversion.convert import convert, extract, same_architecture, twins
 from batchensemble.ensembles.conversion.report import count_parameters
-from batchensemble.ensembles.conversion.rules import Rules, Selectors, listed, names_of
+from batchensemble.ensembles.conversion.rules import Rules, Selectors, listed
 from batchensemble.ensembles.conversion.unregistered import remember_origin
 from batchensemble.ensembles.methods.method import Method, Style
 from batchensemble.ensembles.runner import RunMode
@@ -124,16 +124,9 @@ class BatchEnsemble(Ensemble):
         rules = Rules("rank_one", include, independent, exclude, one_by_one, options)
         check_network(network)
         branch = None if branch_at is None else Branch.of(network, branch_at)
+        of_one, given = count_parameters(network), rules.names(network)
         if branch is not None:
             rules = branch.share(network, rules)
-        of_one = count_parameters(network)
-        selectors = {
-            "include": include,
-            "independent": independent,
-            "exclude": exclude,
-            "one_by_one": one_by_one,
-        }
-        given = {name: names_of(network, name, each) for name, each in selectors.items()}
         origin = {module: name for name, module in network.named_modules()}
         converted = convert(network, members, rules, inplace=inplace)
         if members > 1 and not any(True for _ in twins(converted)):
