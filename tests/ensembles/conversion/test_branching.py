@@ -378,7 +378,7 @@ def test_names_that_do_not_run():
         be.BatchEnsemble(Nested(), MEMBERS, branch_at="encoder.block.1")
     with pytest.raises(ValueError, match=r"is part of the layer 'layers.1.self_attn'"):
         be.BatchEnsemble(encoder(), MEMBERS, branch_at="layers.1.self_attn.out_proj")
-    with pytest.raises(ValueError, match="nothing from branch_at='3' on holds weights"):
+    with pytest.raises(ValueError, match="no module from branch_at='3' on holds weights"):
         be.DeepEnsemble(
             nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Tanh(), nn.Tanh()), 2, branch_at="3"
         )
