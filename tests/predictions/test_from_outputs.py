@@ -244,7 +244,7 @@ def test_unknown_targets_do_not_count_and_constant_ones_keep_their_unit() -> Non
     assert found.deviation == (1.0, 1.0)
     with pytest.raises(ValueError, match="at least one known number"):
         standardised(MSE(), (1, 4, 2), [torch.full((3, 2), torch.nan)])
-    with pytest.raises(ValueError, match="losses of numbers"):
+    with pytest.raises(ValueError, match="regression losses"):
         standardised(CrossEntropy(), (1, 4, 2), [torch.zeros(3)])
 
 
