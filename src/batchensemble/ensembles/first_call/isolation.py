@@ -98,21 +98,23 @@ def preserve_attributes(network: nn.Module) -> Iterator[None]:
 @contextmanager
 def without_hooks(network: nn.Module) -> Iterator[None]:
     """Disable all hooks but those that repeat the rows at a branch."""
+    # By vars(): a compiled module hands attributes that are set on to the module within.
     before = [
-        (module, name, getattr(module, name)) for module in network.modules() for name in HOOKS
+        (vars(module), {name: getattr(module, name) for name in HOOKS})
+        for module in network.modules()
     ]
     try:
-        for module, name, hooks in before:
-            kept = (
-                (key, hook)
-                for key, hook in hooks.items()
-                if isinstance(hook, BranchInput) or name == "_forward_pre_hooks_with_kwargs"
-            )
-            setattr(module, name, OrderedDict(kept))
+        for held, hooks in before:
+            for name, own in hooks.items():
+                held[name] = OrderedDict(
+                    (key, hook)
+                    for key, hook in own.items()
+                    if isinstance(hook, BranchInput) or name == "_forward_pre_hooks_with_kwargs"
+                )
         yield
     finally:
-        for module, name, hooks in before:
-            setattr(module, name, hooks)
+        for held, hooks in before:
+            held.update(hooks)
 
 
 @contextmanager
