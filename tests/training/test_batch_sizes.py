@@ -122,7 +122,7 @@ def test_trying_it_leaves_no_trace(monkeypatch):
         return model.state_dict()
 
     found = trained()
-    monkeypatch.setattr("batchensemble.training.fit.check_smallest_batch", lambda *_: None)
+    monkeypatch.setattr("batchensemble.training.preparation.check_smallest_batch", lambda *_: None)
     for name, value in trained().items():
         assert torch.equal(value, found[name]), name
 

@@ -136,7 +136,9 @@ def test_the_history_has_an_entry_an_epoch(method, kind):
     model, dataset = build(method), TensorDataset(X, Y)
     data = {"arrays": (X, Y), "dataset": dataset, "loader": DataLoader(dataset, 16)}[kind]
     history = be.fit(model, data, validation=VALIDATION, epochs=3, batch_size=16)
-    for values in history.to_dict().values():
+    found = history.to_dict()
+    assert found.pop("plan")["epochs"] == 3
+    for values in found.values():
         assert len(values) == 3
     for members, loss in zip(history.member_losses, history.losses, strict=True):
         assert len(members) == model.members

@@ -3,43 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch.optim import Optimizer
 
-from batchensemble.core.arguments import positive_number, whole_number
-from batchensemble.core.random_state import DataStream, seeded
-from batchensemble.data.position import DataState
 from batchensemble.data.sources import MEMORY_LIMIT
 from batchensemble.ensembles import Ensemble
-from batchensemble.ensembles.checks import check_ensemble, place_of
 from batchensemble.ensembles.conversion.rules import Selectors
-from batchensemble.layers.modes import preserve_modes
-from batchensemble.losses import Custom, Loss, LossOn, as_loss
-from batchensemble.losses.standardised import is_standardised
-from batchensemble.training.batch_sizes import check_smallest_batch, raise_if_alone
+from batchensemble.losses import Loss, LossOn
+from batchensemble.training.batch_sizes import raise_if_alone
 from batchensemble.training.callbacks.base import Callback
-from batchensemble.training.callbacks.compilation import CompiledLosses
-from batchensemble.training.callbacks.first_process import FirstProcessCallbacks
-from batchensemble.training.callbacks.progress import TrainingBar
-from batchensemble.training.callbacks.tracking import make_trackers
-from batchensemble.training.callbacks.weight_averaging import WeightAveraging
-from batchensemble.training.checkpoints.callback import CheckpointCallback
-from batchensemble.training.checkpoints.settings import resume_settings
-from batchensemble.training.checks import check_trainable
-from batchensemble.training.distributed.strategies import StrategyName, choose_strategy
-from batchensemble.training.gradient_checkpointing import checkpointed
 from batchensemble.training.history import History
-from batchensemble.training.optim.optimizers import OptimizerFactory, SchedulerFactory, optimiser
-from batchensemble.training.optim.schedules import Plateau, Schedule, Shape, usual_cooldown
-from batchensemble.training.precision import loss_scaler
-from batchensemble.training.preparation import admit, prepare_data, prepare_objective, watchers
+from batchensemble.training.optim.optimizers import OptimizerFactory, SchedulerFactory
+from batchensemble.training.optim.schedules import Plateau, Shape
+from batchensemble.training.plan import StrategyName, TrainingPlan
+from batchensemble.training.preparation import prepare
 from batchensemble.training.run import TrainingRun
-from batchensemble.training.sampling import Sampling, make_draw
+from batchensemble.training.sampling import Sampling
 
 
 def train(run: TrainingRun) -> None:
@@ -239,155 +220,20 @@ def fit(
         >>> len(fit(model, (X, y), epochs=2).losses)
         2
     """
-    check_ensemble(model)
-    check_trainable(model)
-    epochs, lr = whole_number("epochs", epochs), positive_number("lr", lr)
-    batch_size = whole_number("batch_size", batch_size)
-    if micro_batch is not None:
-        micro_batch = whole_number("micro_batch", micro_batch)
-    if checkpoints is not None and seed is None:
-        raise ValueError("checkpoints need a seed, so that the order of the data can be gone on")
-    if per_member_targets and loss_on == "mean_logits":
-        raise ValueError(
-            "loss_on='mean_logits' is one loss of all members, which cannot have targets of their "
-            "own; leave per_member_targets=True out"
-        )
-    sharing = choose_strategy(model, strategy, place_of(model)["device"], loss_on)
-    sharing.check(
-        clip=clip,
-        average=average,
-        compile=compile,
-        precision=precision,
-        optimizer=optimizer,
-        micro_batch=micro_batch,
-    )
-    model = sharing.model
-    device = place_of(model)["device"]
-    draw = sharing.draw(make_draw(sharing.whole, batches, loss_on))
-    chosen = as_loss(
-        loss, class_weight=class_weight, label_smoothing=label_smoothing, ignore_index=ignore_index
-    )
-    scaler = loss_scaler(precision, device)
-    groups = model.parameter_groups(
-        lr=lr, weight_decay=weight_decay, fast_lr_multiplier=fast_lr_multiplier
-    )
-    plateau = schedule if isinstance(schedule, Plateau) else None
-    with ExitStack() as stack:
-        stack.enter_context(sharing.quiet())
-        seed = sharing.seed(seed)
-        stack.enter_context(seeded(seed, device))
-        stack.enter_context(preserve_modes(model))
-        stack.enter_context(checkpointed(model.network, gradient_checkpointing))
-        stream = DataStream(seed)
-        material = prepare_data(
-            model,
-            data,
-            validation,
-            chosen,
-            batch_size,
-            target=target,
-            class_names=class_names,
-            memory_limit=memory_limit,
-            shuffle=shuffle,
-            draw=draw,
-            stream=stream,
-            standardise_targets=standardise_targets,
-            per_member=per_member_targets,
-        )
-        objective = prepare_objective(
-            model,
-            material,
-            loss_on,
-            sharing,
-            split=batches == "split",
-            per_member=per_member_targets,
-            micro_batch=micro_batch,
-            clip=clip,
-            precision=precision,
-            scaler=scaler,
-        )
-        check_smallest_batch(model, objective, material.training)
-        ours = isinstance(optimizer, str)
-        cooldown = usual_cooldown(cooldown, material.steps, used=ours)
-        rates = Schedule(
-            None if material.steps is None else epochs * material.steps,
-            schedule if isinstance(schedule, str) else "constant",
-            cooldown,
-            warmup,
-        )
-        first = sharing.processes.first
-        bar = stack.enter_context(
-            TrainingBar(label, rates.steps, show=progress if first else False)
-        )
-        told: list[Callback] = [bar]
-        if compile:
-            compiling = CompiledLosses(objective.losses, compile, device)
-            objective = replace(objective, losses=compiling)
-            told.append(compiling)
-        if average is not None:
-            told.append(WeightAveraging(average))
-        told += watchers(
-            material,
-            sharing,
-            every=evaluate_every,
-            stop_on=stop_on,
-            patience=patience,
-            plateau=plateau,
-        )
-        told += [*callbacks, *make_trackers(trackers, label)]
-        if sharing.shared:
-            told.append(FirstProcessCallbacks(sharing.processes, told))
-        steers = plateau is not None or patience is not None
-        keeping, state = None, None
-        if checkpoints is not None:
-            state = DataState(
-                material.training, material.held_out, stream, resume=resume, steering=steers
-            )
-            keeping = CheckpointCallback(
-                checkpoints, every=checkpoint_every, keep=keep, resume=resume, sharing=sharing
-            )
-            stack.enter_context(keeping.listening())
-            told.append(keeping)
-        scheduler = schedule if callable(schedule) else None
-        updater = stack.enter_context(
-            optimiser(optimizer, groups, rates, scheduler, scaler, in_pieces=sharing.in_pieces)
-        )
-        settings = resume_settings(
-            loss=material.loss,
-            loss_on=loss_on,
-            optimizer=optimizer,
-            lr=lr,
-            weight_decay=weight_decay,
-            fast_lr_multiplier=fast_lr_multiplier,
-            schedule=schedule,
-            cooldown=cooldown,
-            warmup=warmup,
-            clip=clip,
-            precision=precision,
-            average=average,
-            shuffle=shuffle,
-            batches=batches,
-            seed=seed,
-            steering=f"{stop_on} every {evaluate_every or 'epoch'}" if steers else None,
-        )
-        sharing.begin(material.training, seed)
-        history = History(
-            class_names=list(material.training.class_names),
-            standardised=is_standardised(material.loss),
-        )
-        run = TrainingRun(
-            model, objective, updater, material.training, stream, epochs, history, told, settings
-        )
-        run.bar, run.data_state = bar, state
-        run.admit = partial(admit, model, objective, material.training)
-        if keeping is not None:
-            keeping.restore(run)
-        # What the outputs are from now on; of a function of the user's own that is not known.
-        known = None if isinstance(material.loss, Custom) else material.loss
-        sharing.whole.loss = model.loss = known
-        sharing.whole.trained_on = model.trained_on = material.training.fingerprint
-        for each in (sharing.whole, model):
-            material.names.tell(each)
-        with sharing.joining(history):
-            train(run)
-    return history
+    plan = TrainingPlan(
+        target=target, class_names=class_names, memory_limit=memory_limit,
+        epochs=epochs, batch_size=batch_size, shuffle=shuffle, batches=batches, seed=seed,
+        loss=loss, loss_on=loss_on, class_weight=class_weight, label_smoothing=label_smoothing,
+        ignore_index=ignore_index, standardise_targets=standardise_targets,
+        per_member_targets=per_member_targets,
+        optimizer=optimizer, lr=lr, weight_decay=weight_decay,
+        fast_lr_multiplier=fast_lr_multiplier, schedule=schedule, cooldown=cooldown, warmup=warmup,
+        clip=clip, precision=precision, average=average,
+        micro_batch=micro_batch, gradient_checkpointing=gradient_checkpointing, compile=compile,
+        evaluate_every=evaluate_every, stop_on=stop_on, patience=patience,
+        checkpoints=checkpoints, checkpoint_every=checkpoint_every, keep=keep, resume=resume,
+        progress=progress, label=label, strategy=strategy,
+    )  # fmt: skip
+    with prepare(plan, model, data, validation, callbacks=callbacks, trackers=trackers) as run:
+        train(run)
+    return run.history

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from batchensemble.core.printed_tables import MOST_ROWS, table
 from batchensemble.core.strict_json import LARGE, read_json
 from batchensemble.losses.standardised import OF_STANDARDISED
+from batchensemble.training.plan import changed_options
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,8 @@ class History:
             an earlier version did not say.
         class_names: what the class numbers stand for, where the data say it.
         stopped: why the training ended before its last epoch; empty where it did not.
+        plan: the options of :func:`batchensemble.fit` by name, as JSON can hold them; empty where
+            an earlier version did not store them.
     """
 
     losses: list[float] = field(default_factory=list)
@@ -88,6 +91,29 @@ class History:
     standardised: bool | None = None
     class_names: list[str] = field(default_factory=list)
     stopped: str = ""
+    plan: dict[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """Return the last epoch's figures, and the options that are not the defaults.
+
+        Example:
+            >>> print(History([0.5], seconds=[2.0], plan={"lr": 0.1, "batch_size": 128}))
+            1 epoch in 2.0 s: loss 0.5000
+            options: lr=0.1
+        """
+        if not self.losses:
+            return "no epochs"
+        many = "1 epoch" if self.epochs == 1 else f"{self.epochs} epochs"
+        text = f"{many} in {self.total_seconds:.1f} s: loss {self.losses[-1]:.4f}"
+        if self.validation_nll:
+            score = "NLL" if self.standardised is None else "loss"
+            text += f", held-out {score} {self.validation_nll[-1]:.4f}"
+        text += f" {OF_STANDARDISED}" if self.standardised else ""
+        if changed := changed_options(self.plan):
+            text += f"\noptions: {', '.join(f'{name}={value}' for name, value in changed.items())}"
+        if self.stopped:
+            text += f"\nstopped: {self.stopped}"
+        return text
 
     @property
     def epochs(self) -> int:
@@ -113,7 +139,7 @@ class History:
         """Return the history as JSON can hold it."""
         result = asdict(replace(self, compilation=None))
         del result["compilation"]
-        for name in ("class_names", "stopped"):
+        for name in ("class_names", "stopped", "plan"):
             if not result[name]:
                 del result[name]
         if self.standardised is None:
@@ -176,12 +202,26 @@ class History:
         columns: dict[str, Any] = {"loss": self.losses}
         for index in range(len(self.member_losses[0]) if self.member_losses else 0):
             columns[f"loss_of_member_{index}"] = [each[index] for each in self.member_losses]
-        for name in ("last_batch_loss", "validation_nll", "seconds", "examples", "forward_calls"):
-            values = getattr(self, name if hasattr(self, name) else f"{name}es")
-            if values:
-                columns[name] = values
+        others = {
+            "last_batch_loss": self.last_batch_losses,
+            "validation_nll": self.validation_nll,
+            "seconds": self.seconds,
+            "examples": self.examples,
+            "forward_calls": self.forward_calls,
+        }
+        columns.update({name: values for name, values in others.items() if values})
         epochs = pd.RangeIndex(1, self.epochs + 1, name="epoch")
         return pd.DataFrame(columns, index=epochs)
+
+    def continue_from(self, other: History) -> None:
+        """Take over what another history holds; the plan stays this one's.
+
+        Args:
+            other: of the part of the training before a checkpoint, or of the first process.
+        """
+        for each in fields(self):
+            if each.name != "plan":
+                setattr(self, each.name, getattr(other, each.name))
 
     def record(
         self,
@@ -235,3 +275,5 @@ def _check(history: History) -> None:
         raise ValueError("member_losses has rows of several lengths")
     if not isinstance(history.stopped, str):
         raise TypeError("stopped is of another type")
+    if not isinstance(history.plan, dict):
+        raise TypeError("plan is of another type")

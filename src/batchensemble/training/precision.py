@@ -5,11 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from batchensemble.core.arguments import one_of
 from batchensemble.core.inputs import Inputs
 from batchensemble.training.objective import Losses
-
-PRECISIONS = {"float32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+from batchensemble.training.plan import PRECISIONS
 
 
 def in_precision(losses: Losses, precision: str, device: torch.device) -> Losses:
@@ -19,11 +17,8 @@ def in_precision(losses: Losses, precision: str, device: torch.device) -> Losses
         losses: of an objective.
         precision: a name of :data:`PRECISIONS`.
         device: of the network.
-
-    Raises:
-        ValueError: an unknown name.
     """
-    dtype = PRECISIONS[one_of("precision", precision, PRECISIONS)]
+    dtype = PRECISIONS[precision]
     if dtype is None:
         return losses
 

@@ -1,9 +1,10 @@
-"""What ``fit`` prepares of its arguments: the data, what a step minimises, and who is told."""
+"""From a plan and data to a training that can begin: batches, objective, optimiser, callbacks."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,39 +13,49 @@ from typing import Any
 from torch.amp import GradScaler
 
 from batchensemble.core.inputs import Inputs
-from batchensemble.core.random_state import DataStream
-from batchensemble.data.batches import (
-    NO_OWN_TARGETS,
-    PREDICTION_BATCH,
-    Batches,
-    Draw,
-    LoaderBatches,
-)
+from batchensemble.core.random_state import DataStream, seeded
+from batchensemble.data.batches import NO_OWN_TARGETS, PREDICTION_BATCH, Batches, LoaderBatches
+from batchensemble.data.position import DataState
 from batchensemble.data.sources import open_batches
 from batchensemble.data.tables.column_names import ColumnNames
 from batchensemble.ensembles import Ensemble
-from batchensemble.ensembles.checks import place_of
+from batchensemble.ensembles.checks import check_ensemble, place_of
 from batchensemble.ensembles.conversion.unregistered import check_weights_registered
-from batchensemble.losses import ClassLoss, Custom, EnsembleLoss, LossOn, with_balance
+from batchensemble.layers.modes import preserve_modes
+from batchensemble.losses import ClassLoss, Custom, EnsembleLoss, with_balance
+from batchensemble.losses.standardised import is_standardised
 from batchensemble.losses.targets import Targets
 from batchensemble.training.batch_sizes import check_smallest_batch
 from batchensemble.training.callbacks.base import Callback
+from batchensemble.training.callbacks.compilation import CompiledLosses
 from batchensemble.training.callbacks.diagnostics import MemberDiagnostics
+from batchensemble.training.callbacks.first_process import FirstProcessCallbacks
+from batchensemble.training.callbacks.progress import TrainingBar
+from batchensemble.training.callbacks.tracking import make_trackers
 from batchensemble.training.callbacks.validation import EarlyStopping
+from batchensemble.training.callbacks.weight_averaging import WeightAveraging
+from batchensemble.training.checkpoints.callback import CheckpointCallback
 from batchensemble.training.checks import (
     check_batch,
     check_data,
     check_held_out,
     check_order,
     check_targets_rounding,
+    check_trainable,
     in_standard_units,
     warn_if_members_differ,
 )
 from batchensemble.training.clipping import MemberClipping
-from batchensemble.training.distributed.strategies import Strategy
+from batchensemble.training.distributed.strategies import Strategy, choose_strategy
+from batchensemble.training.gradient_checkpointing import checkpointed
+from batchensemble.training.history import History
 from batchensemble.training.objective import Objective, make_objective
-from batchensemble.training.optim.schedules import Plateau
-from batchensemble.training.precision import in_precision
+from batchensemble.training.optim.optimizers import optimiser
+from batchensemble.training.optim.schedules import Schedule, usual_cooldown
+from batchensemble.training.plan import TrainingPlan
+from batchensemble.training.precision import in_precision, loss_scaler
+from batchensemble.training.run import TrainingRun
+from batchensemble.training.sampling import make_draw
 
 
 @dataclass(frozen=True)
@@ -68,71 +79,142 @@ class TrainingInputs:
         """Steps an epoch, or ``None`` where the data do not know."""
         return len(self.training) if self.training.has_length else None
 
+    def tell(self, models: Sequence[Ensemble]) -> None:
+        """Let ensembles know what their outputs are from now on, and what they were trained on."""
+        for each in models:
+            # Of a function of the user's own it is not known what the outputs are.
+            each.loss = None if isinstance(self.loss, Custom) else self.loss
+            each.trained_on = self.training.fingerprint
+            self.names.tell(each)
 
-def prepare_data(
+
+@contextmanager
+def prepare(
+    plan: TrainingPlan,
     model: Ensemble,
     data: Any,
-    validation: Any,
-    loss: EnsembleLoss,
-    batch_size: int,
+    validation: Any = None,
     *,
-    target: str | None,
-    class_names: Sequence[Any],
-    memory_limit: int,
-    shuffle: bool,
-    draw: Draw | None,
-    stream: DataStream,
-    standardise_targets: bool,
-    per_member: bool,
-) -> TrainingInputs:
-    """Open the data of a training, and see that they go with the network and the loss.
+    callbacks: Sequence[Callback] = (),
+    trackers: str | Sequence[str | Callback] = (),
+) -> Iterator[TrainingRun]:
+    """Yield a training that is ready for its first step, or for the next one after a checkpoint.
+
+    On leaving, also by an error, the random state, the modes of the modules and the handlers of
+    signals are the caller's again.
 
     Args:
-        model: that is trained.
-        data: the training's, see :func:`batchensemble.fit`, as all that is not said here.
+        plan: the options.
+        model: the ensemble, which is trained in place.
+        data: as :func:`batchensemble.fit` takes them.
+        validation: held-out data in the same forms; ``None`` without.
+        callbacks: the user's own.
+        trackers: names of trackers, or trackers.
+
+    Raises:
+        TypeError, ValueError, CheckpointError: as :func:`batchensemble.fit` does.
+    """
+    check_ensemble(model)
+    check_trainable(model)
+    strategy = choose_strategy(model, plan.strategy, place_of(model)["device"], plan.loss_on)
+    strategy.check(plan)
+    model = strategy.model
+    device = place_of(model)["device"]
+    scaler = loss_scaler(plan.precision, device)
+    with ExitStack() as stack:
+        stack.enter_context(strategy.quiet())
+        seed = strategy.seed(plan.seed)
+        stack.enter_context(seeded(seed, device))
+        stack.enter_context(preserve_modes(model))
+        stack.enter_context(checkpointed(model.network, plan.gradient_checkpointing))
+        stream = DataStream(seed)
+        inputs = prepare_data(plan, strategy, data, validation, stream)
+        objective = prepare_objective(plan, strategy, inputs, scaler)
+        check_smallest_batch(model, objective, inputs.training)
+        schedule = prepare_schedule(plan, inputs)
+        show = plan.progress if strategy.processes.first else False
+        bar = stack.enter_context(TrainingBar(plan.label, schedule.steps, show=show))
+        compiled = None
+        if plan.compile:
+            compiled = CompiledLosses(objective.losses, plan.compile, device)
+            objective = replace(objective, losses=compiled)
+        made = prepare_callbacks(plan, strategy, inputs, bar, compiled, callbacks, trackers)
+        state, checkpointing = prepare_checkpoints(plan, strategy, inputs, stream)
+        if checkpointing is not None:
+            stack.enter_context(checkpointing.listening())
+            made.append(checkpointing)
+        groups = model.parameter_groups(
+            lr=plan.lr,
+            weight_decay=plan.weight_decay,
+            fast_lr_multiplier=plan.fast_lr_multiplier,
+        )
+        scheduler = plan.schedule if callable(plan.schedule) else None
+        updater = stack.enter_context(
+            optimiser(
+                plan.optimizer, groups, schedule, scaler=scaler, scheduler=scheduler,
+                in_pieces=strategy.in_pieces,
+            )
+        )  # fmt: skip
+        strategy.begin(inputs.training, seed)
+        settings = plan.resume_settings(inputs.loss, cooldown=schedule.cooldown, seed=seed)
+        history = History(
+            class_names=list(inputs.training.class_names),
+            standardised=is_standardised(inputs.loss),
+            plan=plan.to_dict(),
+        )
+        run = TrainingRun(
+            model, objective, updater, inputs.training, stream, plan.epochs, history, made, settings
+        )
+        run.bar, run.data_state = bar, state
+        run.admit = partial(admit, model, objective, inputs.training)
+        if checkpointing is not None:
+            checkpointing.restore(run)
+        inputs.tell((strategy.whole, model))
+        stack.enter_context(strategy.joining(history))
+        yield run
+
+
+def prepare_data(
+    plan: TrainingPlan, strategy: Strategy, data: Any, validation: Any, stream: DataStream
+) -> TrainingInputs:
+    """Open the data of a training, and check that they go with the network and the loss.
+
+    Args:
+        plan: the options.
+        strategy: what each process trains.
+        data: the training's.
         validation: held-out data, or ``None``.
-        loss: as it was asked for.
-        batch_size: examples a step.
-        target: the column or key of the targets.
-        class_names: the order of classes that are text.
-        memory_limit: bytes.
-        shuffle: whether each epoch has a new order.
-        draw: what the members see of a batch, where that differs.
         stream: the random state that the order is drawn from.
-        standardise_targets: whether the loss is in standard units of the training's targets.
-        per_member: whether targets are ``[examples, members, ...]``, each member's own.
 
     Raises:
         TypeError, ValueError: they do not go together.
     """
+    model, loss, per_member = strategy.model, plan.make_loss(), plan.per_member_targets
+    draw = strategy.draw(make_draw(strategy.whole, plan.batches, plan.loss_on))
     if per_member and draw is not None:
         raise ValueError(NO_OWN_TARGETS)
     tables: dict[str, Any] = {
-        "memory_limit": memory_limit,
+        "memory_limit": plan.memory_limit,
         "read": loss.read,
         "numbers": not isinstance(loss, (ClassLoss, Custom)),
         "weighted": True,
         **place_of(model),
     }
-    order: dict[str, Any] = {"shuffle": shuffle, "draw": draw, "stream": stream}
-    names: dict[str, Any] = {"target": target, "class_names": class_names}
+    order: dict[str, Any] = {"shuffle": plan.shuffle, "draw": draw, "stream": stream}
+    names: dict[str, Any] = {"target": plan.target, "class_names": plan.class_names}
     known = ColumnNames.of(model)
     training = open_batches(
-        data, batch_size, **names, **order, **tables, training=True, known=known
+        data, plan.batch_size, **names, **order, **tables, training=True, known=known
     )
     known = known.and_of(training.feature_names, training.target_names, training.class_names)
-    of_images = isinstance(data, (str, Path)) and isinstance(training, LoaderBatches)
-    if of_images or not isinstance(training, LoaderBatches):  # of a dataset numbers are the order
-        cure = "names to the folders that sort" if of_images else "class_names="
-        given = () if of_images and training.class_names != tuple(class_names) else class_names
-        check_order(loss, training.class_names, given, cure)
+    _check_order(plan, loss, data, training)
     loss = with_balance(loss, training)
-    if standardise_targets:
+    if plan.standardise_targets:
         loss = in_standard_units(loss, model, training, per_member=per_member)
     held_out = None
     if validation is not None:
-        named = None if isinstance(validation, (tuple, list)) else target
-        names = {"target": named, "class_names": class_names or training.class_names}
+        named = None if isinstance(validation, (tuple, list)) else plan.target
+        names = {"target": named, "class_names": plan.class_names or training.class_names}
         held_out = open_batches(validation, PREDICTION_BATCH, **names, **tables, known=known)
         check_held_out(model, loss, held_out)
     check_data(model, loss, training, per_member=per_member)
@@ -140,88 +222,139 @@ def prepare_data(
     return TrainingInputs(training, held_out, loss, known)
 
 
+def _check_order(plan: TrainingPlan, loss: EnsembleLoss, data: Any, training: Batches) -> None:
+    """Raise ``ValueError`` where an ordinal loss does not know the order of its classes."""
+    of_images = isinstance(data, (str, Path)) and isinstance(training, LoaderBatches)
+    if isinstance(training, LoaderBatches) and not of_images:
+        return  # the class numbers of a dataset are their order
+    cure = "names to the folders that sort" if of_images else "class_names="
+    sorted_folders = of_images and training.class_names != tuple(plan.class_names)
+    check_order(loss, training.class_names, () if sorted_folders else plan.class_names, cure)
+
+
 def prepare_objective(
-    model: Ensemble,
-    data: TrainingInputs,
-    loss_on: LossOn,
-    sharing: Strategy,
-    *,
-    split: bool,
-    per_member: bool,
-    micro_batch: int | None,
-    clip: float | None,
-    precision: str,
-    scaler: GradScaler | None,
+    plan: TrainingPlan, strategy: Strategy, data: TrainingInputs, scaler: GradScaler | None
 ) -> Objective:
     """Return what a step minimises; the training's batches are arranged for it from now on.
 
     Args:
-        model: that is trained.
-        data: what it goes by.
-        loss_on: what the loss is of.
-        sharing: among processes.
-        split: whether the members share a batch out among them.
-        per_member: whether each member has targets of its own for the same examples.
-        micro_batch: examples that go through the network at a time.
-        clip: the largest norm of a member's gradient.
-        precision: what the network computes in.
+        plan: the options.
+        strategy: what each process trains.
+        data: what is trained on.
         scaler: of losses in half precision.
     """
-    own = data.training.draw is not None
-    shared = sharing if sharing.shared else None
+    model, own = strategy.model, data.training.draw is not None
     objective = make_objective(
         model,
         data.loss,
-        loss_on,
+        plan.loss_on,
         own=own,
-        own_targets=per_member,
-        micro_batch=micro_batch,
-        sharing=shared,
+        own_targets=plan.per_member_targets,
+        micro_batch=plan.micro_batch,
+        sharing=strategy if strategy.shared else None,
     )
     data.training.arrange = objective.arrange
+    clipping = None
+    if plan.clip is not None:
+        clipping = MemberClipping(model.network, model.members, plan.clip)
     return replace(
         objective,
-        losses=in_precision(objective.losses, precision, place_of(model)["device"]),
-        examples_a_row=sharing.whole.members if split and own else 1,
-        clipping=None if clip is None else MemberClipping(model.network, model.members, clip),
+        losses=in_precision(objective.losses, plan.precision, place_of(model)["device"]),
+        examples_a_row=strategy.whole.members if plan.batches == "split" and own else 1,
+        clipping=clipping,
         scaler=scaler,
     )
 
 
-def watchers(
+def prepare_schedule(plan: TrainingPlan, data: TrainingInputs) -> Schedule:
+    """Return the learning rate of each step.
+
+    Warns:
+        UserWarning: the length of the training is not known, so the rate does not fall at its end.
+    """
+    return Schedule(
+        None if data.steps is None else plan.epochs * data.steps,
+        plan.schedule if isinstance(plan.schedule, str) else "constant",
+        usual_cooldown(plan.cooldown, data.steps, used=isinstance(plan.optimizer, str)),
+        plan.warmup,
+    )
+
+
+def prepare_callbacks(
+    plan: TrainingPlan,
+    strategy: Strategy,
     data: TrainingInputs,
-    sharing: Strategy,
-    *,
-    every: int | None,
-    stop_on: str,
-    patience: int | None,
-    plateau: Plateau | None,
+    bar: TrainingBar,
+    compiled: CompiledLosses | None,
+    callbacks: Sequence[Callback],
+    trackers: str | Sequence[str | Callback],
 ) -> list[Callback]:
-    """Return the callbacks that look at the training, and at the held-out data if there are any.
+    """Return the callbacks in the order in which their hooks are called, without checkpoints.
 
     Args:
-        data: what it goes by.
-        sharing: among processes.
-        every: steps between two scorings.
-        stop_on: the score that says which weights are best.
-        patience: scorings without a better one after which the training ends.
-        plateau: lets the learning rate fall by them.
+        plan: the options.
+        strategy: what each process trains.
+        data: what is trained and scored on.
+        bar: the progress bar.
+        compiled: the losses, where they are compiled.
+        callbacks: the user's own.
+        trackers: as :func:`batchensemble.fit` takes them.
 
     Raises:
-        ValueError: there are no held-out data to go by.
+        ValueError: an option needs held-out data, and there are none.
     """
-    shared = sharing if sharing.shared else None
-    watching = MemberDiagnostics(data.held_out, shared)
+    shared = strategy if strategy.shared else None
+    found: list[Callback] = [bar]
+    if compiled is not None:
+        found.append(compiled)
+    if plan.average is not None:
+        found.append(WeightAveraging(plan.average))
     if data.held_out is not None:
-        steering: dict[str, Any] = {"stop_on": stop_on, "patience": patience, "plateau": plateau}
-        kept: dict[str, Any] = {"loss": data.loss, "sharing": shared}
-        return [EarlyStopping(data.held_out, every=every, **steering, **kept), watching]
-    if plateau or patience or every:
+        found.append(
+            EarlyStopping(
+                data.held_out,
+                every=plan.evaluate_every,
+                stop_on=plan.stop_on,
+                patience=plan.patience,
+                plateau=plan.plateau,
+                loss=data.loss,
+                sharing=shared,
+            )
+        )
+    elif plan.scores_steer or plan.evaluate_every:
         raise ValueError(
             "validation is missing: schedule=Plateau(), patience= and evaluate_every= go by "
             "the scores of held-out data"
         )
-    return [watching]
+    found.append(MemberDiagnostics(data.held_out, shared))
+    found += [*callbacks, *make_trackers(trackers, plan.label)]
+    if strategy.shared:
+        found.append(FirstProcessCallbacks(strategy.processes, found))
+    return found
+
+
+def prepare_checkpoints(
+    plan: TrainingPlan, strategy: Strategy, data: TrainingInputs, stream: DataStream
+) -> tuple[DataState | None, CheckpointCallback | None]:
+    """Return where the data are, for checkpoints, and what writes these; nothing without a folder.
+
+    Raises:
+        CheckpointError: nothing can be written there.
+        ValueError: the training is to resume, and the state of a data loader cannot be had.
+    """
+    if plan.checkpoints is None:
+        return None, None
+    state = DataState(
+        data.training, data.held_out, stream, resume=plan.resume, steering=plan.scores_steer
+    )
+    callback = CheckpointCallback(
+        plan.checkpoints,
+        every=plan.checkpoint_every,
+        keep=plan.keep,
+        resume=plan.resume,
+        sharing=strategy,
+    )
+    return state, callback
 
 
 def admit(

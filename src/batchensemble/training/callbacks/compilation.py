@@ -8,13 +8,11 @@ import time
 import torch
 from torch import Tensor
 
-from batchensemble.core.arguments import one_of
 from batchensemble.core.inputs import Inputs
 from batchensemble.training.callbacks.base import Callback, TrainingState
 from batchensemble.training.history import Compilation
 from batchensemble.training.objective import Losses
 
-MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 EAGER_STEPS = 6  # timed before compiling; the first allocates and is not counted
 
 
@@ -30,8 +28,8 @@ class CompiledLosses(Callback):
     every_process = True
 
     def __init__(self, losses: Losses, mode: bool | str, device: torch.device) -> None:
-        name = "default" if mode is True else one_of("compile", mode, MODES)
         self.losses, self.device = losses, device
+        name = mode if isinstance(mode, str) else "default"
         self.compiled: Losses = torch.compile(losses, mode=name)
         self.seconds: list[float] = []
         self.last = 0.0

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from batchensemble.core.arguments import one_of, whole_number
 from batchensemble.core.dtensor import as_held
 from batchensemble.data.batches import Batches
 from batchensemble.ensembles import Ensemble
@@ -22,9 +21,7 @@ from batchensemble.predictions import Prediction
 from batchensemble.training.callbacks.base import Callback, TrainingState
 from batchensemble.training.distributed.strategies import Strategy
 from batchensemble.training.optim.schedules import Plateau
-
-# Scores that say which weights are best, and whether more is better.
-SCORES = {"nll": False, "brier": False, "ece": False, "accuracy": True}
+from batchensemble.training.plan import SCORES
 
 
 class EarlyStopping(Callback):
@@ -60,14 +57,12 @@ class EarlyStopping(Callback):
     ) -> None:
         self.sharing = sharing
         self.batches, self.loss, self.plateau = batches, loss, plateau
-        self.every = every if every is None else whole_number("evaluate_every", every)
-        self.stop_on = one_of("stop_on", stop_on, SCORES)
+        self.every, self.stop_on, self.patience = every, stop_on, patience
         if stop_on != "nll" and not loss.logits:
             raise ValueError(
                 f"stop_on={stop_on!r} is a score of class probabilities, which {loss} does not "
                 "have; leave it out to go by the held-out loss"
             )
-        self.patience = patience if patience is None else whole_number("patience", patience)
         self.optional_state = patience is None and plateau is None  # the training goes by neither
         self.best: float | None = None
         self.best_step = self.waiting = self.since_fall = 0

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-from batchensemble.core.arguments import fraction
 from batchensemble.training.callbacks.base import Callback, TrainingState
 
 
@@ -23,8 +22,7 @@ class WeightAveraging(Callback):
     key, earlier_keys = "moving average", ("Averaging",)
 
     def __init__(self, decay: float) -> None:
-        self.decay = fraction("average", decay)
-        self.steps = 0
+        self.decay, self.steps = decay, 0
 
     def on_start(self, run: TrainingState) -> None:
         """Begin with the weights as they are."""

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from batchensemble.core.arguments import whole_number
 from batchensemble.training.callbacks.base import Callback, TrainingState
 from batchensemble.training.checkpoints.callback_states import keyed
 from batchensemble.training.checkpoints.snapshot import (
@@ -51,8 +50,7 @@ class CheckpointCallback(Callback):
         resume: bool = False,
         sharing: Strategy,
     ) -> None:
-        self.every = every if every is None else whole_number("checkpoint_every", every)
-        self.folder, keep = Path(folder), whole_number("keep", keep)
+        self.folder, self.every = Path(folder), every
         self.resume, self.sharing, self.processes = resume, sharing, sharing.processes
         self.checkpoints: Checkpoints | None = None
         self.processes.on_first(lambda: self._open(keep))

@@ -95,14 +95,14 @@ def _say(missing: list[Callback], left: list[str]) -> None:
         )
     for name in kinds:
         warnings.warn(
-            f"{name} begins afresh: the checkpoint has no state of it", UserWarning, stacklevel=6
+            f"{name} begins afresh: the checkpoint has no state of it", UserWarning, stacklevel=10
         )
     for name in left:
         warnings.warn(
             f"the checkpoint has the state of a callback {name!r}, which is not given here; it is "
             "no longer kept",
             UserWarning,
-            stacklevel=6,
+            stacklevel=10,
         )
 
 

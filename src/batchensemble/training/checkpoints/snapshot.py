@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,10 +15,10 @@ from batchensemble.core.dtensor import as_held, whole_on_first
 from batchensemble.core.random_state import random_states
 from batchensemble.training.callbacks.base import Callback, TrainingState
 from batchensemble.training.checkpoints.callback_states import keyed, matched
-from batchensemble.training.checkpoints.settings import warn_of_other_rates
 from batchensemble.training.checkpoints.store import Checkpoint, CheckpointError
 from batchensemble.training.distributed.strategies import Strategy
 from batchensemble.training.history import History
+from batchensemble.training.optim.schedules import Schedule
 
 COUNTS = ("epoch", "step", "step_of_epoch", "seconds", "epoch_rows", "epoch_calls")
 
@@ -169,8 +171,7 @@ def go_on(run: TrainingState, found: Checkpoint, names: dict[str, str]) -> None:
     run.resumed = True
     for name in COUNTS:
         setattr(run, name, state[name])
-    history = History.from_dict(state["history"])
-    vars(run.history).update(vars(history))
+    run.history.continue_from(History.from_dict(state["history"]))
     if "losses" in tensors:
         device = next(run.model.parameters()).device
         run.epoch_losses = tensors["losses"]["sum"].to(device)
@@ -181,6 +182,27 @@ def go_on(run: TrainingState, found: Checkpoint, names: dict[str, str]) -> None:
         run.epoch_weight = weight.to(device) if weight.dim() else weight.item()
     run.restored_random = tensors["random"], state["random"]
     warn_of_other_rates(run, state["epochs"])
+
+
+def warn_of_other_rates(run: TrainingState, epochs: int) -> None:
+    """Warn where steps that are done had other learning rates than a longer training would have.
+
+    Args:
+        run: brought to where the checkpoint was written.
+        epochs: of the training that wrote it.
+    """
+    schedule: Schedule | None = getattr(run.updater, "schedule", None)
+    if epochs == run.epochs or schedule is None or not schedule.steps:
+        return
+    then = replace(schedule, steps=schedule.steps // run.epochs * epochs)
+    if any(then.at(step) != schedule.at(step) for step in range(run.step)):
+        warnings.warn(
+            f"the checkpoint is of a training of {epochs} epochs, whose learning rate fell towards "
+            f"their end, and here there are {run.epochs}: the rate of the next step is that of "
+            f"{run.epochs} epochs, but the result is not that of so many from the start on; that "
+            "needs schedule='constant' and cooldown=0 in both",
+            stacklevel=7,
+        )
 
 
 def about(run: TrainingState) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import signal
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -27,11 +27,11 @@ from batchensemble.training.distributed.processes import (
     overheard,
     started,
 )
+from batchensemble.training.plan import TrainingPlan
 
 if TYPE_CHECKING:
     from batchensemble.training.history import History
 
-StrategyName = Literal["ddp", "fsdp", "members"]
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 # On an accelerator reading what was agreed on waits for the step, so that is done now and then.
 LISTEN_EVERY = 16
@@ -128,8 +128,8 @@ class Strategy:
         if seed is not None and not self.processes.first:
             torch.manual_seed((seed + 0xD1B54A32D192ED03 * self.processes.rank + step) % 2**63)
 
-    def check(self, **options: Any) -> None:
-        """Raise ``ValueError`` for an option of ``fit`` that does not go with the strategy."""
+    def check(self, plan: TrainingPlan) -> None:
+        """Raise ``ValueError`` for an option that does not go with the strategy."""
 
     def draw(self, draw: Draw | None) -> Draw | None:
         """Return what draws the examples of this process's members."""
@@ -223,7 +223,7 @@ class DataParallel(Strategy):
 
     def finish(self, history: History) -> None:
         """Bring the first one's history to all; the weights are the same."""
-        vars(history).update(vars(self.processes.from_first(lambda: history)))
+        history.continue_from(self.processes.from_first(lambda: history))
 
 
 class FullySharded(DataParallel):
@@ -249,26 +249,26 @@ class FullySharded(DataParallel):
         """Return where the processes compute: not where a large network was made."""
         return torch.device("cuda") if torch.cuda.is_available() else device
 
-    def check(self, **options: Any) -> None:
-        """Raise ``ValueError`` for an option of ``fit`` that needs whole weights."""
+    def check(self, plan: TrainingPlan) -> None:
+        """Raise ``ValueError`` for an option that needs whole weights."""
         for name, reason in NEEDS_WHOLE.items():
-            if options[name]:
+            if getattr(plan, name):
                 raise ValueError(
                     f"{name}= {reason}, which strategy='fsdp' leaves in pieces on the processes; "
                     "leave one of them out"
                 )
-        if options["precision"] == "fp16":
+        if plan.precision == "fp16":
             raise ValueError(
                 "precision='fp16' scales losses by what all gradients are, which strategy='fsdp' "
                 "leaves in pieces on the processes; take 'bf16', or another strategy"
             )
-        if isinstance(options["optimizer"], torch.optim.Optimizer):
+        if isinstance(plan.optimizer, torch.optim.Optimizer):
             raise ValueError(
                 "optimizer holds whole weights, and strategy='fsdp' trains pieces of them; give a "
                 "function that makes it, such as lambda parameters: torch.optim.SGD(parameters, "
                 "lr=0.1)"
             )
-        if options["micro_batch"] == 1:
+        if plan.micro_batch == 1:
             raise ValueError(
                 "micro_batch must be at least 2 with strategy='fsdp', since all processes need as "
                 "many parts, got 1"
@@ -357,7 +357,7 @@ class MemberParallel(Strategy):
             self.whole.run_as("one_by_one")
         own, of_all = self.model.calls_per_forward, self.whole.calls_per_forward
         history.forward_calls = [each // own * of_all for each in history.forward_calls]
-        vars(history).update(vars(self.processes.from_first(lambda: history)))
+        history.continue_from(self.processes.from_first(lambda: history))
         joined = copy.deepcopy(self.whole)
         for rank, piece in enumerate(self.pieces):
             part = self.model if rank == self.processes.rank else self.whole.select(piece)

@@ -16,7 +16,6 @@ from torch.optim.adam import adam
 from torch.optim.adamw import adamw
 from torch.optim.lr_scheduler import LRScheduler
 
-from batchensemble.core.arguments import one_of
 from batchensemble.core.dtensor import as_held, whole_on_first
 from batchensemble.training.optim.schedules import Schedule
 
@@ -339,14 +338,14 @@ def optimiser(
 
     Raises:
         TypeError: ``optimizer`` is none of these.
-        ValueError: an unknown name, or nothing to train.
+        ValueError: there is nothing to train.
     """
     parameters = [each for group in groups for each in group["params"] if each.requires_grad]
     if not parameters:
         raise ValueError("the network has no parameters to train")
     if not isinstance(optimizer, str):
         yield TorchOptimiser(_made(optimizer, parameters), None, scheduler, scaler)
-    elif one_of("optimizer", optimizer, OPTIMIZERS) == "sgd" or scheduler or scaler:
+    elif optimizer == "sgd" or scheduler or scaler:
         yield TorchOptimiser(
             _named(optimizer, groups, in_pieces=in_pieces),
             None if scheduler else schedule,

@@ -122,7 +122,7 @@ def usual_cooldown(asked: float | None, steps: int | None, *, used: bool = True)
             "the data do not say how many batches they have, so the learning rate does not fall "
             f"towards the end as it usually does (cooldown={COOLDOWN}): it stays as it is "
             "(cooldown=0); give cooldown=0 if that is what you want, or a dataset with __len__",
-            stacklevel=3,
+            stacklevel=6,
         )
     return 0.0
 
