@@ -79,30 +79,6 @@ def test_drawn_examples_keep_their_own_targets(kind):
             assert torch.equal(targets[:, member], targets[:, 0].roll(member))
 
 
-@pytest.mark.parametrize("drawn", [False, True])
-@pytest.mark.parametrize("kind", ["arrays", "loader"])
-def test_arranging_is_told_whether_each_member_has_its_examples(kind, drawn):
-    data = (X, Y) if kind == "arrays" else DataLoader(TensorDataset(X, Y), 5)
-    told = []
-
-    def arrange(targets, *, per_member):
-        told.append(per_member)
-        return -targets
-
-    draw = three_rolled if drawn else None
-    arranged = torch.cat([each for _, each in made(data, 5, arrange=arrange, draw=draw)])
-    assert set(told) == {drawn}
-    assert torch.equal(arranged[:, 0] if drawn else arranged, -Y)
-
-
-@pytest.mark.parametrize("kind", ["arrays", "loader"])
-def test_targets_of_more_axes_are_not_arranged(kind):
-    targets = torch.stack([Y, Y + 10, Y + 20], 1)
-    data = (X, targets) if kind == "arrays" else DataLoader(TensorDataset(X, targets), 5)
-    parts = [each for _, each in made(data, 5, arrange=lambda *_, **__: None)]
-    assert torch.equal(torch.cat(parts), targets)
-
-
 @pytest.mark.parametrize("kind", ["arrays", "dataset", "loader"])
 @pytest.mark.parametrize("drawn", [False, True])
 def test_weights_stay_with_their_examples(kind, drawn):

@@ -48,6 +48,21 @@ def test_micro_batches_take_targets_of_each_member_and_shares():
         torch.testing.assert_close(one, other)
 
 
+@pytest.mark.parametrize("loss", ["cross_entropy", lambda o, t: cross_entropy(o, t)])
+@pytest.mark.parametrize("method", METHODS)
+def test_callbacks_see_targets_in_the_order_of_the_inputs(method, loss):
+    by_input = {tuple(x): int(y) for x, y in zip(X.tolist(), Y, strict=True)}
+
+    class Look(be.Callback):
+        def on_step(self, run):
+            inputs, targets = run.last_inputs, run.last_targets
+            assert inputs.shape[:-1] == targets.shape
+            seen = [by_input[tuple(x)] for x in inputs.flatten(0, -2).tolist()]
+            assert seen == targets.flatten().tolist()
+
+    trained(method, loss=loss, callbacks=[Look()])
+
+
 @pytest.mark.usefixtures("as_users_run_it")
 @pytest.mark.parametrize("size", [0, -1, 2.5, "4"])
 def test_a_micro_batch_is_a_whole_number(size):

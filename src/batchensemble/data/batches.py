@@ -32,7 +32,6 @@ from batchensemble.losses.targets import (
 Pair = tuple[Inputs, Targets]
 Read = Callable[[Tensor, torch.dtype], Tensor]  # as EnsembleLoss.read
 Draw = Callable[[Tensor], Tensor]
-Arrange = Callable[..., Tensor]  # arrange(targets, per_member=...), as Ensemble.target_rows
 
 PREDICTION_BATCH = 4096
 SAMPLE = 4096  # numbers that go into a checksum of the data
@@ -51,14 +50,12 @@ class Batches(Protocol):
         class_names: in the order of the class numbers; empty if unknown.
         feature_names, target_names: of columns; ``None`` if they have no names.
         draw: see :class:`ArrayBatches`.
-        arrange: puts targets into the order of the ensemble's rows.
     """
 
     class_names: ClassNames
     feature_names: tuple[str, ...] | None
     target_names: tuple[str, ...] | None
     draw: Draw | None
-    arrange: Arrange | None
 
     @property
     def has_length(self) -> bool:
@@ -89,8 +86,6 @@ class ArrayBatches:
         shuffle: whether each epoch has a new random order.
         draw: maps the examples of each batch, ``[steps, batch]``, to those that each member sees,
             ``[steps, members, rows]``; the inputs are then ``[rows, members, ...]``.
-        arrange: puts the targets of all batches of a block into the order of the ensemble's rows,
-            where there is one an example; targets of more axes stay as they are.
         stream: the random state that orders are drawn from; by default torch's global one.
         weights: how much each example counts, ``[examples]``; batches then hold
             :class:`Weighted`.
@@ -104,13 +99,12 @@ class ArrayBatches:
         *,
         shuffle: bool = False,
         draw: Draw | None = None,
-        arrange: Arrange | None = None,
         stream: DataStream | None = None,
         weights: Tensor | None = None,
     ) -> None:
         self.inputs, self.targets, self.weights = inputs, targets, weights
         self.batch_size = batch_size
-        self.shuffle, self.draw, self.arrange = shuffle, draw, arrange
+        self.shuffle, self.draw = shuffle, draw
         self.stream = stream or DataStream(None)
         self.class_names = ClassNames()
         self.feature_names: tuple[str, ...] | None = None
@@ -176,8 +170,6 @@ class ArrayBatches:
                 drawn = values.index_select(0, index).view(*steps.shape, *values.shape[1:])
                 found.append(drawn if self.draw is None else drawn.transpose(1, 2))
         inputs, *rest = found
-        if self.arrange is not None and self.targets.dim() == 1:
-            rest = [self.arrange(each, per_member=self.draw is not None) for each in rest]
         if len(rest) == 1:
             return zip(inputs.unbind(0), rest[0].unbind(0), strict=True)
         weighted = map(Weighted, *(each.unbind(0) for each in rest))
@@ -185,7 +177,7 @@ class ArrayBatches:
 
 
 class LoaderBatches:
-    """Batches of a user's ``DataLoader``, moved to a device, drawn and arranged as above.
+    """Batches of a user's ``DataLoader``, moved to a device and drawn as above.
 
     Args:
         loader: yields pairs ``(inputs, targets)`` or dictionaries. Inputs may be a dictionary or a
@@ -193,7 +185,6 @@ class LoaderBatches:
         device: of the batches.
         target: the key of the targets in a dictionary.
         draw: see :class:`ArrayBatches`.
-        arrange: see :class:`ArrayBatches`.
         stream: see :class:`ArrayBatches`.
         weighted: whether pairs may have a third part, the weight of each example.
         any_targets: whether targets may have several axes even if members see different examples.
@@ -206,7 +197,6 @@ class LoaderBatches:
         *,
         target: str | None = None,
         draw: Draw | None = None,
-        arrange: Arrange | None = None,
         stream: DataStream | None = None,
         weighted: bool = False,
         any_targets: bool = False,
@@ -215,7 +205,7 @@ class LoaderBatches:
         self.class_names = ClassNames()
         self.feature_names: tuple[str, ...] | None = None
         self.target_names: tuple[str, ...] | None = None
-        self.draw, self.arrange = draw, arrange
+        self.draw = draw
         self.weighted, self.any_targets = weighted, any_targets
         self.stream = stream or DataStream(None)
 
@@ -265,14 +255,11 @@ class LoaderBatches:
     def _pair(self, batch: Any) -> Pair:
         inputs, *rest = take_apart(batch, self.target, weighted=self.weighted)
         inputs, rest = inputs.to(self.device), [each.to(self.device) for each in rest]
-        one_each = rest[0].dim() == 1
         if self.draw is not None:
-            if not one_each and not self.any_targets:
+            if rest[0].dim() != 1 and not self.any_targets:
                 raise ValueError(NO_OWN_TARGETS)
             rows = self.draw(torch.arange(len(inputs))).t().to(self.device)
             inputs, rest = inputs[rows], [each[rows] for each in rest]
-        if self.arrange is not None and one_each:
-            rest = [self.arrange(each, per_member=self.draw is not None) for each in rest]
         return inputs, rest[0] if len(rest) == 1 else Weighted(*rest)
 
 
@@ -291,7 +278,6 @@ def make_batches(
     dtype: torch.dtype,
     shuffle: bool = False,
     draw: Draw | None = None,
-    arrange: Arrange | None = None,
     stream: DataStream | None = None,
     read: Read | None = None,
     weighted: bool = False,
@@ -306,7 +292,6 @@ def make_batches(
         dtype: that floating-point inputs of arrays are converted to.
         shuffle: whether each epoch has a new order; a ``DataLoader`` has its own.
         draw: see :class:`ArrayBatches`.
-        arrange: see :class:`ArrayBatches`.
         stream: see :class:`ArrayBatches`.
         read: converts the targets of arrays to those of a loss; by default they are class numbers.
         weighted: whether pairs may have a third part, the weight of each example.
@@ -321,7 +306,6 @@ def make_batches(
             data if isinstance(data, DataLoader) else DataLoader(data, batch_size, shuffle=shuffle),
             device,
             draw=draw,
-            arrange=arrange,
             stream=stream,
             weighted=weighted,
             any_targets=read is not None,
@@ -351,7 +335,6 @@ def make_batches(
         batch_size,
         shuffle=shuffle,
         draw=draw,
-        arrange=arrange,
         stream=stream,
         weights=weights,
     )

@@ -18,7 +18,7 @@ from batchensemble.core.arguments import whole_number
 from batchensemble.core.inputs import Inputs, as_inputs, without
 from batchensemble.core.random_state import DataStream
 from batchensemble.core.rounding import check_features_held
-from batchensemble.data.batches import Arrange, Batches, Draw, LoaderBatches, Read, make_batches
+from batchensemble.data.batches import Batches, Draw, LoaderBatches, Read, make_batches
 from batchensemble.data.hugging_face import Collate, as_tensors, collated, is_hugging_face
 from batchensemble.data.streaming import StreamBatches
 from batchensemble.data.tables.class_labels import ClassNames, are_numbers, labels_of
@@ -55,7 +55,6 @@ def open_batches(
     memory_limit: int = MEMORY_LIMIT,
     shuffle: bool = False,
     draw: Draw | None = None,
-    arrange: Arrange | None = None,
     stream: DataStream | None = None,
     read: Read | None = None,
     numbers: bool = False,
@@ -80,7 +79,6 @@ def open_batches(
         shuffle: whether each epoch has a new order; data loaders and iterable datasets have their
             own.
         draw: see :class:`~batchensemble.data.batches.ArrayBatches`.
-        arrange: see :class:`~batchensemble.data.batches.ArrayBatches`.
         stream: see :class:`~batchensemble.data.batches.ArrayBatches`.
         read: see :func:`~batchensemble.data.batches.make_batches`.
         numbers: whether the targets are numbers to predict; labels are then refused.
@@ -104,7 +102,7 @@ def open_batches(
     """
     # Names given by the user occur in arrays too; names remembered from other data do not.
     named = bool(class_names) and not isinstance(class_names, ClassNames)
-    ways: dict[str, Any] = {"draw": draw, "arrange": arrange, "stream": stream}
+    ways: dict[str, Any] = {"draw": draw, "stream": stream}
     place: dict[str, Any] = {"device": device, "dtype": dtype}
     whole_number("memory_limit", memory_limit)
     class_names = known.order_of_classes(class_names)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from batchensemble.core.random_state import DataStream
-from batchensemble.data.batches import Arrange, ArrayBatches, Draw, Pair, Read, read_targets
+from batchensemble.data.batches import ArrayBatches, Draw, Pair, Read, read_targets
 from batchensemble.data.tables.column_names import remembered
 from batchensemble.data.tables.files import Files
 from batchensemble.losses.targets import on_device
@@ -40,7 +40,6 @@ class StreamBatches:
         memory_limit: bytes.
         shuffle: a new order each epoch.
         draw: see :class:`~batchensemble.data.batches.ArrayBatches`; it draws from a window.
-        arrange: see :class:`~batchensemble.data.batches.ArrayBatches`.
         stream: see :class:`~batchensemble.data.batches.ArrayBatches`.
         read: see :func:`~batchensemble.data.batches.make_batches`.
 
@@ -60,12 +59,11 @@ class StreamBatches:
         memory_limit: int,
         shuffle: bool = False,
         draw: Draw | None = None,
-        arrange: Arrange | None = None,
         stream: DataStream | None = None,
         read: Read | None = None,
     ) -> None:
         self.files, self.batch_size, self.device, self.dtype = files, batch_size, device, dtype
-        self.shuffle, self.draw, self.arrange, self.read = shuffle, draw, arrange, read
+        self.shuffle, self.draw, self.read = shuffle, draw, read
         self.stream = stream or DataStream(None)
         self.class_names = files.class_names
         self.feature_names = remembered(files.names)
@@ -172,7 +170,6 @@ class StreamBatches:
             self.batch_size,
             shuffle=self.shuffle,
             draw=self.draw,
-            arrange=self.arrange,
             stream=self.stream,
         )
 

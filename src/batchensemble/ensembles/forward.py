@@ -282,7 +282,7 @@ class ForwardPass(MemberRunner):
         """
         if per_member:
             return targets.transpose(-1, -2).flatten(-2)
-        return targets.repeat(*[1] * (targets.dim() - 1), self.members)
+        return torch.cat([targets] * self.members, -1)  # one operation: this runs in each step
 
     def by_member(self, values: Tensor) -> Tensor:
         """Return values of :meth:`rows`, ``[members * batch]``, as ``[batch, members]``."""

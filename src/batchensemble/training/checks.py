@@ -64,9 +64,7 @@ def check_batch(
             lambda: [targets], len(targets), dtype, largest_error=LARGEST_BATCH_ERROR
         )
     try:
-        if (objective.arrange is None or targets.dim() > 1) and not isinstance(
-            objective.loss, Custom
-        ):
+        if not isinstance(objective.loss, Custom):
             shown = targets[:, 0] if objective.own_examples else targets
             own, drawn = objective.own_targets, objective.own_examples
             check_targets_fit(objective.loss, outputs.shape, shown, per_member=own, drawn=drawn)

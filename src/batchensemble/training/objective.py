@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from batchensemble.core.inputs import Inputs
-from batchensemble.data.batches import Arrange
 from batchensemble.ensembles import Ensemble
 from batchensemble.losses import CrossEntropy, EnsembleLoss, Loss, LossOn, as_loss, make_loss
 from batchensemble.losses.targets import Targets, parted
@@ -26,7 +25,8 @@ class StepLosses(NamedTuple):
     """The losses of a step.
 
     Attributes:
-        losses: as :attr:`Objective.losses` gives them, times their weights over the mean weight.
+        losses: ``[batch, members]``, or ``[batch, 1]`` of all members together, times their weights
+            over the mean weight.
         weight: that mean, ``[1 or members]``: 0 where nothing in the batch counts; ``None`` where
             all examples count the same.
     """
@@ -40,9 +40,9 @@ class Objective:
     """What a training step minimises, and how to read it.
 
     Attributes:
-        losses: maps inputs and targets to one number for each example and member.
-        by_member: brings these numbers into the shape ``[batch, members]``.
-        arrange: puts targets into the order that ``losses`` wants, outside the inner loop.
+        losses: maps inputs and targets, in the order of the batch, to one number for each example
+            and member, in the order of the network's rows or ``[batch, members]``.
+        by_member: a view of these numbers as ``[batch, members]``.
         own_examples: whether inputs are ``[batch, members, ...]``, other examples for each member.
         own_targets: whether targets are ``[batch, members, ...]``, of the same examples.
         micro_batch: examples that go through the network at a time; ``None`` is the whole batch.
@@ -55,7 +55,6 @@ class Objective:
 
     losses: Losses
     by_member: Callable[[Tensor], Tensor]
-    arrange: Arrange | None = None
     own_examples: bool = False
     own_targets: bool = False
     micro_batch: int | None = None
@@ -103,8 +102,6 @@ class Objective:
         """
         found = self.loss.weights(targets, own=self.own_examples or self.own_targets)
         if weights is not None:
-            if self.arrange is not None and targets.dim() == 1:
-                weights = self.by_member(weights)
             found = weights if found is None else found * weights
         if found is None:
             return None
@@ -142,10 +139,8 @@ class Objective:
             if factors is not None:
                 self.by_member(gradient).mul_(factors.to(gradient))
             losses.backward(gradient if self.scaler is None else self.scaler.scale(gradient))
-            losses = losses.detach()
-            if share is not None:
-                self.by_member(losses).mul_(share.to(losses))
-            found.append(losses)
+            losses = self.by_member(losses.detach())
+            found.append(losses if share is None else losses.mul_(share.to(losses)))
         losses = found[0] if len(found) == 1 else torch.cat(found)
         if self.sharing is None:
             return StepLosses(losses, mean)
@@ -186,39 +181,28 @@ def make_objective(
     def of_members(inputs: Inputs, targets: Tensor) -> Tensor:
         return function(model(inputs, per_member=own), targets)
 
-    if loss == CrossEntropy() and loss_on == "members":
+    options: dict[str, Any] = {
+        "own_examples": own,
+        "own_targets": own_targets,
+        "micro_batch": micro_batch,
+        "loss": loss,
+        "sharing": sharing,
+    }
+    if loss != CrossEntropy() or loss_on != "members":
+        return Objective(of_members, _as_they_are, **options)
 
-        def of_rows(inputs: Inputs, targets: Tensor) -> Tensor:
-            if targets.dim() > 1:  # a class for each token, pixel or member
-                return of_members(inputs, targets)
-            rows = model.rows(inputs, per_member=own)
-            return F.cross_entropy(rows, targets, reduction="none")
+    def of_rows(inputs: Inputs, targets: Tensor) -> Tensor:
+        if targets.dim() != 1 + own:  # a class for each token, pixel or member
+            return of_members(inputs, targets)
+        rows = model.rows(inputs, per_member=own)
+        row_targets = model.target_rows(targets, per_member=own)
+        return F.cross_entropy(rows, row_targets, reduction="none")
 
-        def by_member(values: Tensor) -> Tensor:
-            return model.by_member(values) if values.dim() == 1 else values
+    def by_member(values: Tensor) -> Tensor:
+        return model.by_member(values) if values.dim() == 1 else values
 
-        objective = Objective(of_rows, by_member, model.target_rows, own, own_targets, loss=loss)
-        whole = micro_batch is None and sharing is None
-        return objective if whole else _in_parts(objective, micro_batch, sharing)
-    apart = Objective(of_members, lambda losses: losses, None, own, own_targets, loss=loss)
-    return replace(apart, micro_batch=micro_batch, sharing=sharing)
+    return Objective(of_rows, by_member, **options)
 
 
-def _in_parts(whole: Objective, micro_batch: int | None, sharing: Strategy | None) -> Objective:
-    """Return the same objective for a batch in parts, each of which arranges its own targets."""
-    arrange = whole.arrange
-    assert arrange is not None
-
-    def losses(inputs: Inputs, targets: Tensor) -> Tensor:
-        if targets.dim() == 1 + whole.own_examples:
-            targets = arrange(targets, per_member=whole.own_examples)
-        return whole.by_member(whole.losses(inputs, targets))
-
-    return replace(
-        whole,
-        losses=losses,
-        by_member=lambda each: each,
-        arrange=None,
-        micro_batch=micro_batch,
-        sharing=sharing,
-    )
+def _as_they_are(values: Tensor) -> Tensor:
+    return values

@@ -235,7 +235,7 @@ def _check_order(plan: TrainingPlan, loss: EnsembleLoss, data: Any, training: Ba
 def prepare_objective(
     plan: TrainingPlan, strategy: Strategy, data: TrainingInputs, scaler: GradScaler | None
 ) -> Objective:
-    """Return what a step minimises; the training's batches are arranged for it from now on.
+    """Return what a step minimises.
 
     Args:
         plan: the options.
@@ -253,7 +253,6 @@ def prepare_objective(
         micro_batch=plan.micro_batch,
         sharing=strategy if strategy.shared else None,
     )
-    data.training.arrange = objective.arrange
     clipping = None
     if plan.clip is not None:
         clipping = MemberClipping(model.network, model.members, plan.clip)

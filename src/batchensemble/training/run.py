@@ -168,15 +168,14 @@ class TrainingRun(TrainingState):
         On an accelerator that is looked at every 16 steps.
 
         Args:
-            losses: of the batch, as :class:`~batchensemble.training.objective.StepLosses` has them.
+            losses: of the batch, ``[batch, members]``.
             weight: their mean weight; ``None`` where all count the same.
             inputs: of the batch.
         """
-        self.losses = self.objective.by_member(losses)
-        self._sums, self._weight = self.losses.sum(0), weight
+        self.losses, self._sums, self._weight = losses, losses.sum(0), weight
         now = losses.device.type == "cpu" or self.step % CHECK_EVERY == 0
-        if now and not math.isfinite(self._sums.sum().item()):
-            self._diverged(self.losses, inputs)
+        if now and not math.isfinite(sum(self._sums.tolist())):
+            self._diverged(losses, inputs)
 
     def step_done(self, inputs: Inputs, targets: Targets) -> None:
         """Count a step that was checked, and tell."""

@@ -126,9 +126,6 @@ class MemberDiagnostics(Callback):
         if run.last_inputs is None or run.last_targets is None:
             return None, None
         inputs, (targets, weights) = run.last_inputs, parted(run.last_targets)
-        if run.objective.arrange is not None and targets.dim() == 1:
-            targets = run.objective.by_member(targets)
-            weights = None if weights is None else run.objective.by_member(weights)
         if run.objective.own_examples:
             inputs = inputs[:, 0]
         if run.objective.own_examples or (
