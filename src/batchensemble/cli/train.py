@@ -105,7 +105,7 @@ def train(
     from batchensemble.cli.workflows.settings import parse, read, resolve
     from batchensemble.cli.workflows.train import train as train_in_folder
     from batchensemble.training.checkpoints.store import CheckpointError
-    from batchensemble.training.distributed.processes import is_first
+    from batchensemble.training.distributed.processes import from_launcher
 
     try:
         given = {} if config is None else read(config)
@@ -129,7 +129,7 @@ def train(
             markup=False,
         )
         raise typer.Exit(int(str(end.code))) from None
-    if not quiet and is_first():
+    if not quiet and from_launcher().writes:
         _print(out, settings, history, scores, model.class_names, notes_on(model.loss))
 
 

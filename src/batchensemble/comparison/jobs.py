@@ -26,7 +26,7 @@ from joblib.externals.loky import BrokenProcessPool, ProcessPoolExecutor
 
 from batchensemble.comparison.ray import Say, connect, run_on_ray
 from batchensemble.core.arguments import one_of, whole_number
-from batchensemble.training.distributed.processes import launched
+from batchensemble.training.distributed.processes import from_launcher
 
 BACKENDS = ("loky", "ray")
 
@@ -64,9 +64,10 @@ def prepare(
         OSError: there is no Ray at the address, it does not start, or runs nothing for 120 s.
     """
     jobs = whole_number("jobs", jobs)
-    if jobs > 1 and launched() > 1:
+    launched = from_launcher().count
+    if jobs > 1 and launched > 1:
         raise ValueError(
-            f"jobs are processes of their own, got {jobs} in one of {launched()} processes that "
+            f"jobs are processes of their own, got {jobs} in one of {launched} processes that "
             "torchrun started for one training; start it without torchrun"
         )
     one_of("backend", backend, BACKENDS)

@@ -173,7 +173,9 @@ def check_targets_fit(
     except ValueError as error:
         if not _fit_members(loss, outputs_shape, targets):
             raise
-        cure = "per_member_targets=True" + " and batches='shared'" * drawn
+        cure = "per_member_targets=True"
+        if drawn:
+            cure += " and batches='shared'"
         raise ValueError(
             f"{error}; where each member has targets of its own, give {cure}"
         ) from None

@@ -38,11 +38,11 @@ class MemberClipping:
             if isinstance(twin, Independent):
                 for copied, module in zip(self.copied, twin.copies, strict=True):
                     copied.extend(module.parameters())
-            for module in () if isinstance(twin, Independent) else twin.modules():
+                continue
+            for module in twin.modules():
                 named = dict(module.named_parameters())
-                self.stacked += [
-                    named[name] for name in getattr(module, "own", ()) if name in named
-                ]
+                own = getattr(module, "own", ())  # of twins alone
+                self.stacked += [named[name] for name in own if name in named]
         owned = {*self.stacked, *(each for own in self.copied for each in own)}
         self.shared = [each for each in network.parameters() if each not in owned]
         self.device = next(network.parameters()).device

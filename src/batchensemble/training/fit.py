@@ -42,7 +42,7 @@ def train(run: TrainingRun) -> None:
             if run.history.stopped:
                 break
         run.end_epoch()
-    run.tell("on_end")
+    run.call("on_end")
 
 
 def fit(

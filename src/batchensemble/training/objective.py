@@ -16,7 +16,7 @@ from batchensemble.losses import CrossEntropy, EnsembleLoss, Loss, LossOn, as_lo
 from batchensemble.losses.targets import Targets, parted
 from batchensemble.training.clipping import MemberClipping
 from batchensemble.training.distributed.processes import in_steps
-from batchensemble.training.distributed.strategies import Strategy
+from batchensemble.training.distributed.strategy import Strategy
 
 Losses = Callable[[Inputs, Tensor], Tensor]
 

@@ -46,7 +46,8 @@ from batchensemble.training.checks import (
     warn_if_members_differ,
 )
 from batchensemble.training.clipping import MemberClipping
-from batchensemble.training.distributed.strategies import Strategy, choose_strategy
+from batchensemble.training.distributed.strategies import choose_strategy
+from batchensemble.training.distributed.strategy import Strategy
 from batchensemble.training.gradient_checkpointing import checkpointed
 from batchensemble.training.history import History
 from batchensemble.training.objective import Objective, make_objective
@@ -132,7 +133,7 @@ def prepare(
         objective = prepare_objective(plan, strategy, inputs, scaler)
         check_smallest_batch(model, objective, inputs.training)
         schedule = prepare_schedule(plan, inputs)
-        show = plan.progress if strategy.processes.first else False
+        show = plan.progress if strategy.processes.writes else False
         bar = stack.enter_context(TrainingBar(plan.label, schedule.steps, show=show))
         compiled = None
         if plan.compile:
@@ -163,8 +164,9 @@ def prepare(
             plan=plan.to_dict(),
         )
         run = TrainingRun(
-            model, objective, updater, inputs.training, stream, plan.epochs, history, made, settings
-        )
+            model, objective, updater, inputs.training, stream, plan.epochs, history, made,
+            settings, strategy.processes,
+        )  # fmt: skip
         run.bar, run.data_state = bar, state
         run.admit = partial(admit, model, objective, inputs.training)
         if checkpointing is not None:

@@ -16,9 +16,10 @@ from batchensemble.data.batches import Batches, LoaderBatches, Pair, checksum
 from batchensemble.data.position import DataState
 from batchensemble.ensembles import Ensemble
 from batchensemble.losses.targets import Targets
-from batchensemble.training.callbacks.base import HOOKS, Callback, TrainingState, overrides
+from batchensemble.training.callbacks.base import HOOKS, Callback, Hook, TrainingState, overrides
 from batchensemble.training.callbacks.first_process import FirstProcessCallbacks
 from batchensemble.training.callbacks.progress import TrainingBar
+from batchensemble.training.distributed.processes import Processes
 from batchensemble.training.history import History
 from batchensemble.training.objective import Objective
 from batchensemble.training.optim.optimizers import Updater
@@ -38,8 +39,9 @@ class TrainingRun(TrainingState):
         stream: the random state that they are drawn from.
         epochs: to go through them.
         history: of the epochs that are over.
-        callbacks: who is told, in this order.
-        settings: what has to be the same for a checkpoint to be gone on from, by name.
+        callbacks: in the order in which their hooks are called.
+        settings: what has to be the same to resume from a checkpoint, by name.
+        processes: those that share the training; by default this one alone.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class TrainingRun(TrainingState):
         history: History,
         callbacks: Sequence[Callback] = (),
         settings: dict[str, Any] | None = None,
+        processes: Processes | None = None,
     ) -> None:
         self.model, self.scored = model, model
         self.objective, self.updater = objective, updater
@@ -75,34 +78,36 @@ class TrainingRun(TrainingState):
         self.data_state: DataState | None = None
         self.resumed = False
         self.restored_random: tuple[dict[str, Tensor], dict[str, Any]] | None = None
-        self._hearing = next(
-            (each for each in callbacks if isinstance(each, FirstProcessCallbacks)), None
-        )
-        hook = getattr if self._hearing is None else self._hearing.hook
-        told = {name: [each for each in callbacks if overrides(each, name)] for name in HOOKS}
-        self._hooks: dict[str, list[Callable[[TrainingState], None]]] = {
-            name: [function for each in those if (function := hook(each, name)) is not None]
-            for name, those in told.items()
-        }
+        self.processes = processes or Processes()
+        self._hooks = {name: self._hooks_here(name) for name in HOOKS}
 
     def say(self, text: str) -> None:
         """Show a line above the progress bar, where there is one."""
         if self.bar is not None:
             self.bar.say(text)
 
-    def tells(self, callback: Callback) -> bool:
-        """Return whether a callback runs in this process."""
-        return self._hearing is None or self._hearing.runs(callback)
-
-    def tell(self, hook: str) -> None:
-        """Call a hook of all callbacks that have it."""
+    def call(self, hook: str) -> None:
+        """Call a hook of all callbacks that run in this process."""
         for function in self._hooks[hook]:
             function(self)
+
+    def _hooks_here(self, name: str) -> list[Hook]:
+        """Return what to call in this process for a hook."""
+        callbacks = [
+            each for each in self.callbacks if overrides(each, name) and self.runs_here(each)
+        ]
+        shared = [each for each in self.callbacks if isinstance(each, FirstProcessCallbacks)]
+        hooks: list[Hook] = []
+        for each in callbacks:
+            hook: Hook = getattr(each, name)
+            alone = shared and not each.every_process  # the other processes do not run it
+            hooks.append(shared[0].holding_errors(hook) if alone else hook)
+        return hooks
 
     def begin(self) -> None:
         """Tell that there is a training; what was refused before that has left nothing."""
         self.begun, before = True, time.perf_counter()
-        self.tell("on_start")
+        self.call("on_start")
         self._started += time.perf_counter() - before
 
     def begin_epoch(self) -> None:
@@ -202,7 +207,7 @@ class TrainingRun(TrainingState):
         if self._hooks["on_step"]:
             now = time.perf_counter()
             self.seconds += now - self._started
-            self.tell("on_step")
+            self.call("on_step")
             self._started = time.perf_counter()
 
     def end_epoch(self) -> None:
@@ -235,7 +240,7 @@ class TrainingRun(TrainingState):
         self.step_of_epoch, self.seconds = 0, 0.0
         self.epoch_rows = self.epoch_calls = 0
         self.epoch_weight = 0.0
-        self.tell("on_epoch")
+        self.call("on_epoch")
 
     def _diverged(self, losses: Tensor, inputs: Any) -> None:
         """Say which member's loss is not finite, when, and whether the inputs are to blame."""

@@ -14,13 +14,11 @@ import torch
 
 import batchensemble as be
 from batchensemble.cli.app import main
+from batchensemble.training.distributed.data_parallel import DataParallel
+from batchensemble.training.distributed.fully_sharded import FullySharded
+from batchensemble.training.distributed.member_parallel import MemberParallel
 from batchensemble.training.distributed.processes import Processes, cut
-from batchensemble.training.distributed.strategies import (
-    DataParallel,
-    FullySharded,
-    MemberParallel,
-    choose_strategy,
-)
+from batchensemble.training.distributed.strategies import choose_strategy
 from on_processes import CASES, X, Y, all_cases, batch, deep, go_on, network
 
 SCRIPT = Path(__file__).parents[2] / "support" / "on_processes.py"

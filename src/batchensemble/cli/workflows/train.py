@@ -25,7 +25,7 @@ from batchensemble.losses import EnsembleLoss, as_loss, outputs_for
 from batchensemble.training.callbacks.base import Callback, TrainingState
 from batchensemble.training.callbacks.tracking import JsonLines, Tracking
 from batchensemble.training.checks import check_order
-from batchensemble.training.distributed.processes import is_first
+from batchensemble.training.distributed.processes import from_launcher
 from batchensemble.training.fit import fit
 from batchensemble.training.history import History
 
@@ -97,9 +97,9 @@ def train(
             progress=progress,
             **arguments,
         )
-    model.eval()  # a saved model is mostly loaded for prediction
-    data.columns.store_in(model)
-    if is_first():  # of several processes, which all have the same
+    model.eval()  # a loaded model is mostly asked
+    data.columns.tell(model)
+    if from_launcher().writes:  # all processes have the same
         text = json.dumps(history.to_dict(), indent=1)
         write_whole(folder / "history.json", text.encode() + b"\n")
         save(

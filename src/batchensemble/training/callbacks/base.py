@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -12,6 +12,7 @@ from batchensemble.data.batches import Batches
 from batchensemble.data.position import DataState
 from batchensemble.ensembles import Ensemble
 from batchensemble.losses.targets import Targets
+from batchensemble.training.distributed.processes import Processes
 from batchensemble.training.history import History
 from batchensemble.training.objective import Objective
 from batchensemble.training.optim.optimizers import Updater
@@ -28,7 +29,8 @@ class TrainingState:
         batches: of the training.
         epochs: to go through them.
         history: of the epochs that are over.
-        callbacks: who is told, in this order.
+        callbacks: in the order in which their hooks are called.
+        processes: those that share the training, of which one writes.
         settings: what has to be the same for a checkpoint to be gone on from, by name.
         epoch: epochs done.
         step: steps done, in all epochs.
@@ -58,6 +60,7 @@ class TrainingState:
     epochs: int
     history: History
     callbacks: Sequence[Callback]
+    processes: Processes
     settings: dict[str, Any]
     epoch: int
     step: int
@@ -92,12 +95,12 @@ class TrainingState:
     def say(self, text: str) -> None:
         """Show a line above the progress bar, where there is one."""
 
-    def tells(self, callback: Callback) -> bool:
+    def runs_here(self, callback: Callback) -> bool:
         """Return whether a callback runs in this process."""
-        raise NotImplementedError
+        return callback.every_process or self.processes.writes
 
-    def tell(self, hook: str) -> None:
-        """Call a hook of all callbacks that have it."""
+    def call(self, hook: str) -> None:
+        """Call a hook of all callbacks that run in this process."""
         raise NotImplementedError
 
 
@@ -153,6 +156,7 @@ class Callback:
         """Go on from there."""
 
 
+Hook = Callable[[TrainingState], None]
 HOOKS = ("on_start", "on_step", "on_evaluation", "on_epoch", "on_end")
 
 

@@ -17,7 +17,7 @@ from batchensemble.losses.targets import Weighted, parted
 from batchensemble.metrics.members.weights import fast_weight_spread
 from batchensemble.training.callbacks.base import Callback, TrainingState
 from batchensemble.training.callbacks.validation import how_much
-from batchensemble.training.distributed.strategies import Strategy
+from batchensemble.training.distributed.strategy import Strategy
 
 # Examples that are looked at, and when something is worth a warning.
 EXAMPLES = 512

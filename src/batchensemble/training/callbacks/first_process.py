@@ -1,24 +1,24 @@
-"""Callbacks that run in the first process of a training alone, and what the others hear of them."""
+"""Callbacks that run in one process of a training, and how their end or error reaches all."""
 
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 
-from batchensemble.training.callbacks.base import HOOKS, Callback, TrainingState, overrides
+from batchensemble.training.callbacks.base import HOOKS, Callback, Hook, TrainingState, overrides
 from batchensemble.training.distributed.processes import Processes
 
-# On an accelerator reading what was agreed on waits for the step, so that is done now and then.
+# On an accelerator reading the sum waits for the step, so that is done now and then.
 EVERY = 16
 
 
 class FirstProcessCallbacks(Callback):
-    """Lets callbacks run in the first process alone, whose end or error all processes then share.
+    """Shares the end or the error of callbacks that run in the first process alone with all.
 
-    It is told after them. Where a callback of the user's is told of each step, that is one number
-    from each process a step; on an accelerator every 16 steps.
+    Its own hooks run after theirs. Where a callback of the user's has a hook for each step, that
+    costs a sum of one number from each process a step; on an accelerator every 16 steps.
 
     Args:
         processes: of the training.
@@ -30,24 +30,16 @@ class FirstProcessCallbacks(Callback):
     def __init__(self, processes: Processes, callbacks: Sequence[Callback]) -> None:
         self.processes = processes
         self.error: Exception | None = None
-        self.asked = processes.from_first(lambda: _told_in_first(callbacks))
+        self.shared_hooks = processes.from_first(lambda: _shared_hooks(callbacks))
         self.steps = 0
 
-    def runs(self, callback: Callback) -> bool:
-        """Return whether a callback runs in this process."""
-        return callback.every_process or self.processes.first
-
-    def hook(self, callback: Callback, name: str) -> Callable[[TrainingState], None] | None:
-        """Return what to call for a hook of a callback in this process, if anything."""
-        function: Callable[[TrainingState], None] = getattr(callback, name)
-        if callback.every_process or not self.runs(callback):
-            return function if callback.every_process else None
+    def holding_errors(self, hook: Hook) -> Hook:
+        """Return a hook whose error is held until all processes can raise it."""
 
         def held(run: TrainingState) -> None:
-            """Keep an error until all processes are there to hear it."""
             if self.error is None:
                 try:
-                    function(run)
+                    hook(run)
                 except Exception as error:
                     self.error = error
 
@@ -76,23 +68,27 @@ class FirstProcessCallbacks(Callback):
         self._share(run, "on_end")
 
     def _share(self, run: TrainingState, hook: str) -> None:
-        if hook not in self.asked:
+        if hook not in self.shared_hooks:
             return
-        error, first = self.error, self.processes.first
-        ended = first and (error is not None or bool(run.history.stopped))
-        if not self.processes.sum(torch.tensor([float(ended)], device=self.processes.device)):
+        error = self.error
+        ends = self.processes.writes and (error is not None or bool(run.history.stopped))
+        if not self.processes.sum(torch.tensor([float(ends)], device=self.processes.device)):
             return
-        told = self.processes.from_first(lambda: (_sent(error), run.history.stopped))
-        if told[0] is not None:
-            raise told[0] if error is None else error
-        run.stop(told[1])
+        received, reason = self.processes.from_first(
+            lambda: (_sendable(error), run.history.stopped)
+        )
+        if error is not None:
+            raise error
+        if received is not None:
+            raise received
+        run.stop(reason)
 
 
-def _told_in_first(callbacks: Sequence[Callback]) -> set[str]:
-    """Return the hooks after which the processes have something to tell each other.
+def _shared_hooks(callbacks: Sequence[Callback]) -> set[str]:
+    """Return the hooks after which the processes have to hear of an end or an error.
 
-    The package's own callbacks end no training, and that one cannot write is told at the latest
-    when its epoch ends.
+    The package's own callbacks end no training, and an error in writing is shared at the latest
+    when the epoch ends.
     """
     alone = [each for each in callbacks if not each.every_process]
     of_users = [each for each in alone if not type(each).__module__.startswith("batchensemble.")]
@@ -103,7 +99,7 @@ def _told_in_first(callbacks: Sequence[Callback]) -> set[str]:
     }
 
 
-def _sent(error: Exception | None) -> Exception | None:
+def _sendable(error: Exception | None) -> Exception | None:
     """Return an error as other processes can have it."""
     try:
         pickle.loads(pickle.dumps(error))

@@ -19,7 +19,7 @@ from batchensemble.metrics import BINS, losses_by_example, score
 from batchensemble.metrics.calibration.reliability import bins_of, edges_of
 from batchensemble.predictions import Prediction
 from batchensemble.training.callbacks.base import Callback, TrainingState
-from batchensemble.training.distributed.strategies import Strategy
+from batchensemble.training.distributed.strategy import Strategy
 from batchensemble.training.optim.schedules import Plateau
 from batchensemble.training.plan import SCORES
 
@@ -111,7 +111,7 @@ class EarlyStopping(Callback):
                 f"the held-out {score} was best at step {self.best_step} ({self.best:.4g}) "
                 f"and not better in {self.waiting} evaluations since"
             )
-        run.tell("on_evaluation")
+        run.call("on_evaluation")
 
     def scores(self, model: Ensemble) -> dict[str, float]:
         """Return the ensemble's loss as ``nll``, and the score to stop on."""

@@ -20,7 +20,7 @@ from batchensemble.training.checkpoints.snapshot import (
     snapshot,
 )
 from batchensemble.training.checkpoints.store import Checkpoint, CheckpointError, Checkpoints
-from batchensemble.training.distributed.strategies import Strategy
+from batchensemble.training.distributed.strategy import Strategy
 
 ENDING = {signal.SIGTERM: 143, signal.SIGINT: 130}
 

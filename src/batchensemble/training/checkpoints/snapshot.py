@@ -16,7 +16,7 @@ from batchensemble.core.random_state import random_states
 from batchensemble.training.callbacks.base import Callback, TrainingState
 from batchensemble.training.checkpoints.callback_states import keyed, matched
 from batchensemble.training.checkpoints.store import Checkpoint, CheckpointError
-from batchensemble.training.distributed.strategies import Strategy
+from batchensemble.training.distributed.strategy import Strategy
 from batchensemble.training.history import History
 from batchensemble.training.optim.schedules import Schedule
 
@@ -31,7 +31,9 @@ def snapshot(run: TrainingState) -> tuple[dict[str, dict[str, Tensor]], dict[str
         weight = torch.as_tensor(run.epoch_weight, dtype=torch.float64)
         tensors["losses"] = {"sum": run.epoch_losses, "last": run.losses, "weight": weight}
     held = {name: each.state_dict() for name, each in _with_state(run).items()}
-    data = run.data_state and run.data_state.state(midway=run.step_of_epoch > 0)
+    data = None
+    if run.data_state is not None:
+        data = run.data_state.state(midway=run.step_of_epoch > 0)
     parts = {}
     for name, values in {**held, "data": data}.items():
         found: dict[str, Tensor] = {}
@@ -231,7 +233,7 @@ def apart(value: Any, tensors: dict[str, Tensor], path: str = "") -> Any:
         tensors[path] = value
         return {"tensor": path}
     if isinstance(value, Mapping):
-        inner = path and f"{path}."
+        inner = f"{path}." if path else ""
         return {
             "dict": [[key, apart(each, tensors, f"{inner}{key}")] for key, each in value.items()]
         }
@@ -252,7 +254,7 @@ def together(value: Any, tensors: Mapping[str, Tensor]) -> Any:
 def _with_state(run: TrainingState) -> dict[str, Any]:
     """Return what has a state in this process, by a name that stays."""
     named = keyed(run.callbacks).items()
-    return {"optimizer": run.updater, **{name: each for name, each in named if run.tells(each)}}
+    return {"optimizer": run.updater, **{name: each for name, each in named if run.runs_here(each)}}
 
 
 def _number(processes: int) -> str:

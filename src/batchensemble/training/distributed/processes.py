@@ -36,7 +36,7 @@ class Processes:
 
     Example:
         >>> alone = Processes()
-        >>> alone.first, alone.from_first(lambda: 3), alone.all("a")
+        >>> alone.writes, alone.from_first(lambda: 3), alone.all("a")
         (True, 3, ['a'])
     """
 
@@ -45,8 +45,11 @@ class Processes:
         self.device = device or torch.device("cpu")
 
     @property
-    def first(self) -> bool:
-        """Whether this is the one that writes and prints."""
+    def writes(self) -> bool:
+        """Whether this process writes files, prints, warns and runs the users' callbacks.
+
+        One process does, the first. Whatever has to know asks here.
+        """
         return self.rank == 0
 
     def sum(self, values: Tensor) -> Tensor:
@@ -89,7 +92,7 @@ class Processes:
         if self.count == 1:
             return make()
         found: list[Any] = [None, None]
-        if self.first:
+        if self.writes:
             try:
                 found[0] = make()
             except Exception as error:
@@ -102,7 +105,11 @@ class Processes:
 
     def on_first(self, do: Callable[[], object]) -> None:
         """Let the first process do something while the others wait; its error is raised on all."""
-        self.from_first(lambda: do() and None)
+
+        def without_result() -> None:
+            do()
+
+        self.from_first(without_result)
 
     def same(self, tensors: Iterable[Tensor], source: int = 0) -> None:
         """Bring one process's values into the tensors of all, by default the first one's."""
@@ -115,18 +122,17 @@ class Processes:
                     each.copy_(sent)
 
 
-def launched() -> int:
-    """Return how many processes a launcher started for one training, 1 without a launcher."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+def from_launcher() -> Processes:
+    """Return which of the processes that a launcher started this one is; alone without a launcher.
+
+    They are not connected: what comes back says who writes, and how many there are.
+    """
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    return Processes(int(os.environ.get("RANK", "0")) if count > 1 else 0, count)
 
 
-def is_first() -> bool:
-    """Return whether this process is the first of those that a launcher started, or alone."""
-    return launched() < 2 or os.environ.get("RANK", "0") == "0"
-
-
-def started(device: torch.device) -> Processes:
-    """Return the processes that a launcher started, or this one alone.
+def connect(device: torch.device) -> Processes:
+    """Return the processes that a launcher started, connected, or this one alone.
 
     Args:
         device: of the network. On CPU they talk through gloo, on CUDA through NCCL, each process
@@ -135,7 +141,7 @@ def started(device: torch.device) -> Processes:
     Raises:
         ImportError: there are several, and accelerate is not installed.
     """
-    if launched() < 2:
+    if from_launcher().count == 1:
         return Processes()
     try:
         from accelerate import PartialState
