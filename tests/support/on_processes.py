@@ -158,7 +158,7 @@ def train(model, data, folder=None, **options):
 
 def results(model, history):
     kept = history.to_dict()
-    del kept["seconds"]
+    del kept["seconds"], kept["plan"]  # the strategy is another
     return {"weights": model.state_dict(), "history": kept}
 
 
