@@ -121,7 +121,7 @@ def test_the_command_says_it_and_leaves_with_1(tmp_path, name):
     assert done.stderr.startswith("Failed: ")
     assert "Traceback" not in done.stderr
     said = {
-        "checkpoint": "could not be written: File too large; those written before are whole",
+        "checkpoint": "could not be written: File too large; the earlier ones are complete",
         "history": "history.jsonl: File too large",
     }
     assert said[name] in done.stderr

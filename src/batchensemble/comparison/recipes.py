@@ -153,8 +153,8 @@ def _fit(
     X, y = (torch.from_numpy(part) for part in comparison.data.train)
     settings = comparison.settings
     with warnings.catch_warnings():
-        # That its members live off each other is what the recipe shows.
-        warnings.filterwarnings("ignore", "the members live off each other")
+        # That its members rely on each other is what the recipe shows.
+        warnings.filterwarnings("ignore", "the members rely on each other")
         return fit(
             model,
             DataLoader(TensorDataset(X, y), settings.batch_size, shuffle=True),

@@ -1,1 +1,1 @@
-"""Training: ``fit`` and all that it stands on."""
+"""Training: ``fit``, its loop, callbacks, checkpoints and optimisers."""

@@ -1,6 +1,6 @@
-"""How many rows a training runs at once at least, and whether the network takes so few.
+"""The smallest number of rows that a training runs at once, and whether the network takes it.
 
-Batch norm, and whatever else goes by the variance over a batch, does not take one row alone.
+Batch norm, and all else that needs the variance over a batch, does not take a single row.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from batchensemble.data.streaming import StreamBatches
 from batchensemble.ensembles import Ensemble
 from batchensemble.ensembles.forward import ALONE
 from batchensemble.layers.modes import preserve_modes
-from batchensemble.training.distributed.processes import in_steps
+from batchensemble.training.distributed.processes import split_by_size
 
 if TYPE_CHECKING:
     from batchensemble.training.objective import Objective
@@ -30,37 +30,37 @@ Rows = Callable[[int], int]
 def check_smallest_batch(
     model: Ensemble, objective: Objective, batches: Batches, inputs: Inputs | None = None
 ) -> None:
-    """Raise ``ValueError`` where a batch, or a part of one, is a row that the network refuses.
+    """Raise ``ValueError`` if a batch, or a part of one, is a single row that the network refuses.
 
-    It is tried in training mode, without a trace in the model, and only where there is such a row.
+    The row is tried in training mode, only if there is one; the model is not changed.
 
     Args:
-        model: that is trained.
+        model: the ensemble.
         objective: how a batch is divided.
-        batches: of the training.
-        inputs: some of these; by default the first examples of arrays, or zeros for a file.
+        batches: the batches of the training data.
+        inputs: some of their inputs; by default the first ones of arrays, or zeros for a file.
     """
     found = sizes_of(batches)
     if found is None or model.batch_axis != 0:
         return
     if inputs is None and isinstance(batches, LoaderBatches):
-        return  # until its first batch is there
+        return  # this is called again with the first batch
     examples, size, drops = found
 
-    # A member has at least its share of a batch; how many rows exactly, only a draw tells.
+    # A member has at least its share of a batch; the exact number of rows depends on the draw.
     last = size if drops else examples % size or size
-    sharing = objective.sharing
-    members = model.members if sharing is None else sharing.whole.members  # in all processes
+    strategy = objective.strategy
+    members = model.members if strategy is None else strategy.whole.members  # in all processes
     if objective.micro_batch is None and min(size, last) > 2 * members:
         return
     if inputs is None:
-        inputs = _some(batches)
+        inputs = _two_examples(batches)
     own = objective.own_examples
     if own and isinstance(inputs, Tensor) and not isinstance(batches, LoaderBatches):
         inputs = inputs.unsqueeze(1).expand(-1, model.members, *inputs.shape[1:])
-    problem = _refused(model, inputs[:1], own=own)
+    problem = _error_of(model, inputs[:1], own=own)
     two = torch.arange(2) % len(inputs)
-    if problem is None or _refused(model, inputs[two], own=own) is not None:
+    if problem is None or _error_of(model, inputs[two], own=own) is not None:
         return  # it takes one row, or is refused for another reason
     rows_of = _rows_of(batches)
 
@@ -71,15 +71,15 @@ def check_smallest_batch(
         return
     raise ValueError(
         f"in training the network does not take one row alone ({problem}), and "
-        f"{_cure(examples, size, objective, fewest)}"
+        f"{_advice(examples, size, objective, fewest)}"
     )
 
 
 def sizes_of(batches: Batches) -> tuple[int, int, bool] | None:
-    """Return how many examples there are, how many a batch has, and whether a smaller last is left.
+    """Return the number of examples, the batch size, and whether a smaller last batch is dropped.
 
     Returns:
-        ``None`` where a loader does not say.
+        ``None`` for a loader that does not know them.
     """
     if isinstance(batches, ArrayBatches):
         return len(batches.inputs), batches.batch_size, False
@@ -93,11 +93,11 @@ def sizes_of(batches: Batches) -> tuple[int, int, bool] | None:
     return len(loader.sampler), loader.batch_size, loader.drop_last  # type: ignore[arg-type]
 
 
-def raise_if_alone(error: Exception) -> None:
-    """Raise ``ValueError`` where batch norm refused a row of which nobody could know before.
+def raise_for_single_row(error: Exception) -> None:
+    """Raise ``ValueError`` if batch norm refused a single row that could not be foreseen.
 
     Args:
-        error: of a training step.
+        error: the error of a training step.
     """
     if ALONE in str(error):
         raise ValueError(
@@ -128,36 +128,36 @@ def _fewest(
     *,
     drops: bool,
 ) -> int:
-    """Return how many rows the network runs at once at least; by ``rows_of`` of a batch."""
+    """Return the smallest number of rows that the network runs at once."""
     last = examples % size
     whole = {size} if examples >= size else set()
     sizes = whole if drops or not last else {*whole, last}
     fewest: float = math.inf
     for batch in sizes:
         rows = rows_of(batch)
-        sharing, own = objective.sharing, rows
-        if sharing is not None:
-            taken, _ = sharing.rows(rows)
+        strategy, own = objective.strategy, rows
+        if strategy is not None:
+            taken, _ = strategy.rows(rows)
             own = taken.stop - taken.start
         if micro_batch is None:
             fewest = min(fewest, own)
             continue
-        parts = in_steps(own, micro_batch)
-        if sharing is not None:
-            parts = sharing.parts(own, rows, micro_batch)
+        parts = split_by_size(own, micro_batch)
+        if strategy is not None:
+            parts = strategy.parts(own, rows, micro_batch)
         fewest = min(fewest, *(each.stop - each.start for each in parts))
-    if objective.sharing is not None:
-        fewest = min(objective.sharing.processes.all(fewest))
+    if objective.strategy is not None:
+        fewest = min(objective.strategy.processes.collect(fewest))
     return 2 if fewest == math.inf else int(fewest)
 
 
-def _cure(
+def _advice(
     examples: int,
     size: int,
     objective: Objective,
     fewest: Callable[[int, int | None], int],
 ) -> str:
-    """Return which part of the data is one row, and what to do."""
+    """Return which part of the data is a single row, and what to do about it."""
     micro = objective.micro_batch
     if examples < 2:
         return "there is one example; give at least two"
@@ -180,8 +180,8 @@ def _cure(
     return f"{what}; {give}, or leave it out: a DataLoader does with drop_last=True"
 
 
-def _some(batches: Batches) -> Inputs:
-    """Return two examples of arrays, or zeros for a file."""
+def _two_examples(batches: Batches) -> Inputs:
+    """Return the first two examples of arrays, or zeros for a file."""
     if isinstance(batches, ArrayBatches):
         return batches.inputs[:2]
     assert isinstance(batches, StreamBatches)
@@ -189,8 +189,8 @@ def _some(batches: Batches) -> Inputs:
     return torch.zeros(shape, dtype=batches.dtype, device=batches.device)
 
 
-def _refused(model: Ensemble, inputs: Inputs, *, own: bool) -> str | None:
-    """Return why the network does not take inputs in training mode; ``None``: it does."""
+def _error_of(model: Ensemble, inputs: Inputs, *, own: bool) -> str | None:
+    """Return why the network does not take inputs in training mode; ``None`` if it does."""
     kept = {name: each.clone() for name, each in model.named_buffers()}
     device = next(model.parameters(), torch.empty(0)).device
     devices = [device] if device.type == "cuda" else []
@@ -209,6 +209,6 @@ def _refused(model: Ensemble, inputs: Inputs, *, own: bool) -> str | None:
 
 
 def _first_line(error: Exception) -> str:
-    """Return what a module said, without what an ensemble adds."""
+    """Return the first line of a module's error, without what the ensemble adds."""
     cause = error.__cause__ or error
     return (str(cause).splitlines() or [type(cause).__name__])[0]

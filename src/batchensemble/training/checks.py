@@ -1,4 +1,4 @@
-"""What ``fit`` and ``predict`` check at the door, before anything has been trained."""
+"""What is checked before a training: model, data, loss, and the first batch."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 
 
 def check_trainable(model: Ensemble) -> None:
-    """Raise ``ValueError`` for a model whose calibration training would make untrue."""
+    """Raise ``ValueError`` for a calibrated model: training would invalidate its calibration."""
     if model.calibrator is not None:
         raise ValueError(
-            "the model is calibrated, which training makes untrue; train model.uncalibrated(), and "
-            "calibrate that again"
+            "the model is calibrated, and training would invalidate that; train "
+            "model.uncalibrated(), and calibrate it again"
         )
 
 
@@ -47,11 +47,11 @@ def check_batch(
     """Try one batch without training.
 
     Args:
-        model: that is trained.
+        model: the ensemble.
         objective: what a step minimises.
-        inputs: of the batch.
-        targets: of the batch.
-        loaded: whether it is of a data loader, of which nothing was looked at before.
+        inputs: the inputs of the batch.
+        targets: its targets.
+        loaded: whether it comes from a data loader, whose data were not checked before.
 
     Raises:
         ValueError: the network does not take the inputs, or the loss not the outputs.
@@ -89,15 +89,15 @@ def check_batch(
 
 
 def check_own_loss(loss: Custom, outputs: Tensor, targets: Tensor) -> None:
-    """Raise ``ValueError`` where a function of the user's own compares outputs with all targets.
+    """Raise ``ValueError`` if a user's function compares each output with all targets.
 
     Outputs ``[batch, members, 1]`` less targets ``[batch]`` are ``[batch, members, batch]``, whose
     mean has the right shape and teaches every example the mean target.
 
     Args:
         loss: the function.
-        outputs: of one batch, ``[batch, members, ...]``.
-        targets: of the same.
+        outputs: the outputs for one batch, ``[batch, members, ...]``.
+        targets: the targets of the batch.
     """
     if len(outputs) == outputs.shape[1]:  # rows and members must not be taken for each other
         more = torch.arange(len(outputs) + 1) % len(outputs)
@@ -129,16 +129,16 @@ def check_own_loss(loss: Custom, outputs: Tensor, targets: Tensor) -> None:
 
 
 def warn_if_members_differ(model: Ensemble, inputs: Inputs) -> None:
-    """Warn where the ensemble does not compute what its members compute alone.
+    """Warn if the ensemble does not compute what its members compute alone.
 
-    A network may use its weights in ways that conversion cannot see; training would then train
-    something else than the members that come out. Chains of torch's layers and networks that run as
-    copies cannot. Whether it mixes its rows the first call has found, and taken care of; with
-    ``run="together"`` it is as the user wants it.
+    A network may use its weights in ways that conversion cannot see; the members taken out of the
+    ensemble would then differ from what was trained. Chains of torch's layers and networks that run
+    as copies cannot. Networks that mix their rows are handled at the first call, unless
+    ``run="together"`` says otherwise.
 
     Args:
         model: any ensemble.
-        inputs: some examples; two are tried.
+        inputs: some examples, of which two are used.
     """
     if model.members == 1 or model.own_examples or model.is_plain or model.run == "together":
         return
@@ -156,14 +156,14 @@ def check_targets_fit(
     per_member: bool = False,
     drawn: bool = False,
 ) -> None:
-    """Raise ``ValueError`` where targets do not go with outputs.
+    """Raise ``ValueError`` if targets do not fit outputs.
 
     Args:
-        loss: that takes them.
-        outputs_shape: ``[batch, members, ...]``.
-        targets: of any examples.
-        per_member: whether they are ``[examples, members, ...]``, each member's own.
-        drawn: whether each member sees examples of its own, with which that does not go.
+        loss: the loss.
+        outputs_shape: the shape of the outputs, ``[batch, members, ...]``.
+        targets: targets of any number of examples.
+        per_member: whether they are ``[examples, members, ...]``, with targets for each member.
+        drawn: whether each member sees its own examples, which excludes ``per_member``.
     """
     if per_member:
         loss.check(outputs_shape, targets, per_member=True)
@@ -173,16 +173,14 @@ def check_targets_fit(
     except ValueError as error:
         if not _fit_members(loss, outputs_shape, targets):
             raise
-        cure = "per_member_targets=True"
+        advice = "per_member_targets=True"
         if drawn:
-            cure += " and batches='shared'"
-        raise ValueError(
-            f"{error}; where each member has targets of its own, give {cure}"
-        ) from None
+            advice += " and batches='shared'"
+        raise ValueError(f"{error}; if each member has its own targets, give {advice}") from None
 
 
 def _fit_members(loss: EnsembleLoss, outputs_shape: Sequence[int], targets: Tensor) -> bool:
-    """Return whether targets would go with outputs if each member had its own."""
+    """Return whether the targets would fit if each member had its own."""
     try:
         loss.check(outputs_shape, targets, per_member=True)
     except (TypeError, ValueError):  # a loss of the user's own need not know such targets
@@ -195,7 +193,7 @@ def check_some_count(counts: Tensor | None, weights: Tensor | None, what: str) -
 
     Args:
         counts: how much the targets of each example count, as their loss says; ``None``: the same.
-        weights: of the examples.
+        weights: the user's weights of the examples; ``None`` without.
         what: the name of the targets, for the sentence.
     """
     if counts is None:
@@ -223,10 +221,10 @@ def check_data(
 
 
 def check_targets_rounding(loss: EnsembleLoss, batches: Batches, dtype: torch.dtype) -> None:
-    """Raise ``ValueError`` where targets in their own units are lost in the network's type.
+    """Raise ``ValueError`` if rounding to the network's type changes targets too much.
 
-    A file is gone through for that where its first rows show it. Of a data loader, which may have
-    no second time, :func:`check_batch` looks at the first batch.
+    A file is read as a whole if its first rows show the problem. A data loader may be readable only
+    once, so :func:`check_batch` checks its first batch.
     """
     if not _is_in_targets_units(loss):
         return
@@ -237,31 +235,48 @@ def check_targets_rounding(loss: EnsembleLoss, batches: Batches, dtype: torch.dt
 
 
 def _is_in_targets_units(loss: EnsembleLoss) -> bool:
-    """Return whether a loss takes numbers as they are."""
+    """Return whether a loss takes numbers that are not standardised."""
     return isinstance(loss, NumberLoss) and not isinstance(loss, Standardised)
 
 
-def check_order(loss: EnsembleLoss, found: Sequence[str], given: Sequence[Any], cure: str) -> None:
-    """Raise ``ValueError`` where an ordinal loss has words for classes whose order nobody said.
+def check_order(
+    loss: EnsembleLoss, found: Sequence[str], given: Sequence[Any], advice: str
+) -> None:
+    """Raise ``ValueError`` if an ordinal loss has words as classes, without an order.
 
     Args:
-        loss: of the training.
-        found: the classes in the order of their numbers; empty where the targets are numbers.
-        given: the order that the user gave.
-        cure: how to give one.
+        loss: the loss of the training.
+        found: the classes in the order of their numbers; empty if the targets are numbers. It is
+            ``ordered`` if the data declare the order.
+        given: the order that the user gave; empty without.
+        advice: how to give the order, for the error.
     """
     if isinstance(loss, Ordinal) and not given and not are_ordered(found):
         raise ValueError(
             "the ordinal loss needs the order of the classes, and words have none but the "
-            f"alphabet's, got {', '.join(found)}; give {cure} from the lowest to the highest"
+            f"alphabet's, got {', '.join(found)}; give {advice} from the lowest to the highest"
         )
 
 
-def check_classes(model: Ensemble, loss: ClassLoss, batches: StreamBatches) -> None:
-    """Raise ``ValueError`` where a class of a streamed file is beyond the network's outputs.
+def are_rising_numbers(names: Sequence[str]) -> bool:
+    """Return whether names of classes are numbers in rising order, or there are none.
 
-    Numbers are gone through once, so that a last row does not end a training after an hour; text
-    was when the file was opened.
+    Example:
+        >>> are_rising_numbers(["1", "2", "10"]), are_rising_numbers(["1", "10", "2"])
+        (True, False)
+    """
+    try:
+        values = [float(name) for name in names]
+    except ValueError:
+        return False
+    return values == sorted(values)
+
+
+def check_classes(model: Ensemble, loss: ClassLoss, batches: StreamBatches) -> None:
+    """Raise ``ValueError`` if a class of a streamed file is beyond the network's outputs.
+
+    Class numbers are read once before training, so that the last row does not end it after an hour;
+    text was read when the file was opened.
     """
     example = torch.zeros(1, len(batches.files.names), dtype=batches.dtype, device=batches.device)
     shape = check_inputs_fit(model, example).shape
@@ -270,8 +285,8 @@ def check_classes(model: Ensemble, loss: ClassLoss, batches: StreamBatches) -> N
         check_targets_fit(loss, shape, torch.tensor(list(batches.class_counts)))
 
 
-def check_held_out(model: Ensemble, loss: EnsembleLoss, batches: Batches) -> None:
-    """Raise ``ValueError`` where held-out arrays or files cannot be scored after an epoch."""
+def check_validation(model: Ensemble, loss: EnsembleLoss, batches: Batches) -> None:
+    """Raise ``ValueError`` if held-out arrays or files cannot be scored."""
     if isinstance(batches, StreamBatches) and isinstance(loss, ClassLoss):
         check_classes(model, loss, batches)
     if not isinstance(batches, ArrayBatches):
@@ -292,16 +307,16 @@ def check_held_out(model: Ensemble, loss: EnsembleLoss, batches: Batches) -> Non
 def in_standard_units(
     loss: EnsembleLoss, model: Ensemble, batches: Batches, *, per_member: bool = False
 ) -> Standardised:
-    """Return a loss in standard units of the targets of training data, which are gone through once.
+    """Return a loss of standardised targets; the training data are read once for that.
 
     Args:
-        loss: of numbers.
-        model: that is trained.
-        batches: of the training.
-        per_member: whether targets are ``[examples, members, ...]``, each member's own.
+        loss: a loss of numbers.
+        model: the ensemble.
+        batches: the batches of the training data.
+        per_member: whether targets are ``[examples, members, ...]``, with targets for each member.
 
     Raises:
-        ValueError: the loss is not of numbers, or the data cannot be gone through twice.
+        ValueError: the loss is not of numbers, or the data may be readable only once.
     """
     dtype = place_of(model)["dtype"]
     if isinstance(batches, ArrayBatches):
@@ -309,8 +324,8 @@ def in_standard_units(
         return standardised(loss, shape, [batches.targets], dtype, per_member=per_member)
     if not batches.has_length:
         raise ValueError(
-            "standardise_targets goes through the data once before training, and these have no "
-            "length, so that it may be their only time; give loss=Standardised(GaussianNLL(), "
+            "standardise_targets reads the data once before training, and these have no length, "
+            "so they may be readable only once; give loss=Standardised(GaussianNLL(), "
             "mean, deviation) of batchensemble.losses with numbers that you know"
         )
     with torch.random.fork_rng([]):

@@ -1,4 +1,4 @@
-"""Gradient clipping member by member: one that explodes does not scale the others' away."""
+"""Gradient clipping for each member: one that explodes does not scale down the others."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from batchensemble.ensembles.conversion.convert import twins
 from batchensemble.layers import Independent
 from batchensemble.layers.modes import preserve_buffers
 
-# A member whose factor is below this share of the others' is taken out of what they share.
+# A member whose factor is below this share of the others' is scaled down before they are added.
 ALONE = 0.5
 
 
 class MemberClipping:
     """Limits the norm of each member's gradient (Pascanu et al. 2013, arXiv 1211.5063).
 
-    What a member owns is scaled to the limit by itself. What all share gets the sum of the members'
-    gradients, which is limited to as many times the limit as there are members. Where one member's
-    gradient is far beyond the others', all are taken again with that member's losses scaled down,
-    so that it does not drown theirs: a second backward pass, in such steps alone.
+    The gradient of a member's own weights is scaled to the limit. The gradient of shared weights,
+    the sum over the members, is scaled to M times the limit. If the gradient of one member is far
+    larger than the others', all gradients are computed again with its losses scaled down, so that
+    it does not dominate the shared weights; that costs a second backward pass in such steps.
 
     Args:
         network: a converted network.
-        members: how many (M).
-        limit: the largest norm of what a member owns.
+        members: number of members (M).
+        limit: largest norm of the gradient of a member's own weights.
     """
 
     def __init__(self, network: nn.Module, members: int, limit: float) -> None:
@@ -47,21 +47,22 @@ class MemberClipping:
         self.shared = [each for each in network.parameters() if each not in owned]
         self.device = next(network.parameters()).device
 
-    def __call__(self, again: Callable[[Tensor], None]) -> Float[Tensor, "members"]:
+    def __call__(self, recompute: Callable[[Tensor], None]) -> Float[Tensor, "members"]:
         """Clip the gradients in place.
 
         Args:
-            again: takes the gradients again, with each member's losses times a factor.
+            recompute: computes the gradients again, with each member's losses times a factor,
+                ``[members]``.
 
         Returns:
-            The norms of what the members own, before.
+            The norms of the gradients of the members' own weights, before clipping.
         """
         before = norms = self.norms()
         factors = self._factors(norms)
         if self.members > 1 and self.shared and factors.min() < ALONE * factors.max():
             with preserve_buffers(self.network):
                 self.network.zero_grad()
-                again(factors / factors.max())
+                recompute(factors / factors.max())
             factors = self._factors(self.norms())
         for each in self.stacked:
             if each.grad is not None:
@@ -75,7 +76,7 @@ class MemberClipping:
         return before
 
     def norms(self) -> Float[Tensor, "members"]:
-        """Return the norm of the gradient of what each member owns; 0 where it owns nothing."""
+        """Return the norm of the gradient of each member's own weights; 0 without own weights."""
         total = torch.zeros(self.members, device=self.device)
         for each in self.stacked:
             if each.grad is not None:

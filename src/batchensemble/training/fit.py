@@ -12,7 +12,7 @@ from batchensemble.data.sources import MEMORY_LIMIT
 from batchensemble.ensembles import Ensemble
 from batchensemble.ensembles.conversion.rules import Selectors
 from batchensemble.losses import Loss, LossOn
-from batchensemble.training.batch_sizes import raise_if_alone
+from batchensemble.training.batch_sizes import raise_for_single_row
 from batchensemble.training.callbacks.base import Callback
 from batchensemble.training.history import History
 from batchensemble.training.optim.optimizers import OptimizerFactory, SchedulerFactory
@@ -24,9 +24,9 @@ from batchensemble.training.sampling import Sampling
 
 
 def train(run: TrainingRun) -> None:
-    """Go through the data until the run is over: the loop of every training."""
+    """Train until the run is over: the loop of every training."""
     if run.step or run.over:
-        run.begin()  # else after the first batch was admitted
+        run.begin()  # otherwise after the first batch was checked
     while not run.over:
         run.begin_epoch()
         for inputs, targets in run.remaining():
@@ -34,7 +34,7 @@ def train(run: TrainingRun) -> None:
             try:
                 losses, weight = run.objective.backward(inputs, targets)
             except (RuntimeError, ValueError) as error:
-                raise_if_alone(error)
+                raise_for_single_row(error)
                 raise
             run.check(losses, weight, inputs)
             run.updater.step()
@@ -97,111 +97,117 @@ def fit(
     gets the gradient that it would get alone.
 
     Args:
-        model: any ensemble.
-        data: one of these. A pair ``(X, y)`` of arrays, tensors, data frames or Arrow tables, with
-            targets as the loss takes them, ``[examples, ...]``. A
-            data frame of pandas or polars or an Arrow table, or the path of a CSV, Parquet or
-            Feather file or of a folder of Parquet files, with ``target=``. A ``Dataset``,
+        model: the ensemble.
+        data: the training data, in one of these forms. A pair ``(X, y)`` of arrays, tensors, data
+            frames or Arrow tables, with targets ``[examples, ...]`` as the loss takes them. A data
+            frame of pandas or polars or an Arrow table, or the path of a CSV, Parquet or Feather
+            file or of a folder of Parquet files, with ``target=``. A ``Dataset``,
             ``IterableDataset``, ``DataLoader`` or dataset of Hugging Face that yields pairs or,
             with ``target=``, dictionaries; inputs may be dictionaries or tuples, which the network
-            takes by name or by position. The path of a folder of class folders of images. What fits
-            in memory lies on the device once. A third part ``w`` of a pair, ``[examples]``, says
-            how much each example counts: the mean of a batch is then over the sum of its weights.
-            Columns are remembered by their names, ``model.feature_names``, by which ``validation``
-            and all data from then on are reordered or refused.
+            takes by name or by position. The path of a folder with a folder of images for each
+            class. Data that fit into memory are moved to the device once. A third part ``w`` of a
+            pair, ``[examples]``, weights the examples: the mean over a batch is divided by the sum
+            of its weights. Column names are stored as ``model.feature_names``; later data with
+            names are reordered by them, or refused.
         validation: held-out data in the same forms, scored after each epoch.
-        target: the column or key of the targets, in ``data`` and ``validation``. Text in a column
-            are classes, numbered in ``history.class_names``.
-        class_names: the order of these classes; by default that of the training before, or the one
-            that an ordered categorical declares, else sorted; the ordinal loss needs one of these.
-            Numbers, such as ``[-1, 1]``, say what stands in ``y`` in place of class numbers from 0
-            on.
-        memory_limit: bytes that a file may take as float32; of a larger one two windows, of an
-            eighth of it each, are in memory at a time, and examples are shuffled within these.
-        epochs: times the data are gone through.
-        batch_size: examples a step; a ``DataLoader`` has its own.
-        lr: the highest learning rate.
+        target: the column or key of the targets, in ``data`` and ``validation``. Text in it is
+            taken as classes, which are numbered in ``history.class_names``.
+        class_names: the order of these classes. By default the order of an earlier training, or the
+            one that an ordered categorical declares, or else the sorted one; the ordinal loss needs
+            one of the first two or this argument. Numbers, such as ``[-1, 1]``, are the values of
+            ``y`` that stand for the classes 0, 1, ....
+        memory_limit: bytes that a file may take as float32, by default 512 MiB. A larger file is
+            streamed: two windows of an eighth of the limit are in memory at a time, and examples
+            are shuffled within a window.
+        epochs: number of passes over the training data.
+        batch_size: examples a step. A ``DataLoader`` has its own.
+        lr: the highest learning rate of the training.
         loss: ``"cross_entropy"``, ``"binary_cross_entropy"``, ``"mse"``, ``"huber"``,
-            ``"gaussian_nll"``, ``"quantile"``, ``"ordinal"``; one with other settings, such as
-            ``batchensemble.losses.Huber(delta=2.0)``; or a function from ``[batch, members, ...]``
-            and targets to ``[batch, members]``. See :mod:`batchensemble.losses`.
-        loss_on: ``"members"``, or ``"mean_logits"`` as in the notebook, whose members are then
-            free to be wrong one by one; all members then see the same examples.
-        class_weight: how much each class counts: a list, a mapping from some classes to theirs, or
-            ``"balanced"``, which counts the classes of arrays, tables and files. Of the
-            cross-entropy, as the next two; held-out data are scored without.
-        label_smoothing: share of the target that is spread over all classes.
-        ignore_index: the number in ``y`` that stands where there is no class.
-        standardise_targets: train on the targets of a loss of numbers less their mean, over their
-            standard deviation, which networks learn sooner than numbers of any size. The outputs
-            and the losses of the history are in these units, as its ``standardised`` says;
-            ``predict`` and ``evaluate`` give the targets' own back.
-        per_member_targets: ``y`` is ``[examples, members, ...]``, a target of its own for each
-            member. Unless this says so, all members have the same, whatever the shape: labels are
-            ``[examples]`` or a column ``[examples, 1]``, and one-hot rows are refused. Held-out
-            targets are always the same for all, who are scored together.
+            ``"gaussian_nll"``, ``"quantile"`` or ``"ordinal"``; a loss with other settings, such as
+            ``batchensemble.losses.Huber(delta=2.0)``; or a function from outputs ``[batch, members,
+            ...]`` and targets to losses ``[batch, members]``. See :mod:`batchensemble.losses`.
+        loss_on: ``"members"`` averages the members' losses. ``"mean_logits"`` is the loss of their
+            mean logits, as in the notebook; a member alone may then be wrong. All members then see
+            the same examples.
+        class_weight: weight of each class: a list, a mapping from some of the classes, or
+            ``"balanced"``, which counts the classes of arrays, tables and files. For the
+            cross-entropy only, as the next two; held-out data are scored without it.
+        label_smoothing: share of the target probability that is spread over all classes, 0 to 1.
+        ignore_index: the class number that marks an entry of ``y`` without a class.
+        standardise_targets: train a loss of numbers on standardised targets (less their mean,
+            divided by their standard deviation), which networks learn faster. Outputs and the
+            losses of the history are then in these units (``history.standardised`` is true);
+            ``predict`` and ``evaluate`` convert back.
+        per_member_targets: ``y`` is ``[examples, members, ...]``, with targets for each member. By
+            default all members have the same targets: labels are ``[examples]`` or a column
+            ``[examples, 1]``, and one-hot rows are refused. Held-out targets are always the same
+            for all members.
         optimizer: ``"adam"``, ``"adamw"``, ``"sgd"`` (momentum 0.9), an optimiser of torch, or a
-            function that makes one from the list of parameters; the last two see to their learning
-            rate themselves, and ``lr``, ``schedule`` and ``cooldown`` are not used.
-        weight_decay: of the weights of layers; fast weights, biases and norms have none.
-        fast_lr_multiplier: of the fast weights' learning rate.
-        schedule: ``"constant"``, ``"linear"``, ``"cosine"``, ``"one_cycle"``; ``Plateau()``, which
-            needs ``validation``; or a function that makes torch's scheduler of an optimiser, which
-            then takes a step with each of the training's.
-        cooldown: share of the steps, at the end, in which the learning rate falls to 0 in a
-            straight line; without it the last steps' noise stays in the weights. By default 0.1,
-            and 0, with a warning, where the data do not know their length.
-        warmup: steps, at the start, in which it rises.
-        clip: the largest norm of a member's gradient, see
-            :class:`~batchensemble.training.clipping.MemberClipping`.
-        precision: ``"float32"`` is the network's own; ``"bf16"`` and ``"fp16"`` autocast.
-        average: decay of a moving average of the weights, such as 0.999, which is scored and kept
-            in place of the last weights.
-        shuffle: a new order each epoch.
-        batches: what the members see of a batch. ``"shared"``: all of them all of it, at the
-            arithmetic of M networks. ``"independent"``: each its own order of the examples, as if
-            trained alone, at the same arithmetic (with a data loader the orders differ within a
-            batch only). ``"split"``: each its share, at the arithmetic of one network, as in the
-            paper; a member then needs M times the epochs to see as many examples. By default the
-            method's own: shared, but for a deep ensemble independent.
-        micro_batch: examples that go through the network at a time, for an ensemble that does not
-            fit in memory otherwise; the gradients of a batch add up, so that only batch norm and
-            dropout tell the difference.
-        gradient_checkpointing: modules, by name, pattern, class or function, whose insides are
-            computed again in the backward instead of kept: less memory, about a third more time.
-            ``True``: each block directly beneath the network.
-        compile: train through ``torch.compile``, in the mode of this name or its default one;
-            ``history.compilation`` tells what it gained. Compiling takes seconds to minutes.
-        evaluate_every: steps between two scorings of the held-out data; by default an epoch's.
-        stop_on: the held-out score that says which weights are best: the ensemble's ``"nll"``,
-            ``"accuracy"``, ``"brier"`` or ``"ece"``. ``"nll"`` is the loss's own score of the
-            ensemble where it is not of classes.
-        patience: scorings without a better score after which the training ends; the best weights
-            come back then, and at the regular end too.
-        checkpoints: a folder for checkpoints; SIGTERM and Ctrl-C then let the step end, write one,
-            and leave with 143 or 130.
-        checkpoint_every: steps between two; by default an epoch's.
-        keep: how many of the last stay.
-        resume: go on from the newest checkpoint, bit by bit as if nothing had happened; without one
-            start afresh. A data loader whose state cannot be had is refused.
-        callbacks: what else is to be done, see
-            :class:`~batchensemble.training.callbacks.base.Callback`.
+            function that makes one from the list of parameters. The last two set their own learning
+            rates, and ``lr``, ``schedule`` and ``cooldown`` are not used.
+        weight_decay: weight decay of the layers' weights. Fast weights, biases and normalisation
+            layers have none.
+        fast_lr_multiplier: factor on the learning rate of the fast weights.
+        schedule: ``"constant"``, ``"linear"``, ``"cosine"`` or ``"one_cycle"``; ``Plateau()``,
+            which needs ``validation``; or a function that makes a scheduler of torch from an
+            optimiser; this scheduler then takes a step after each training step.
+        cooldown: share of the steps, at the end of the training, in which the learning rate falls
+            linearly to 0; without it the noise of the last steps stays in the weights. By default
+            0.1, or 0, with a warning, if the length of the data is unknown.
+        warmup: number of steps, at the start, in which the learning rate rises linearly from 0.
+        clip: largest norm of a member's gradient, see
+            :class:`~batchensemble.training.clipping.MemberClipping`. By default no limit.
+        precision: ``"float32"`` computes in the network's own type; ``"bf16"`` and ``"fp16"`` use
+            autocast.
+        average: decay of an exponential moving average of the weights, such as 0.999. The average
+            is scored, and replaces the last weights at the end.
+        shuffle: whether each epoch has a new order.
+        batches: which examples of a batch each member sees. ``"shared"``: all of them, at the cost
+            of M networks. ``"independent"``: as many, in an order of its own, as if trained alone,
+            at the same cost (with a data loader the orders differ within a batch only).
+            ``"split"``: its share, at the cost of one network, as in the paper; a member then needs
+            M times the epochs to see as many examples. By default ``"independent"`` for a deep
+            ensemble and ``"shared"`` for the others.
+        micro_batch: number of examples that go through the network at once, to save memory. The
+            gradients of a batch are summed, so only batch norm and dropout give other results. By
+            default the whole batch.
+        gradient_checkpointing: modules, by name, pattern, class or function, whose activations are
+            computed again in the backward pass instead of stored: less memory, about a third more
+            time. ``True``: each block directly beneath the network.
+        compile: train through ``torch.compile``, in its default mode or the named one;
+            ``history.compilation`` reports the speed-up. Compiling takes seconds to minutes.
+        evaluate_every: number of steps between two evaluations of the held-out data. By default
+            they are evaluated after each epoch.
+        stop_on: the held-out score of the ensemble that decides which weights are best: ``"nll"``,
+            ``"accuracy"``, ``"brier"`` or ``"ece"``. For losses that are not of classes, ``"nll"``
+            is the held-out loss.
+        patience: stop after this number of evaluations without a better score. The best weights are
+            then restored, also when the training runs to its end. By default it never stops early.
+        checkpoints: folder for checkpoints. On SIGTERM and Ctrl-C the training then finishes its
+            step, writes a checkpoint, and exits with 143 or 130.
+        checkpoint_every: number of steps between two checkpoints. By default one is written after
+            each epoch.
+        keep: number of checkpoints to keep; older ones are deleted.
+        resume: resume from the newest checkpoint, with the same result bit by bit as without the
+            interruption; start from scratch if there is none. A data loader whose state cannot be
+            stored is refused.
+        callbacks: your own callbacks, see :class:`~batchensemble.training.callbacks.base.Callback`.
         trackers: ``"tensorboard"``, ``"wandb"``, ``"mlflow"``, which write to the folder ``runs``;
-            or a :class:`~batchensemble.training.callbacks.tracking.Tracking`, which knows another.
-        seed: of the order and of dropout; the caller's random state stays as it is. ``None`` draws
-            from the caller's.
-        progress: show a bar; by default only in a terminal.
-        label: what the bar calls this training.
-        strategy: how processes that ``torchrun`` or ``accelerate launch`` started share the
-            training out. ``"ddp"``: each takes some examples of each batch, with the result of one
-            process. ``"fsdp"``: the same, and each holds a piece of every weight, gradient and
+            or a :class:`~batchensemble.training.callbacks.tracking.Tracking` with another folder.
+        seed: seed of the order of the data and of dropout. The caller's random state is not
+            changed. ``None`` draws from the caller's random state.
+        progress: whether to show a progress bar. By default only in a terminal.
+        label: text before the progress bar.
+        strategy: how the processes that ``torchrun`` or ``accelerate launch`` started share the
+            training. ``"ddp"``: each takes some examples of each batch; the result is that of one
+            process. ``"fsdp"``: in addition each holds a piece of every weight, gradient and
             moment, for networks too large for one device; not with ``clip``, ``average`` and
-            ``compile``. ``"members"``, of a deep ensemble: each trains some of the members. Only
-            the first process writes, shows a bar, warns and runs callbacks, unless they say that
-            they run in every process; all return the same.
+            ``compile``. ``"members"``, for a deep ensemble: each trains some of the members. Only
+            the first process writes files, shows a bar, warns and runs callbacks (except those with
+            ``every_process = True``); all return the same.
 
     Returns:
-        The history, one entry an epoch.
+        The history, with one entry an epoch. Its ``plan`` holds the options above.
 
     Raises:
         TypeError: an argument or the data are of the wrong type.
@@ -209,8 +215,8 @@ def fit(
             been trained then.
         FloatingPointError: a loss is not finite; the weights are those before that step.
         CheckpointError: a checkpoint cannot be written, or is of another training.
-            ``LostCheckpointError``, which is an ``OSError`` too: on a disk that is full.
-        ProcessLostError: another process of the training has ended or does not answer.
+            ``LostCheckpointError``, which is an ``OSError`` too, if the disk is full.
+        ProcessLostError: another process of the training has ended or does not respond.
 
     Example:
         >>> import torch

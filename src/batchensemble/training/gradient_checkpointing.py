@@ -1,4 +1,4 @@
-"""Gradient checkpointing: modules whose insides are computed again in the backward, not kept."""
+"""Gradient checkpointing: activations are computed again in the backward pass, not stored."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from batchensemble.layers.modes import preserve_buffers
 
 @contextmanager
 def checkpointed(network: nn.Module, which: bool | Selectors) -> Iterator[None]:
-    """Keep only the inputs of some modules for the backward (Chen et al. 2016, arXiv 1604.06174).
+    """Store only the inputs of some modules for the backward (Chen et al. 2016, arXiv 1604.06174).
 
     Args:
         network: a converted network.

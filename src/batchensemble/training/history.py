@@ -1,4 +1,4 @@
-"""``History``: what a training did, epoch by epoch."""
+"""``History``: the record of a training, epoch by epoch."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from batchensemble.training.plan import changed_options
 
 @dataclass(frozen=True)
 class Compilation:
-    """What compiling gained, measured on the steps of the training itself.
+    """The speed-up of ``torch.compile``, measured on the steps of the training itself.
 
     Attributes:
-        eager: seconds of a step before compiling, median.
-        compiled: seconds of a step after it, median.
-        compiling: seconds of the step that compiled.
+        eager: median duration of a step before compiling, seconds.
+        compiled: median duration of a step after compiling, seconds.
+        compiling: duration of the step that compiled, seconds.
 
     Example:
         >>> print(Compilation(eager=0.003, compiled=0.002, compiling=20.0))
@@ -33,7 +33,7 @@ class Compilation:
 
     @property
     def gain(self) -> float:
-        """How many times as fast a compiled step is."""
+        """The speed-up of a compiled step: 2 is twice as fast."""
         return self.eager / self.compiled
 
     def to_dict(self) -> dict[str, float]:
@@ -49,33 +49,34 @@ class Compilation:
 
 @dataclass
 class History:
-    """What a training did, one entry an epoch.
+    """The record of a training, with one entry an epoch.
 
     Attributes:
-        losses: mean over examples and members, nats for the cross-entropy. What does not count,
-            since it is ignored, not known or of weight 0, is in no mean, and examples with weights
-            count as much as these say, over all batches of the epoch.
-        member_losses: each member's mean over the examples; one column with
-            ``loss_on="mean_logits"``. NaN for a member of which nothing counted.
-        last_batch_losses: the loss of the last batch alone, as the notebook prints it.
+        losses: mean loss over examples and members, nats for the cross-entropy. The mean is over
+            the whole epoch and weighted by the examples' weights; targets that are ignored, unknown
+            or of weight 0 are left out.
+        member_losses: mean loss of each member over the examples; one column with
+            ``loss_on="mean_logits"``. NaN for a member whose targets were all left out.
+        last_batch_losses: mean loss of the last batch alone, as the notebook prints it.
         validation_nll: held-out negative log-likelihood of the ensemble at the end of the epoch,
-            nats; for other losses what they call the ensemble's loss (``of_ensemble``): the NLL of
-            the members' mixture, or the loss of their mean. Empty without validation data.
-        evaluations: each scoring of the held-out data: ``step``, ``epoch``, ``nll`` and what else
-            was asked for.
-        diagnostics: what the members were like at the end of the epoch, see
+            nats. For other losses the ensemble's held-out loss (``of_ensemble``): the NLL of the
+            members' mixture, or the loss of their mean. Empty without validation data.
+        evaluations: each evaluation on held-out data: ``step``, ``epoch``, ``nll`` and the score of
+            ``stop_on``.
+        diagnostics: diagnostics of the members at the end of the epoch, see
             :mod:`batchensemble.training.callbacks.diagnostics`.
-        seconds: duration of the training, validation not counted.
-        examples: examples gone through, one that two members saw apart counted twice.
-        forward_calls: how often a network was called.
-        compilation: what ``compile=True`` gained; ``None`` without it.
-        standardised: of numbers, whether all losses here are of targets in standard units, see
-            ``standardise_targets`` of :func:`batchensemble.fit`; ``None`` where there are none, or
-            an earlier version did not say.
-        class_names: what the class numbers stand for, where the data say it.
-        stopped: why the training ended before its last epoch; empty where it did not.
-        plan: the options of :func:`batchensemble.fit` by name, as JSON can hold them; empty where
-            an earlier version did not store them.
+        seconds: duration of the training steps in seconds, without validation.
+        examples: number of examples seen; an example that two members see in different batches
+            counts twice.
+        forward_calls: number of forward calls of a network.
+        compilation: the speed-up of ``compile=True``; ``None`` without it.
+        standardised: for losses of numbers, whether all losses here are of standardised targets,
+            see ``standardise_targets`` of :func:`batchensemble.fit`; ``None`` for other losses, or
+            if an earlier version did not store it.
+        class_names: the names of the class numbers, if the data have some.
+        stopped: why the training ended before its last epoch; empty if it did not.
+        plan: the options of :func:`batchensemble.fit` by name, as JSON can hold them; empty if an
+            earlier version did not store them.
     """
 
     losses: list[float] = field(default_factory=list)
@@ -117,22 +118,22 @@ class History:
 
     @property
     def epochs(self) -> int:
-        """How many epochs are over."""
+        """Number of finished epochs."""
         return len(self.losses)
 
     @property
     def total_seconds(self) -> float:
-        """Seconds of all epochs."""
+        """Duration of all epochs in seconds."""
         return sum(self.seconds)
 
     @property
     def total_forward_calls(self) -> int:
-        """Calls of a network in all epochs."""
+        """Number of forward calls of a network in all epochs."""
         return sum(self.forward_calls)
 
     @property
     def examples_per_second(self) -> float:
-        """Examples gone through in a second of training."""
+        """Number of examples seen per second of training."""
         return sum(self.examples) / self.total_seconds if self.seconds else 0.0
 
     def to_dict(self) -> dict[str, Any]:
@@ -159,10 +160,10 @@ class History:
 
     @classmethod
     def read(cls, path: Path) -> History:
-        """Return the history that a file holds.
+        """Read a history from a file.
 
         Raises:
-            ValueError: it holds none.
+            ValueError: the file does not hold a history.
             OSError: it cannot be read.
         """
         found = read_json(path, **LARGE, nan=True)
@@ -217,7 +218,7 @@ class History:
         """Take over what another history holds; the plan stays this one's.
 
         Args:
-            other: of the part of the training before a checkpoint, or of the first process.
+            other: the history before a checkpoint, or that of the first process.
         """
         for each in fields(self):
             if each.name != "plan":
@@ -235,11 +236,11 @@ class History:
         """Add an epoch.
 
         Args:
-            member_losses: of each member, mean over the examples.
-            last_batch_loss: mean over the last batch and the members.
-            seconds: how long it took.
-            examples: gone through.
-            calls: how often a network was called.
+            member_losses: mean loss of each member over the examples.
+            last_batch_loss: mean loss over the last batch and the members.
+            seconds: duration in seconds.
+            examples: number of examples seen.
+            calls: number of forward calls of a network.
         """
         known = [each for each in member_losses if not math.isnan(each)]
         self.losses.append(sum(known) / len(known) if known else math.nan)

@@ -1,4 +1,4 @@
-"""What a training step minimises: one number for each example and member, and their gradients."""
+"""The objective of a training step: losses by example and member, and their gradients."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from batchensemble.ensembles import Ensemble
 from batchensemble.losses import CrossEntropy, EnsembleLoss, Loss, LossOn, as_loss, make_loss
 from batchensemble.losses.targets import Targets, parted
 from batchensemble.training.clipping import MemberClipping
-from batchensemble.training.distributed.processes import in_steps
+from batchensemble.training.distributed.processes import split_by_size
 from batchensemble.training.distributed.strategy import Strategy
 
 Losses = Callable[[Inputs, Tensor], Tensor]
@@ -27,8 +27,8 @@ class StepLosses(NamedTuple):
     Attributes:
         losses: ``[batch, members]``, or ``[batch, 1]`` of all members together, times their weights
             over the mean weight.
-        weight: that mean, ``[1 or members]``: 0 where nothing in the batch counts; ``None`` where
-            all examples count the same.
+        weight: the mean weight of the batch, ``[1 or members]``; ``None`` if all examples have the
+            same weight.
     """
 
     losses: Tensor
@@ -37,20 +37,22 @@ class StepLosses(NamedTuple):
 
 @dataclass(frozen=True)
 class Objective:
-    """What a training step minimises, and how to read it.
+    """What a training step minimises.
 
     Attributes:
         losses: maps inputs and targets, in the order of the batch, to one number for each example
             and member, in the order of the network's rows or ``[batch, members]``.
         by_member: a view of these numbers as ``[batch, members]``.
-        own_examples: whether inputs are ``[batch, members, ...]``, other examples for each member.
-        own_targets: whether targets are ``[batch, members, ...]``, of the same examples.
-        micro_batch: examples that go through the network at a time; ``None`` is the whole batch.
-        examples_a_row: more than 1 where the members share a batch out among them.
-        clipping: limits the gradients of each member.
-        scaler: of losses in half precision.
-        loss: whose these losses are; it says how much each example counts.
-        sharing: among processes; ``None`` in one alone.
+        own_examples: whether inputs are ``[batch, members, ...]``, with examples for each member.
+        own_targets: whether targets are ``[batch, members, ...]``, for the same examples.
+        micro_batch: number of examples that go through the network at once; ``None`` is the whole
+            batch.
+        examples_a_row: number of different examples in a row of inputs: the members if they divide
+            a batch among themselves, otherwise 1.
+        clipping: limits the gradients of each member; ``None`` without a limit.
+        scaler: scales losses in half precision; ``None`` otherwise.
+        loss: the loss, which also weights the examples.
+        strategy: how processes share the batch; ``None`` for a single process.
     """
 
     losses: Losses
@@ -62,43 +64,43 @@ class Objective:
     clipping: MemberClipping | None = None
     scaler: torch.amp.GradScaler | None = None
     loss: EnsembleLoss = field(default_factory=CrossEntropy)
-    sharing: Strategy | None = None
+    strategy: Strategy | None = None
 
     def parts(self, batch: int) -> int:
-        """Return how many parts a batch goes through the network in."""
+        """Return in how many parts a batch goes through the network."""
         return 1 if self.micro_batch is None else -(-batch // self.micro_batch)
 
     def backward(self, inputs: Inputs, targets: Targets) -> StepLosses:
         """Add the gradients of the mean over the batch, summed over the members, and clip them.
 
-        So each member gets the gradient that it would get alone. Where examples do not count the
-        same, the mean is the weighted one: over the sum of the batch's weights.
+        So each member gets the gradient that it would get alone. If examples have weights, the mean
+        is weighted: the sum is divided by the sum of the batch's weights.
 
         Returns:
-            The losses, and how much the batch counts in the mean of an epoch.
+            The losses, and the weight of the batch in the mean of an epoch.
         """
         if self.clipping is None:
             return self._backward(inputs, targets)
         state = torch.get_rng_state()
         found = self._backward(inputs, targets)
 
-        def again(factors: Tensor) -> None:
+        def recompute(factors: Tensor) -> None:
             with torch.random.fork_rng([]):
                 torch.set_rng_state(state)
                 self._backward(inputs, targets, factors)
 
-        self.clipping(again)
+        self.clipping(recompute)
         return found
 
     def counts(self, targets: Tensor, weights: Tensor | None) -> Tensor | None:
-        """Return how much each example counts, ``[batch, 1 or members]``.
+        """Return the weight of each example, ``[batch, 1 or members]``.
 
         Args:
-            targets: as the batches give them.
-            weights: of the examples, in the same order.
+            targets: the targets of a batch.
+            weights: the user's weights of its examples; ``None`` without.
 
         Returns:
-            ``None`` where all count the same.
+            ``None`` if all examples have the same weight.
         """
         found = self.loss.weights(targets, own=self.own_examples or self.own_targets)
         if weights is not None:
@@ -116,16 +118,18 @@ class Objective:
             mean = shares.mean(0)
             shares = shares / torch.where(mean > 0, mean, 1)
         batch, counts = len(inputs), 1.0
-        if self.sharing is not None:
-            rows, counts = self.sharing.rows(batch)
+        if self.strategy is not None:
+            rows, counts = self.strategy.rows(batch)
             inputs, targets = inputs[rows], targets[rows]
             shares = None if shares is None else shares[rows]
         size = self.micro_batch
         if size is None:
             parts = [(inputs, targets, shares)]
         else:
-            own, sharing = len(inputs), self.sharing
-            pieces = in_steps(own, size) if sharing is None else sharing.parts(own, batch, size)
+            own, strategy = len(inputs), self.strategy
+            pieces = (
+                split_by_size(own, size) if strategy is None else strategy.parts(own, batch, size)
+            )
             parts = [
                 (inputs[each], targets[each], None if shares is None else shares[each])
                 for each in pieces
@@ -142,12 +146,12 @@ class Objective:
             losses = self.by_member(losses.detach())
             found.append(losses if share is None else losses.mul_(share.to(losses)))
         losses = found[0] if len(found) == 1 else torch.cat(found)
-        if self.sharing is None:
+        if self.strategy is None:
             return StepLosses(losses, mean)
-        if mean is None or not (self.sharing.each_its_own and self.own_examples):
-            return StepLosses(self.sharing.reduce(losses, batch), mean)
-        # Of this process's members alone, as the losses are: a row more goes round with these.
-        of_all = self.sharing.reduce(torch.cat([losses, mean.to(losses)[None]]), batch + 1)
+        if mean is None or not (self.strategy.separate_weights and self.own_examples):
+            return StepLosses(self.strategy.reduce(losses, batch), mean)
+        # The mean weights are of this process's members, so they are reduced with the losses.
+        of_all = self.strategy.reduce(torch.cat([losses, mean.to(losses)[None]]), batch + 1)
         return StepLosses(of_all[:-1], of_all[-1])
 
 
@@ -159,18 +163,18 @@ def make_objective(
     own: bool,
     own_targets: bool = False,
     micro_batch: int | None = None,
-    sharing: Strategy | None = None,
+    strategy: Strategy | None = None,
 ) -> Objective:
-    """Return the objective: for the usual loss straight from the rows, without views between.
+    """Return the objective; the cross-entropy is computed from the rows, without views between.
 
     Args:
         model: any ensemble.
         loss: a name, a loss or a function, see :func:`batchensemble.fit`.
         loss_on: ``"members"`` or ``"mean_logits"``.
-        own: whether each member sees examples of its own.
-        own_targets: whether each member has targets of its own for the same examples.
-        micro_batch: examples that go through the network at a time.
-        sharing: among processes, each of which takes rows of a batch.
+        own: whether each member sees its own examples.
+        own_targets: whether each member has its own targets for the same examples.
+        micro_batch: number of examples that go through the network at once; ``None`` is all.
+        strategy: how processes share a batch; ``None`` for a single process.
 
     Raises:
         ValueError: an unknown name.
@@ -186,7 +190,7 @@ def make_objective(
         "own_targets": own_targets,
         "micro_batch": micro_batch,
         "loss": loss,
-        "sharing": sharing,
+        "strategy": strategy,
     }
     if loss != CrossEntropy() or loss_on != "members":
         return Objective(of_members, _as_they_are, **options)

@@ -25,7 +25,7 @@ StrategyName = Literal["ddp", "fsdp", "members"]
 
 PRECISIONS = {"float32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
-# Scores that say which weights are best, and whether more is better.
+# Scores by which the best weights are chosen, and whether higher is better.
 SCORES = {"nll": False, "brier": False, "ece": False, "accuracy": True}
 
 # Options of one run: they change where it stores and what it prints, not what is trained.
@@ -132,12 +132,12 @@ class TrainingPlan:
 
     @property
     def plateau(self) -> Plateau | None:
-        """The schedule, where it goes by the held-out scores."""
+        """The schedule, if it depends on held-out scores."""
         return self.schedule if isinstance(self.schedule, Plateau) else None
 
     @property
     def scores_steer(self) -> bool:
-        """Whether held-out scores decide about the learning rate or the end of the training."""
+        """Whether held-out scores change the learning rate or the end of the training."""
         return self.plateau is not None or self.patience is not None
 
     def make_loss(self) -> EnsembleLoss:
@@ -208,7 +208,7 @@ def changed_options(plan: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of a stored plan that are not the defaults of this version.
 
     Args:
-        plan: of :meth:`TrainingPlan.to_dict`.
+        plan: the result of :meth:`TrainingPlan.to_dict`.
 
     Example:
         >>> changed_options(TrainingPlan(epochs=3, lr=0.1).to_dict())

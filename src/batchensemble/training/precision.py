@@ -1,4 +1,4 @@
-"""Lower precision in training: autocast around the losses, and a scaler for fp16."""
+"""Training in lower precision: autocast around the losses, and a loss scaler for fp16."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from batchensemble.training.plan import PRECISIONS
 
 
 def in_precision(losses: Losses, precision: str, device: torch.device) -> Losses:
-    """Return losses whose products are computed in another type, and which come out as float32.
+    """Return losses that are computed under autocast, and are float32.
 
     Args:
-        losses: of an objective.
+        losses: the losses of an objective.
         precision: a name of :data:`PRECISIONS`.
-        device: of the network.
+        device: the device of the network.
     """
     dtype = PRECISIONS[precision]
     if dtype is None:
@@ -30,5 +30,5 @@ def in_precision(losses: Losses, precision: str, device: torch.device) -> Losses
 
 
 def loss_scaler(precision: str, device: torch.device) -> torch.amp.GradScaler | None:
-    """Return what keeps gradients from vanishing in fp16, whose smallest number is 6e-8."""
+    """Return a loss scaler for fp16, whose smallest number is 6e-8; ``None`` otherwise."""
     return torch.amp.GradScaler(device.type) if precision == "fp16" else None

@@ -38,10 +38,10 @@ from batchensemble.training.checkpoints.callback import CheckpointCallback
 from batchensemble.training.checks import (
     check_batch,
     check_data,
-    check_held_out,
     check_order,
     check_targets_rounding,
     check_trainable,
+    check_validation,
     in_standard_units,
     warn_if_members_differ,
 )
@@ -52,7 +52,7 @@ from batchensemble.training.gradient_checkpointing import checkpointed
 from batchensemble.training.history import History
 from batchensemble.training.objective import Objective, make_objective
 from batchensemble.training.optim.optimizers import optimiser
-from batchensemble.training.optim.schedules import Schedule, usual_cooldown
+from batchensemble.training.optim.schedules import Schedule, default_cooldown
 from batchensemble.training.plan import TrainingPlan
 from batchensemble.training.precision import in_precision, loss_scaler
 from batchensemble.training.run import TrainingRun
@@ -61,29 +61,29 @@ from batchensemble.training.sampling import make_draw
 
 @dataclass(frozen=True)
 class TrainingInputs:
-    """What a training goes by.
+    """The opened data of a training, and what follows from them.
 
     Attributes:
-        training: its batches.
-        held_out: those that are scored, if any.
-        loss: with what the data had to say for it: the weights of classes, the units of numbers.
-        names: of the columns, and of the classes, where there are some.
+        training: the batches of the training data.
+        validation: the batches of the held-out data; ``None`` without.
+        loss: the loss, with the class weights and the units of targets that the data decide.
+        names: the names of columns and classes, if the data have some.
     """
 
     training: Batches
-    held_out: Batches | None
+    validation: Batches | None
     loss: EnsembleLoss
     names: ColumnNames
 
     @property
     def steps(self) -> int | None:
-        """Steps an epoch, or ``None`` where the data do not know."""
+        """Number of steps of an epoch; ``None`` if the data do not know their length."""
         return len(self.training) if self.training.has_length else None
 
     def tell(self, models: Sequence[Ensemble]) -> None:
-        """Let ensembles know what their outputs are from now on, and what they were trained on."""
+        """Store in ensembles what their outputs mean, and what they were trained on."""
         for each in models:
-            # Of a function of the user's own it is not known what the outputs are.
+            # The meaning of the outputs is not known for a user's function.
             each.loss = None if isinstance(self.loss, Custom) else self.loss
             each.trained_on = self.training.fingerprint
             self.names.tell(each)
@@ -107,7 +107,7 @@ def prepare(
     Args:
         plan: the options.
         model: the ensemble, which is trained in place.
-        data: as :func:`batchensemble.fit` takes them.
+        data: the training data in a form that :func:`batchensemble.fit` takes.
         validation: held-out data in the same forms; ``None`` without.
         callbacks: the user's own.
         trackers: names of trackers, or trackers.
@@ -122,6 +122,9 @@ def prepare(
     model = strategy.model
     device = place_of(model)["device"]
     scaler = loss_scaler(plan.precision, device)
+    groups = model.parameter_groups(
+        lr=plan.lr, weight_decay=plan.weight_decay, fast_lr_multiplier=plan.fast_lr_multiplier
+    )
     with ExitStack() as stack:
         stack.enter_context(strategy.quiet())
         seed = strategy.seed(plan.seed)
@@ -144,16 +147,11 @@ def prepare(
         if checkpointing is not None:
             stack.enter_context(checkpointing.listening())
             made.append(checkpointing)
-        groups = model.parameter_groups(
-            lr=plan.lr,
-            weight_decay=plan.weight_decay,
-            fast_lr_multiplier=plan.fast_lr_multiplier,
-        )
         scheduler = plan.schedule if callable(plan.schedule) else None
         updater = stack.enter_context(
             optimiser(
                 plan.optimizer, groups, schedule, scaler=scaler, scheduler=scheduler,
-                in_pieces=strategy.in_pieces,
+                sharded=strategy.sharded,
             )
         )  # fmt: skip
         strategy.begin(inputs.training, seed)
@@ -168,11 +166,11 @@ def prepare(
             settings, strategy.processes,
         )  # fmt: skip
         run.bar, run.data_state = bar, state
-        run.admit = partial(admit, model, objective, inputs.training)
+        run.check_first_batch = partial(check_first_batch, model, objective, inputs.training)
         if checkpointing is not None:
             checkpointing.restore(run)
         inputs.tell((strategy.whole, model))
-        stack.enter_context(strategy.joining(history))
+        stack.enter_context(strategy.finishing(history))
         yield run
 
 
@@ -218,7 +216,7 @@ def prepare_data(
         named = None if isinstance(validation, (tuple, list)) else plan.target
         names = {"target": named, "class_names": plan.class_names or training.class_names}
         held_out = open_batches(validation, PREDICTION_BATCH, **names, **tables, known=known)
-        check_held_out(model, loss, held_out)
+        check_validation(model, loss, held_out)
     check_data(model, loss, training, per_member=per_member)
     check_targets_rounding(loss, training, place_of(model)["dtype"])
     return TrainingInputs(training, held_out, loss, known)
@@ -229,9 +227,9 @@ def _check_order(plan: TrainingPlan, loss: EnsembleLoss, data: Any, training: Ba
     of_images = isinstance(data, (str, Path)) and isinstance(training, LoaderBatches)
     if isinstance(training, LoaderBatches) and not of_images:
         return  # the class numbers of a dataset are their order
-    cure = "names to the folders that sort" if of_images else "class_names="
+    advice = "names to the folders that sort" if of_images else "class_names="
     sorted_folders = of_images and training.class_names != tuple(plan.class_names)
-    check_order(loss, training.class_names, () if sorted_folders else plan.class_names, cure)
+    check_order(loss, training.class_names, () if sorted_folders else plan.class_names, advice)
 
 
 def prepare_objective(
@@ -243,7 +241,7 @@ def prepare_objective(
         plan: the options.
         strategy: what each process trains.
         data: what is trained on.
-        scaler: of losses in half precision.
+        scaler: scales losses in half precision; ``None`` otherwise.
     """
     model, own = strategy.model, data.training.draw is not None
     objective = make_objective(
@@ -253,7 +251,7 @@ def prepare_objective(
         own=own,
         own_targets=plan.per_member_targets,
         micro_batch=plan.micro_batch,
-        sharing=strategy if strategy.shared else None,
+        strategy=strategy if strategy.shared else None,
     )
     clipping = None
     if plan.clip is not None:
@@ -276,7 +274,7 @@ def prepare_schedule(plan: TrainingPlan, data: TrainingInputs) -> Schedule:
     return Schedule(
         None if data.steps is None else plan.epochs * data.steps,
         plan.schedule if isinstance(plan.schedule, str) else "constant",
-        usual_cooldown(plan.cooldown, data.steps, used=isinstance(plan.optimizer, str)),
+        default_cooldown(plan.cooldown, data.steps, used=isinstance(plan.optimizer, str)),
         plan.warmup,
     )
 
@@ -299,7 +297,7 @@ def prepare_callbacks(
         bar: the progress bar.
         compiled: the losses, where they are compiled.
         callbacks: the user's own.
-        trackers: as :func:`batchensemble.fit` takes them.
+        trackers: names of trackers, or trackers.
 
     Raises:
         ValueError: an option needs held-out data, and there are none.
@@ -310,24 +308,24 @@ def prepare_callbacks(
         found.append(compiled)
     if plan.average is not None:
         found.append(WeightAveraging(plan.average))
-    if data.held_out is not None:
+    if data.validation is not None:
         found.append(
             EarlyStopping(
-                data.held_out,
+                data.validation,
                 every=plan.evaluate_every,
                 stop_on=plan.stop_on,
                 patience=plan.patience,
                 plateau=plan.plateau,
                 loss=data.loss,
-                sharing=shared,
+                strategy=shared,
             )
         )
     elif plan.scores_steer or plan.evaluate_every:
         raise ValueError(
-            "validation is missing: schedule=Plateau(), patience= and evaluate_every= go by "
-            "the scores of held-out data"
+            "validation is missing: schedule=Plateau(), patience= and evaluate_every= use "
+            "scores on held-out data"
         )
-    found.append(MemberDiagnostics(data.held_out, shared))
+    found.append(MemberDiagnostics(data.validation, shared))
     found += [*callbacks, *make_trackers(trackers, plan.label)]
     if strategy.shared:
         found.append(FirstProcessCallbacks(strategy.processes, found))
@@ -337,7 +335,7 @@ def prepare_callbacks(
 def prepare_checkpoints(
     plan: TrainingPlan, strategy: Strategy, data: TrainingInputs, stream: DataStream
 ) -> tuple[DataState | None, CheckpointCallback | None]:
-    """Return where the data are, for checkpoints, and what writes these; nothing without a folder.
+    """Return the position in the data and the callback for checkpoints, if there are any.
 
     Raises:
         CheckpointError: nothing can be written there.
@@ -346,39 +344,39 @@ def prepare_checkpoints(
     if plan.checkpoints is None:
         return None, None
     state = DataState(
-        data.training, data.held_out, stream, resume=plan.resume, steering=plan.scores_steer
+        data.training, data.validation, stream, resume=plan.resume, steering=plan.scores_steer
     )
     callback = CheckpointCallback(
         plan.checkpoints,
         every=plan.checkpoint_every,
         keep=plan.keep,
         resume=plan.resume,
-        sharing=strategy,
+        strategy=strategy,
     )
     return state, callback
 
 
-def admit(
+def check_first_batch(
     model: Ensemble, objective: Objective, training: Batches, inputs: Inputs, targets: Targets
 ) -> None:
-    """Try the first batch before anything is trained.
+    """Try the first batch before the first step.
 
     Args:
-        model: that is trained.
+        model: the ensemble.
         objective: what a step minimises.
-        training: the batches of which this is the first.
-        inputs: of the batch.
-        targets: of the batch.
+        training: the batches of the training data.
+        inputs: the inputs of the first batch.
+        targets: its targets.
 
     Raises:
         ValueError: the network does not take the inputs, or the loss not the outputs.
     """
     loaded = isinstance(training, LoaderBatches)
     check_batch(model, objective, inputs, targets, loaded=loaded)
-    if loaded:  # of others it was known without a batch
+    if loaded:  # other data were checked without a batch
         check_smallest_batch(model, objective, training, inputs)
-    if objective.sharing is not None and objective.sharing.in_pieces:
-        model = objective.sharing.whole  # no member can be taken out of pieces
+    if objective.strategy is not None and objective.strategy.sharded:
+        model = objective.strategy.whole  # no member can be taken out of pieces
         inputs = inputs.to(place_of(model)["device"])
     elif not model.is_chain:
         few = inputs[:2]

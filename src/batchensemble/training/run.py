@@ -1,4 +1,4 @@
-"""A training as it stands: what was done so far, and who is told."""
+"""``TrainingRun``: the state of a training, which goes from step to step and calls the hooks."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ from batchensemble.training.history import History
 from batchensemble.training.objective import Objective
 from batchensemble.training.optim.optimizers import Updater
 
-# Reading a loss makes the processor wait for an accelerator, so that is done now and then there.
+# Reading a loss makes the processor wait for an accelerator, so there it is done every 16 steps.
 CHECK_EVERY = 16
 
 
 class TrainingRun(TrainingState):
-    """A training that goes on, step by step.
+    """The state of a training with its loop's steps.
 
     Args:
         model: the ensemble.
         objective: what a step minimises.
-        updater: the optimiser.
-        batches: of the training.
-        stream: the random state that they are drawn from.
-        epochs: to go through them.
-        history: of the epochs that are over.
-        callbacks: in the order in which their hooks are called.
+        updater: the optimiser with its schedule.
+        batches: the batches of the training data.
+        stream: the random state that the batches are drawn from.
+        epochs: number of epochs.
+        history: an empty history, which is filled epoch by epoch.
+        callbacks: the callbacks, in the order in which their hooks are called.
         settings: what has to be the same to resume from a checkpoint, by name.
-        processes: those that share the training; by default this one alone.
+        processes: the processes that share the training; by default this one alone.
     """
 
     def __init__(
@@ -72,9 +72,9 @@ class TrainingRun(TrainingState):
         self.seconds = 0.0
         self._weight: Tensor | None = None
         self.bar: TrainingBar | None = None
-        self.admit: Callable[[Inputs, Targets], None] | None = None
-        self.begun = False
-        self._started = 0.0
+        self.check_first_batch: Callable[[Inputs, Targets], None] | None = None
+        self.started = False
+        self._clock = 0.0
         self.data_state: DataState | None = None
         self.resumed = False
         self.restored_random: tuple[dict[str, Tensor], dict[str, Any]] | None = None
@@ -82,7 +82,7 @@ class TrainingRun(TrainingState):
         self._hooks = {name: self._hooks_here(name) for name in HOOKS}
 
     def say(self, text: str) -> None:
-        """Show a line above the progress bar, where there is one."""
+        """Print a line above the progress bar, if there is one."""
         if self.bar is not None:
             self.bar.say(text)
 
@@ -105,62 +105,62 @@ class TrainingRun(TrainingState):
         return hooks
 
     def begin(self) -> None:
-        """Tell that there is a training; what was refused before that has left nothing."""
-        self.begun, before = True, time.perf_counter()
+        """Call the hooks of the start; an error before this leaves no files."""
+        self.started, before = True, time.perf_counter()
         self.call("on_start")
-        self._started += time.perf_counter() - before
+        self._clock += time.perf_counter() - before
 
     def begin_epoch(self) -> None:
-        """Go to the start of the data."""
+        """Start an epoch."""
         self.stream.begin(self.epoch)
         self.model.train()
-        self._started = time.perf_counter()
+        self._clock = time.perf_counter()
 
     def remaining(self) -> Iterator[Pair]:
-        """Yield the batches of this epoch that are left."""
+        """Yield the remaining batches of this epoch."""
         skip = self.step_of_epoch
         if self.data_state is not None:
             skip = 0 if self.data_state.goes_on else skip
             self.data_state.begin()
         if isinstance(self.batches, LoaderBatches) and self.step_of_epoch:
-            # What is random in loading what was done comes before what was random in doing it.
-            batches = self.batches.starting_at(skip, self._caught_up)
+            # The skipped batches are loaded with the random state of the epoch's start.
+            batches = self.batches.starting_at(skip, self._restore_random)
         else:
-            self._caught_up()
+            self._restore_random()
             batches = self.batches.starting_at(skip)
         for number, (inputs, targets) in enumerate(batches):
             if not number and isinstance(self.batches, LoaderBatches):
                 self._check_same(inputs)
-            if self.admit is not None:
+            if self.check_first_batch is not None:
                 device = next(self.model.parameters()).device
                 before = random_states(device)
-                self.admit(inputs, targets)
-                if not self.begun:
+                self.check_first_batch(inputs, targets)
+                if not self.started:
                     self.begin()
-                if self.resumed:  # the first time it did so before the states that were restored
+                if self.resumed:  # in the first run the check came before these states
                     set_random_states(*before, device)
-                self.admit = None
+                self.check_first_batch = None
             yield inputs, targets
 
     def _check_same(self, inputs: Inputs) -> None:
-        """Raise ``ValueError`` where the loaders of several processes yield different batches."""
-        sharing = self.objective.sharing
-        if sharing is None or sharing.each_its_own:  # members may have orders of their own
+        """Raise ``ValueError`` if the loaders of several processes yield different batches."""
+        strategy = self.objective.strategy
+        if strategy is None or strategy.separate_weights:  # members may have orders of their own
             return
         tensors = inputs.tensors() if isinstance(inputs, Nested) else [inputs]
-        sums = sharing.processes.all([checksum(each) for each in tensors])
+        sums = strategy.processes.collect([checksum(each) for each in tensors])
         for rank, other in enumerate(sums):
             if other != sums[0]:
                 raise ValueError(
-                    "all processes must have the same batches, and each takes its share of them; "
-                    f"in epoch {self.epoch + 1} the first one of process {rank} is another than "
+                    "all processes must have the same batches, of which each takes its share; "
+                    f"in epoch {self.epoch + 1} the first batch of process {rank} differs from "
                     "that of process 0: give samplers the same seed and set_epoch in each (in a "
-                    "callback with every_process = True), and no DistributedSampler that shares "
-                    "the data out"
+                    "callback with every_process = True), and no DistributedSampler that divides "
+                    "the data"
                 )
 
-    def _caught_up(self) -> None:
-        """Go on with what was random when the checkpoint was written."""
+    def _restore_random(self) -> None:
+        """Restore the random states of the checkpoint."""
         if self.restored_random is not None:
             set_random_states(*self.restored_random, next(self.model.parameters()).device)
             self.restored_random = None
@@ -168,14 +168,14 @@ class TrainingRun(TrainingState):
             self.data_state.caught_up()
 
     def check(self, losses: Tensor, weight: Tensor | None, inputs: Inputs) -> None:
-        """Raise ``FloatingPointError`` where a loss is not finite, before it reaches the weights.
+        """Raise ``FloatingPointError`` if a loss is not finite, before the weights are updated.
 
-        On an accelerator that is looked at every 16 steps.
+        On an accelerator this is checked every 16 steps.
 
         Args:
-            losses: of the batch, ``[batch, members]``.
-            weight: their mean weight; ``None`` where all count the same.
-            inputs: of the batch.
+            losses: the losses of the batch, ``[batch, members]``.
+            weight: the mean weight of its examples; ``None`` if all have the same.
+            inputs: the inputs of the batch.
         """
         self.losses, self._sums, self._weight = losses, losses.sum(0), weight
         now = losses.device.type == "cpu" or self.step % CHECK_EVERY == 0
@@ -183,7 +183,7 @@ class TrainingRun(TrainingState):
             self._diverged(losses, inputs)
 
     def step_done(self, inputs: Inputs, targets: Targets) -> None:
-        """Count a step that was checked, and tell."""
+        """Record a finished step, and call the hooks."""
         if self._weight is None:
             sums = self._sums
             self.epoch_weight += len(self.losses)
@@ -206,18 +206,18 @@ class TrainingRun(TrainingState):
         self.step_of_epoch += 1
         if self._hooks["on_step"]:
             now = time.perf_counter()
-            self.seconds += now - self._started
+            self.seconds += now - self._clock
             self.call("on_step")
-            self._started = time.perf_counter()
+            self._clock = time.perf_counter()
 
     def end_epoch(self) -> None:
-        """Write down the epoch, and tell.
+        """Record a finished epoch, and call the hooks.
 
         Raises:
-            ValueError: it had no batch, or none of its targets counts.
+            ValueError: it had no batch, or all its targets are ignored, unknown or of weight 0.
             FloatingPointError: a loss was not finite.
         """
-        self.seconds += time.perf_counter() - self._started
+        self.seconds += time.perf_counter() - self._clock
         if not self.epoch_rows:
             raise ValueError("data must hold at least one batch, but the data loader yields none")
         weight = torch.as_tensor(self.epoch_weight)
@@ -227,7 +227,7 @@ class TrainingRun(TrainingState):
                 "ignored, not known, or of weight 0"
             )
         self.history.record(
-            # NaN is the loss of a member of which nothing counted.
+            # NaN for a member whose targets all have weight 0.
             (self.epoch_losses / weight.to(self.epoch_losses.device)).tolist(),
             (self.losses if self._weight is None else self.last_loss).contiguous().mean().item(),
             self.seconds,
@@ -243,7 +243,7 @@ class TrainingRun(TrainingState):
         self.call("on_epoch")
 
     def _diverged(self, losses: Tensor, inputs: Any) -> None:
-        """Say which member's loss is not finite, when, and whether the inputs are to blame."""
+        """Raise an error with the member, the step, the rate, and whether the inputs are finite."""
         bad = (~losses.isfinite()).any(0).nonzero().flatten().tolist()
         members = f"member {bad[0]}" if len(bad) == 1 else f"members {', '.join(map(str, bad))}"
         value = losses[~losses.isfinite()][0].item()

@@ -19,29 +19,29 @@ SAMPLINGS = ("shared", "independent", "split")
 
 
 def make_draw(model: Ensemble, batches: Sampling | None, loss_on: LossOn) -> Draw | None:
-    """Return what draws each member's examples from the order, or ``None`` where all see the same.
+    """Return a function that draws each member's examples; ``None`` if all see the same.
 
     Args:
         model: any ensemble.
         batches: ``"shared"``, ``"independent"``, ``"split"``, see :func:`batchensemble.fit`;
-            ``None`` is the method's own way.
-        loss_on: the loss of the members' mean needs them to see the same.
+            ``None`` is the default of the method.
+        loss_on: ``"mean_logits"`` needs all members to see the same examples.
 
     Raises:
-        ValueError: an unknown name, a method that has to draw in a way of its own, or a mean of
+        ValueError: an unknown name, MIMO, which draws examples itself, or the loss of a mean of
             outputs for different examples.
     """
     if batches is None:
         return model.draw if model.own_examples and loss_on == "members" else None
     if batches != "shared" and loss_on == "mean_logits":
         raise ValueError(
-            "loss_on='mean_logits' is the loss of what the members say of one example, got "
+            "loss_on='mean_logits' is the loss of the members' mean logits for an example, got "
             f"batches={batches!r}; leave it out"
         )
     one_of("batches", batches, SAMPLINGS)
     if isinstance(model, MIMO):
         raise ValueError(
-            f"MIMO gives its inputs examples in a way of its own, got batches={batches!r}; leave "
+            f"MIMO draws the examples of its inputs itself, got batches={batches!r}; leave "
             "it out, and set input_repetition= and batch_repetition= of MIMO"
         )
     if batches == "shared" or model.members == 1:
@@ -54,8 +54,8 @@ def make_draw(model: Ensemble, batches: Sampling | None, loss_on: LossOn) -> Dra
 def shares(order: Int[Tensor, "*steps batch"], members: int) -> Int[Tensor, "*steps members rows"]:
     """Return each batch divided among the members.
 
-    Where it does not divide, its first examples are seen by a second member too, so that all have
-    as many rows.
+    If the batch cannot be divided evenly, a second member sees its first examples too, so that all
+    have the same number of rows.
 
     Example:
         >>> shares(torch.arange(5), members=3).tolist()

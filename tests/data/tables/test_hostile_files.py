@@ -325,5 +325,5 @@ def test_a_checkpoint_that_cannot_be_is_damaged(change, tmp_path):
     change(tmp_path / "step-1")
     with bounded(), pytest.raises(DamagedCheckpointError, match=r"damaged|elsewhere"):
         read_checkpoint(tmp_path / "step-1")
-    with bounded(), pytest.raises(CheckpointError, match=r"no checkpoint in .* is whole"):
+    with bounded(), pytest.raises(CheckpointError, match=r"no checkpoint in .* is complete"):
         checkpoints.latest()

@@ -135,7 +135,7 @@ def test_a_model_is_calibrated_anew_from_its_own_logits():
 def test_a_calibrated_model_is_verified_and_not_trained():
     calibrated = be.calibrate(build(), (X, Y))
     assert calibrated.verify(X[:4]).largest_difference < 1e-5
-    with pytest.raises(ValueError, match=r"train model\.uncalibrated\(\), and calibrate that"):
+    with pytest.raises(ValueError, match=r"train model\.uncalibrated\(\), and calibrate it"):
         be.fit(calibrated, (X, Y), epochs=1, progress=False)
     be.fit(calibrated.uncalibrated(), (X, Y), epochs=1, progress=False)
 

@@ -1,4 +1,4 @@
-"""Members that have left, that live off each other or that have become one are warned of, once."""
+"""Members that diverge, rely on each other or collapse are warned of, once."""
 
 import warnings
 
@@ -8,7 +8,7 @@ from torch import nn
 
 import batchensemble as be
 from batchensemble.metrics.members.weights import fast_weight_spread
-from batchensemble.training.callbacks.diagnostics import complaints, diagnose
+from batchensemble.training.callbacks.diagnostics import diagnose, find_problems
 
 torch.manual_seed(0)
 X = torch.randn(200, 2)
@@ -24,7 +24,7 @@ def build(members=3, **options):
 
 def test_the_notebooks_failure_is_told_by_its_figure():
     model = build(mode="additive")
-    with pytest.warns(UserWarning, match="the members live off each other") as told:
+    with pytest.warns(UserWarning, match="the members rely on each other") as told:
         be.fit(model, (X, Y), loss_on="mean_logits", epochs=60, lr=0.02)
     assert len(told) == 1
 
@@ -41,14 +41,16 @@ def test_members_that_are_trained_each_for_itself_are_well():
 
 def test_members_that_are_one_are_told():
     model = build(init="ones")
-    with pytest.warns(UserWarning, match="the members have become one: two of them differ by"):
+    with pytest.warns(UserWarning, match="the members have collapsed: two of them differ by"):
         be.fit(model, (X, Y), epochs=2)
 
 
 def test_a_member_that_is_lost_is_told_by_its_number():
-    said = complaints({}, [0.1, 0.2, 3.0, 0.1])["lost"]
-    assert said.startswith("member 2 has left the others: its loss is 3, the median member's 0.2")
-    assert complaints({}, [0.5, 0.6, 0.7]) == {}
+    said = find_problems({}, [0.1, 0.2, 3.0, 0.1])["lost"]
+    assert said.startswith(
+        "member 2 diverged from the others: its loss is 3, the median member's 0.2"
+    )
+    assert find_problems({}, [0.5, 0.6, 0.7]) == {}
 
 
 def test_the_figures_are_those_of_the_members():

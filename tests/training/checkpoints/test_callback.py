@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import batchensemble as be
 from batchensemble.training.callbacks.base import Callback
-from batchensemble.training.checkpoints.snapshot import apart, together
+from batchensemble.training.checkpoints.snapshot import join_tensors, split_tensors
 from batchensemble.training.checkpoints.store import FORMAT, CheckpointError
 from batchensemble.training.optim.schedules import Plateau
 
@@ -148,7 +148,7 @@ def test_a_folder_in_use_is_refused_before_a_callback_is_told(tmp_path):
     lines = tmp_path / "lines"
     train(build(), tmp_path / "kept", epochs=1, callbacks=[be.JsonLines(lines)])
     before = lines.read_text()
-    with pytest.raises(CheckpointError, match="give resume=True to go on with it"):
+    with pytest.raises(CheckpointError, match="give resume=True to resume it"):
         train(build(), tmp_path / "kept", epochs=1, callbacks=[be.JsonLines(lines)])
     assert lines.read_text() == before
 
@@ -278,7 +278,7 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path):
     content = bytearray(newest.read_bytes())
     content[-3] ^= 1
     newest.write_bytes(content)
-    with pytest.warns(UserWarning, match=r"model.safetensors was changed; going on from the one"):
+    with pytest.warns(UserWarning, match=r"model.safetensors was changed; resuming from the one"):
         found = train(again, tmp_path, resume=True, callbacks=[Interrupt(-1)])
     assert_same_run([unbroken, again], [expected, found])
 
@@ -303,11 +303,11 @@ def test_any_damage_is_noticed_and_no_fresh_start_is_made_of_it(tmp_path, damage
     train(build(), tmp_path, epochs=2)
     older, newer = sorted(tmp_path.iterdir())
     damage(file(newer))
-    with pytest.warns(UserWarning, match=f"{newer.name} is damaged: .*; going on from the one bef"):
+    with pytest.warns(UserWarning, match=f"{newer.name} is damaged: .*; resuming from the one bef"):
         assert train(build(), tmp_path, epochs=2, resume=True).epochs == 2
     for folder in tmp_path.iterdir():
         damage(file(folder))
-    with pytest.raises(CheckpointError, match=f"no checkpoint in .* is whole: .*{newer.name}"):
+    with pytest.raises(CheckpointError, match=f"no checkpoint in .* is complete: .*{newer.name}"):
         train(build(), tmp_path, epochs=2, resume=True)
     assert older.exists()
 
@@ -321,7 +321,7 @@ def test_a_checkpoint_of_another_version_is_refused_not_passed_over(tmp_path):
     sums[path.name] = hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
     path.write_text(json.dumps({**found, "sha256": sums}))
     sentence = (
-        f"is of format {FORMAT + 1}, and this version .* reads formats .*{FORMAT}; go on with"
+        f"is of format {FORMAT + 1}, and this version .* reads formats .*{FORMAT}; resume with"
     )
     with pytest.raises(CheckpointError, match=sentence):
         train(build(), tmp_path, epochs=2, resume=True)
@@ -430,8 +430,8 @@ def test_a_file_in_the_way_is_named_before_training(tmp_path):
 def test_nested_values_come_back_as_they_were():
     values = {"a": {0: {"step": torch.ones(()), "n": 1}}, "b": [1.5, None, [torch.zeros(2)]]}
     found = {}
-    text = json.dumps(apart(values, found))
-    back = together(json.loads(text), found)
+    text = json.dumps(split_tensors(values, found))
+    back = join_tensors(json.loads(text), found)
     assert back["a"][0]["n"] == 1
     assert back["a"][0]["step"] is values["a"][0]["step"]
     assert back["b"][:2] == [1.5, None]

@@ -12,7 +12,7 @@ import batchensemble as be
 from batchensemble.training.callbacks.diagnostics import MemberDiagnostics
 from batchensemble.training.callbacks.validation import EarlyStopping
 from batchensemble.training.callbacks.weight_averaging import WeightAveraging
-from batchensemble.training.checkpoints.callback_states import keyed
+from batchensemble.training.checkpoints.callback_states import callbacks_by_name
 from batchensemble.training.checkpoints.store import CheckpointError
 
 pytestmark = pytest.mark.usefixtures("as_users_run_it")
@@ -75,7 +75,7 @@ def test_so_does_one_whose_key_is_new_or_changed(tmp_path):
 
 def test_a_renamed_class_without_a_key_is_refused(tmp_path):
     start(tmp_path, Counting())
-    sentence = r"has the state of 'Counting' and none of Counted; give .* key = 'Counting'"
+    sentence = r"has the state of 'Counting' and none of Counted; if .* key = 'Counting'"
     with pytest.raises(CheckpointError, match=sentence):
         go_on(tmp_path, renamed()())
     go_on(tmp_path, found := renamed(optional_state=True)(), key := Counting())
@@ -84,9 +84,11 @@ def test_a_renamed_class_without_a_key_is_refused(tmp_path):
 
 def test_a_state_that_nobody_takes_and_one_that_is_missing_are_said(tmp_path):
     start(tmp_path, Counting())
-    with pytest.warns(UserWarning, match=r"has the state of a callback 'Counting', which is not"):
+    with pytest.warns(UserWarning, match=r"has the state of a callback 'Counting', which this"):
         go_on(tmp_path)
-    with pytest.warns(UserWarning, match=r"Counting begins afresh: the checkpoint has no state of"):
+    with pytest.warns(
+        UserWarning, match=r"Counting starts without a state: the checkpoint has none"
+    ):
         go_on(tmp_path, found := Counting(), epochs=3)
     assert found.steps == 4
 
@@ -113,7 +115,7 @@ def test_without_keys_they_go_by_their_order_and_one_less_is_refused(tmp_path):
 @pytest.mark.parametrize("key", ["a/b", "of 1 of 2", "", ".hidden"])
 def test_a_key_is_a_name(tmp_path, key):
     if not key:
-        assert list(keyed([renamed(key="")()])) == ["Counted 1"]
+        assert list(callbacks_by_name([renamed(key="")()])) == ["Counted 1"]
         return
     with pytest.raises(ValueError, match="the key of a callback must be letters"):
         train(tmp_path, renamed(key=key)())

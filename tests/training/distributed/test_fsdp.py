@@ -12,7 +12,7 @@ from torch import nn
 import batchensemble as be
 from batchensemble.core.dtensor import as_held, whole, whole_on_first
 from batchensemble.layers import Vmapped
-from batchensemble.training.distributed.fsdp import blocks, in_pieces, shard
+from batchensemble.training.distributed.fsdp import blocks, shard, shard_ensemble
 
 
 def block():
@@ -68,7 +68,7 @@ def test_what_cannot_be_cut_is_refused(model, sentence):
     model = model()
     assert not isinstance(model, be.DeepEnsemble) or isinstance(model.network, Vmapped)
     with pytest.raises(ValueError, match=sentence):
-        in_pieces(model, torch.device("cpu"))
+        shard_ensemble(model, torch.device("cpu"))
 
 
 def test_an_old_torch_is_told_from_a_new_one(monkeypatch):

@@ -17,7 +17,7 @@ from batchensemble.cli.app import main
 from batchensemble.training.distributed.data_parallel import DataParallel
 from batchensemble.training.distributed.fully_sharded import FullySharded
 from batchensemble.training.distributed.member_parallel import MemberParallel
-from batchensemble.training.distributed.processes import Processes, cut
+from batchensemble.training.distributed.processes import Processes, split_evenly
 from batchensemble.training.distributed.strategies import choose_strategy
 from on_processes import CASES, X, Y, all_cases, batch, deep, go_on, network
 
@@ -163,7 +163,7 @@ def test_loaders_that_differ_in_the_processes_are_refused(together):
     for each in together:
         assert len(each["other batches"]) == 2
         for said in each["other batches"]:
-            assert "in epoch 1 the first one of process 1 is another than that of process 0" in said
+            assert "in epoch 1 the first batch of process 1 differs from that of process 0" in said
 
 
 def test_the_command_that_trains_prints_and_writes_once(folder, together):
@@ -199,7 +199,7 @@ def test_a_signal_to_one_ends_all_after_the_same_step_and_they_go_on_bit_by_bit(
 
 def test_spread_members_go_on_in_as_many_processes(folder, together):
     said = go_on(deep, folder / "spread", -1, patience=1, average=0.5)
-    assert "is of members spread over 2 processes, and here they are on one process" in said
+    assert "is of members on 2 processes, and here they are on one process" in said
 
 
 def test_each_process_has_dropout_of_its_own(together, tmp_path):
@@ -234,7 +234,7 @@ def test_one_alone_says_what_the_others_would():
 
 @pytest.mark.parametrize(("size", "count"), [(0, 3), (2, 3), (7, 3), (9, 3)])
 def test_pieces_cover_all_and_differ_by_one_at_most(size, count):
-    pieces = [range(size)[each] for each in cut(size, count)]
+    pieces = [range(size)[each] for each in split_evenly(size, count)]
     assert [each for piece in pieces for each in piece] == list(range(size))
     lengths = [len(each) for each in pieces]
     assert max(lengths) - min(lengths) <= 1

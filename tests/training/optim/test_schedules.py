@@ -93,7 +93,7 @@ def test_without_a_length_there_is_no_cooldown_and_that_is_said(form):
         be.fit(model, form(), epochs=2, batch_size=4, lr=0.1, **options)
         return model.state_dict()
 
-    with pytest.warns(UserWarning, match=r"not say how many batches they have.*cooldown=0"):
+    with pytest.warns(UserWarning, match=r"not know their number of batches.*cooldown=0"):
         found = trained()
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -1,1 +1,1 @@
-"""What is done while a training runs; the loop needs none of it."""
+"""Callbacks: what is done during a training besides its steps."""

@@ -1,4 +1,4 @@
-"""Callbacks: what is done while a training runs. The loop itself needs none of them."""
+"""``Callback``, and the state of a training that its hooks get."""
 
 from __future__ import annotations
 
@@ -19,37 +19,38 @@ from batchensemble.training.optim.optimizers import Updater
 
 
 class TrainingState:
-    """One training as it stands, which callbacks see.
+    """The current state of a training, which callbacks see.
 
     Attributes:
         model: the ensemble.
-        scored: what is scored on held-out data: the model, or its moving average.
+        scored: the ensemble that is scored on held-out data: the model, or its moving average.
         objective: what a step minimises.
-        updater: the optimiser.
-        batches: of the training.
-        epochs: to go through them.
-        history: of the epochs that are over.
-        callbacks: in the order in which their hooks are called.
-        processes: those that share the training, of which one writes.
-        settings: what has to be the same for a checkpoint to be gone on from, by name.
-        epoch: epochs done.
-        step: steps done, in all epochs.
-        step_of_epoch: steps done in this one.
-        epoch_losses: the sum of this one's losses, ``[members]``, or ``[1]`` of all together. Even
-            a small tensor kept of each step would hold the memory around it: gigabytes after some
-            thousand steps.
-        epoch_rows: rows of its batches.
-        epoch_weight: how much these count in the mean of its losses: as much as there are rows, or
-            where examples do not count the same ``[1 or members]``.
-        epoch_calls: forward calls of one network.
-        losses: of the last batch, ``[batch, members]``.
-        last_loss: of the last batch in which something counts, or its mean, where not all count
-            the same.
-        seconds: that they took, callbacks not counted.
-        data_state: where the data are, which checkpoints keep.
-        resumed: whether it goes on from a checkpoint.
-        restored_random: random states of a checkpoint, until the data are where they were then.
-        last_inputs, last_targets: of the last batch.
+        updater: the optimiser with its schedule.
+        batches: the batches of the training data.
+        epochs: number of epochs of the training.
+        history: the history of the finished epochs.
+        callbacks: the callbacks, in the order in which their hooks are called.
+        processes: the processes that share the training, of which one writes.
+        settings: what has to be the same to resume from a checkpoint, by name.
+        epoch: number of finished epochs.
+        step: number of finished steps, over all epochs.
+        step_of_epoch: number of finished steps of the current epoch.
+        epoch_losses: the sum of the losses of the current epoch, ``[members]``, or ``[1]`` for a
+            loss of all members together. A sum, since even a small tensor stored for each step
+            would hold the memory around it: gigabytes after some thousand steps.
+        epoch_rows: number of rows in the batches of the current epoch.
+        epoch_weight: the total weight of these rows in the mean of the losses: their number, or,
+            if examples have weights, ``[1 or members]``.
+        epoch_calls: number of forward calls of one network in the current epoch.
+        losses: the losses of the last batch, ``[batch, members]``.
+        last_loss: if examples have weights, the losses of the last batch with a positive weight, or
+            their mean.
+        seconds: duration of the steps of the current epoch, without callbacks.
+        data_state: the position in the data, which checkpoints store.
+        resumed: whether the training was resumed from a checkpoint.
+        restored_random: the random states of a checkpoint, until the data are at its position.
+        last_inputs, last_targets: the last batch, in one order: ``[batch, ...]``, or ``[batch,
+            members, ...]`` if each member has its own examples.
     """
 
     model: Ensemble
@@ -85,7 +86,7 @@ class TrainingState:
 
     @property
     def over(self) -> bool:
-        """Whether there is nothing left to do."""
+        """Whether the training has ended."""
         return bool(self.history.stopped) or self.epoch >= self.epochs
 
     def stop(self, reason: str) -> None:
@@ -93,7 +94,7 @@ class TrainingState:
         self.history.stopped = reason
 
     def say(self, text: str) -> None:
-        """Show a line above the progress bar, where there is one."""
+        """Print a line above the progress bar, if there is one."""
 
     def runs_here(self, callback: Callback) -> bool:
         """Return whether a callback runs in this process."""
@@ -105,11 +106,12 @@ class TrainingState:
 
 
 class Callback:
-    """Five hooks, each called with the run.
+    """Five hooks, each called with the run, a :class:`TrainingState`.
 
-    It has ``run.model``, ``run.step`` and ``run.epoch`` (how many are done), ``run.losses`` of the
-    last batch, ``[batch, members]``, ``run.lr`` and ``run.history``; ``run.stop(reason)`` ends the
-    training after the step. Override the hooks you need; an error in one ends the training.
+    It has ``run.model``, ``run.step`` and ``run.epoch`` (the numbers of finished steps and epochs),
+    ``run.losses`` of the last batch, ``[batch, members]``, ``run.lr`` and ``run.history``;
+    ``run.stop(reason)`` ends the training after the step. Override the hooks you need; an error in
+    one ends the training.
 
     Example:
         >>> class GoodEnough(Callback):
@@ -118,14 +120,14 @@ class Callback:
         ...             run.stop("the loss is below 0.01")
 
     Attributes:
-        every_process: whether it runs in every process of a training, not in the first one alone.
-            In the first one it may print, write files and end the training, which all then do. A
-            callback that runs the network under ``strategy="fsdp"``, or changes the data or the
-            model, has to run in every process, and to do the same there.
-        key: the name of its state in checkpoints, by default that of its class. Give one to a class
-            that may be renamed, and to each of several of one class.
-        earlier_keys: names that its state had before.
-        optional_state: whether a training may go on without its state, as if it were new.
+        every_process: whether it runs in every process of a training; by default only in the
+            first, where it may print, write files, and end the training for all. A callback that
+            runs the network under ``strategy="fsdp"``, or changes the data or the model, has to run
+            in every process and do the same in each.
+        key: the name of its state in checkpoints, by default the name of its class. Set it if the
+            class may be renamed, or if there are several callbacks of the class.
+        earlier_keys: names under which its state was stored before.
+        optional_state: whether a training may resume without its state, as if it were new.
     """
 
     every_process: bool = False
@@ -134,26 +136,26 @@ class Callback:
     optional_state: bool = False
 
     def on_start(self, run: TrainingState) -> None:
-        """Before the first step, after a checkpoint was read and the first batch was admitted."""
+        """Before the first step, after a checkpoint was read and the first batch was checked."""
 
     def on_step(self, run: TrainingState) -> None:
         """After each step of the optimiser."""
 
     def on_evaluation(self, run: TrainingState) -> None:
-        """After the held-out data were scored, which are ``run.history.evaluations[-1]``."""
+        """After an evaluation on held-out data, ``run.history.evaluations[-1]``."""
 
     def on_epoch(self, run: TrainingState) -> None:
-        """After an epoch is written down in the history."""
+        """After an epoch was recorded in the history."""
 
     def on_end(self, run: TrainingState) -> None:
         """After the last step, not after an error."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps of the callback: numbers, text and tensors."""
+        """Return what a checkpoint stores for the callback: numbers, text and tensors."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Restore the state from a checkpoint."""
 
 
 Hook = Callable[[TrainingState], None]
@@ -161,5 +163,5 @@ HOOKS = ("on_start", "on_step", "on_evaluation", "on_epoch", "on_end")
 
 
 def overrides(callback: Callback, name: str) -> bool:
-    """Return whether a callback does something at a hook, or has a state."""
+    """Return whether a callback overrides a hook, or has a state."""
     return getattr(type(callback), name) is not getattr(Callback, name)

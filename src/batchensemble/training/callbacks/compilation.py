@@ -1,4 +1,4 @@
-"""``fit(compile=True)``: training steps through ``torch.compile``, and what that gained."""
+"""``fit(compile=True)``: training steps through ``torch.compile``, and the measured speed-up."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ EAGER_STEPS = 6  # timed before compiling; the first allocates and is not counte
 
 
 class CompiledLosses(Callback):
-    """Losses that are compiled after a few steps, which tell what that gained.
+    """Losses that are compiled after a few eager steps, by which the speed-up is measured.
 
     Args:
-        losses: of an objective, as written.
-        mode: of ``torch.compile``; ``True`` is its default.
-        device: whose work has to be over before the clock is read.
+        losses: the losses of an objective.
+        mode: the mode of ``torch.compile``; ``True`` is its default one.
+        device: the device to wait for before the clock is read.
     """
 
     every_process = True
@@ -51,16 +51,16 @@ class CompiledLosses(Callback):
             ) from error
 
     def on_start(self, run: TrainingState) -> None:
-        """Begin to count the time of steps."""
+        """Start the clock."""
         self.last = self._now()
 
     def on_step(self, run: TrainingState) -> None:
-        """Count a step."""
+        """Record the duration of a step."""
         before, self.last = self.last, self._now()
         self.seconds.append(self.last - before)
 
     def on_epoch(self, run: TrainingState) -> None:
-        """Say once what it gained, when there are compiled steps."""
+        """Report the speed-up once, as soon as there are compiled steps."""
         if run.history.compilation is None and len(self.seconds) >= EAGER_STEPS + 2:
             run.history.compilation = Compilation(
                 statistics.median(self.seconds[1:EAGER_STEPS]),

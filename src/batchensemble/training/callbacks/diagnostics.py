@@ -1,4 +1,4 @@
-"""Are the members of a training well: apart from each other, each right by itself, none lost?"""
+"""Diagnostics of the members during a training: collapse, divergence, mutual reliance."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from batchensemble.losses import cross_entropy
 from batchensemble.losses.targets import Weighted, parted
 from batchensemble.metrics.members.weights import fast_weight_spread
 from batchensemble.training.callbacks.base import Callback, TrainingState
-from batchensemble.training.callbacks.validation import how_much
+from batchensemble.training.callbacks.validation import example_weights
 from batchensemble.training.distributed.strategy import Strategy
 
-# Examples that are looked at, and when something is worth a warning.
+# Number of examples that are looked at, and the thresholds of the warnings.
 EXAMPLES = 512
 COLLAPSED_DISAGREEMENT, COLLAPSED_SPREAD = 1e-4, 1e-3
 LOST_MEMBER = 2.0
@@ -30,30 +30,30 @@ def diagnose(
     model: Ensemble,
     inputs: Inputs,
     targets: Tensor,
-    sharing: Strategy | None = None,
+    strategy: Strategy | None = None,
     *,
     counting: Tensor | None = None,
 ) -> dict[str, Any]:
-    """Return what the members are like on some examples, without a trace in the model.
+    """Return diagnostics of the members on some examples; the model is not changed.
 
     Args:
         model: an ensemble whose outputs are logits ``[batch, members, classes]``.
         inputs: examples that all members see; the first 512 are used.
         targets: their classes, ``[examples]``.
-        sharing: among processes, each of which computes some of the outputs.
-        counting: which of them count, ``[examples]``; by default all do.
+        strategy: how processes share the computation; ``None`` for a single process.
+        counting: which of the examples count, a mask ``[examples]``; by default all do.
 
     Returns:
         ``disagreement``: the mean total variation distance of two members' probabilities, 0 to 1;
         ``fast_weight_spread``: the standard deviation of the fast weights over the members, over
         their size, ``None`` without fast weights; ``member_nll``, nats; ``mean_logits_nll``: of the
-        mean of their logits, nats; ``one_class``, only where all members name this class for all
-        examples, and it is not that of all. Empty for other outputs and targets; examples whose
-        target is no class are left out.
+        mean of their logits, nats; ``one_class``, only if all members predict this class for all
+        examples although the targets differ. Empty for other outputs and targets; examples whose
+        target is not a class are left out.
     """
     inputs, targets = inputs[:EXAMPLES], targets[:EXAMPLES]
     with evaluating(model), torch.no_grad(), torch.random.fork_rng([]):
-        outputs = model(inputs) if sharing is None else sharing.outputs(model, inputs)
+        outputs = model(inputs) if strategy is None else strategy.outputs(model, inputs)
         if not isinstance(outputs, Tensor) or outputs.dim() != 3:
             return {}
         if targets.dim() == 2 and targets.shape[1] == 1:  # a column
@@ -80,22 +80,22 @@ def diagnose(
 
 
 class MemberDiagnostics(Callback):
-    """Looks at the members after each epoch, and warns once of each thing that is wrong.
+    """Records diagnostics of the members after each epoch, and warns once of each problem.
 
     Args:
-        batches: held-out data; without them the last batch of the epoch is looked at.
-        sharing: among processes, which have some of the members each.
+        batches: held-out data; by default training data are used.
+        strategy: how processes share the training; ``None`` for a single process.
     """
 
     every_process = optional_state = True
     key, earlier_keys = "diagnostics", ("Watching",)
 
-    def __init__(self, batches: Batches | None = None, sharing: Strategy | None = None) -> None:
-        self.batches, self.sharing = batches, sharing
-        self.said: set[str] = set()
+    def __init__(self, batches: Batches | None = None, strategy: Strategy | None = None) -> None:
+        self.batches, self.strategy = batches, strategy
+        self.warned: set[str] = set()
 
     def on_epoch(self, run: TrainingState) -> None:
-        """Write down what the members are like, and warn."""
+        """Record the diagnostics, and warn."""
         if not run.objective.loss.logits:  # the limits are nats of classes
             run.history.diagnostics.append({})
             return
@@ -103,13 +103,15 @@ class MemberDiagnostics(Callback):
         found = {}
         if inputs is not None:
             loss, (targets, weights) = run.objective.loss, parted(targets)
-            counting = how_much(loss.counts(targets) if targets.dim() == 1 else None, weights)
+            counting = example_weights(
+                loss.counts(targets) if targets.dim() == 1 else None, weights
+            )
             counting = None if counting is None else counting > 0
-            found = diagnose(run.scored, inputs, targets, self.sharing, counting=counting)
+            found = diagnose(run.scored, inputs, targets, self.strategy, counting=counting)
         run.history.diagnostics.append(found)
-        for what, sentence in complaints(found, run.history.member_losses[-1]).items():
-            if what not in self.said:
-                self.said.add(what)
+        for what, sentence in find_problems(found, run.history.member_losses[-1]).items():
+            if what not in self.warned:
+                self.warned.add(what)
                 warnings.warn(sentence, stacklevel=2)
 
     def _examples(self, run: TrainingState) -> tuple[Inputs | None, Any]:
@@ -137,23 +139,23 @@ class MemberDiagnostics(Callback):
         return inputs, Weighted(targets, weights[:, 0] if weights.dim() == 2 else weights)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what was said."""
-        return {"said": sorted(self.said)}
+        """Return which warnings were given."""
+        return {"said": sorted(self.warned)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
-        self.said = set(state["said"])
+        """Restore the state from a checkpoint."""
+        self.warned = set(state["said"])
 
 
-def complaints(found: dict[str, Any], member_losses: list[float]) -> dict[str, str]:
-    """Return what is wrong with the members, a sentence each.
+def find_problems(found: dict[str, Any], member_losses: list[float]) -> dict[str, str]:
+    """Return a sentence for each problem of the members, by its name.
 
     Args:
-        found: of :func:`diagnose`.
-        member_losses: of the epoch, one a member.
+        found: the result of :func:`diagnose`.
+        member_losses: each member's mean loss in the epoch.
 
     Example:
-        >>> list(complaints({}, [0.1, 0.1, 3.0])), list(complaints({}, [-0.2, -0.2, 0.1]))
+        >>> list(find_problems({}, [0.1, 0.1, 3.0])), list(find_problems({}, [-0.2, -0.2, 0.1]))
         (['lost'], [])
     """
     result = {}
@@ -163,8 +165,8 @@ def complaints(found: dict[str, Any], member_losses: list[float]) -> dict[str, s
     if len(losses) > 2 and losses[-1] - median > (LOST_MEMBER - 1) * scale + LEANING:
         lost = member_losses.index(losses[-1])
         result["lost"] = (
-            f"member {lost} has left the others: its loss is {losses[-1]:.3g}, the median member's "
-            f"{median:.3g}; a lower learning rate or clip= may keep it"
+            f"member {lost} diverged from the others: its loss is {losses[-1]:.3g}, the median "
+            f"member's {median:.3g}; try a lower learning rate, or clip="
         )
     members = found.get("member_nll", ())
     if len(members) < 2:
@@ -172,16 +174,16 @@ def complaints(found: dict[str, Any], member_losses: list[float]) -> dict[str, s
     mean, together = sum(members) / len(members), found["mean_logits_nll"]
     if mean > 2 * together + LEANING:
         result["leaning"] = (
-            f"the members live off each other: the mean of their logits has an NLL of "
-            f"{together:.3g}, one by one they have {mean:.3g}, and their probabilities do not "
-            "average to a good answer; train with loss_on='members'"
+            f"the members rely on each other: the mean of their logits has an NLL of "
+            f"{together:.3g}, but alone they have {mean:.3g}, so their mean probability is a poor "
+            "prediction; train with loss_on='members'"
         )
     spread, apart = found["fast_weight_spread"], found["disagreement"]
     if apart < COLLAPSED_DISAGREEMENT and (spread is None or spread < COLLAPSED_SPREAD):
         own = "" if spread is None else f" and by {spread:.1e} in their fast weights"
         result["collapsed"] = (
-            f"the members have become one: two of them differ by {apart:.1e} in probability{own}; "
-            "their uncertainty says nothing. Start them apart, with init='random_sign' or a larger "
-            "std="
+            f"the members have collapsed: two of them differ by {apart:.1e} in probability{own}, "
+            "so their uncertainty is meaningless. Give them different starts, with "
+            "init='random_sign' or a larger std="
         )
     return result

@@ -21,8 +21,8 @@ class FirstProcessCallbacks(Callback):
     costs a sum of one number from each process a step; on an accelerator every 16 steps.
 
     Args:
-        processes: of the training.
-        callbacks: all of them.
+        processes: the processes of the training.
+        callbacks: all callbacks of the training.
     """
 
     every_process = True
@@ -85,7 +85,7 @@ class FirstProcessCallbacks(Callback):
 
 
 def _shared_hooks(callbacks: Sequence[Callback]) -> set[str]:
-    """Return the hooks after which the processes have to hear of an end or an error.
+    """Return the hooks after which an end or an error has to be shared.
 
     The package's own callbacks end no training, and an error in writing is shared at the latest
     when the epoch ends.

@@ -1,4 +1,4 @@
-"""A progress bar for long work, silent where nobody looks."""
+"""Progress bars, shown only in a terminal by default."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from batchensemble.training.callbacks.base import Callback, TrainingState
 
 
 class TrainingBar(Callback):
-    """A bar over all steps of a training, with what is known of its quality.
+    """A progress bar over the steps of a training, with its latest losses.
 
     Args:
-        label: what is trained.
-        show: ``None``: only if standard error is a terminal.
+        label: text before the bar.
+        steps: number of steps; ``None`` if unknown.
+        show: whether to show it; ``None`` shows it if standard error is a terminal.
     """
 
     def __init__(self, label: str, steps: int | None, *, show: bool | None = None) -> None:
@@ -50,7 +51,7 @@ class TrainingBar(Callback):
         self._progress.stop()
 
     def on_start(self, run: TrainingState) -> None:
-        """Show what was done before."""
+        """Show the steps done before a checkpoint."""
         self._progress.update(self._task, completed=run.step)
 
     def on_step(self, run: TrainingState) -> None:
@@ -59,7 +60,7 @@ class TrainingBar(Callback):
             self._progress.advance(self._task)
 
     def on_epoch(self, run: TrainingState) -> None:
-        """Show the epoch's quality."""
+        """Show the losses of the epoch."""
         history = run.history
         text = f"epoch {run.epoch}/{run.epochs}, loss {history.losses[-1]:.4f}"
         if history.validation_nll:
@@ -69,12 +70,12 @@ class TrainingBar(Callback):
         self.quality(text)
 
     def quality(self, text: str) -> None:
-        """Write ``text`` behind the bar."""
+        """Show ``text`` after the bar."""
         if self._shown:
             self._progress.update(self._task, quality=text)
 
     def say(self, text: str) -> None:
-        """Write a line above the bar."""
+        """Print a line above the bar."""
         if self._shown:
             self._progress.console.print(text)
 
@@ -83,12 +84,12 @@ class TrainingBar(Callback):
 def rows_bar(
     label: str, rows: int | None, *, show: bool | None = None
 ) -> Iterator[Callable[[int], None]]:
-    """Show a bar of rows that are done; call what it gives with how many more.
+    """Show a progress bar over rows; yields a function that advances it by a number of rows.
 
     Args:
-        label: what is done.
-        rows: how many there are, if that is known.
-        show: ``None``: only if standard error is a terminal.
+        label: text before the bar.
+        rows: number of rows; ``None`` if unknown.
+        show: whether to show it; ``None`` shows it if standard error is a terminal.
     """
     console = Console(stderr=True)
     shown = console.is_terminal if show is None else show

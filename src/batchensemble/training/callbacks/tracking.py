@@ -1,4 +1,4 @@
-"""Tracking: a training's numbers as lines of JSON, or in TensorBoard, Weights & Biases, MLflow."""
+"""Tracking a training: lines of JSON, TensorBoard, Weights & Biases, MLflow."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ TRACKERS = ("tensorboard", "wandb", "mlflow")
 
 
 class JsonLines(Callback):
-    """Writes a line of JSON every so many steps, at each scoring and at each epoch, as they come.
+    """Writes a line of JSON every ``every`` steps, after each evaluation, and after each epoch.
 
     A line is ``{"event": "step", "step": 50, "epoch": 0, ...}``; other events are ``"evaluation"``,
     ``"epoch"`` and ``"end"``.
-    A training that goes on from a checkpoint takes back the lines written since, so that no step
-    stands there twice.
+    A training that resumes from a checkpoint removes the lines written after it, so that no step is
+    there twice.
 
     Args:
-        path: of the file; its folder is made if it is not there.
-        every: steps between two lines of losses.
+        path: path of the file; its folder is made if needed.
+        every: number of steps between two lines of losses, by default 50.
 
     Example:
         >>> import tempfile, torch
@@ -47,7 +47,7 @@ class JsonLines(Callback):
         self._bytes = 0
 
     def on_start(self, run: TrainingState) -> None:
-        """Take back what was written after the checkpoint."""
+        """Remove what was written after the checkpoint."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("ab") as file:
             self._bytes = min(self._bytes, file.tell())
@@ -67,15 +67,15 @@ class JsonLines(Callback):
         self._write(run, "epoch", **_epoch(run))
 
     def on_end(self, run: TrainingState) -> None:
-        """Say that the training is over."""
+        """Write that the training has ended."""
         self._write(run, "end", stopped=run.history.stopped)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return how long the file is."""
+        """Return the length of the file in bytes."""
         return {"bytes": self._bytes}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Restore the state from a checkpoint."""
         self._bytes = state.get("bytes", 0)
 
     def _write(self, run: TrainingState, event: str, **values: Any) -> None:
@@ -87,25 +87,25 @@ class JsonLines(Callback):
 
 
 class Tracking(Callback):
-    """Hands a training's numbers to a tracker, through accelerate's.
+    """Logs a training to a tracker, through accelerate.
 
-    Steps give ``loss/member_0`` and so on, ``loss/mean`` and ``lr``; scorings ``held_out/nll`` and
-    the others; epochs ``diagnostics/...``.
+    Steps log ``loss/member_0`` and so on, ``loss/mean`` and ``lr``; evaluations ``held_out/nll``
+    and the other scores; epochs ``diagnostics/...``.
 
-    A training that goes on from a checkpoint hides from TensorBoard the points written since, so
-    that no step stands there twice. Weights & Biases and MLflow begin another run, unless
-    ``options`` name the one to go on with, where such points stay.
+    A training that resumes from a checkpoint hides the points written after it from TensorBoard, so
+    that no step is there twice. Weights & Biases and MLflow start another run, unless ``options``
+    name the one to resume, in which such points stay.
 
     Args:
         name: ``"tensorboard"``, ``"wandb"`` or ``"mlflow"``; its package must be installed.
-        folder: where it writes on this machine.
-        project: what the tracker calls the run; TensorBoard makes a folder of that name.
-        every: steps between two records of losses.
-        config: settings to be kept with the run: numbers, text and booleans.
-        options: of the tracker's own, by name.
+        folder: local folder to write to.
+        project: name of the run; TensorBoard makes a folder of that name.
+        every: number of steps between two records of losses, by default 50.
+        config: settings to store with the run: numbers, text and booleans.
+        options: further options of the tracker, by name.
 
     Raises:
-        ValueError: there is no such tracker.
+        ValueError: the tracker is unknown.
         ImportError: it is not installed.
     """
 
@@ -145,7 +145,7 @@ class Tracking(Callback):
                 self.on_evaluation(run)
 
     def on_step(self, run: TrainingState) -> None:
-        """Hand on the members' losses and the learning rate."""
+        """Log the members' losses and the learning rate."""
         if run.step % self.every == 0:
             losses = _by_member(run)
             values = {f"loss/member_{index}": loss for index, loss in enumerate(losses)}
@@ -153,12 +153,12 @@ class Tracking(Callback):
             self._log(run, {**values, "lr": run.lr})
 
     def on_evaluation(self, run: TrainingState) -> None:
-        """Hand on the held-out scores."""
+        """Log the held-out scores."""
         scores = run.history.evaluations[-1]
         self._log(run, dict(_numbers("held_out", _without_place(scores))))
 
     def on_epoch(self, run: TrainingState) -> None:
-        """Hand on the diagnostics."""
+        """Log the diagnostics."""
         values = _epoch(run)
         self._log(run, dict(_numbers("diagnostics", values.get("diagnostics", {}))))
 

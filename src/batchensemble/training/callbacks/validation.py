@@ -1,4 +1,4 @@
-"""Held-out data while a training runs: scores of the ensemble, the best weights, when to stop."""
+"""Evaluation on held-out data during a training: scores, the best weights, early stopping."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from batchensemble.core.dtensor import as_held
 from batchensemble.data.batches import Batches
 from batchensemble.ensembles import Ensemble
 from batchensemble.layers.modes import evaluating
-from batchensemble.losses import EnsembleLoss
+from batchensemble.losses import ClassLoss, EnsembleLoss
 from batchensemble.losses.standardised import OF_STANDARDISED
 from batchensemble.losses.targets import exact, parted
 from batchensemble.metrics import BINS, losses_by_example, score
@@ -25,20 +25,21 @@ from batchensemble.training.plan import SCORES
 
 
 class EarlyStopping(Callback):
-    """Scores held-out data at the end of each epoch, or every so many steps.
+    """Evaluates the ensemble on held-out data after each epoch, or every ``every`` steps.
 
     Args:
         batches: held-out inputs and targets.
-        every: steps; by default an epoch's.
-        stop_on: the score that says which weights are best, a name of :data:`SCORES`.
-        patience: evaluations without a better score after which the training ends; the best weights
-            then come back. ``None`` trains to the end and leaves the last ones.
-        plateau: lets the learning rate fall where the score stops getting better.
-        loss: whose ``of_ensemble`` scores the examples, under the name of ``"nll"``.
-        sharing: among processes, each of which computes some of the outputs.
+        every: number of steps between two evaluations; ``None`` evaluates after each epoch.
+        stop_on: the score that decides which weights are best, a name of
+            :data:`~batchensemble.training.plan.SCORES`.
+        patience: stop after this number of evaluations without a better score, and restore the best
+            weights. ``None`` trains to the end and leaves the last weights.
+        plateau: lowers the learning rate when the score does not improve; ``None`` does not.
+        loss: the loss, whose ``of_ensemble`` gives the score named ``"nll"``.
+        strategy: how processes share the computation; ``None`` for a single process.
 
     Raises:
-        ValueError: an unknown score, or one that the loss does not go with.
+        ValueError: the score does not exist for the loss.
     """
 
     every_process = True
@@ -53,42 +54,44 @@ class EarlyStopping(Callback):
         patience: int | None = None,
         plateau: Plateau | None = None,
         loss: EnsembleLoss,
-        sharing: Strategy | None = None,
+        strategy: Strategy | None = None,
     ) -> None:
-        self.sharing = sharing
+        self.strategy = strategy
         self.batches, self.loss, self.plateau = batches, loss, plateau
         self.every, self.stop_on, self.patience = every, stop_on, patience
         if stop_on != "nll" and not loss.logits:
             raise ValueError(
                 f"stop_on={stop_on!r} is a score of class probabilities, which {loss} does not "
-                "have; leave it out to go by the held-out loss"
+                "have; leave it out to use the held-out loss"
             )
-        self.optional_state = patience is None and plateau is None  # the training goes by neither
+        self.optional_state = (
+            patience is None and plateau is None
+        )  # the training depends on neither
         self.best: float | None = None
         self.best_step = self.waiting = self.since_fall = 0
         self.best_weights: dict[str, Tensor] | None = None
 
     def on_step(self, run: TrainingState) -> None:
-        """Score the data every so many steps."""
+        """Evaluate every ``every`` steps."""
         if self.every is not None and run.step % self.every == 0:
             self.evaluate(run)
 
     def on_epoch(self, run: TrainingState) -> None:
-        """Score the data, unless that was done after the last step."""
+        """Evaluate, unless that was done after the last step."""
         done = run.history.evaluations
         if not done or done[-1]["step"] != run.step:
             self.evaluate(run)
         run.history.validation_nll.append(done[-1]["nll"])
 
     def on_end(self, run: TrainingState) -> None:
-        """Bring the best weights back where the training waits for better ones."""
+        """Restore the best weights, if there is a patience."""
         if self.best_weights is not None:
             held = run.model.state_dict()  # a checkpoint has whole ones
             best = {name: as_held(value, held[name]) for name, value in self.best_weights.items()}
             run.model.load_state_dict(best)
 
     def evaluate(self, run: TrainingState) -> None:
-        """Score the data, and see what follows."""
+        """Evaluate, and stop or lower the learning rate if due."""
         found = self.scores(run.scored)
         run.history.evaluations.append({"step": run.step, "epoch": run.epoch, **found})
         value = found[self.stop_on]
@@ -109,7 +112,7 @@ class EarlyStopping(Callback):
             score += f" {OF_STANDARDISED}" if run.history.standardised else ""
             run.stop(
                 f"the held-out {score} was best at step {self.best_step} ({self.best:.4g}) "
-                f"and not better in {self.waiting} evaluations since"
+                f"and has not improved in {self.waiting} evaluations since"
             )
         run.call("on_evaluation")
 
@@ -121,11 +124,11 @@ class EarlyStopping(Callback):
         with evaluating(model), torch.no_grad(), torch.random.fork_rng([]):
             for inputs, target in self.batches:
                 target, weights = parted(target)
-                output = self.sharing.outputs(model, inputs) if self.sharing else model(inputs)
+                output = self.strategy.outputs(model, inputs) if self.strategy else model(inputs)
                 losses.append(self.loss.of_ensemble(output, target))
-                counts.append(how_much(self.loss.counts(target), weights))
+                counts.append(example_weights(self.loss.counts(target), weights))
                 if self.stop_on != "nll":
-                    probs, labels, some = class_by_class(self.loss, output, target, weights)
+                    probs, labels, some = class_entries(self.loss, output, target, weights)
                     outputs.append(probs.cpu())
                     targets.append(labels.cpu())
                     each.append(some)
@@ -147,7 +150,7 @@ class EarlyStopping(Callback):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Restore the state from a checkpoint."""
         self.best, self.best_step, self.waiting, self.since_fall = state["best"]
         if state["has_weights"]:
             start = "weights."
@@ -158,18 +161,18 @@ class EarlyStopping(Callback):
             }
 
 
-def how_much(counts: Tensor | None, weights: Tensor | None) -> Tensor | None:
-    """Return how much each example counts, ``None`` where all count the same."""
+def example_weights(counts: Tensor | None, weights: Tensor | None) -> Tensor | None:
+    """Return the weight of each example; ``None`` if all have the same."""
     if counts is None or weights is None:
         return weights if counts is None else counts
     return counts * weights
 
 
 def weighted_mean(losses: list[Tensor], counts: list[Tensor | None]) -> float:
-    """Return the mean of the losses of all batches.
+    """Return the weighted mean of the losses of all batches.
 
     Raises:
-        ValueError: none of them counts.
+        ValueError: all weights are 0.
     """
     whole = torch.cat(losses)
     if any(each is None for each in counts):
@@ -184,7 +187,7 @@ def weighted_mean(losses: list[Tensor], counts: list[Tensor | None]) -> float:
     return ((whole * weights).sum() / weights.sum()).item()
 
 
-def class_by_class(
+def class_entries(
     loss: EnsembleLoss, outputs: Tensor, targets: Tensor, weights: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Return each entry's probabilities, ``[entries, members, classes]``, class, and weight.
@@ -195,7 +198,7 @@ def class_by_class(
     if weights is not None:
         weights = weights.repeat_interleave(targets[0].numel())
     targets = targets.flatten()
-    ignored = getattr(loss, "ignore_index", None)
+    ignored = loss.ignore_index if isinstance(loss, ClassLoss) else None
     if ignored is None:
         return probs, targets, weights
     known = targets != ignored

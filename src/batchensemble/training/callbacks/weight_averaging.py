@@ -1,4 +1,4 @@
-"""A moving average of the weights, which is scored and kept in place of the last ones."""
+"""A moving average of the weights, which is scored, and replaces the last weights."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class WeightAveraging(Callback):
     """Exponential moving average of all weights (Polyak and Juditsky 1992; Izmailov et al. 2018).
 
     Args:
-        decay: how much of the average stays in a step, such as 0.999; in the first steps less, so
-            that the start is forgotten.
+        decay: the factor on the average in each step, 0 to 1, such as 0.999; lower in the first
+            steps, so that the initial weights are forgotten.
     """
 
     every_process = True
@@ -25,7 +25,7 @@ class WeightAveraging(Callback):
         self.decay, self.steps = decay, 0
 
     def on_start(self, run: TrainingState) -> None:
-        """Begin with the weights as they are."""
+        """Start from the current weights, or from the average of a checkpoint."""
         average = copy.deepcopy(run.model).requires_grad_(False)
         if self.steps:
             average.load_state_dict(self.saved)
@@ -44,14 +44,14 @@ class WeightAveraging(Callback):
             own.copy_(value)
 
     def on_end(self, run: TrainingState) -> None:
-        """Leave the average in the model."""
+        """Put the average into the model."""
         run.model.load_state_dict(self.average.state_dict())
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the average, and over how many steps it goes."""
+        """Return the average and its number of steps."""
         return {"steps": self.steps, **{f"w.{k}": v for k, v in self.average.state_dict().items()}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Restore the state from a checkpoint."""
         self.steps = state["steps"]
         self.saved = {name[2:]: value for name, value in state.items() if name.startswith("w.")}

@@ -1,4 +1,4 @@
-"""Checkpoints while a training runs, and the signals that end it."""
+"""The callback that writes checkpoints, resumes from them, and handles SIGTERM and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 from types import FrameType
 
 from batchensemble.training.callbacks.base import Callback, TrainingState
-from batchensemble.training.checkpoints.callback_states import keyed
+from batchensemble.training.checkpoints.callback_states import callbacks_by_name
 from batchensemble.training.checkpoints.snapshot import (
     check_same,
-    gathered,
-    go_on,
-    names_of_states,
-    part_of,
+    for_process,
+    gather_snapshot,
+    match_states,
+    restore_run,
     snapshot,
 )
 from batchensemble.training.checkpoints.store import Checkpoint, CheckpointError, Checkpoints
@@ -26,17 +26,18 @@ ENDING = {signal.SIGTERM: 143, signal.SIGINT: 130}
 
 
 class CheckpointCallback(Callback):
-    """Writes checkpoints, and reads the last one of a training that was interrupted.
+    """Writes checkpoints, and resumes a training from the newest one.
 
-    SIGTERM and SIGINT let the step end; then a checkpoint is written and ``SystemExit`` raised with
-    143 or 130.
+    After SIGTERM or SIGINT the step is finished, a checkpoint is written, and ``SystemExit`` is
+    raised with 143 or 130.
 
     Args:
-        folder: of the checkpoints.
-        every: steps between two; by default they are written at the end of each epoch.
-        keep: how many of the last stay.
-        resume: go on from the newest; without one the training starts afresh.
-        sharing: among processes, of which the first one reads and writes.
+        folder: the folder of the checkpoints; it is made if needed.
+        every: number of steps between two checkpoints; ``None`` writes one after each epoch.
+        keep: number of checkpoints to keep.
+        resume: whether to resume from the newest checkpoint; if there is none, the training starts
+            from scratch.
+        strategy: how processes share the training; one of them reads and writes.
     """
 
     every_process = True
@@ -48,16 +49,16 @@ class CheckpointCallback(Callback):
         every: int | None = None,
         keep: int = 2,
         resume: bool = False,
-        sharing: Strategy,
+        strategy: Strategy,
     ) -> None:
         self.folder, self.every = Path(folder), every
-        self.resume, self.sharing, self.processes = resume, sharing, sharing.processes
+        self.resume, self.strategy, self.processes = resume, strategy, strategy.processes
         self.checkpoints: Checkpoints | None = None
         self.processes.on_first(lambda: self._open(keep))
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Take note of signals for a while, then give them back; wait for what is being written."""
+        """Handle signals for a while, then restore the handlers; wait for the last write."""
         before = {}
         if threading.current_thread() is threading.main_thread():
             before = {number: signal.signal(number, self._note) for number in ENDING}
@@ -70,10 +71,10 @@ class CheckpointCallback(Callback):
                 self.checkpoints.close()
 
     def on_step(self, run: TrainingState) -> None:
-        """Write a checkpoint every so many steps, or when the training is to end."""
-        if self.sharing.agreed:
+        """Write a checkpoint every ``every`` steps, and after a signal, which ends the training."""
+        if self.strategy.shared_signal:
             self.save(run, wait=True)
-            raise SystemExit(ENDING[signal.Signals(self.sharing.agreed)])
+            raise SystemExit(ENDING[signal.Signals(self.strategy.shared_signal)])
         if self.every is not None and run.step % self.every == 0:
             self.save(run)
 
@@ -83,8 +84,8 @@ class CheckpointCallback(Callback):
             self.save(run)
 
     def save(self, run: TrainingState, *, wait: bool = False) -> None:
-        """Write a checkpoint of the run as it stands."""
-        name, of_all = f"step-{run.step:09d}", gathered(*snapshot(run), self.sharing)
+        """Write a checkpoint of the current state of the run."""
+        name, of_all = f"step-{run.step:09d}", gather_snapshot(*snapshot(run), self.strategy)
         checkpoints = self.checkpoints
         if checkpoints is not None:
             checkpoints.save(name, *of_all)
@@ -92,41 +93,41 @@ class CheckpointCallback(Callback):
             self.processes.on_first(self._wait)
 
     def restore(self, run: TrainingState) -> None:
-        """Go on from the newest checkpoint, if there is one, before any callback is told.
+        """Resume from the newest checkpoint, if there is one, before any hook is called.
 
         Raises:
             CheckpointError: it is of another network, number of members, data or setting; or there
-                is one, and this training is not to go on with it.
-            ValueError: the key of a callback is no name.
+                is one, and ``resume`` is false.
+            ValueError: the key of a callback is not a valid name.
         """
-        keyed(run.callbacks)
+        callbacks_by_name(run.callbacks)
         if not self.resume:
-            self.processes.on_first(self._refuse)
+            self.processes.on_first(self._check_empty)
             return
         found = self.processes.from_first(self._latest)
         if found is not None:
-            own = self._same_on_all(run, found)
-            names = self.processes.from_first(lambda: names_of_states(run, own))
-            go_on(run, own, names)
-            if own.state["random"] is None:  # of no process that wrote it
+            own = self._check_on_all(run, found)
+            names = self.processes.from_first(lambda: match_states(run, own))
+            restore_run(run, own, names)
+            if own.state["random"] is None:  # written by fewer processes
                 run.restored_random = None
-                self.sharing.own_randomness(run.settings["seed"], run.step)
+                self.strategy.seed_process(run.settings["seed"], run.step)
 
-    def _same_on_all(self, run: TrainingState, found: Checkpoint) -> Checkpoint:
-        """Return what this process goes on from; where one cannot, none does."""
+    def _check_on_all(self, run: TrainingState, found: Checkpoint) -> Checkpoint:
+        """Return what this process resumes from; if one process cannot, none does."""
         error = None
         try:
-            found = part_of(found, self.sharing)
+            found = for_process(found, self.strategy)
             check_same(run, found)
         except CheckpointError as refused:
             error = refused
-        for each in self.processes.all(error):
+        for each in self.processes.collect(error):
             if each is not None:
                 raise each
         return found
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.sharing.note(number)
+        self.strategy.note_signal(number)
 
     def _open(self, keep: int) -> None:
         self.checkpoints = Checkpoints(self.folder, keep)
@@ -138,9 +139,9 @@ class CheckpointCallback(Callback):
     def _latest(self) -> Checkpoint | None:
         return None if self.checkpoints is None else self.checkpoints.latest()
 
-    def _refuse(self) -> None:
+    def _check_empty(self) -> None:
         if self.checkpoints is not None and self.checkpoints.folders():
             raise CheckpointError(
-                f"{self.folder} holds checkpoints of a training already; give resume=True to go on "
-                "with it, or another folder"
+                f"{self.folder} already holds checkpoints of a training; give resume=True to "
+                "resume it, or another folder"
             )

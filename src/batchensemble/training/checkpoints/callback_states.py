@@ -1,4 +1,4 @@
-"""The states of callbacks in checkpoints: under which names, and what is missing or left over."""
+"""The states of callbacks in checkpoints: their names, and which are missing or unused."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import Any
 
 from batchensemble.training.callbacks.base import Callback, overrides
 
-# What checkpoints have of callbacks without which a training goes on to the same weights, under the
-# names of their classes, in which they were written before they had keys.
+# Callbacks whose state does not change the weights, by the names of their classes, under which
+# checkpoints stored them before callbacks had keys.
 LEFT_OUT_BEFORE = {"Evaluating", "Watching", "JsonLines"}
 
 
-def keyed(callbacks: Sequence[Callback]) -> dict[str, Callback]:
-    """Return the callbacks that have a state, by the name that checkpoints give it.
+def callbacks_by_name(callbacks: Sequence[Callback]) -> dict[str, Callback]:
+    """Return the callbacks that have a state, by the name under which checkpoints store it.
 
-    Several of one key are numbered in their order.
+    Callbacks with the same key are numbered in their order.
 
     Raises:
-        ValueError: a key is no name.
+        ValueError: a key is not a valid name.
 
     Example:
         >>> from batchensemble import JsonLines
-        >>> list(keyed([JsonLines("a"), Callback(), JsonLines("b")]))
+        >>> list(callbacks_by_name([JsonLines("a"), Callback(), JsonLines("b")]))
         ['json lines 1', 'json lines 2']
     """
     found: dict[str, Callback] = {}
@@ -38,25 +38,25 @@ def keyed(callbacks: Sequence[Callback]) -> dict[str, Callback]:
     return found
 
 
-def matched(
+def match_stored(
     callbacks: Sequence[Callback], stored: Mapping[str, Any], optional: Sequence[str] | None
 ) -> dict[str, str]:
-    """Return under which name a checkpoint has the state of each callback, by its name here.
+    """Return the stored name of each callback's state, by the callback's name in this training.
 
     Args:
-        callbacks: of the training.
-        stored: the states, by name; those without anything in them do not count.
-        optional: the names of those that may be left out; ``None`` in a checkpoint that was written
-            before that was noted.
+        callbacks: those of this training.
+        stored: the states in the checkpoint, by name; empty ones are ignored.
+        optional: the names of states that may be left out; ``None`` for a checkpoint of a version
+            that did not store them.
 
     Raises:
-        ValueError: a state is missing that the training goes by, or may have gone to a callback of
-            another name, or it is not to be told whose it is.
+        ValueError: a state that the training depends on is missing, or it is not clear which
+            callback a state belongs to.
 
     Warns:
-        UserWarning: a callback begins afresh, or a state is no longer used.
+        UserWarning: a callback starts without a state, or a state is dropped.
     """
-    here = _by_key(keyed(callbacks))
+    here = _by_key(callbacks_by_name(callbacks))
     there = _by_key({name: name for name, state in stored.items() if state != {"dict": []}})
     found: dict[str, str] = {}
     missing: list[Callback] = []
@@ -67,7 +67,7 @@ def matched(
         if then and len(then) != len(own):
             raise ValueError(
                 f"it has the states of {len(then)} callbacks {key!r}, and here there are "
-                f"{len(own)}; give as many, or each a key of its own before such a training starts"
+                f"{len(own)}; give as many, or each its own key before such a training starts"
             )
         if then:
             found.update({name: before[0] for (name, _), before in zip(own, then, strict=True)})
@@ -75,32 +75,32 @@ def matched(
             missing += [each for _, each in own if not each.optional_state]
     kept = LEFT_OUT_BEFORE if optional is None else {_without_number(each) for each in optional}
     left = sorted(set(there) - kept)
-    _say(missing, left)
+    _report_unmatched(missing, left)
     return found
 
 
-def _say(missing: list[Callback], left: list[str]) -> None:
+def _report_unmatched(missing: list[Callback], left: list[str]) -> None:
     kinds = sorted({type(each).__name__ for each in missing})
     if missing and left:
         raise ValueError(
-            f"it has the state of {', '.join(map(repr, left))} and none of {', '.join(kinds)}; "
-            f"give a callback whose class was renamed the name that it had, key = {left[0]!r}, or "
-            "say that it may begin afresh, optional_state = True"
+            f"it has the state of {', '.join(map(repr, left))} and none of {', '.join(kinds)}; if "
+            f"the class of a callback was renamed, give it the old name, key = {left[0]!r}, or let "
+            "it start without a state, optional_state = True"
         )
     ours = [each for each in missing if type(each).__module__.startswith("batchensemble.")]
     if ours:
         raise ValueError(
-            f"it has no state of {_key(ours[0])!r}, which the training goes by; go on from another "
-            "checkpoint, or start afresh in another folder"
+            f"it has no state of {_key(ours[0])!r}, which the training depends on; resume from "
+            "another checkpoint, or start from scratch in another folder"
         )
     for name in kinds:
         warnings.warn(
-            f"{name} begins afresh: the checkpoint has no state of it", UserWarning, stacklevel=10
+            f"{name} starts without a state: the checkpoint has none", UserWarning, stacklevel=10
         )
     for name in left:
         warnings.warn(
-            f"the checkpoint has the state of a callback {name!r}, which is not given here; it is "
-            "no longer kept",
+            f"the checkpoint has the state of a callback {name!r}, which this training does not "
+            "have; the state is dropped",
             UserWarning,
             stacklevel=10,
         )

@@ -1,4 +1,4 @@
-"""What a training goes on from: its state as tensors and JSON, and a training brought to it."""
+"""The state of a training as tensors and JSON, and a training restored to it."""
 
 from __future__ import annotations
 
@@ -14,17 +14,16 @@ from torch import Tensor
 from batchensemble.core.dtensor import as_held, whole_on_first
 from batchensemble.core.random_state import random_states
 from batchensemble.training.callbacks.base import Callback, TrainingState
-from batchensemble.training.checkpoints.callback_states import keyed, matched
+from batchensemble.training.checkpoints.callback_states import callbacks_by_name, match_stored
 from batchensemble.training.checkpoints.store import Checkpoint, CheckpointError
 from batchensemble.training.distributed.strategy import Strategy
 from batchensemble.training.history import History
-from batchensemble.training.optim.schedules import Schedule
 
 COUNTS = ("epoch", "step", "step_of_epoch", "seconds", "epoch_rows", "epoch_calls")
 
 
 def snapshot(run: TrainingState) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
-    """Return all that a run goes on from: tensors by file, and the rest as JSON can hold it."""
+    """Return the state of a run: tensors by file, and everything else as JSON can hold it."""
     states, numbers = random_states(next(run.model.parameters()).device)
     tensors = {"model": dict(run.model.state_dict()), "random": states}
     if run.epoch_rows:
@@ -37,12 +36,12 @@ def snapshot(run: TrainingState) -> tuple[dict[str, dict[str, Tensor]], dict[str
     parts = {}
     for name, values in {**held, "data": data}.items():
         found: dict[str, Tensor] = {}
-        parts[name] = apart(values, found)
+        parts[name] = split_tensors(values, found)
         if found:
             tensors[name] = found
     data = parts.pop("data")
     state = {
-        "about": about(run),
+        "about": description(run),
         "epochs": run.epochs,
         **{name: getattr(run, name) for name in COUNTS},
         "history": run.history.to_dict(),
@@ -58,50 +57,50 @@ def snapshot(run: TrainingState) -> tuple[dict[str, dict[str, Tensor]], dict[str
     return tensors, state
 
 
-def gathered(
-    tensors: dict[str, dict[str, Tensor]], state: dict[str, Any], sharing: Strategy
+def gather_snapshot(
+    tensors: dict[str, dict[str, Tensor]], state: dict[str, Any], strategy: Strategy
 ) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
-    """Return what all processes go on from, each of its own: random states, or everything.
+    """Return the state of all processes: each one's random states, or everything that differs.
 
-    What is in pieces is brought together, so that any number of processes can go on.
+    Sharded tensors are made whole, so that any number of processes can resume.
 
     Args:
-        tensors: of :func:`snapshot`.
-        state: of :func:`snapshot`.
-        sharing: among processes; one alone has nothing to gather.
+        tensors: those of :func:`snapshot`.
+        state: that of :func:`snapshot`.
+        strategy: how processes share the training; a single process has nothing to gather.
     """
-    if not sharing.shared:
+    if not strategy.shared:
         return tensors, state
     tensors = {
         file: {name: whole_on_first(each) for name, each in part.items()}
         for file, part in tensors.items()
     }
-    own = tensors if sharing.each_its_own else {"random": tensors["random"]}
-    numbers = state if sharing.each_its_own else {"random": state["random"]}
-    found = sharing.processes.all((own, numbers))
+    own = tensors if strategy.separate_weights else {"random": tensors["random"]}
+    numbers = state if strategy.separate_weights else {"random": state["random"]}
+    found = strategy.processes.collect((own, numbers))
     others = {
         f"{name} of {rank}": values
         for rank, (part, _) in enumerate(found[1:], 1)
         for name, values in part.items()
     }
     states = [numbers for _, numbers in found[1:]]
-    return {**tensors, **others}, {**state, "others": states, "apart": sharing.each_its_own}
+    return {**tensors, **others}, {**state, "others": states, "apart": strategy.separate_weights}
 
 
-def part_of(found: Checkpoint, sharing: Strategy) -> Checkpoint:
-    """Return what this process goes on from; without random states where there was no such process.
+def for_process(found: Checkpoint, strategy: Strategy) -> Checkpoint:
+    """Return what this process resumes from; without random states if fewer processes wrote it.
 
     Raises:
-        CheckpointError: as many processes as wrote it are needed.
+        CheckpointError: the checkpoint needs the number of processes that wrote it.
     """
-    state, rank = dict(found.state), sharing.processes.rank
+    state, rank = dict(found.state), strategy.processes.rank
     others, apart_then = state.pop("others", []), state.pop("apart", False)
     then = len(others) + 1 if apart_then else 1
-    now = sharing.processes.count if sharing.each_its_own else 1
+    now = strategy.processes.count if strategy.separate_weights else 1
     if now != then:
         raise CheckpointError(
-            f"the checkpoint {found.folder} is of members spread over {_number(then)}, and here "
-            f"they are on {_number(now)}; go on with strategy= and processes as it was written"
+            f"the checkpoint {found.folder} is of members on {_number(then)}, and here they are on "
+            f"{_number(now)}; resume with the same strategy= and number of processes"
         )
     tensors = {name: each for name, each in found.tensors.items() if " of " not in name}
     if 0 < rank <= len(others):
@@ -116,8 +115,8 @@ def part_of(found: Checkpoint, sharing: Strategy) -> Checkpoint:
 
 
 def check_same(run: TrainingState, found: Checkpoint) -> None:
-    """Raise ``CheckpointError`` for one of another training; the sentence says what differs."""
-    now = about(run)
+    """Raise ``CheckpointError``, saying what differs, for a checkpoint of another training."""
+    now = description(run)
     for what, value in found.state["about"].items():
         if now.get(what) != value:
             raise CheckpointError(
@@ -126,32 +125,32 @@ def check_same(run: TrainingState, found: Checkpoint) -> None:
             )
 
 
-def names_of_states(run: TrainingState, found: Checkpoint) -> dict[str, str]:
-    """Return under which name a checkpoint has the state of each callback of a run.
+def match_states(run: TrainingState, found: Checkpoint) -> dict[str, str]:
+    """Return the stored name of each callback's state, by the callback's name in the run.
 
     Raises:
-        CheckpointError: one is missing, or left over, without which other weights would come out.
+        CheckpointError: a state that changes the weights is missing or unused.
     """
     stored = {name: each for name, each in found.state["parts"].items() if name != "optimizer"}
     try:
-        return matched(run.callbacks, stored, found.state.get("optional"))
+        return match_stored(run.callbacks, stored, found.state.get("optional"))
     except ValueError as error:
         raise CheckpointError(f"the checkpoint {found.folder} cannot be used: {error}") from error
 
 
-def go_on(run: TrainingState, found: Checkpoint, names: dict[str, str]) -> None:
-    """Bring a run to where a checkpoint was written.
+def restore_run(run: TrainingState, found: Checkpoint, names: dict[str, str]) -> None:
+    """Restore a run to the state in which a checkpoint was written.
 
     Args:
-        run: that has just been made.
-        found: what this process goes on from.
-        names: of :func:`names_of_states`.
+        run: a run before its first step.
+        found: the checkpoint, as :func:`for_process` returns it.
+        names: those of :func:`match_states`.
 
     Raises:
         CheckpointError: the data are drawn in another way.
 
     Warns:
-        UserWarning: more epochs follow than were meant to, and the learning rate had begun to fall.
+        UserWarning: the number of epochs changed after the learning rate had begun to fall.
     """
     state, tensors = found.state, found.tensors
     now_held = run.model.state_dict()
@@ -160,11 +159,11 @@ def go_on(run: TrainingState, found: Checkpoint, names: dict[str, str]) -> None:
     )
     for name, part in _with_state(run).items():
         before = name if part is run.updater else names.get(name)
-        if before is not None:  # else a callback is new
-            part.load_state_dict(together(state["parts"][before], tensors.get(before, {})))
+        if before is not None:  # otherwise the callback is new
+            part.load_state_dict(join_tensors(state["parts"][before], tensors.get(before, {})))
     if run.data_state is not None:
         try:
-            run.data_state.load(together(state.get("data"), tensors.get("data", {})))
+            run.data_state.load(join_tensors(state.get("data"), tensors.get("data", {})))
         except ValueError as error:
             raise CheckpointError(
                 f"the checkpoint {found.folder} is of other data: {error}; give the data that it "
@@ -179,7 +178,7 @@ def go_on(run: TrainingState, found: Checkpoint, names: dict[str, str]) -> None:
         run.epoch_losses = tensors["losses"]["sum"].to(device)
         run.losses = tensors["losses"]["last"].to(device)
         run.last_loss = run.losses.mean()
-        # One of an earlier version has none: there each batch counted as much as it had rows.
+        # Earlier versions stored no weight: each batch counted by its number of rows.
         weight = tensors["losses"].get("weight", torch.tensor(float(run.epoch_rows)))
         run.epoch_weight = weight.to(device) if weight.dim() else weight.item()
     run.restored_random = tensors["random"], state["random"]
@@ -187,28 +186,28 @@ def go_on(run: TrainingState, found: Checkpoint, names: dict[str, str]) -> None:
 
 
 def warn_of_other_rates(run: TrainingState, epochs: int) -> None:
-    """Warn where steps that are done had other learning rates than a longer training would have.
+    """Warn if past steps had other learning rates than in a training of the new length.
 
     Args:
-        run: brought to where the checkpoint was written.
-        epochs: of the training that wrote it.
+        run: the run, restored from the checkpoint.
+        epochs: number of epochs of the training that wrote the checkpoint.
     """
-    schedule: Schedule | None = getattr(run.updater, "schedule", None)
+    schedule = run.updater.schedule
     if epochs == run.epochs or schedule is None or not schedule.steps:
         return
     then = replace(schedule, steps=schedule.steps // run.epochs * epochs)
     if any(then.at(step) != schedule.at(step) for step in range(run.step)):
         warnings.warn(
-            f"the checkpoint is of a training of {epochs} epochs, whose learning rate fell towards "
-            f"their end, and here there are {run.epochs}: the rate of the next step is that of "
-            f"{run.epochs} epochs, but the result is not that of so many from the start on; that "
-            "needs schedule='constant' and cooldown=0 in both",
+            f"the checkpoint is of a training of {epochs} epochs, whose learning rate had begun to "
+            f"fall, and here there are {run.epochs}: from now on it follows {run.epochs} epochs, "
+            f"but the result is not that of {run.epochs} epochs from the start; that needs "
+            "schedule='constant' and cooldown=0 in both",
             stacklevel=7,
         )
 
 
-def about(run: TrainingState) -> dict[str, Any]:
-    """Return what has to be the same for a run to go on from a checkpoint."""
+def description(run: TrainingState) -> dict[str, Any]:
+    """Return what has to be the same for a run to resume from a checkpoint."""
     shapes = [(name, list(each.shape)) for name, each in run.model.state_dict().items()]
     return {
         "method": type(run.model).__name__,
@@ -219,12 +218,12 @@ def about(run: TrainingState) -> dict[str, Any]:
     }
 
 
-def apart(value: Any, tensors: dict[str, Tensor], path: str = "") -> Any:
-    """Return nested values as JSON can hold them; tensors go into ``tensors`` by their path.
+def split_tensors(value: Any, tensors: dict[str, Tensor], path: str = "") -> Any:
+    """Return nested values as JSON can hold them; tensors are put into ``tensors`` by their path.
 
     Example:
         >>> import torch
-        >>> apart({0: (1, torch.zeros(2))}, found := {})
+        >>> split_tensors({0: (1, torch.zeros(2))}, found := {})
         {'dict': [[0, [1, {'tensor': '0.1'}]]]}
         >>> list(found)
         ['0.1']
@@ -235,25 +234,27 @@ def apart(value: Any, tensors: dict[str, Tensor], path: str = "") -> Any:
     if isinstance(value, Mapping):
         inner = f"{path}." if path else ""
         return {
-            "dict": [[key, apart(each, tensors, f"{inner}{key}")] for key, each in value.items()]
+            "dict": [
+                [key, split_tensors(each, tensors, f"{inner}{key}")] for key, each in value.items()
+            ]
         }
     if isinstance(value, (list, tuple)):
-        return [apart(each, tensors, f"{path}.{index}") for index, each in enumerate(value)]
+        return [split_tensors(each, tensors, f"{path}.{index}") for index, each in enumerate(value)]
     return value
 
 
-def together(value: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """Return what :func:`apart` took apart; tuples come back as lists."""
+def join_tensors(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """Undo :func:`split_tensors`; tuples come back as lists."""
     if isinstance(value, dict):
         if "tensor" in value:
             return tensors[value["tensor"]]
-        return {key: together(each, tensors) for key, each in value["dict"]}
-    return [together(each, tensors) for each in value] if isinstance(value, list) else value
+        return {key: join_tensors(each, tensors) for key, each in value["dict"]}
+    return [join_tensors(each, tensors) for each in value] if isinstance(value, list) else value
 
 
 def _with_state(run: TrainingState) -> dict[str, Any]:
-    """Return what has a state in this process, by a name that stays."""
-    named = keyed(run.callbacks).items()
+    """Return what has a state in this process, by its stored name."""
+    named = callbacks_by_name(run.callbacks).items()
     return {"optimizer": run.updater, **{name: each for name, each in named if run.runs_here(each)}}
 
 

@@ -1,7 +1,7 @@
-"""Checkpoints: folders that are either whole or not there.
+"""Checkpoints on disk: folders that are complete or absent.
 
-Each is written under another name, synced and renamed, by a thread beside the training. Tensors are
-safetensors, all else is JSON, which also holds a checksum of each file; nothing is a pickle.
+A thread beside the training writes each under a temporary name, syncs and renames it. Tensors are
+safetensors; everything else is JSON, which also holds a checksum of each file. Nothing is a pickle.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ Tensors = Mapping[str, Tensor]
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint cannot be written, or is not one to go on from."""
+    """A checkpoint cannot be written, or the training cannot resume from it."""
 
 
 class LostCheckpointError(CheckpointError, WriteError):
-    """A checkpoint could not be written in the midst of a training; those before it are whole."""
+    """A checkpoint could not be written during a training; the earlier ones are complete."""
 
 
 class DamagedCheckpointError(CheckpointError):
-    """A checkpoint is not what was written."""
+    """A checkpoint was changed after it was written."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,9 @@ class Checkpoint:
     """What was read from a folder.
 
     Attributes:
-        folder: where it is.
+        folder: the folder.
         state: everything but tensors.
-        tensors: by file and name.
+        tensors: the tensors, by file and name.
     """
 
     folder: Path
@@ -57,11 +57,11 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """A folder of checkpoints of one training, of which the last few are kept.
+    """The checkpoints of one training, of which the newest are kept.
 
     Args:
-        folder: made if it is not there.
-        keep: how many.
+        folder: the folder; it is made if needed.
+        keep: number of checkpoints to keep, by default 2.
 
     Raises:
         CheckpointError: nothing can be written there.
@@ -89,20 +89,20 @@ class Checkpoints:
         *,
         wait: bool = False,
     ) -> None:
-        """Write a checkpoint beside the training; the values are those of now.
+        """Write a checkpoint of the current values, in a thread beside the training.
 
         Args:
-            name: of its folder, ``"step-..."``; the last few in the order of their names are kept.
-            tensors: by file and name.
-            state: all else, as JSON can hold it.
-            wait: return when it is on disk.
+            name: name of its folder, ``"step-..."``; the last ones in the order of names are kept.
+            tensors: the tensors, by file and name.
+            state: everything else, as JSON can hold it.
+            wait: whether to return only when it is on disk; by default not.
 
         Raises:
-            LostCheckpointError: this one, or the one before, could not be written. Those that are
-                on disk stay.
+            LostCheckpointError: this checkpoint, or the one before, could not be written. Those
+                that are on disk stay.
         """
         self.wait()
-        # The training goes on in place.
+        # The training changes the tensors in place.
         copies = {
             file: {key: _copied(value) for key, value in part.items()}
             for file, part in tensors.items()
@@ -112,24 +112,24 @@ class Checkpoints:
             self.wait()
 
     def wait(self) -> None:
-        """Wait for what is being written.
+        """Wait until the last checkpoint is written.
 
         Raises:
-            LostCheckpointError: it could not be.
+            LostCheckpointError: it could not be written.
         """
         written, self._written = self._written, None
         if written is not None:
             written.result()
 
     def close(self) -> None:
-        """Wait for what is being written, and end."""
+        """Wait until the last checkpoint is written, and end the thread."""
         try:
             self.wait()
         finally:
             self._thread.shutdown()
 
     def latest(self) -> Checkpoint | None:
-        """Return the newest checkpoint that is whole; ``None`` where none was ever written.
+        """Return the newest complete checkpoint; ``None`` if there is none.
 
         Raises:
             CheckpointError: the newest one is of another version, or all are damaged.
@@ -145,12 +145,12 @@ class Checkpoints:
                 damage.append(str(error))
                 continue
             for each in damage:
-                warnings.warn(f"{each}; going on from the one before", stacklevel=3)
+                warnings.warn(f"{each}; resuming from the one before", stacklevel=3)
             return found
         if damage:
             raise CheckpointError(
-                f"no checkpoint in {self.folder} is whole: {damage[0]}; bring one back, or give "
-                "another folder to start afresh"
+                f"no checkpoint in {self.folder} is complete: {damage[0]}; restore one, or give "
+                "another folder to start from scratch"
             )
         return None
 
@@ -178,8 +178,8 @@ class Checkpoints:
         except OSError as error:
             shutil.rmtree(part, ignore_errors=True)
             raise LostCheckpointError(
-                f"the checkpoint {target} could not be written: {error.strerror or error}; those "
-                "written before are whole: make room, and resume=True goes on from the last"
+                f"the checkpoint {target} could not be written: {error.strerror or error}; the "
+                "earlier ones are complete: free some space, and resume=True resumes from the last"
             ) from error
 
 
@@ -187,8 +187,8 @@ def read(folder: str | Path) -> Checkpoint:
     """Read a checkpoint.
 
     Raises:
-        DamagedCheckpointError: it is not what was written.
-        CheckpointError: it is of another version.
+        DamagedCheckpointError: it was changed after it was written.
+        CheckpointError: it was written by another version.
     """
     folder = Path(folder)
     try:
@@ -201,7 +201,7 @@ def read(folder: str | Path) -> Checkpoint:
             formats = " and ".join(map(str, READABLE))
             raise CheckpointError(
                 f"the checkpoint {folder} is of format {found['format']}, and this version of "
-                f"batchensemble reads formats {formats}; go on with the version that wrote it"
+                f"batchensemble reads formats {formats}; resume with the version that wrote it"
             )
         for file, expected in sums.items():
             if Path(file).name != file:
@@ -235,7 +235,7 @@ def _sum_of_file(path: Path) -> str:
 
 
 def _replace(part: Path, target: Path) -> None:
-    """Put a written folder in its place, and make sure that it stays there."""
+    """Move a written folder to its place, and sync the move."""
     sync(part)
     old = target.with_name(f".{target.name}.old.part")
     if target.exists():

@@ -1,6 +1,6 @@
-"""Weights in parts: each process holds a piece of every tensor, through torch's ``fully_shard``.
+"""Sharded weights: each process holds a piece of every tensor, through torch's ``fully_shard``.
 
-A module's weights are whole, and plain tensors, while it runs; between, they are ``DTensor``.
+While a module runs, its weights are whole and plain tensors; otherwise they are ``DTensor``.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ CONTAINERS = (nn.ModuleList, nn.ModuleDict)  # nobody calls them
 NEEDED = ("set_gradient_divide_factor", "set_force_sum_reduction_for_comms")
 
 
-def in_pieces(model: Ensemble, device: torch.device) -> Ensemble:
-    """Return a copy of an ensemble of whose weights each process holds a piece.
+def shard_ensemble(model: Ensemble, device: torch.device) -> Ensemble:
+    """Return a copy of an ensemble with sharded weights.
 
     Args:
-        model: the same on all processes; it keeps its weights.
-        device: of this process's pieces.
+        model: the ensemble, the same on all processes; it is not changed.
+        device: the device of this process's pieces.
 
     Raises:
         ImportError: torch is too old.
@@ -86,14 +86,14 @@ def in_pieces(model: Ensemble, device: torch.device) -> Ensemble:
 
 
 def shard(network: nn.Module, device: torch.device) -> None:
-    """Cut the weights of a converted network into a piece for each process, in place.
+    """Shard the weights of a converted network over the processes, in place.
 
-    The weights of each block are brought together while it runs, and again in its backward pass;
-    what lies beside the blocks, while the network runs. Gradients are the sum of all processes'.
+    The weights of each block are gathered while it runs, and again in its backward pass; all other
+    weights while the network runs. Gradients are summed over the processes.
 
     Args:
-        network: the same on all processes.
-        device: of this one's pieces.
+        network: the network, the same on all processes.
+        device: the device of this process's pieces.
 
     Raises:
         ImportError: torch is too old.
@@ -123,7 +123,7 @@ def shard(network: nn.Module, device: torch.device) -> None:
 
 
 def check_shardable(network: nn.Module) -> None:
-    """Raise ``ValueError`` where the weights of a network cannot be cut into pieces.
+    """Raise ``ValueError`` if the weights of a network cannot be sharded.
 
     A weight may have no axis to cut, they may be of several types, or all members run at once under
     ``vmap``.

@@ -11,40 +11,44 @@ from torch import Tensor, nn
 from batchensemble.core.dtensor import whole
 from batchensemble.ensembles import Ensemble
 from batchensemble.training.distributed.data_parallel import DataParallel
-from batchensemble.training.distributed.fsdp import in_pieces
-from batchensemble.training.distributed.processes import Processes, cut, overheard
+from batchensemble.training.distributed.fsdp import shard_ensemble
+from batchensemble.training.distributed.processes import (
+    Processes,
+    reporting_lost_process,
+    split_evenly,
+)
 from batchensemble.training.history import History
 from batchensemble.training.plan import TrainingPlan
 
-# Options of fit that do not go with weights in pieces, and why.
+# Options of fit that sharded weights do not support, and why.
 NEEDS_WHOLE = {
-    "clip": "goes by the norm of each member's whole gradient",
+    "clip": "needs the norm of each member's whole gradient",
     "average": "keeps a copy of the whole weights",
     "compile": "traces the whole weights",
 }
 
 
 class FullySharded(DataParallel):
-    """Fully sharded data parallel (Zhao et al. 2023, arXiv 2304.11277): the weights in pieces.
+    """Fully sharded data parallel (Zhao et al. 2023, arXiv 2304.11277).
 
-    As above each process takes some rows of each batch; besides it holds a piece of every weight,
-    of its gradient and of what the optimiser keeps of it. A copy is trained, so that the ensemble
-    has its own weights, whole, before and after.
+    Each process takes some rows of each batch, and holds a piece of every weight, of its gradient
+    and of its optimiser state. A copy is trained, so that the ensemble itself has whole weights
+    before and after.
 
     Raises:
         ImportError: torch is too old.
         ValueError: the weights cannot be cut into pieces.
     """
 
-    in_pieces = True
+    sharded = True
 
     def __init__(self, model: Ensemble, processes: Processes) -> None:
         super().__init__(model, processes)
-        self.model = in_pieces(model, processes.device)
+        self.model = shard_ensemble(model, processes.device)
 
     @classmethod
     def place(cls, device: torch.device) -> torch.device:
-        """Return where the processes compute: not where a large network was made."""
+        """Return the device of the processes: a large network may have been made on another."""
         return torch.device("cuda") if torch.cuda.is_available() else device
 
     def check(self, plan: TrainingPlan) -> None:
@@ -75,26 +79,26 @@ class FullySharded(DataParallel):
     @contextmanager
     def quiet(self) -> Iterator[None]:
         """Let only the process that writes warn; report a process that was lost meanwhile."""
-        with super().quiet(), overheard():
+        with super().quiet(), reporting_lost_process():
             yield
 
     def parts(self, rows: int, batch: int, size: int) -> list[slice]:
-        """Return the parts of this process's rows: as many as the others have, or they would wait.
+        """Return the parts of this process's rows; all processes have the same number of parts.
 
-        Each part brings the weights together once more.
+        Each part gathers the weights once, for which all processes are needed.
         """
         most = batch if batch < 2 * self.processes.count else -(-batch // self.processes.count)
-        return cut(rows, -(-most // size))
+        return split_evenly(rows, -(-most // size))
 
     def reduce(self, losses: Tensor, batch: int) -> Tensor:
-        """Return the losses of all rows; the gradients are those of all already."""
+        """Return the losses of all rows; the gradients are summed already."""
         for each in self.model.parameters():
             if each.requires_grad and each.grad is None:
                 each.grad = torch.zeros_like(each)
         return super().reduce(losses, batch)
 
     def finish(self, history: History) -> None:
-        """Bring the whole weights into the ensemble of each process, and the history to all."""
+        """Copy the whole weights into the ensemble of each process, and the history to all."""
         super().finish(history)
         found = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
         own = {**dict(self.whole.named_parameters()), **dict(self.whole.named_buffers())}

@@ -12,19 +12,19 @@ from batchensemble.core.inputs import Inputs
 from batchensemble.data.batches import Draw
 from batchensemble.ensembles import DeepEnsemble, Ensemble
 from batchensemble.ensembles.conversion.convert import twins
-from batchensemble.training.distributed.processes import Processes, cut
+from batchensemble.training.distributed.processes import Processes, split_evenly
 from batchensemble.training.distributed.strategy import Strategy
 from batchensemble.training.history import History
 
 
 class MemberParallel(Strategy):
-    """Each process trains some of the members, on whole batches; their weights meet at the end.
+    """Each process trains some members on whole batches; all weights are collected at the end.
 
     Raises:
         ValueError: the members share weights, or there are fewer than processes.
     """
 
-    each_its_own = True
+    separate_weights = True
 
     def __init__(self, model: Ensemble, processes: Processes) -> None:
         super().__init__(model, processes)
@@ -38,13 +38,15 @@ class MemberParallel(Strategy):
                 f"strategy='members' gives each process at least one member, got {model.members} "
                 f"members and {processes.count} processes; leave it out, or start fewer"
             )
-        processes.same([*model.parameters(), *model.buffers()])
-        self.pieces = [range(model.members)[each] for each in cut(model.members, processes.count)]
+        processes.broadcast([*model.parameters(), *model.buffers()])
+        self.pieces = [
+            range(model.members)[each] for each in split_evenly(model.members, processes.count)
+        ]
         self.own = self.pieces[processes.rank]
         self.model = model.select(self.own)
 
     def draw(self, draw: Draw | None) -> Draw | None:
-        """Return what draws the examples of this process's members, as of all."""
+        """Return the function that draws the examples of this process's members."""
         if draw is None:
             return None
         return lambda order: draw(order)[..., self.own.start : self.own.stop, :]
@@ -61,7 +63,7 @@ class MemberParallel(Strategy):
         return self.processes.gather(model(inputs), [len(each) for each in self.pieces], axis=1)
 
     def finish(self, history: History) -> None:
-        """Bring all weights into the whole ensemble of each process, and the history to all."""
+        """Copy all weights into the whole ensemble of each process, and the history to all."""
         if self.model.one_by_one:
             self.whole.run_as("one_by_one")
         own, of_all = self.model.calls_per_forward, self.whole.calls_per_forward
@@ -70,7 +72,7 @@ class MemberParallel(Strategy):
         joined = copy.deepcopy(self.whole)
         for rank, piece in enumerate(self.pieces):
             part = self.model if rank == self.processes.rank else self.whole.select(piece)
-            self.processes.same(part.state_dict().values(), rank)
+            self.processes.broadcast(part.state_dict().values(), rank)
             for index, network in zip(piece, map(part.member, range(len(piece))), strict=True):
                 for name, twin in twins(joined.network):
                     twin.put(index, network.get_submodule(name))  # type: ignore[operator]

@@ -1,6 +1,6 @@
-"""The processes of one training: who they are, and what they tell each other.
+"""The processes of one training, and how they communicate.
 
-``torchrun`` or ``accelerate launch`` starts them; accelerate makes the group that they talk in.
+``torchrun`` or ``accelerate launch`` starts them; accelerate connects them.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from torch import Tensor
 
 T = TypeVar("T")
 
-# How long a process waits for another, so that one that is lost ends the run within a minute.
+# How long a process waits for another: if one is lost, the run ends within a minute.
 PATIENCE = datetime.timedelta(seconds=50)
 
 
 class ProcessLostError(RuntimeError):
-    """Another process of the training has ended, or does not answer."""
+    """Another process of the training has ended, or does not respond."""
 
 
 class Processes:
-    """The processes of one training, as one of them sees them.
+    """The processes of one training, as seen by one of them.
 
     Args:
-        rank: its number, from 0.
-        count: how many there are.
-        device: where it computes.
+        rank: number of this process, from 0.
+        count: number of processes.
+        device: the device of this process, by default the CPU.
 
     Example:
         >>> alone = Processes()
-        >>> alone.writes, alone.from_first(lambda: 3), alone.all("a")
+        >>> alone.writes, alone.from_first(lambda: 3), alone.collect("a")
         (True, 3, ['a'])
     """
 
@@ -53,19 +53,19 @@ class Processes:
         return self.rank == 0
 
     def sum(self, values: Tensor) -> Tensor:
-        """Return the sum of what all have, in place."""
+        """Return the sum of all processes' values, in place."""
         if self.count > 1:
-            with _heard():
+            with _reporting_own_errors():
                 torch.distributed.all_reduce(values)
         return values
 
     def gather(self, values: Tensor, sizes: Sequence[int], axis: int = 0) -> Tensor:
-        """Return what all have, one behind the other.
+        """Return all processes' values, concatenated.
 
         Args:
-            values: of this process.
-            sizes: of the axis, of each process.
-            axis: along which they are joined.
+            values: the values of this process.
+            sizes: the size of the axis in each process.
+            axis: the axis along which they are concatenated.
         """
         if self.count == 1:
             return values
@@ -73,22 +73,22 @@ class Processes:
         padded = values.new_zeros(max(sizes), *values.shape[1:])
         padded[: len(values)] = values
         found = [torch.empty_like(padded) for _ in sizes]
-        with _heard():
+        with _reporting_own_errors():
             torch.distributed.all_gather(found, padded)
         parts = [each[:size] for each, size in zip(found, sizes, strict=True)]
         return torch.cat(parts).movedim(0, axis)
 
-    def all(self, value: T) -> list[T]:
-        """Return the values of all, of any kind, on all."""
+    def collect(self, value: T) -> list[T]:
+        """Return the values of all processes, which may be any objects, on each of them."""
         if self.count == 1:
             return [value]
         found: list[Any] = [None] * self.count
-        with _heard():
+        with _reporting_own_errors():
             torch.distributed.all_gather_object(found, value)
         return found
 
     def from_first(self, make: Callable[[], T]) -> T:
-        """Return what the first process makes, or raise its error, on all."""
+        """Return what the first process makes, or raise its error, on all processes."""
         if self.count == 1:
             return make()
         found: list[Any] = [None, None]
@@ -97,26 +97,26 @@ class Processes:
                 found[0] = make()
             except Exception as error:
                 found[1] = error
-        with _heard():
+        with _reporting_own_errors():
             torch.distributed.broadcast_object_list(found, 0)
         if found[1] is not None:
             raise found[1]
         return found[0]
 
     def on_first(self, do: Callable[[], object]) -> None:
-        """Let the first process do something while the others wait; its error is raised on all."""
+        """Let the first process do something while the others wait; an error is raised on all."""
 
         def without_result() -> None:
             do()
 
         self.from_first(without_result)
 
-    def same(self, tensors: Iterable[Tensor], source: int = 0) -> None:
-        """Bring one process's values into the tensors of all, by default the first one's."""
+    def broadcast(self, tensors: Iterable[Tensor], source: int = 0) -> None:
+        """Copy the values of one process into the tensors of all."""
         if self.count > 1:
-            with _heard(), torch.no_grad():
+            with _reporting_own_errors(), torch.no_grad():
                 for each in tensors:
-                    # Contiguous, and where this process computes: that is what is sent.
+                    # Only contiguous tensors on this process's device can be sent.
                     sent = each.detach().to(self.device).contiguous()
                     torch.distributed.broadcast(sent, source)
                     each.copy_(sent)
@@ -125,7 +125,7 @@ class Processes:
 def from_launcher() -> Processes:
     """Return which of the processes that a launcher started this one is; alone without a launcher.
 
-    They are not connected: what comes back says who writes, and how many there are.
+    The processes are not connected: the result is for their number and for ``writes``.
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     return Processes(int(os.environ.get("RANK", "0")) if count > 1 else 0, count)
@@ -135,11 +135,11 @@ def connect(device: torch.device) -> Processes:
     """Return the processes that a launcher started, connected, or this one alone.
 
     Args:
-        device: of the network. On CPU they talk through gloo, on CUDA through NCCL, each process
-            then with a device of its own.
+        device: the device of the network. On CPU they communicate through gloo; on CUDA through
+            NCCL, and each process has its own device.
 
     Raises:
-        ImportError: there are several, and accelerate is not installed.
+        ImportError: there are several processes, and accelerate is not installed.
     """
     if from_launcher().count == 1:
         return Processes()
@@ -153,35 +153,35 @@ def connect(device: torch.device) -> Processes:
     started_before = torch.distributed.is_initialized()
     state = PartialState(cpu=device.type == "cpu", timeout=PATIENCE)
     if not started_before:
-        # Threads of the group that are left at the end of the process abort it.
+        # Otherwise remaining threads of the group abort the process at its end.
         atexit.register(state.destroy_process_group)
     return Processes(state.process_index, state.num_processes, state.device)
 
 
-def cut(size: int, count: int) -> list[slice]:
-    """Return ``count`` pieces of ``size`` things that differ in length by at most one.
+def split_evenly(size: int, count: int) -> list[slice]:
+    """Return ``count`` slices of ``size`` items whose lengths differ by at most one.
 
     Example:
-        >>> cut(5, 2)
+        >>> split_evenly(5, 2)
         [slice(0, 3, None), slice(3, 5, None)]
     """
     bounds = [-(-size * index // count) for index in range(count + 1)]
     return [slice(start, stop) for start, stop in itertools.pairwise(bounds)]
 
 
-def in_steps(size: int, step: int) -> list[slice]:
-    """Return pieces of ``size`` things, of ``step`` each and maybe a shorter last one.
+def split_by_size(size: int, step: int) -> list[slice]:
+    """Return slices of ``size`` items, of length ``step``; the last one may be shorter.
 
     Example:
-        >>> in_steps(5, 3)
+        >>> split_by_size(5, 3)
         [slice(0, 3, None), slice(3, 5, None)]
     """
     return [slice(start, min(start + step, size)) for start in range(0, size, step)]
 
 
 @contextmanager
-def _heard() -> Iterator[None]:
-    """Say in a sentence that another process does not answer."""
+def _reporting_own_errors() -> Iterator[None]:
+    """Raise ``ProcessLostError`` for an error of our own communication."""
     try:
         yield
     except (RuntimeError, ValueError) as error:
@@ -189,8 +189,8 @@ def _heard() -> Iterator[None]:
 
 
 @contextmanager
-def overheard() -> Iterator[None]:
-    """Say the same of what torch's own modules tell each other, whatever was made of the error."""
+def reporting_lost_process() -> Iterator[None]:
+    """Raise ``ProcessLostError`` for an error of torch's communication, however it is wrapped."""
     try:
         yield
     except Exception as error:
@@ -205,7 +205,7 @@ def overheard() -> Iterator[None]:
 
 def _lost(error: BaseException) -> ProcessLostError:
     return ProcessLostError(
-        "another process of this training has ended, or has not answered for "
-        f"{PATIENCE.seconds} s; its own message says why. The last checkpoint goes on with "
+        "another process of this training has ended, or has not responded for "
+        f"{PATIENCE.seconds} s; see its own message. The last checkpoint can be resumed with "
         f"any number of processes ({str(error).splitlines()[0]})"
     )

@@ -1,4 +1,4 @@
-"""The strategies by name, and which one a training has."""
+"""The strategies by name."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ STRATEGIES: dict[str, type[Strategy]] = {
 def choose_strategy(
     model: Ensemble, strategy: str, device: torch.device, loss_on: LossOn = "members"
 ) -> Strategy:
-    """Return how a training is shared out among the processes that a launcher started.
+    """Return how the processes that a launcher started share a training.
 
     Args:
         model: the whole ensemble, as it is in each process.
         strategy: a name of :data:`STRATEGIES`.
-        device: of the ensemble.
-        loss_on: what the loss is of, see :func:`batchensemble.fit`.
+        device: the device of the ensemble.
+        loss_on: ``"members"`` or ``"mean_logits"``, see :func:`batchensemble.fit`.
 
     Raises:
         ImportError: there are several processes, and accelerate is not installed.
-        ValueError: an unknown name, or members that cannot be trained apart.
+        ValueError: an unknown name, or members that cannot be trained separately.
     """
     kind = STRATEGIES[one_of("strategy", strategy, STRATEGIES)]
     processes = connect(kind.place(device))
     if processes.count == 1:
         return Strategy(model, processes)
-    if kind.each_its_own and loss_on == "mean_logits":
+    if kind.separate_weights and loss_on == "mean_logits":
         raise ValueError(
             "loss_on='mean_logits' is the loss of all members together, got strategy='members'; "
             "leave one of them out"
         )
-    return kind(model if kind.in_pieces else model.to(processes.device), processes)
+    return kind(model if kind.sharded else model.to(processes.device), processes)

@@ -1,4 +1,4 @@
-"""What a training asks of a strategy, and the strategy of one process alone."""
+"""``Strategy``: how processes share a training; the base is a single process."""
 
 from __future__ import annotations
 
@@ -14,40 +14,41 @@ from torch import Tensor
 from batchensemble.core.inputs import Inputs
 from batchensemble.data.batches import Batches, Draw
 from batchensemble.ensembles import Ensemble
-from batchensemble.training.distributed.processes import Processes, in_steps
+from batchensemble.training.distributed.processes import Processes, split_by_size
 from batchensemble.training.history import History
 from batchensemble.training.plan import TrainingPlan
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-# On an accelerator reading what was agreed on waits for the step, so that is done now and then.
+# On an accelerator reading the signals waits for the step, so it is done every 16 steps.
 LISTEN_EVERY = 16
 
 
 class Strategy:
-    """A training in one process alone; subclasses share it out among several.
+    """A training in a single process; subclasses share it among several.
 
     Args:
         model: the whole ensemble.
-        processes: that train it.
+        processes: the processes that train it.
 
     Attributes:
-        model: what this process trains.
-        each_its_own: whether the processes train different weights.
-        in_pieces: whether each process holds a piece of every weight.
+        whole: the whole ensemble.
+        model: the ensemble that this process trains: the whole, a sharded copy, or some members.
+        separate_weights: whether the processes train different weights.
+        sharded: whether each process holds a piece of every weight.
     """
 
-    each_its_own = False
-    in_pieces = False
+    separate_weights = False
+    sharded = False
 
     def __init__(self, model: Ensemble, processes: Processes) -> None:
         self.whole = self.model = model
         self.processes = processes
-        self.noted = self.agreed = 0
+        self.own_signal = self.shared_signal = 0
         self.calls = 0
 
     @classmethod
     def place(cls, device: torch.device) -> torch.device:
-        """Return where the processes compute, for an ensemble on ``device``."""
+        """Return the device of the processes, for an ensemble on ``device``."""
         return device
 
     @property
@@ -55,11 +56,11 @@ class Strategy:
         """Whether there is more than one process."""
         return self.processes.count > 1
 
-    def note(self, number: int) -> None:
-        """Take note of a signal, which all act on after the same step."""
-        self.noted = number
+    def note_signal(self, number: int) -> None:
+        """Remember a signal, on which all processes act after the same step."""
+        self.own_signal = number
         if not self.shared:
-            self.agreed = number
+            self.shared_signal = number
 
     @contextmanager
     def quiet(self) -> Iterator[None]:
@@ -71,25 +72,25 @@ class Strategy:
             yield
 
     def begin(self, batches: Batches, seed: int | None) -> None:
-        """Get ready for the first step, each process with dropout of its own.
+        """Prepare for the first step; each process gets its own random state for dropout.
 
         Raises:
             ValueError: the processes have different data.
         """
         if not self.shared:
             return
-        found = self.processes.all(batches.describe())
+        found = self.processes.collect(batches.describe())
         for rank, other in enumerate(found):
             if other != found[0]:
                 raise ValueError(
-                    "all processes must have the same data, and each takes its share of it; "
+                    "all processes must have the same data, of which each takes its share; "
                     f"process 0 has {found[0]}, process {rank} has {other}"
                 )
-        self.own_randomness(seed)
+        self.seed_process(seed)
 
     @contextmanager
-    def joining(self, history: History) -> Iterator[None]:
-        """Bring weights and history together when a training is over or has diverged."""
+    def finishing(self, history: History) -> Iterator[None]:
+        """Collect weights and history when a training has ended or diverged."""
         try:
             yield
         except FloatingPointError:
@@ -98,46 +99,46 @@ class Strategy:
         self.finish(history)
 
     def seed(self, seed: int | None) -> int | None:
-        """Return the seed of the data, which all must have in common."""
+        """Return the seed of the data, which is the same in all processes."""
         if seed is not None or not self.shared:
             return seed
         return self.processes.from_first(lambda: int(torch.randint(2**62, ()).item()))
 
-    def own_randomness(self, seed: int | None, step: int = 0) -> None:
-        """Give each process dropout of its own; the first one's is that of a process alone."""
+    def seed_process(self, seed: int | None, step: int = 0) -> None:
+        """Seed the dropout of each process; the first has that of a single process."""
         if seed is not None and self.processes.rank:
             torch.manual_seed((seed + 0xD1B54A32D192ED03 * self.processes.rank + step) % 2**63)
 
     def check(self, plan: TrainingPlan) -> None:
-        """Raise ``ValueError`` for an option that does not go with the strategy."""
+        """Raise ``ValueError`` for an option that the strategy does not support."""
 
     def draw(self, draw: Draw | None) -> Draw | None:
-        """Return what draws the examples of this process's members."""
+        """Return the function that draws the examples of this process's members."""
         return draw
 
     def rows(self, batch: int) -> tuple[slice, float]:
-        """Return which rows of a batch this process takes, and how much they count."""
+        """Return the rows of a batch that this process takes, and their weight."""
         return slice(0, batch), 1.0
 
     def parts(self, rows: int, batch: int, size: int) -> list[slice]:
-        """Return the parts, of ``size`` rows at most, in which this process's rows are run."""
-        return in_steps(rows, size)
+        """Return the parts, of at most ``size`` rows, in which this process's rows are run."""
+        return split_by_size(rows, size)
 
     def reduce(self, losses: Tensor, batch: int) -> Tensor:
-        """Return the losses ``[batch, members]`` of all, and make the gradients those of all."""
+        """Return the losses ``[batch, members]`` of all processes, and sum their gradients."""
         return losses
 
     def outputs(self, model: Ensemble, inputs: Inputs) -> Any:
-        """Return the outputs of all members for inputs that all processes have."""
+        """Return the outputs of all members, for the same inputs in all processes."""
         return model(inputs)
 
     def finish(self, history: History) -> None:
-        """Bring the weights into the whole ensemble, and the first one's history to all."""
+        """Copy the weights into the whole ensemble, and the first process's history to all."""
 
     def _sum(self, parts: list[Tensor]) -> list[Tensor]:
-        """Return the sums of all processes' tensors, in one collective; listen for signals."""
-        heard = parts[0].new_tensor([self.noted == each for each in SIGNALS])
-        parts = [*parts, heard]
+        """Return the sums of all processes' tensors, in one collective with their signals."""
+        signals = parts[0].new_tensor([self.own_signal == each for each in SIGNALS])
+        parts = [*parts, signals]
         kind = parts[0].dtype
         for each in parts:
             kind = torch.promote_types(kind, each.dtype)
@@ -145,6 +146,6 @@ class Strategy:
         pieces = self.processes.sum(flat).split([each.numel() for each in parts])
         if flat.device.type == "cpu" or self.calls % LISTEN_EVERY == 0:
             for number, times in zip(SIGNALS, pieces[-1].tolist(), strict=True):
-                self.agreed = number if times else self.agreed
+                self.shared_signal = number if times else self.shared_signal
         self.calls += 1
         return [each.view(part.shape) for each, part in zip(pieces, parts, strict=True)][:-1]

@@ -27,12 +27,14 @@ OPTIMIZERS = ("adam", "adamw", "sgd")
 
 
 class Updater(ABC):
-    """What the loop asks of an optimiser.
+    """An optimiser with its schedule, as the loop uses it.
 
     Attributes:
-        scale: what the learning rates are multiplied by, besides the schedule.
+        schedule: the learning rate of each step; ``None`` for rates that are not ours.
+        scale: factor on the learning rates, besides the schedule.
     """
 
+    schedule: Schedule | None = None
     scale = 1.0
 
     @abstractmethod
@@ -50,11 +52,11 @@ class Updater(ABC):
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
-        """Return what the next step goes on from: tensors and numbers."""
+        """Return the state for the next step: tensors and numbers."""
 
     @abstractmethod
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Restore the state from a checkpoint."""
 
 
 @dataclass
@@ -62,11 +64,11 @@ class Buffer:
     """Parameters of one group that lie in one piece of memory.
 
     Attributes:
-        values: of all of them, flat.
-        parameters: views of it.
-        sizes: how many numbers each has.
-        lr: the highest learning rate.
-        weight_decay: of the group.
+        values: the values of all parameters, flat.
+        parameters: the parameters, which are views of ``values``.
+        sizes: number of values of each parameter.
+        lr: the highest learning rate of the group.
+        weight_decay: the weight decay of the group.
     """
 
     values: Tensor
@@ -76,7 +78,7 @@ class Buffer:
     weight_decay: float
 
     def gradient(self) -> Tensor:
-        """Return the gradients of all of them, flat; 0 for a parameter that was not used."""
+        """Return the gradients of all parameters, flat; 0 for a parameter that was not used."""
         parts = [
             parameter.new_zeros(size) if parameter.grad is None else parameter.grad.flatten()
             for parameter, size in zip(self.parameters, self.sizes, strict=True)
@@ -86,7 +88,7 @@ class Buffer:
 
 @contextmanager
 def in_buffers(groups: list[Group]) -> Iterator[list[Buffer]]:
-    """Lay the trainable parameters of each group into one buffer for a while.
+    """Move the trainable parameters of each group into one buffer for a while.
 
     Elementwise optimisers do the same to the buffer as to the parameters one by one, in one kernel
     instead of one a parameter. There is a buffer for each group, dtype and device. On leaving, also
@@ -129,10 +131,12 @@ class FlatAdam(Updater):
     the class around it takes longer than the update itself.
 
     Args:
-        buffers: of the parameters.
+        buffers: the buffers of the parameters.
         schedule: the learning rate of each step.
         decoupled: weight decay as in AdamW (arXiv 1711.05101).
     """
+
+    schedule: Schedule
 
     def __init__(
         self, buffers: list[Buffer], schedule: Schedule, *, decoupled: bool = False
@@ -181,7 +185,7 @@ class FlatAdam(Updater):
         return self.buffers[0].lr * self.schedule.at(self.done) * self.scale
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the moments, and how many steps were done."""
+        """Return the moments and the number of steps."""
         parts = zip(self.means, self.squares, self.steps, strict=True)
         moments = {
             f"{index}.{name}": value
@@ -191,7 +195,7 @@ class FlatAdam(Updater):
         return {**moments, "done": self.done, "scale": self.scale}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Restore the state from a checkpoint."""
         for name, values in (("mean", self.means), ("square", self.squares), ("step", self.steps)):
             for index, value in enumerate(values):
                 value.copy_(state[f"{index}.{name}"])
@@ -202,10 +206,10 @@ class TorchOptimiser(Updater):
     """An optimiser of torch, with our schedule, a scheduler of torch, or left to itself.
 
     Args:
-        optimizer: with the highest learning rates in its groups.
-        schedule: of each step; ``None`` leaves the rates alone.
-        scheduler: makes one of torch's, which makes a step after each of the optimiser's.
-        scaler: of losses in half precision.
+        optimizer: an optimiser whose groups hold the highest learning rates.
+        schedule: the learning rate of each step; ``None`` does not change the rates.
+        scheduler: makes a scheduler of torch, which takes a step after each of the optimiser.
+        scaler: scales losses in half precision; ``None`` otherwise.
     """
 
     def __init__(
@@ -243,7 +247,7 @@ class TorchOptimiser(Updater):
         return float(self.optimizer.param_groups[0]["lr"])
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the states of torch's objects, and how many steps were done."""
+        """Return the states of torch's objects, and the number of steps."""
         objects = {"scheduler": self.scheduler, "scaler": self.scaler}
         return {
             "optimizer": self.optimizer.state_dict(),
@@ -253,7 +257,7 @@ class TorchOptimiser(Updater):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Restore the state from a checkpoint."""
         parameters = [each for group in self.optimizer.param_groups for each in group["params"]]
         of_each = {
             index: {name: as_held(value, parameters[index]) for name, value in part.items()}
@@ -273,16 +277,16 @@ class TorchOptimiser(Updater):
                 group["lr"] = highest * share
 
 
-class AdamInPieces(TorchOptimiser):
-    """Adam of weights that lie in pieces on several processes; a checkpoint has what FlatAdam has.
+class ShardedAdam(TorchOptimiser):
+    """Adam for sharded weights, with the checkpoints of :class:`FlatAdam`.
 
     Args:
-        groups: of the parameters.
+        groups: the groups of parameters.
         schedule: the learning rate of each step.
         decoupled: weight decay as in AdamW.
     """
 
-    # What the moments are called here, and in torch.
+    # The names of the moments here and in torch.
     NAMES = (("mean", "exp_avg"), ("square", "exp_avg_sq"))
 
     def __init__(self, groups: list[Group], schedule: Schedule, *, decoupled: bool) -> None:
@@ -290,7 +294,7 @@ class AdamInPieces(TorchOptimiser):
         self.buffers = list(_by_buffer(groups).values())
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the whole moments, on the first process, and how many steps were done."""
+        """Return the whole moments, on the first process, and the number of steps."""
         moments: dict[str, Tensor] = {}
         for index, parameters in enumerate(self.buffers):
             states = [self.optimizer.state[each] for each in parameters]
@@ -301,7 +305,7 @@ class AdamInPieces(TorchOptimiser):
         return {**moments, "done": self.done, "scale": self.scale}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Restore the state from a checkpoint."""
         for index, parameters in enumerate(self.buffers):
             sizes = [each.numel() for each in parameters]
             for each in parameters:
@@ -323,18 +327,18 @@ def optimiser(
     scheduler: SchedulerFactory | None = None,
     scaler: torch.amp.GradScaler | None = None,
     *,
-    in_pieces: bool = False,
+    sharded: bool = False,
 ) -> Iterator[Updater]:
-    """Yield what makes the steps of a training.
+    """Yield the optimiser of a training.
 
     Args:
         optimizer: a name of :data:`OPTIMIZERS`, an optimiser of torch, or what makes one from the
-            list of parameters; learning rates of the user's own are left alone.
-        groups: of the parameters.
+            list of parameters. The learning rates of the last two are not changed.
+        groups: the groups of parameters.
         schedule: the learning rate of each step.
-        scheduler: makes torch's in its place.
-        scaler: of losses in half precision.
-        in_pieces: whether the parameters lie in pieces on several processes.
+        scheduler: makes a scheduler of torch in its place; ``None`` without.
+        scaler: scales losses in half precision; ``None`` otherwise.
+        sharded: whether the parameters are sharded over several processes.
 
     Raises:
         TypeError: ``optimizer`` is none of these.
@@ -347,13 +351,13 @@ def optimiser(
         yield TorchOptimiser(_made(optimizer, parameters), None, scheduler, scaler)
     elif optimizer == "sgd" or scheduler or scaler:
         yield TorchOptimiser(
-            _named(optimizer, groups, in_pieces=in_pieces),
+            _named(optimizer, groups, sharded=sharded),
             None if scheduler else schedule,
             scheduler,
             scaler,
         )
-    elif in_pieces:
-        yield AdamInPieces(groups, schedule, decoupled=optimizer == "adamw")
+    elif sharded:
+        yield ShardedAdam(groups, schedule, decoupled=optimizer == "adamw")
     else:
         with in_buffers(groups) as buffers:
             yield FlatAdam(buffers, schedule, decoupled=optimizer == "adamw")
@@ -376,9 +380,9 @@ def _made(make: Any, parameters: list[nn.Parameter]) -> Optimizer:
     return made
 
 
-def _named(name: str, groups: list[Group], *, in_pieces: bool = False) -> Optimizer:
+def _named(name: str, groups: list[Group], *, sharded: bool = False) -> Optimizer:
     fused = all(each.device.type in ("cpu", "cuda") for g in groups for each in g["params"])
     if name == "sgd":  # whose kernel does not take pieces
-        return torch.optim.SGD(groups, momentum=0.9, fused=fused and not in_pieces)
+        return torch.optim.SGD(groups, momentum=0.9, fused=fused and not sharded)
     kind = torch.optim.AdamW if name == "adamw" else torch.optim.Adam
     return kind(groups, fused=fused)

@@ -23,11 +23,11 @@ class Schedule:
     """The learning rate of each step, as a share of the highest.
 
     Attributes:
-        steps: of the whole training; ``None`` where nobody knows, which suits a constant rate.
+        steps: number of steps of the training; ``None`` if unknown, for a constant rate only.
         shape: ``"constant"``; ``"linear"`` and ``"cosine"`` fall to 0 over the whole training;
             ``"one_cycle"`` rises for 30 % of the steps and falls along a cosine.
-        cooldown: share of the steps, at the end, in which the rate falls to 0 in a straight line.
-        warmup: steps, at the start, in which it rises from 0 in a straight line.
+        cooldown: share of the steps, at the end, in which the rate falls linearly to 0.
+        warmup: number of steps, at the start, in which it rises linearly from 0.
 
     Example:
         >>> schedule = Schedule(steps=10, cooldown=0.4)
@@ -78,11 +78,11 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Plateau:
-    """A learning rate that falls whenever held-out scores stop getting better.
+    """A learning rate that falls whenever the held-out score stops improving.
 
     Attributes:
-        patience: evaluations without a better score before it falls.
-        factor: what it is multiplied by then.
+        patience: number of evaluations without a better score before it falls, by default 3.
+        factor: factor on the learning rate then, above 0 and below 1, by default 0.5.
 
     Example:
         >>> Plateau(patience=5, factor=0.1)
@@ -98,19 +98,19 @@ class Plateau:
             raise ValueError(f"factor must be below 1, got {self.factor}")
 
 
-def usual_cooldown(asked: float | None, steps: int | None, *, used: bool = True) -> float:
+def default_cooldown(asked: float | None, steps: int | None, *, used: bool = True) -> float:
     """Return the share of the steps in which the learning rate falls to 0.
 
     Args:
-        asked: as ``fit`` was given it; by default a tenth, or none where nobody knows the end.
-        steps: of the training; ``None`` where the data do not know them.
-        used: whether the learning rates are ours to choose.
+        asked: the option of ``fit``; ``None`` is 0.1, or 0 if the number of steps is unknown.
+        steps: number of steps of an epoch; ``None`` if unknown.
+        used: whether the schedule is used at all: an optimiser of the user's has its own rates.
 
     Warns:
-        UserWarning: it is none, since the data do not know their length.
+        UserWarning: it is 0 by default, since the data do not know their length.
 
     Example:
-        >>> usual_cooldown(None, 10), usual_cooldown(0.5, 10)
+        >>> default_cooldown(None, 10), default_cooldown(0.5, 10)
         (0.1, 0.5)
     """
     if asked is not None:
@@ -119,9 +119,9 @@ def usual_cooldown(asked: float | None, steps: int | None, *, used: bool = True)
         return COOLDOWN
     if used:
         warnings.warn(
-            "the data do not say how many batches they have, so the learning rate does not fall "
-            f"towards the end as it usually does (cooldown={COOLDOWN}): it stays as it is "
-            "(cooldown=0); give cooldown=0 if that is what you want, or a dataset with __len__",
+            "the data do not know their number of batches, so the learning rate does not fall at "
+            f"the end as it does by default (cooldown={COOLDOWN}) but stays constant; give "
+            "cooldown=0 if that is what you want, or a dataset with __len__",
             stacklevel=6,
         )
     return 0.0
