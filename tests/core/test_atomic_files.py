@@ -59,7 +59,9 @@ def test_a_full_disk_ends_a_training_which_goes_on_when_there_is_room(tmp_path):
     with tmpfs(tmp_path / "small", "size=200k") as folder:
         with pytest.raises(LostCheckpointError) as caught:
             train(build(), folder / "run", keep=50, callbacks=[Slow()])
-        assert "could not be written: No space left on device; the earlier ones" in str(caught.value)
+        assert "could not be written: No space left on device; the earlier ones" in str(
+            caught.value
+        )
         assert isinstance(caught.value, CheckpointError)
         last = max((folder / "run").iterdir()).name
         assert last.startswith("step-")

@@ -19,6 +19,7 @@ from batchensemble.training.distributed.fully_sharded import FullySharded
 from batchensemble.training.distributed.member_parallel import MemberParallel
 from batchensemble.training.distributed.processes import Processes, split_evenly
 from batchensemble.training.distributed.strategies import choose_strategy
+from batchensemble.training.plan import TrainingPlan
 from on_processes import CASES, X, Y, all_cases, batch, deep, go_on, network
 
 SCRIPT = Path(__file__).parents[2] / "support" / "on_processes.py"
@@ -259,7 +260,7 @@ def test_a_wrong_strategy_is_named(as_users_run_it):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"clip": 1.0}, "clip= goes by the norm"),
+        ({"clip": 1.0}, "clip= needs the norm"),
         ({"average": 0.9}, "average= keeps a copy"),
         ({"compile": True}, "compile= traces"),
         ({"precision": "fp16"}, "take 'bf16', or another strategy"),
@@ -268,11 +269,10 @@ def test_a_wrong_strategy_is_named(as_users_run_it):
     ],
 )
 def test_what_needs_whole_weights_does_not_go_with_pieces(options, sentence):
-    sharing = FullySharded.__new__(FullySharded)
-    names = ("clip", "average", "compile", "precision", "micro_batch", "optimizer")
-    sharing.check(**{**dict.fromkeys(names), "precision": "bf16", "micro_batch": 2})
+    strategy = FullySharded.__new__(FullySharded)
+    strategy.check(TrainingPlan(precision="bf16", micro_batch=2))
     with pytest.raises(ValueError, match=sentence):
-        sharing.check(**{**dict.fromkeys(names), **options})
+        strategy.check(TrainingPlan(**options))
 
 
 @pytest.mark.parametrize("batch_size", [2, 4, 5, 7, 15])
