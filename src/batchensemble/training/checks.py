@@ -258,20 +258,6 @@ def check_order(
         )
 
 
-def are_rising_numbers(names: Sequence[str]) -> bool:
-    """Return whether names of classes are numbers in rising order, or there are none.
-
-    Example:
-        >>> are_rising_numbers(["1", "2", "10"]), are_rising_numbers(["1", "10", "2"])
-        (True, False)
-    """
-    try:
-        values = [float(name) for name in names]
-    except ValueError:
-        return False
-    return values == sorted(values)
-
-
 def check_classes(model: Ensemble, loss: ClassLoss, batches: StreamBatches) -> None:
     """Raise ``ValueError`` if a class of a streamed file is beyond the network's outputs.
 

@@ -97,8 +97,8 @@ def train(
             progress=progress,
             **arguments,
         )
-    model.eval()  # a loaded model is mostly asked
-    data.columns.tell(model)
+    model.eval()  # a saved model is mostly loaded for prediction
+    data.columns.store_in(model)
     if from_launcher().writes:  # all processes have the same
         text = json.dumps(history.to_dict(), indent=1)
         write_whole(folder / "history.json", text.encode() + b"\n")
