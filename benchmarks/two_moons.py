@@ -29,7 +29,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import batchensemble as be
 from batchensemble.comparison.compare import Comparison, Settings, build, compare
 from batchensemble.comparison.recipes import notebook
-from batchensemble.comparison.wording import titled
+from batchensemble.comparison.wording import method_title
 from batchensemble.data.datasets import Data, load
 from batchensemble.ensembles import METHODS
 from batchensemble.ensembles.networks import multilayer_perceptron
@@ -77,11 +77,11 @@ def quality_table(data: Data, seeds: int) -> Table:
         cells = []
         for name, bar in zip(("nll", "ece", "accuracy"), TO_REACH[method][:3], strict=True):
             cells.append(f"{_spread(comparison, method, name)} ({'-' if bar is None else bar})")
-        table.add_row(titled(method), *cells, _spread(constant, method, "nll"))
+        table.add_row(method_title(method), *cells, _spread(constant, method, "nll"))
     table.add_section()
     for run in originals:
         scores = (f"{run.scores[name]:.4f}" for name in ("nll", "ece", "accuracy"))
-        table.add_row(f"the notebook's {titled(run.method)}", *scores, "")
+        table.add_row(f"the notebook's {method_title(run.method)}", *scores, "")
     table.add_row("Bayes-optimal classifier", f"{nll:.4f}", "", f"{accuracy:.4f}", "")
     return table
 
@@ -108,7 +108,7 @@ def time_table(processes: int, repetitions: int) -> Table:
     for name, values in ratios.items():
         low, middle, high = statistics.quantiles(values, n=4)
         bar = TO_REACH[name][3] if name in TO_REACH else ""
-        table.add_row(titled(name), f"{middle:.3f}", f"{low:.3f} to {high:.3f}", f"{bar}")
+        table.add_row(method_title(name), f"{middle:.3f}", f"{low:.3f} to {high:.3f}", f"{bar}")
     return table
 
 

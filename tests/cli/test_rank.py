@@ -54,7 +54,7 @@ def test_the_table_has_means_deviations_ranks_and_what_is_found(tmp_path):
 def test_json_has_the_ranks_and_the_sentence(tmp_path):
     found = json.loads(run("rank", *write_comparisons(tmp_path, ALWAYS), "--json").stdout)
     assert found["mean_ranks"] == {"deep": 1.0, "single": 2.0}
-    assert found["told_apart"] == [["deep", "single"]]
+    assert found["significantly_different"] == [["deep", "single"]]
     assert found["sentence"] == "By NLL the deep ensemble is better than the single network."
 
 

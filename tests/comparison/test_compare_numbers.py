@@ -14,12 +14,12 @@ from typer.testing import CliRunner
 from batchensemble.cli.app import app
 from batchensemble.comparison.compare import Comparison, Run, Settings, compare, loss_of
 from batchensemble.comparison.planes import Line
-from batchensemble.comparison.summary import headline, quality, stand, summarise
+from batchensemble.comparison.summary import compare_methods, headline, quality, summarise
 from batchensemble.data.datasets import load
 from batchensemble.predictions import Normals, Points, Quantiles
 from batchensemble.report import write_report
 from batchensemble.report.plots import draw_all
-from batchensemble.report.sections.conformal import intervals
+from batchensemble.report.sections.conformal import interval_table
 from batchensemble.report.sections.tables import risk_of
 
 
@@ -82,10 +82,10 @@ def test_rows_and_ranking_are_of_numbers(comparison: Comparison) -> None:
     assert [column.key for column in quality(comparison)][:3] == ["rmse", "mae", "r2"]
     assert set(rows[0].cells) >= {"rmse", "nll", "crps", "coverage", "parameters"}
     assert headline(comparison).key == "nll"
-    standing = stand(comparison)
+    differences = compare_methods(comparison)
     for row in rows:
         for key in ("rmse", "mae", "r2", "nll", "crps"):
-            found = standing.difference(key, row.method, "single")
+            found = differences.between(key, row.method, "single")
             assert found is not None
             expected = row.cells[key].mean - rows[0].cells[key].mean
             assert found.estimate == pytest.approx(expected, abs=1e-9)
@@ -133,7 +133,7 @@ def test_the_surest_are_answered_and_their_mean_error_is_counted(comparison: Com
 
 def test_intervals_are_learnt_on_one_half_and_counted_on_the_other(comparison: Comparison) -> None:
     """The targets of the second half may be anything: the widths of the first do not change."""
-    table = intervals(comparison)
+    table = interval_table(comparison)
     assert [line.name for line in table.lines] == ["80%", "90%", "95%"]
     assert len(table.heads) == 1 + len(comparison.methods)
     for line, level in zip(table.lines, (0.8, 0.9, 0.95), strict=True):
@@ -146,7 +146,7 @@ def test_intervals_are_learnt_on_one_half_and_counted_on_the_other(comparison: C
     count = order[len(y) // 2 :]
     other = y.copy()
     other[count] += 1e6
-    moved = intervals(replace(comparison, data=replace(comparison.data, held_out=(X, other))))
+    moved = interval_table(replace(comparison, data=replace(comparison.data, held_out=(X, other))))
     for line, same in zip(moved.lines, table.lines, strict=True):
         assert [entry.detail for entry in line.entries] == [entry.detail for entry in same.entries]
         assert {entry.value for entry in line.entries[:-1]} == {0.0}
@@ -159,7 +159,7 @@ def test_intervals_hold_what_chance_lets_them(loss: str) -> None:
     found, draws = compare(load("cubic"), settings), 50
     outside = np.zeros(3)
     for seed in range(draws):
-        for row, line in enumerate(intervals(found, seed=seed).lines):
+        for row, line in enumerate(interval_table(found, seed=seed).lines):
             low, high = (float(end.strip("%")) / 100 for end in line.entries[-1].text.split(" to "))
             value = line.entries[0].value
             assert value is not None
@@ -177,7 +177,8 @@ def test_few_held_out_examples_have_no_intervals_on_the_page(comparison: Compari
     X, y = comparison.data.held_out
     data = replace(comparison.data, held_out=(X[:30], y[:30]))
     texts = [
-        line.entries[0].text for line in intervals(replace(comparison, data=data, runs=runs)).lines
+        line.entries[0].text
+        for line in interval_table(replace(comparison, data=data, runs=runs)).lines
     ]
     assert texts[2] == "too few examples"
     assert texts[0].endswith("%")

@@ -11,11 +11,11 @@ from batchensemble.comparison.summary import (
     CLASSIFICATION,
     COST,
     REGRESSION,
-    shown,
-    shown_deviation,
+    format_deviation,
+    format_number,
     summarise,
 )
-from batchensemble.comparison.wording import titled
+from batchensemble.comparison.wording import method_title
 from batchensemble.data.datasets import Data
 from batchensemble.metrics import Scores, score
 from batchensemble.predictions.predict import Prediction
@@ -60,8 +60,8 @@ def best(rows, key):
     return [row.method for row in rows if row.cells[key].best]
 
 
-def level(rows, key):
-    return [row.method for row in rows if row.cells[key].level]
+def tied(rows, key):
+    return [row.method for row in rows if row.cells[key].tied]
 
 
 def test_best_goes_up_for_accuracy_and_down_for_losses_and_costs():
@@ -75,7 +75,7 @@ def test_best_goes_up_for_accuracy_and_down_for_losses_and_costs():
     assert best(rows, "parameters") == ["single"]
     assert best(rows, "parameter_ratio") == ["single"]
     assert best(rows, "training_multiply_adds") == ["single"]
-    assert not any(cell.level for row in rows for cell in row.cells.values())
+    assert not any(cell.tied for row in rows for cell in row.cells.values())
 
 
 def test_a_difference_within_the_noise_makes_nobody_best():
@@ -87,12 +87,12 @@ def test_a_difference_within_the_noise_makes_nobody_best():
     texts = [row.cells["nll"].text for row in rows]
     assert len(set(texts)) == 3
     assert best(rows, "nll") == []
-    assert level(rows, "nll") == ["single", "deep"]
+    assert tied(rows, "nll") == ["single", "deep"]
 
 
 def test_one_measured_time_has_no_best_and_several_can():
     once = summary(run("single", seconds=1.0), run("deep", seconds=3.0))
-    assert best(once, "training_seconds") == level(once, "training_seconds") == []
+    assert best(once, "training_seconds") == tied(once, "training_seconds") == []
     slow = [run("mimo", seed, seconds=3 + 0.1 * seed) for seed in range(5)]
     fast = [run("single", seed, seconds=1 + 0.1 * seed) for seed in range(5)]
     assert best(summary(*slow, *fast), "training_seconds") == ["single"]
@@ -101,13 +101,13 @@ def test_one_measured_time_has_no_best_and_several_can():
 def test_what_differs_from_seed_to_seed_counts_as_noise():
     one = [run("single", seed, said=says(sure=0.8)) for seed in range(4)]
     other = [run("deep", seed, said=says(sure=0.8 + 0.02 * (-1) ** seed)) for seed in range(4)]
-    assert level(summary(*one, *other), "nll") == ["single", "deep"]
+    assert tied(summary(*one, *other), "nll") == ["single", "deep"]
     assert best(summary(one[0], other[0]), "nll") == ["deep"]
 
 
-def test_methods_without_a_common_seed_are_not_told_apart():
+def test_methods_without_a_common_seed_are_not_significance():
     rows = summary(run("single", 0, said=says(wrong=0.4)), run("deep", 1))
-    assert best(rows, "nll") == level(rows, "nll") == []
+    assert best(rows, "nll") == tied(rows, "nll") == []
 
 
 @pytest.mark.parametrize("key", ["mutual_information", "disagreement", "forward_calls"])
@@ -119,13 +119,13 @@ def test_some_numbers_have_no_best(key):
 def test_counts_that_print_alike_share_the_mark():
     small = [run(method, parameters=10) for method in ("single", "batch")]
     rows = summary(*small, run("deep", parameters=20))
-    assert level(rows, "parameters") == ["single", "batch"]
+    assert tied(rows, "parameters") == ["single", "batch"]
     assert best(rows, "parameters") == []
 
 
 def test_nothing_is_best_where_all_are_equal_or_there_is_one_method():
     rows = summary(run("single"), run("deep"))
-    assert best(rows, "brier") == level(rows, "brier") == []
+    assert best(rows, "brier") == tied(rows, "brier") == []
     assert not any(cell.best for row in summary(run("deep")) for cell in row.cells.values())
 
 
@@ -162,7 +162,7 @@ def test_a_number_that_is_not_finite_is_a_dash_and_never_best():
 
 def test_rows_come_in_the_order_asked_for_with_every_column():
     rows = summary(run("mimo"), run("single"))
-    assert [row.name for row in rows] == [titled("mimo"), titled("single")]
+    assert [row.name for row in rows] == [method_title("mimo"), method_title("single")]
     assert all(
         list(row.cells) == [column.key for column in (*CLASSIFICATION, *COST)] for row in rows
     )
@@ -174,7 +174,7 @@ def test_no_finished_run_gives_no_rows():
 
 def test_small_mutual_information_stays_visible():
     information = next(column for column in CLASSIFICATION if column.key == "mutual_information")
-    assert shown(0.00003, information) == "0.00003"
+    assert format_number(0.00003, information) == "0.00003"
 
 
 @pytest.mark.parametrize(
@@ -190,4 +190,4 @@ def test_small_mutual_information_stays_visible():
 )
 def test_a_deviation_has_the_decimals_of_its_mean(mean, deviation, texts):
     rmse = REGRESSION[0]
-    assert (shown(mean, rmse), shown_deviation(deviation, mean, rmse)) == texts
+    assert (format_number(mean, rmse), format_deviation(deviation, mean, rmse)) == texts

@@ -6,7 +6,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 import batchensemble as be
 from batchensemble.decisions import Detection, detect_errors, detect_shift
-from batchensemble.decisions.uncertainty_score import doubt
+from batchensemble.decisions.uncertainty_score import uncertainty_score
 
 NAMES = ["total", "aleatoric", "epistemic", "confidence"]
 
@@ -46,7 +46,7 @@ def test_errors_are_found_by_each_uncertainty():
     for name, each in found.items():
         assert each.by == name
         assert each.auroc == pytest.approx(
-            roc_auc_score(prediction.labels != labels, doubt(prediction, name))
+            roc_auc_score(prediction.labels != labels, uncertainty_score(prediction, name))
         )
 
 

@@ -19,8 +19,8 @@ def two_classes(right):
 
 def draw(rng, examples, error):
     """Uncertainties of a uniform distribution, and errors with a probability of ``error``."""
-    doubt = rng.random(examples)
-    return doubt, two_classes(rng.random(examples) >= error(doubt))
+    uncertainty = rng.random(examples)
+    return uncertainty, two_classes(rng.random(examples) >= error(uncertainty))
 
 
 # The share of errors at a doubt of u, and among all examples with less than that.
@@ -40,10 +40,10 @@ def test_the_true_risk_is_kept_in_all_but_5_percent_of_draws(kind):
     error, true_risk = KINDS[kind]
     rng, draws, too_high, found = np.random.default_rng(0), 400, 0, 0
     for _ in range(draws):
-        doubt, (prediction, labels) = draw(rng, 600, error)
+        uncertainty, (prediction, labels) = draw(rng, 600, error)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
-            threshold = threshold_for(prediction, labels, 0.1, 0.95, by=doubt)
+            threshold = threshold_for(prediction, labels, 0.1, 0.95, by=uncertainty)
         found += threshold.found
         too_high += threshold.found and true_risk(min(threshold.value, 1.0)) > 0.1
     assert too_high <= binom(draws, 0.05).ppf(0.9995)
@@ -86,9 +86,12 @@ def test_a_threshold_tells_what_it_accepts():
 
 
 def test_more_risk_answers_more():
-    doubt, (prediction, labels) = draw(np.random.default_rng(2), 20_000, KINDS["ranks well"][0])
+    uncertainty, (prediction, labels) = draw(
+        np.random.default_rng(2), 20_000, KINDS["ranks well"][0]
+    )
     coverages = [
-        threshold_for(prediction, labels, risk, by=doubt).coverage for risk in (0.02, 0.05, 0.1)
+        threshold_for(prediction, labels, risk, by=uncertainty).coverage
+        for risk in (0.02, 0.05, 0.1)
     ]
     assert coverages == sorted(coverages)
     assert coverages[0] < coverages[2]
@@ -122,9 +125,9 @@ def test_too_few_examples_reach_no_threshold(examples):
 
 
 def test_numbers_of_ones_own_are_needed_again_to_accept():
-    doubt, (prediction, labels) = draw(np.random.default_rng(3), 3000, KINDS["ranks well"][0])
-    threshold = threshold_for(prediction, labels, 0.1, by=doubt)
-    assert threshold.accepts(prediction, doubt).mean() == threshold.coverage
+    uncertainty, (prediction, labels) = draw(np.random.default_rng(3), 3000, KINDS["ranks well"][0])
+    threshold = threshold_for(prediction, labels, 0.1, by=uncertainty)
+    assert threshold.accepts(prediction, uncertainty).mean() == threshold.coverage
     with pytest.raises(ValueError, match="give by= for these examples"):
         threshold.accepts(prediction)
 

@@ -46,7 +46,7 @@ def test_the_ranks_of_the_paper_come_out():
     # With 0.10 "C4.5 performs significantly worse than C4.5+m and C4.5+m+cf".
     loose = rank(AUC, better="higher", level=0.9)
     assert loose.critical_difference == pytest.approx(1.12, abs=5e-3)
-    told = {(a, b) for a in range(4) for b in range(a) if loose.told_apart(a, b)}
+    told = {(a, b) for a in range(4) for b in range(a) if loose.significantly_different(a, b)}
     assert told == {(1, 0), (3, 0)}
 
 
@@ -160,7 +160,7 @@ def test_the_same_seed_gives_the_same_draws_and_another_others():
 def test_no_draw_of_equal_methods_differs():
     one = made(3)
     found = difference(one, one)
-    assert (found.estimate, found.low, found.high, found.beyond_noise) == (0, 0, 0, False)
+    assert (found.estimate, found.low, found.high, found.significant) == (0, 0, 0, False)
 
 
 def test_blocks_and_groups_change_nothing_but_the_draws(monkeypatch):

@@ -33,8 +33,8 @@ from batchensemble.predictions import (
     Points,
     Prediction,
     Quantiles,
-    as_arrays,
     from_arrays,
+    to_arrays,
 )
 from batchensemble.predictions import (
     from_outputs as reading,
@@ -284,6 +284,6 @@ def test_files_keep_the_name_of_a_prediction_whose_class_is_renamed(name: str) -
     try:
         found = from_arrays(stored)
         assert type(found) is kind
-        assert list(as_arrays(found)) == list(stored)
+        assert list(to_arrays(found)) == list(stored)
     finally:
         kind.__name__ = name

@@ -14,7 +14,14 @@ import numpy as np
 import pytest
 
 from batchensemble.comparison.compare import Comparison, Run, Settings, compare
-from batchensemble.comparison.summary import CLASSIFICATION, COST, shown, stand, summarise, value
+from batchensemble.comparison.summary import (
+    CLASSIFICATION,
+    COST,
+    compare_methods,
+    format_number,
+    summarise,
+    value,
+)
 from batchensemble.data.datasets import Data
 from batchensemble.metrics import Scores, score
 from batchensemble.predictions.predict import Prediction
@@ -22,16 +29,16 @@ from batchensemble.report import (
     command,
     finite,
     markdown,
-    of_comparison,
     render,
+    subject_from_comparison,
     write_report,
 )
 from batchensemble.report.embedded import json_block
 from batchensemble.report.plots import draw_all
 from batchensemble.report.sections.abstaining import abstaining
-from batchensemble.report.sections.calibrated import calibration, error_by_chance
-from batchensemble.report.sections.members import apart, kept
-from batchensemble.report.sections.tables import promises
+from batchensemble.report.sections.calibrated import calibration_table, error_by_chance
+from batchensemble.report.sections.members import diversity_table, gain_shares
+from batchensemble.report.sections.tables import guarantee_table
 from batchensemble.report.verdict import verdict
 
 HOSTILE = "<script>alert(1)</script>"
@@ -96,7 +103,7 @@ class Page(HTMLParser):
 
 def page_of(comparison):
     """Return the page without its figures, which take the time."""
-    return Page(render(of_comparison(comparison), {}, {}))
+    return Page(render(subject_from_comparison(comparison), {}, {}))
 
 
 def words(page):
@@ -196,14 +203,14 @@ def test_every_score_and_cost_is_on_the_page(written, comparison):
         for accuracy in run.scores["member_accuracies"]:
             assert f"{accuracy:.4f}" in said
         for column in CLASSIFICATION:
-            assert shown(value(run, column), column) in said
+            assert format_number(value(run, column), column) in said
 
 
 def test_marks_are_said_in_words_too(comparison):
     cells = [cell for row in summarise(comparison) for cell in row.cells.values()]
     said = words(page_of(comparison))
     assert said.count("(best)") == sum(cell.best for cell in cells) > 0
-    level = sum(cell.level for cell in cells)
+    level = sum(cell.tied for cell in cells)
     assert said.count("(not told apart from the best)") == level > 0
     assert "(best)" not in words(page_of(replace(comparison, runs=comparison.of("deep"))))
 
@@ -318,8 +325,8 @@ def predicted(comparison, method, right):
 def judged(comparison, **right):
     runs: list[Run] = [predicted(comparison, method, each) for method, each in right.items()]
     both = replace(comparison, runs=runs)
-    standing = stand(both)
-    return verdict(both, summarise(both, standing), standing)
+    differences = compare_methods(both)
+    return verdict(both, summarise(both, differences), differences)
 
 
 @pytest.fixture(scope="module")
@@ -367,7 +374,7 @@ def test_chance_makes_the_calibration_error_that_counting_makes():
 
 
 def test_the_table_of_calibration_has_the_errors_of_the_scores(comparison):
-    table = calibration(comparison)
+    table = calibration_table(comparison)
     for line in table.lines:
         errors = [run.scores["ece"] for run in comparison.of(line.method)]
         assert line.entries[0].value == pytest.approx(np.mean(errors))
@@ -377,7 +384,7 @@ def test_the_table_of_calibration_has_the_errors_of_the_scores(comparison):
 def test_thresholds_that_hold_answer_the_more_the_more_errors_are_allowed(binary):
     sure = np.concatenate([np.full(50, 0.99), np.full(10, 0.4)])
     runs = [predicted(binary, "single", sure)]
-    shares = [line.entries[0].value for line in promises(replace(binary, runs=runs)).lines]
+    shares = [line.entries[0].value for line in guarantee_table(replace(binary, runs=runs)).lines]
     assert shares == sorted(shares, reverse=True)
     assert shares[-1] == 0.0  # 60 examples cannot promise errors of half a percent
 
@@ -397,7 +404,7 @@ def told(comparison, deep, batch, single=0.6):
 
 
 def test_the_share_of_the_gain_that_is_kept_is_in_the_table(binary):
-    found = kept(told(binary, deep=[0.8, 0.8], batch=[0.7, 0.7]))
+    found = gain_shares(told(binary, deep=[0.8, 0.8], batch=[0.7, 0.7]))
     assert [head.title for head in found.table.heads] == ["Gain in NLL"]
     [line] = found.table.lines
     share = line.entries[0].value
@@ -416,13 +423,13 @@ def test_the_share_of_the_gain_that_is_kept_is_in_the_table(binary):
 
 
 def test_where_there_is_nothing_to_share_a_sentence_says_so(binary):
-    found = kept(told(binary, deep=[0.6, 0.6], batch=[0.7, 0.7]))
+    found = gain_shares(told(binary, deep=[0.6, 0.6], batch=[0.7, 0.7]))
     assert found.table is None
     assert len(found.reasons) == 3
     for left_out in ("single", "deep", "batch"):
         all_three = told(binary, [0.8, 0.8], [0.7, 0.7])
         runs = [run for run in all_three.runs if run.method != left_out]
-        assert kept(replace(all_three, runs=runs)) is None
+        assert gain_shares(replace(all_three, runs=runs)) is None
 
 
 def test_members_that_were_trained_apart_are_real_without_a_question(binary):
@@ -434,12 +441,12 @@ def test_members_that_were_trained_apart_are_real_without_a_question(binary):
 
 
 def page_verdict(comparison):
-    standing = stand(comparison)
-    return verdict(comparison, summarise(comparison, standing), standing)
+    differences = compare_methods(comparison)
+    return verdict(comparison, summarise(comparison, differences), differences)
 
 
 def test_how_members_differ_is_said_of_each_ensemble_and_no_single_network(binary):
-    table = apart(told(binary, deep=[0.8, 0.6], batch=[0.9, 0.4]))
+    table = diversity_table(told(binary, deep=[0.8, 0.6], batch=[0.9, 0.4]))
     deep, batch = table.lines
     assert [line.name for line in table.lines] == ["Deep ensemble", "BatchEnsemble"]
     seed, disagreement, kl, q, _, effective = (entry.value for entry in batch.entries)
@@ -449,7 +456,7 @@ def test_how_members_differ_is_said_of_each_ensemble_and_no_single_network(binar
     assert deep.entries[-1].value == pytest.approx(2)
     assert q is None
     alone = replace(binary, runs=binary.of("single"))
-    assert apart(alone) is None
+    assert diversity_table(alone) is None
 
 
 def binary_kl(one, other):
@@ -475,12 +482,14 @@ def test_coverage_and_risk_are_what_counting_gives():
 
 
 def test_markdown_holds_verdict_and_table_and_nothing_of_it_is_html(binary):
-    text = markdown(of_comparison(replace(binary, data=replace(binary.data, name=HOSTILE + "|*"))))
+    text = markdown(
+        subject_from_comparison(replace(binary, data=replace(binary.data, name=HOSTILE + "|*")))
+    )
     said, _, code = text.partition("```sh")
     assert "<script" not in said
     assert "batchensemble compare" in code
     assert "| --- | ---: |" in said
-    found = verdict(binary, summarise(binary), stand(binary))
+    found = verdict(binary, summarise(binary), compare_methods(binary))
     assert f"**{found.headline}**" in text
     for row in summarise(binary):
         assert row.cells["nll"].text in text

@@ -70,12 +70,12 @@ def inspect(
     except (ValueError, TypeError, OSError) as error:
         refuse(error)
     from batchensemble.comparison.compare import build
-    from batchensemble.comparison.wording import titled
+    from batchensemble.comparison.wording import method_title
     from batchensemble.report.terminal import ensemble_table
 
     console = Console()
     for method in settings.methods:
-        console.print(ensemble_table(titled(method), build(method, settings, loaded, seed=0)))
+        console.print(ensemble_table(method_title(method), build(method, settings, loaded, seed=0)))
 
 
 def _inspect_network(path: str, **options: Any) -> None:

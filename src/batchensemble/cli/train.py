@@ -154,10 +154,10 @@ def _print(
     class_names: Sequence[str],
     notes: tuple[str, ...],
 ) -> None:
-    from batchensemble.comparison.wording import titled
+    from batchensemble.comparison.wording import method_title
     from batchensemble.report.terminal import scores_table
 
-    name, members = titled(settings["method"]), settings["members"]
+    name, members = method_title(settings["method"]), settings["members"]
     many = f"{members} member{'s' if members > 1 else ''}"
     title = f"{name}, {many}, {history.epochs} epochs: held-out examples of {settings['data']}"
     console = Console()

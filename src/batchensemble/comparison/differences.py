@@ -12,7 +12,7 @@ from batchensemble.metrics.bootstrap import LEVEL, Contributions, Difference, bo
 from batchensemble.metrics.by_example import contributions
 
 
-class Standing:
+class Differences:
     """Where the methods of a comparison stand to each other.
 
     Scores are drawn over the held-out examples, and over the seeds where there are several; what is
@@ -28,8 +28,8 @@ class Standing:
         >>> from batchensemble.comparison.compare import Settings, compare
         >>> from batchensemble.data.datasets import load
         >>> quick = Settings(methods=("single", "deep"), epochs=1)
-        >>> standing = Standing(compare(load("breast_cancer"), quick), scores=["accuracy"])
-        >>> standing.difference("accuracy", "single", "single").beyond_noise
+        >>> differences = Differences(compare(load("breast_cancer"), quick), scores=["accuracy"])
+        >>> differences.between("accuracy", "single", "single").significant
         False
     """
 
@@ -76,7 +76,7 @@ class Standing:
                 for (name, each), row in zip(found.items(), drawn, strict=True)
             }
 
-    def difference(self, key: str, one: str, other: str) -> Difference | None:
+    def between(self, key: str, one: str, other: str) -> Difference | None:
         """Return how far one method's score is from another's, and its 95 % interval.
 
         ``None`` where that cannot be told: one run's seconds, or a score that is no sum over the

@@ -20,7 +20,7 @@ from batchensemble.data.datasets import Data
 from batchensemble.ensembles import METHODS
 from batchensemble.losses import EnsembleLoss, Quantile, as_loss
 from batchensemble.metrics import Scores
-from batchensemble.predictions import AnyPrediction, Prediction, as_arrays, from_arrays
+from batchensemble.predictions import AnyPrediction, Prediction, from_arrays, to_arrays
 from batchensemble.training.history import History
 
 # The losses that a comparison trains with, the default of each task first.
@@ -126,7 +126,7 @@ class Run:
             f"{part}.{name}": values
             for part, prediction in parts.items()
             if prediction is not None
-            for name, values in as_arrays(prediction).items()
+            for name, values in to_arrays(prediction).items()
         }
 
     @classmethod

@@ -9,9 +9,9 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from batchensemble.comparison.differences import Standing
+from batchensemble.comparison.differences import Differences
 from batchensemble.comparison.results import Comparison, Run
-from batchensemble.comparison.wording import titled
+from batchensemble.comparison.wording import method_title
 from batchensemble.metrics.bootstrap import spread
 
 
@@ -88,15 +88,15 @@ class Cell:
         mean: over the seeds; NaN if a run has no finite value.
         std: sample deviation over the seeds; ``None`` with one seed.
         best: whether it is better than every other method's by more than chance.
-        level: whether no method is that much better: it is the best, or not told apart from it.
-            Where one is ``best``, none is ``level``.
+        tied: whether no method is that much better: it is the best, or not told apart from it.
+            Where one is ``best``, none is ``tied``.
         text: the mean, with `` ± `` and the deviation where the seeds differ.
     """
 
     mean: float
     std: float | None
     best: bool
-    level: bool
+    tied: bool
     text: str
 
 
@@ -115,12 +115,12 @@ class Row:
     cells: dict[str, Cell]
 
 
-def summarise(comparison: Comparison, standing: Standing | None = None) -> list[Row]:
+def summarise(comparison: Comparison, differences: Differences | None = None) -> list[Row]:
     """Return one row a method, in the order asked for; no rows if no run is finished.
 
     Args:
         comparison: from :func:`batchensemble.comparison.compare.compare`.
-        standing: what is told apart in it; drawn here by default, which takes a second or two.
+        differences: what is told apart in it; drawn here by default, which takes a second or two.
 
     Example:
         >>> from batchensemble.comparison.compare import Settings, compare
@@ -131,19 +131,19 @@ def summarise(comparison: Comparison, standing: Standing | None = None) -> list[
         ('Deep ensemble', '3.00')
     """
     methods, columns = comparison.methods, (*quality(comparison), *COST)
-    standing = standing or stand(comparison)
+    differences = differences or compare_methods(comparison)
     cells = [
         _cells(
             column,
             {method: [value(run, column) for run in comparison.of(method)] for method in methods},
-            standing,
+            differences,
         )
         for column in columns
     ]
     return [
         Row(
             method,
-            titled(method),
+            method_title(method),
             {column.key: own[i] for column, own in zip(columns, cells, strict=True)},
         )
         for i, method in enumerate(methods)
@@ -166,11 +166,11 @@ def headline(comparison: Comparison) -> Column:
     return found.get("nll") or found["crps"]
 
 
-def stand(comparison: Comparison) -> Standing:
+def compare_methods(comparison: Comparison) -> Differences:
     """Return what is told apart in the columns of a comparison that have a best."""
     columns = (*quality(comparison), *COST)
     compared = [column for column in columns if column.better is not None]
-    return Standing(
+    return Differences(
         comparison,
         scores=[column.key for column in compared if column.noise == "examples"],
         costs=[column.key for column in compared if column.noise == "runs"],
@@ -184,61 +184,63 @@ def value(run: Run, column: Column) -> float:
     return float(getattr(run.cost, column.key))
 
 
-def shown(number: float, column: Column) -> str:
+def format_number(number: float, column: Column) -> str:
     """Return a number as the column prints it; a dash where there is none.
 
     Example:
-        >>> shown(17154.0, COST[0]), shown(50.9, REGRESSION[0]), shown(float("nan"), COST[0])
-        ('17,154', '50.90', '-')
+        >>> format_number(17154.0, COST[0]), format_number(float("nan"), COST[0])
+        ('17,154', '-')
+        >>> format_number(50.9, REGRESSION[0])
+        '50.90'
     """
     return format(number, column.format).rstrip(".") if math.isfinite(number) else "-"
 
 
-def shown_deviation(deviation: float, mean: float, column: Column) -> str:
+def format_deviation(deviation: float, mean: float, column: Column) -> str:
     """Return a deviation with as many decimals as the column prints of the mean.
 
     Example:
-        >>> shown_deviation(0.03965, 51.11, REGRESSION[0])
+        >>> format_deviation(0.03965, 51.11, REGRESSION[0])
         '0.04'
     """
-    text = shown(mean, column)
+    text = format_number(mean, column)
     if "e" in text or not math.isfinite(deviation):
-        return shown(deviation, column)
+        return format_number(deviation, column)
     return f"{deviation:,.{len(text.partition('.')[2])}f}"
 
 
-def _cells(column: Column, values: dict[str, list[float]], standing: Standing) -> list[Cell]:
+def _cells(column: Column, values: dict[str, list[float]], differences: Differences) -> list[Cell]:
     """Return the cells of one column from the values of each method's runs."""
     spreads = {method: spread(own) for method, own in values.items()}
-    best = _best(column, {method: mean for method, (mean, _) in spreads.items()}, standing)
+    best = _best(column, {method: mean for method, (mean, _) in spreads.items()}, differences)
     cells = []
     for method, (mean, std) in spreads.items():
-        text = shown(mean, column)
+        text = format_number(mean, column)
         if std is not None and std > 0:
-            text += f" ± {shown_deviation(std, mean, column)}"
+            text += f" ± {format_deviation(std, mean, column)}"
         marked = method in best
         cells.append(Cell(mean, std, marked and len(best) == 1, marked and len(best) > 1, text))
     return cells
 
 
-def _best(column: Column, means: dict[str, float], standing: Standing) -> set[str]:
+def _best(column: Column, means: dict[str, float], differences: Differences) -> set[str]:
     """Return the best method and those that are not told apart from it.
 
     Counts that print alike are alike. Where all are alike, or nobody can tell, there is none.
     """
     finite = {method: mean for method, mean in means.items() if math.isfinite(mean)}
-    texts = {method: shown(mean, column) for method, mean in means.items()}
+    texts = {method: format_number(mean, column) for method, mean in means.items()}
     if column.better is None or not finite or len(set(texts.values())) == 1:
         return set()
     winner = (max if column.better == "higher" else min)(finite, key=lambda each: finite[each])
     if column.noise == "none":
         return {method for method, text in texts.items() if text == texts[winner]}
-    differences = {
-        method: standing.difference(column.key, method, winner)
+    to_winner = {
+        method: differences.between(column.key, method, winner)
         for method in finite
         if method != winner
     }
-    if None in differences.values():
+    if None in to_winner.values():
         return set()
-    level = {method for method, each in differences.items() if each and not each.beyond_noise}
+    level = {method for method, each in to_winner.items() if each and not each.significant}
     return {winner, *level}

@@ -7,31 +7,31 @@ from collections.abc import Sequence
 from batchensemble.ensembles.methods import METHODS
 
 
-def titled(method: str) -> str:
+def method_title(method: str) -> str:
     """Return a method's long name; that of one which is not known here is what it is called.
 
     Example:
-        >>> titled("deep"), titled("another")
+        >>> method_title("deep"), method_title("another")
         ('Deep ensemble', 'another')
     """
     return METHODS[method].title if method in METHODS else printable(method)
 
 
-def spoken(method: str) -> str:
+def method_phrase(method: str) -> str:
     """Return a method's name within a sentence.
 
     Example:
-        >>> spoken("deep"), spoken("batch")
+        >>> method_phrase("deep"), method_phrase("batch")
         ('the deep ensemble', 'BatchEnsemble')
     """
     return METHODS[method].phrase if method in METHODS else printable(method)
 
 
-def begin(sentence: str) -> str:
+def capitalised(sentence: str) -> str:
     """Return a sentence with a capital at its beginning.
 
     Example:
-        >>> begin("the deep ensemble is best.")
+        >>> capitalised("the deep ensemble is best.")
         'The deep ensemble is best.'
     """
     return sentence[:1].upper() + sentence[1:]
@@ -47,11 +47,11 @@ def printable(text: str) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
-def listed(names: Sequence[str]) -> str:
+def join_names(names: Sequence[str]) -> str:
     """Return names with commas and an "and".
 
     Example:
-        >>> listed(["a"]), listed(["a", "b"]), listed(["a", "b", "c"])
+        >>> join_names(["a"]), join_names(["a", "b"]), join_names(["a", "b", "c"])
         ('a', 'a and b', 'a, b and c')
     """
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

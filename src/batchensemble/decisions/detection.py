@@ -14,10 +14,10 @@ from sklearn.metrics import auc
 from batchensemble.decisions.uncertainty_score import (
     UNCERTAINTIES,
     PerExample,
-    doubt,
-    finite,
+    finite_numbers,
     names_of,
-    rank,
+    sort_by_uncertainty,
+    uncertainty_score,
 )
 from batchensemble.metrics.labels import checked_labels
 from batchensemble.predictions import Prediction, RegressionPrediction
@@ -88,7 +88,7 @@ class Detection:
             (0.75, 0.83, 0.5)
         """
         sought = np.asarray(to_find, dtype=bool)
-        values = finite("the uncertainty", uncertainty, np.size(to_find))
+        values = finite_numbers("the uncertainty", uncertainty, np.size(to_find))
         found, others = int(sought.sum()), int((~sought).sum())
         if not found or not others:
             reason = f"there are {found} examples to be found and {others} others"
@@ -105,7 +105,7 @@ def detect_errors(
         prediction: of any ensemble.
         labels: the true classes, ``[examples]``.
         by: which uncertainties, one or several, see
-            :func:`batchensemble.decisions.uncertainty_score.doubt`.
+            :func:`batchensemble.decisions.uncertainty_score.uncertainty_score`.
 
     Raises:
         ValueError: ``labels`` does not fit, ``by`` is unknown, or an uncertainty is NaN.
@@ -119,7 +119,9 @@ def detect_errors(
         'there are 0 examples to be found and 4 others'
     """
     wrong = prediction.labels != checked_labels(prediction, labels)
-    return {name: Detection.of(doubt(prediction, name), wrong, name) for name in _names(by)}
+    return {
+        name: Detection.of(uncertainty_score(prediction, name), wrong, name) for name in _names(by)
+    }
 
 
 def detect_shift(
@@ -133,8 +135,8 @@ def detect_shift(
         inside: predictions of held-out examples of the kind that the model was trained on.
         outside: predictions of others, by the same model.
         by: which uncertainties, one or several, see
-            :func:`batchensemble.decisions.uncertainty_score.doubt`; by default all that the
-            predictions have.
+            :func:`batchensemble.decisions.uncertainty_score.uncertainty_score`; by default all
+            that the predictions have.
 
     Raises:
         ValueError: there are no examples, ``by`` is unknown, or an uncertainty is NaN.
@@ -151,7 +153,11 @@ def detect_shift(
     by = names_of(inside) if by is None else by
     to_find = np.repeat([False, True], [len(inside), len(outside)])
     return {
-        name: Detection.of(np.append(doubt(inside, name), doubt(outside, name)), to_find, name)
+        name: Detection.of(
+            np.append(uncertainty_score(inside, name), uncertainty_score(outside, name)),
+            to_find,
+            name,
+        )
         for name in _names(by)
     }
 
@@ -162,7 +168,7 @@ def _names(by: str | Sequence[str]) -> Sequence[str]:
 
 def _measures(values: PerExample, sought: Bool[np.ndarray, "examples"]) -> dict[str, Any]:
     """Count the sought and the others at each value of doubt, after one sort, and measure."""
-    ranking = rank(values, sought.astype(np.float64))
+    ranking = sort_by_uncertainty(values, sought.astype(np.float64))
     found, others = ranking.losses[-1], ranking.accepted[-1] - ranking.losses[-1]
     # From the least doubt on: how many of each have at most so much.
     missed, passed = ranking.losses, ranking.accepted - ranking.losses

@@ -8,12 +8,12 @@ import numpy as np
 from jaxtyping import Bool
 
 from batchensemble.core.arguments import positive_number
-from batchensemble.decisions.uncertainty_score import PerExample, finite, one_number_each
+from batchensemble.decisions.uncertainty_score import PerExample, finite_numbers, one_number_each
 from batchensemble.metrics.labels import checked_labels
 from batchensemble.predictions import Prediction, RegressionPrediction
 
 
-def losses(
+def answer_losses(
     prediction: Prediction | RegressionPrediction, targets: Any, tolerance: float | None = None
 ) -> PerExample:
     """Return the loss of each answer: 1 if it is wrong and 0 if not, or how far a number is off.
@@ -30,8 +30,10 @@ def losses(
     Example:
         >>> from batchensemble.predictions import Points
         >>> two = Points(np.array([[1.0], [5.0]]))
-        >>> losses(two, [1.5, 9.0]).tolist(), losses(two, [1.5, 9.0], tolerance=1.0).tolist()
-        ([0.5, 4.0], [0.0, 1.0])
+        >>> answer_losses(two, [1.5, 9.0]).tolist()
+        [0.5, 4.0]
+        >>> answer_losses(two, [1.5, 9.0], tolerance=1.0).tolist()
+        [0.0, 1.0]
     """
     if isinstance(prediction, RegressionPrediction) and tolerance is None:
         return off_by(prediction, targets)
@@ -79,7 +81,7 @@ def off_by(prediction: RegressionPrediction, targets: Any) -> PerExample:
             fit or holds one that is not known.
     """
     mean = one_number_each(prediction)
-    found = finite("targets", targets, len(mean))
+    found = finite_numbers("targets", targets, len(mean))
     if not len(found):
         raise ValueError("there must be at least one example to score, got none")
-    return np.abs(found - finite("the predicted numbers", mean, len(mean)))
+    return np.abs(found - finite_numbers("the predicted numbers", mean, len(mean)))

@@ -10,8 +10,14 @@ from typing import Any
 import numpy as np
 
 from batchensemble.core.arguments import fraction
-from batchensemble.decisions.errors import losses
-from batchensemble.decisions.uncertainty_score import PerExample, doubt, finite, name_of, rank
+from batchensemble.decisions.errors import answer_losses
+from batchensemble.decisions.uncertainty_score import (
+    PerExample,
+    finite_numbers,
+    name_of,
+    sort_by_uncertainty,
+    uncertainty_score,
+)
 from batchensemble.predictions import Prediction, RegressionPrediction
 
 
@@ -46,10 +52,12 @@ class RiskCoverage:
             >>> RiskCoverage.of([0.1, 0.2, 0.2], [0, 1, 0]).risk.round(2).tolist()
             [0.0, 0.25, 0.33]
         """
-        losses = finite("losses", losses, np.size(losses))
+        losses = finite_numbers("losses", losses, np.size(losses))
         if not len(losses):
             raise ValueError("there must be at least one example to rank, got none")
-        found = rank(finite("the uncertainty", uncertainty, len(losses)), losses)
+        found = sort_by_uncertainty(
+            finite_numbers("the uncertainty", uncertainty, len(losses)), losses
+        )
         answered = np.arange(1, len(losses) + 1)
         # Between the ends of a tie, the expected sum of losses grows in a straight line.
         sums = np.interp(answered, np.append(0, found.accepted), np.append(0, found.losses))
@@ -108,7 +116,7 @@ def risk_coverage(
     Args:
         prediction: of any ensemble, classes or numbers.
         targets: the true classes, or the true numbers, ``[examples]``.
-        by: see :func:`batchensemble.decisions.uncertainty_score.doubt`.
+        by: see :func:`batchensemble.decisions.uncertainty_score.uncertainty_score`.
         tolerance: of numbers: the risk is the share that is off by more, in the targets' unit; by
             default it is their mean absolute error.
 
@@ -126,5 +134,5 @@ def risk_coverage(
         >>> risk_coverage(numbers, [1.5, 5.0]).risk.tolist()
         [0.5, 1.75]
     """
-    each = losses(prediction, targets, tolerance)
-    return RiskCoverage.of(doubt(prediction, by), each, name_of(by))
+    each = answer_losses(prediction, targets, tolerance)
+    return RiskCoverage.of(uncertainty_score(prediction, by), each, name_of(by))

@@ -13,7 +13,11 @@ from scipy.stats import beta
 
 from batchensemble.core.arguments import between, whole_number
 from batchensemble.decisions.errors import are_wrong
-from batchensemble.decisions.uncertainty_score import doubt, name_of, rank
+from batchensemble.decisions.uncertainty_score import (
+    name_of,
+    sort_by_uncertainty,
+    uncertainty_score,
+)
 from batchensemble.predictions import Prediction, RegressionPrediction
 
 LEVELS = 50
@@ -70,7 +74,7 @@ class Threshold:
                     "the threshold is of an uncertainty of your own: give by= for these examples"
                 )
             by = self.by
-        accepted: Bool[np.ndarray, "examples"] = doubt(prediction, by) < self.value
+        accepted: Bool[np.ndarray, "examples"] = uncertainty_score(prediction, by) < self.value
         return accepted
 
     def __str__(self) -> str:
@@ -125,7 +129,7 @@ def threshold_for(
         targets: their true classes, or their true numbers, ``[examples]``.
         risk: share of errors among those answered, between 0 and 1.
         confidence: between 0 and 1.
-        by: see :func:`batchensemble.decisions.uncertainty_score.doubt`.
+        by: see :func:`batchensemble.decisions.uncertainty_score.uncertainty_score`.
         levels: how many thresholds are tried; more are finer and each bound is wider.
         tolerance: of numbers, which need it: one that is off by more is an error, in the targets'
             unit.
@@ -150,7 +154,9 @@ def threshold_for(
     errors = are_wrong(prediction, targets, tolerance)
     target, sure = between("risk", risk, 0, 1), between("confidence", confidence, 0, 1)
     level = (1 - sure) / whole_number("levels", levels)
-    values, accepted, wrong = _candidates(doubt(prediction, by), errors, target, level, levels)
+    values, accepted, wrong = _candidates(
+        uncertainty_score(prediction, by), errors, target, level, levels
+    )
     bounds = upper_bound(wrong, accepted, level)
     passing = np.flatnonzero(bounds <= target)
     common = (target, sure, len(errors), tolerance)
@@ -202,10 +208,10 @@ def _candidates(
     examples = len(uncertainty)
     fewest = math.ceil(math.log(level) / math.log1p(-target))
     ranks = np.linspace(min(fewest, examples) + 1, examples + 1, levels).astype(int)
-    ranking = rank(uncertainty, wrong.astype(np.float64))
-    at = np.searchsorted(ranking.accepted, ranks)
+    found = sort_by_uncertainty(uncertainty, wrong.astype(np.float64))
+    at = np.searchsorted(found.accepted, ranks)
     return (
-        np.append(ranking.doubt, np.inf)[at],
-        np.append(0, ranking.accepted)[at],
-        np.append(0.0, ranking.losses)[at],
+        np.append(found.uncertainty, np.inf)[at],
+        np.append(0, found.accepted)[at],
+        np.append(0.0, found.losses)[at],
     )

@@ -18,7 +18,9 @@ BOTH = ("total", "aleatoric", "epistemic")
 UNCERTAINTIES = (*BOTH, "confidence")  # of classes
 
 
-def doubt(prediction: Prediction | RegressionPrediction, by: Any = "total") -> PerExample:
+def uncertainty_score(
+    prediction: Prediction | RegressionPrediction, by: Any = "total"
+) -> PerExample:
     """Return a number for each example that is higher where the prediction is less sure.
 
     Args:
@@ -32,7 +34,7 @@ def doubt(prediction: Prediction | RegressionPrediction, by: Any = "total") -> P
 
     Example:
         >>> sure = Prediction(np.array([[[0.75, 0.25]], [[0.0, 1.0]]]))
-        >>> doubt(sure, "confidence").tolist()
+        >>> uncertainty_score(sure, "confidence").tolist()
         [0.25, 0.0]
     """
     _check_one_each(prediction)
@@ -45,7 +47,7 @@ def doubt(prediction: Prediction | RegressionPrediction, by: Any = "total") -> P
     else:
         name = "the uncertainty"
         found = np.asarray(by, dtype=np.float64)
-    return finite(name, found, len(prediction))
+    return finite_numbers(name, found, len(prediction))
 
 
 def checked_name(prediction: Prediction | RegressionPrediction, by: str) -> str:
@@ -89,7 +91,7 @@ def _check_one_each(prediction: Prediction | RegressionPrediction) -> None:
         class_probs(prediction)
 
 
-def finite(name: str, values: Any, examples: int) -> PerExample:
+def finite_numbers(name: str, values: Any, examples: int) -> PerExample:
     """Return finite numbers, one an example, as float64.
 
     Raises:
@@ -120,7 +122,7 @@ def name_of(by: Any) -> str:
 
 
 @dataclass(frozen=True)
-class Ranking:
+class SortedExamples:
     """The examples from the surest on; those that tie in their doubt come at once.
 
     Attributes:
@@ -129,19 +131,19 @@ class Ranking:
         losses: the sum of their losses, ``[values]``.
 
     Example:
-        >>> ranking = rank(np.array([0.3, 0.1, 0.3]), np.array([1.0, 0.0, 0.0]))
-        >>> ranking.doubt.tolist(), ranking.accepted.tolist(), ranking.losses.tolist()
+        >>> found = sort_by_uncertainty(np.array([0.3, 0.1, 0.3]), np.array([1.0, 0.0, 0.0]))
+        >>> found.uncertainty.tolist(), found.accepted.tolist(), found.losses.tolist()
         ([0.1, 0.3], [1, 3], [0.0, 1.0])
     """
 
-    doubt: Float[np.ndarray, "values"]
+    uncertainty: Float[np.ndarray, "values"]
     accepted: Int[np.ndarray, "values"]
     losses: Float[np.ndarray, "values"]
 
 
-def rank(doubt: PerExample, losses: PerExample) -> Ranking:
+def sort_by_uncertainty(uncertainty: PerExample, losses: PerExample) -> SortedExamples:
     """Return the examples in the order of their doubt, after one sort."""
-    order = np.argsort(doubt)
-    ordered = doubt[order]
+    order = np.argsort(uncertainty)
+    ordered = uncertainty[order]
     ends = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], len(ordered) > 0))
-    return Ranking(ordered[ends], ends + 1, losses[order].cumsum()[ends])
+    return SortedExamples(ordered[ends], ends + 1, losses[order].cumsum()[ends])

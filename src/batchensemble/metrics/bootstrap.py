@@ -22,7 +22,7 @@ BLOCK = 2**20  # draws held at once, of 8 bytes each
 # More examples are added up in so many groups at random, which have the same variance.
 MOST_GROUPS = 10_000
 
-Scored = Float[np.ndarray, "seeds examples parts"]
+BySeedAndExample = Float[np.ndarray, "seeds examples parts"]
 Resampled = Float[np.ndarray, "scores resamples"]
 
 
@@ -42,7 +42,7 @@ class Contributions:
         0.75
     """
 
-    parts: Scored
+    parts: BySeedAndExample
     finish: Callable[[Any], Any] = lambda means: means[..., 0]
 
     @property
@@ -65,7 +65,7 @@ class Difference:
     high: float
 
     @property
-    def beyond_noise(self) -> bool:
+    def significant(self) -> bool:
         """Whether the interval leaves out 0."""
         return self.low > 0 or self.high < 0
 
@@ -154,7 +154,7 @@ def difference(
     Example:
         >>> rng = np.random.default_rng(0)
         >>> noise = rng.normal(size=(1, 500, 1))
-        >>> difference(Contributions(noise + 0.1), Contributions(noise)).beyond_noise
+        >>> difference(Contributions(noise + 0.1), Contributions(noise)).significant
         True
     """
     between("level", level, 0, 1)  # before the draws, which take a while

@@ -12,8 +12,8 @@ from batchensemble.metrics.bootstrap import Contributions
 from batchensemble.metrics.calibration.reliability import bins_of, edges_of
 from batchensemble.predictions import Prediction, RegressionPrediction
 
-Parts = np.ndarray
-Way = Callable[[Any, np.ndarray], Parts]
+Terms = np.ndarray
+ExampleScore = Callable[[Any, np.ndarray], Terms]
 TINY = np.finfo(np.float64).tiny
 
 
@@ -35,14 +35,14 @@ def contributions(
         >>> contributions("ece", [sure], np.array([0, 1])).score
         0.25
     """
-    way = _ways(predictions, targets).get(key)
-    if way is None:
+    function = _example_scores(predictions, targets).get(key)
+    if function is None:
         return None
-    parts = np.stack([_columns(way(each, targets)) for each in predictions])
+    parts = np.stack([_columns(function(each, targets)) for each in predictions])
     return Contributions(parts, FINISH[key]) if key in FINISH else Contributions(parts)
 
 
-def _ways(predictions: Sequence[Any], targets: np.ndarray) -> Mapping[str, Way]:
+def _example_scores(predictions: Sequence[Any], targets: np.ndarray) -> Mapping[str, ExampleScore]:
     """Return the scores that are sums over the examples of predictions of this kind."""
     if all(isinstance(each, Prediction) and each.member_probs.ndim == 3 for each in predictions):
         return CLASSES
@@ -56,7 +56,7 @@ def _ways(predictions: Sequence[Any], targets: np.ndarray) -> Mapping[str, Way]:
     # A mean of several R² is no function of means over the examples, and equal targets have none.
     if targets.ndim > 1 or targets.min() == targets.max():
         left_out.add("r2")
-    return {key: way for key, way in NUMBERS.items() if key not in left_out}
+    return {key: function for key, function in NUMBERS.items() if key not in left_out}
 
 
 def _columns(values: np.ndarray) -> np.ndarray:
@@ -64,12 +64,12 @@ def _columns(values: np.ndarray) -> np.ndarray:
     return values[:, None] if values.ndim == 1 else values
 
 
-def accuracy(prediction: Prediction, labels: np.ndarray) -> Parts:
+def accuracy(prediction: Prediction, labels: np.ndarray) -> Terms:
     """Return 1 where the most probable class is the true one, ``[examples]``."""
     return (prediction.labels == labels).astype(np.float64)
 
 
-def ece(prediction: Prediction, labels: np.ndarray) -> Parts:
+def ece(prediction: Prediction, labels: np.ndarray) -> Terms:
     """Return the gap of confidence and rightness, in the column of its bin, ``[examples, bins]``.
 
     The bins are those of :func:`batchensemble.metrics.calibration.reliability`.
@@ -107,13 +107,13 @@ def _sum_of_gaps(means: np.ndarray) -> np.ndarray:
     return np.abs(means).sum(-1)
 
 
-CLASSES: dict[str, Way] = {
+CLASSES: dict[str, ExampleScore] = {
     "accuracy": accuracy,
     "nll": example_losses,
     "brier": lambda prediction, labels: losses_by_example(prediction, labels, "brier"),
     "ece": ece,
 }
-NUMBERS: dict[str, Way] = {
+NUMBERS: dict[str, ExampleScore] = {
     "rmse": lambda prediction, y: _mean_of_targets((prediction.mean - y) ** 2),
     "mae": lambda prediction, y: _mean_of_targets(np.abs(prediction.mean - y)),
     "r2": lambda prediction, y: _squares(prediction, y),

@@ -58,7 +58,7 @@ def losses_by_example(
 
 
 def added_to_auroc(
-    doubt: Float[np.ndarray, "examples"], wrong: Bool[np.ndarray, "examples"]
+    uncertainty: Float[np.ndarray, "examples"], wrong: Bool[np.ndarray, "examples"]
 ) -> Float[np.ndarray, "examples"]:
     """Return numbers whose mean is the AUROC of finding the wrong, and varies as it does.
 
@@ -69,7 +69,7 @@ def added_to_auroc(
     doi 10.2307/2531595). So it can be drawn anew like any other score.
 
     Args:
-        doubt: higher where less sure.
+        uncertainty: higher where less sure.
         wrong: which are to be found.
 
     Returns:
@@ -85,9 +85,9 @@ def added_to_auroc(
         return np.full(len(wrong), np.nan)
     within = np.empty(len(wrong))
     for kind in (wrong, ~wrong):
-        within[kind] = rankdata(doubt[kind])
+        within[kind] = rankdata(uncertainty[kind])
     # The rank among all, less that among one's own kind: how many of the other kind are below.
-    place = rankdata(doubt) - within
+    place = rankdata(uncertainty) - within
     place[wrong] /= others
     place[~wrong] = 1 - place[~wrong] / found
     auroc = place[wrong].mean()

@@ -6,9 +6,9 @@ from batchensemble.predictions.classes import Prediction
 from batchensemble.predictions.from_outputs import (
     AnyPrediction,
     Reading,
-    as_arrays,
     from_arrays,
     reading,
+    to_arrays,
 )
 from batchensemble.predictions.labels import MultiLabelPrediction
 from batchensemble.predictions.normals import Normals
@@ -25,7 +25,7 @@ __all__ = [
     "Quantiles",
     "Reading",
     "RegressionPrediction",
-    "as_arrays",
     "from_arrays",
     "reading",
+    "to_arrays",
 ]

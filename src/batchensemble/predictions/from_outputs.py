@@ -176,11 +176,11 @@ def _of_numbers(
     return Reading(without_axis, make, check)
 
 
-def as_arrays(prediction: AnyPrediction) -> dict[str, np.ndarray]:
+def to_arrays(prediction: AnyPrediction) -> dict[str, np.ndarray]:
     """Return a prediction as arrays by name.
 
     Example:
-        >>> list(as_arrays(Points(np.zeros((5, 4)))))
+        >>> list(to_arrays(Points(np.zeros((5, 4)))))
         ['Points.values']
     """
     kind = next(name for name, kind in KINDS.items() if type(prediction) is kind)
@@ -192,7 +192,7 @@ def as_arrays(prediction: AnyPrediction) -> dict[str, np.ndarray]:
 
 
 def from_arrays(arrays: Mapping[str, np.ndarray]) -> AnyPrediction:
-    """Return the prediction that :func:`as_arrays` took apart."""
+    """Return the prediction that :func:`to_arrays` took apart."""
     parts = {name.partition(".")[2]: each for name, each in arrays.items()}
     kind = KINDS[next(iter(arrays)).partition(".")[0]]
     if "levels" in parts:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from batchensemble.report.embedded import finite
 from batchensemble.report.markdown import markdown
 from batchensemble.report.page import render, write_page, write_report
-from batchensemble.report.subject import Subject, command, of_comparison
+from batchensemble.report.subject import Subject, command, subject_from_comparison
 
 __all__ = [
     "Subject",
     "command",
     "finite",
     "markdown",
-    "of_comparison",
     "render",
+    "subject_from_comparison",
     "write_page",
     "write_report",
 ]

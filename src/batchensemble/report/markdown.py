@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from batchensemble.comparison.summary import COST, Column, Row, quality, stand, summarise
+from batchensemble.comparison.summary import COST, Column, Row, compare_methods, quality, summarise
 from batchensemble.report.sections import tables
 from batchensemble.report.subject import Subject
 from batchensemble.report.verdict import verdict
@@ -21,19 +21,19 @@ def markdown(subject: Subject) -> str:
     Example:
         >>> from batchensemble.comparison.compare import Settings, compare
         >>> from batchensemble.data.datasets import load
-        >>> from batchensemble.report.subject import of_comparison
+        >>> from batchensemble.report.subject import subject_from_comparison
         >>> quick = Settings(methods=("single",), epochs=1)
-        >>> text = markdown(of_comparison(compare(load("breast_cancer"), quick)))
+        >>> text = markdown(subject_from_comparison(compare(load("breast_cancer"), quick)))
         >>> text.splitlines()[0]
         '### breast\\\\_cancer'
     """
     comparison = subject.comparison
-    standing = stand(comparison)
-    rows = summarise(comparison, standing)
-    said = verdict(comparison, rows, standing)
+    differences = compare_methods(comparison)
+    rows = summarise(comparison, differences)
+    found = verdict(comparison, rows, differences)
     lines = [f"### {_plain(comparison.data.name)}", "", _plain(subject.facts), ""]
-    lines += [f"**{_plain(said.headline)}**", ""]
-    lines += [f"- {each.question} **{each.short}.** {each.text}" for each in said.answers]
+    lines += [f"**{_plain(found.headline)}**", ""]
+    lines += [f"- {each.question} **{each.short}.** {each.text}" for each in found.answers]
     lines += ["", *_table(quality(comparison), rows), ""] if rows else []
     note = f"{tables.means(comparison)}{tables.marks(comparison, rows)}"
     lines += [f"<sub>{note}</sub>", ""] if rows else []
@@ -49,7 +49,7 @@ def _table(scores: Sequence[Column], rows: list[Row]) -> list[str]:
     for row in rows:
         cells = [row.cells[column.key] for column in columns]
         texts = [
-            f"**{cell.text}**" if cell.best else f"≈ {cell.text}" if cell.level else cell.text
+            f"**{cell.text}**" if cell.best else f"≈ {cell.text}" if cell.tied else cell.text
             for cell in cells
         ]
         lines.append(f"| {row.name} | {' | '.join(texts)} |")

@@ -14,18 +14,18 @@ from matplotlib.figure import Figure
 
 from batchensemble.comparison.files import RESULTS
 from batchensemble.comparison.results import Comparison, versions
-from batchensemble.comparison.summary import headline, stand, summarise
-from batchensemble.comparison.wording import spoken
+from batchensemble.comparison.summary import compare_methods, headline, summarise
+from batchensemble.comparison.wording import method_phrase
 from batchensemble.core.atomic_files import write_whole
 from batchensemble.ensembles.methods import METHODS, baseline_among
 from batchensemble.report.embedded import finite, json_block, policy
 from batchensemble.report.plots import draw_all, save_all
 from batchensemble.report.sections import charts, members, tables
-from batchensemble.report.sections.calibrated import calibration
-from batchensemble.report.sections.conformal import intervals
-from batchensemble.report.sections.figures import figures_of
+from batchensemble.report.sections.calibrated import calibration_table
+from batchensemble.report.sections.conformal import interval_table
+from batchensemble.report.sections.figures import shown_figures
 from batchensemble.report.sections.printed import notebook_errors, printed_losses
-from batchensemble.report.subject import Subject, of_comparison
+from batchensemble.report.subject import Subject, subject_from_comparison
 from batchensemble.report.verdict import member_check, members_of, verdict
 
 # Colours of the symbols of methods: on light pages, on dark ones, and on paper.
@@ -50,7 +50,7 @@ def write_report(comparison: Comparison, folder: str | Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     results = json.dumps(finite(comparison.to_dict()), indent=2, allow_nan=False)
     write_whole(folder / RESULTS, f"{results}\n".encode())
-    return write_page(of_comparison(comparison), folder)
+    return write_page(subject_from_comparison(comparison), folder)
 
 
 def write_page(subject: Subject, folder: Path) -> Path:
@@ -94,47 +94,47 @@ def render(subject: Subject, figures: Mapping[str, Figure], images: Mapping[str,
         policy=policy(style, script),
         results=json_block(subject.results),
         versions=versions(),
-        shown=figures_of(subject.comparison, figures, images),
+        shown=shown_figures(subject.comparison, figures, images),
         **_sections(subject.comparison),
     )
 
 
 def _sections(comparison: Comparison) -> dict[str, Any]:
     """Return what the sections of the page say; a comparison without a run has none of them."""
-    standing = stand(comparison)
-    rows = summarise(comparison, standing)
-    said = verdict(comparison, rows, standing)
+    differences = compare_methods(comparison)
+    rows = summarise(comparison, differences)
+    found = verdict(comparison, rows, differences)
     printed = {
         "printed": printed_losses(comparison),
         "notebook_errors": notebook_errors(comparison),
     }
     if not rows:
-        return {"rows": rows, "verdict": said, **printed}
-    reference = baseline_among(comparison.methods) or said.method or ""
+        return {"rows": rows, "verdict": found, **printed}
+    reference = baseline_among(comparison.methods) or found.method or ""
     risks, numbers = charts.risks(comparison), comparison.data.task == "regression"
     return {
         "rows": rows,
-        "verdict": said,
+        "verdict": found,
         "several_seeds": len({run.seed for run in comparison.runs}) > 1,
-        "quality": tables.scores(comparison, rows),
-        "differences": tables.differences(comparison, rows, standing, reference),
-        "reference": spoken(reference),
+        "quality": tables.quality_table(comparison, rows),
+        "differences": tables.difference_table(comparison, rows, differences, reference),
+        "reference": method_phrase(reference),
         "ranked_by": headline(comparison),
-        "forest": charts.forest(headline(comparison), rows, standing, reference),
-        "calibration": calibration(comparison),
-        "doubt": tables.doubt(comparison),
+        "forest": charts.forest(headline(comparison), rows, differences, reference),
+        "calibration": calibration_table(comparison),
+        "uncertainty": tables.uncertainty_table(comparison),
         "risks": risks,
         "risk_numbers": json_block(risks.numbers),
-        "thresholds": tables.thresholds(comparison),
-        "promises": intervals(comparison) if numbers else tables.promises(comparison),
-        "members": members.alone(comparison),
-        "apart": members.apart(comparison),
-        "kept": members.kept(comparison),
+        "thresholds": tables.threshold_table(comparison),
+        "guarantees": interval_table(comparison) if numbers else tables.guarantee_table(comparison),
+        "members": members.member_table(comparison),
+        "diversity": members.diversity_table(comparison),
+        "gain_shares": members.gain_shares(comparison),
         "checks": [
             (row, member_check(comparison, row)) for row in rows if members_of(comparison, row) > 1
         ],
-        "costs": tables.costs(comparison, rows),
-        "runs": tables.runs(comparison),
+        "costs": tables.cost_table(comparison, rows),
+        "runs": tables.run_table(comparison),
         **printed,
     }
 

@@ -44,7 +44,7 @@ class Subject:
     notes: tuple[str, ...] = ()
 
 
-def of_comparison(comparison: Comparison) -> Subject:
+def subject_from_comparison(comparison: Comparison) -> Subject:
     """Return a comparison as the subject of a page."""
     notes = []
     if comparison.data.target is not None:

@@ -14,9 +14,9 @@ from batchensemble.comparison.summary import (
     COST,
     Cell,
     Column,
+    format_deviation,
+    format_number,
     quality,
-    shown,
-    shown_deviation,
     summarise,
 )
 from batchensemble.core.printed_tables import terminal_table
@@ -55,7 +55,7 @@ def _legend(comparison: Comparison) -> str:
 def _marked(cell: Cell, text: str) -> str:
     if cell.best:
         return f"[bold]{text}[/bold]"
-    if cell.level:
+    if cell.tied:
         number, line, deviation = text.partition("\n")
         return f"≈ {number}{line}{deviation}"
     return text
@@ -104,9 +104,9 @@ def ranking_table(ranking: Ranking) -> Table:
 
 def _ranked(by: Column, mean: float, deviation: float, rank: float) -> Text:
     """Return a score and its rank, the deviation below, so that methods fit side by side."""
-    text = f"{shown(mean, by)} ({rank:g})"
+    text = f"{format_number(mean, by)} ({rank:g})"
     if deviation > 0:
-        text += f"\n± {shown_deviation(deviation, mean, by)}" + " " * len(f" ({rank:g})")
+        text += f"\n± {format_deviation(deviation, mean, by)}" + " " * len(f" ({rank:g})")
     return Text(text)
 
 

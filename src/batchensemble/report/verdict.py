@@ -7,10 +7,17 @@ from dataclasses import dataclass
 
 from scipy.stats import binom
 
-from batchensemble.comparison.differences import Standing
+from batchensemble.comparison.differences import Differences
 from batchensemble.comparison.results import Comparison
-from batchensemble.comparison.summary import REGRESSION, Column, Row, headline, quality, shown
-from batchensemble.comparison.wording import begin, listed, spoken
+from batchensemble.comparison.summary import (
+    REGRESSION,
+    Column,
+    Row,
+    format_number,
+    headline,
+    quality,
+)
+from batchensemble.comparison.wording import capitalised, join_names, method_phrase
 from batchensemble.ensembles.methods import METHODS, baseline_among, independent_among
 from batchensemble.metrics import one_class, only_one_class
 from batchensemble.metrics.bootstrap import LEVEL
@@ -22,7 +29,7 @@ from batchensemble.report.sections.tables import signed
 # Members that are this much worse alone than together were not trained to answer alone.
 MEMBERS_FAR_BELOW = 0.05
 # Numbers of members that differ by less than this share of the RMSE are nearly one network's.
-HARDLY = 0.1
+SMALL_SHARE = 0.1
 RMSE = REGRESSION[0]
 ANSWERS = {"one model": "One model", "ensemble": "An ensemble", "undecided": "Undecided"}
 
@@ -58,13 +65,13 @@ class Verdict:
     answers: tuple[Answer, ...]
 
 
-def verdict(comparison: Comparison, rows: Sequence[Row], standing: Standing) -> Verdict:
+def verdict(comparison: Comparison, rows: Sequence[Row], differences: Differences) -> Verdict:
     """Return what a comparison says by the headline score of its methods.
 
     Args:
         comparison: with any number of finished runs.
         rows: from :func:`batchensemble.comparison.summary.summarise`.
-        standing: what is told apart.
+        differences: what is told apart.
     """
     if not rows:
         sentence = "No training came to its end, so there is nothing to compare."
@@ -74,7 +81,7 @@ def verdict(comparison: Comparison, rows: Sequence[Row], standing: Standing) -> 
     answers = []
     if len(rows) > 1:
         other = _reference(by, rows, chosen)
-        answers += [_better(by, standing, chosen, other), _cost(chosen, other)]
+        answers += [_difference(by, differences, chosen, other), _relative_cost(chosen, other)]
     answers += [_calibrated(comparison, chosen), *_members(comparison, rows, chosen)]
     alike = remarks(comparison)
     if chosen.method in alike:
@@ -97,14 +104,14 @@ def remarks(comparison: Comparison) -> dict[str, str]:
         accuracy = runs[0].scores["accuracy"] if runs else 1.0
         if len(named) == 1 and accuracy < 1 and (only := named.pop()) is not None:
             sentence = only_one_class(only, accuracy, comparison.data.class_names)
-            found[method] = f"{begin(spoken(method))}: {sentence}."
+            found[method] = f"{capitalised(method_phrase(method))}: {sentence}."
     return found
 
 
 def _leading(by: Column, rows: Sequence[Row]) -> list[Row]:
     """Return the best method, or all that are not told apart from it."""
     ranked = sorted(rows, key=lambda row: row.cells[by.key].mean)
-    marked = [row for row in ranked if row.cells[by.key].best or row.cells[by.key].level]
+    marked = [row for row in ranked if row.cells[by.key].best or row.cells[by.key].tied]
     # Without a mark all print alike, or nobody can tell.
     return marked or ranked
 
@@ -120,19 +127,19 @@ def _reference(by: Column, rows: Sequence[Row], chosen: Row) -> Row:
 
 def _headline(by: Column, comparison: Comparison, rows: Sequence[Row], chosen: Row) -> str:
     examples = f"{len(comparison.data.held_out[0]):,} {comparison.data.scored}"
-    unit, name = f" {by.unit}" if by.unit else "", begin(spoken(chosen.method))
-    reached = f"{by.title} of {shown(chosen.cells[by.key].mean, by)}{unit}"
+    unit, name = f" {by.unit}" if by.unit else "", capitalised(method_phrase(chosen.method))
+    reached = f"{by.title} of {format_number(chosen.cells[by.key].mean, by)}{unit}"
     an = "a" if by.title.startswith("C") else "an"
     if len(rows) == 1:
         first = quality(comparison)[0]
         title = first.title if first.key == "rmse" else first.title.lower()
-        other = f"{title} of {shown(chosen.cells[first.key].mean, first)}"
+        other = f"{title} of {format_number(chosen.cells[first.key].mean, first)}"
         return f"{name} reaches {an} {reached} and an {other} on {examples}."
     leading = _leading(by, rows)
     if len(leading) == 1:
         return f"{name} is best beyond chance: {an} {reached} on {examples}."
-    names = begin(listed([spoken(row.method) for row in leading]))
-    low, high = (shown(leading[end].cells[by.key].mean, by) for end in (0, -1))
+    names = capitalised(join_names([method_phrase(row.method) for row in leading]))
+    low, high = (format_number(leading[end].cells[by.key].mean, by) for end in (0, -1))
     span = f"both {low}" if low == high else f"from {low} to {high}"
     return (
         f"{names} are not told apart: their {by.title}, {span}{unit} on {examples}, differs by no "
@@ -140,9 +147,9 @@ def _headline(by: Column, comparison: Comparison, rows: Sequence[Row], chosen: R
     )
 
 
-def _better(by: Column, standing: Standing, row: Row, other: Row) -> Answer:
-    question = f"How much better than {spoken(other.method)}?"
-    found = standing.difference(by.key, row.method, other.method)
+def _difference(by: Column, differences: Differences, row: Row, other: Row) -> Answer:
+    question = f"How much better than {method_phrase(other.method)}?"
+    found = differences.between(by.key, row.method, other.method)
     if found is None:
         return Answer(question, "Unknown", "They have no seed in common to be compared by.")
     unit = f" {by.unit}" if by.unit else ""
@@ -150,14 +157,14 @@ def _better(by: Column, standing: Standing, row: Row, other: Row) -> Answer:
         f"{by.title} {signed(found.estimate, by)}{unit}, 95% interval {signed(found.low, by)} to "
         f"{signed(found.high, by)}."
     )
-    if not found.beyond_noise:
+    if not found.significant:
         return Answer(question, "Within chance", text)
     more = "less" if found.estimate < 0 else "more"
-    short = f"{shown(abs(found.estimate), by)}{unit} {more}"
+    short = f"{format_number(abs(found.estimate), by)}{unit} {more}"
     return Answer(question, short, f"{text} Beyond chance.")
 
 
-def _cost(row: Row, other: Row) -> Answer:
+def _relative_cost(row: Row, other: Row) -> Answer:
     def ratio(key: str) -> str:
         base = other.cells[key].mean
         return f"{row.cells[key].mean / base:.2f}" if base else "-"
@@ -165,8 +172,8 @@ def _cost(row: Row, other: Row) -> Answer:
     return Answer(
         "At what cost?",
         f"{ratio('parameters')} × the weights",  # noqa: RUF001
-        f"Beside {spoken(other.method)} it takes {ratio('parameters')} times the parameters, "
-        f"{ratio('prediction_multiply_adds')} times the multiply-adds of a prediction and "
+        f"Compared with {method_phrase(other.method)}: {ratio('parameters')} times the parameters, "
+        f"{ratio('prediction_multiply_adds')} times the multiply-adds per prediction, "
         f"{ratio('training_seconds')} times the training time.",
     )
 
@@ -174,26 +181,25 @@ def _cost(row: Row, other: Row) -> Answer:
 def _calibrated(comparison: Comparison, row: Row) -> Answer:
     question = "Is it calibrated?"
     if comparison.data.task == "regression":
-        return _covers(question, comparison, row)
+        return _coverage(question, comparison, row)
     error = row.cells["ece"].mean
     chance = error_by_chance(comparison.of(row.method)[0].classes)
     text = (
-        f"{begin(spoken(row.method))} has an ECE of {error:.4f}; on so many examples a calibrated "
-        f"network stays below {chance:.4f} in 95% of the cases."
+        f"ECE {error:.4f}, expected by chance up to {chance:.4f}: a calibrated network stays below "
+        f"that in 95% of the cases on so many examples."
     )
     return Answer(question, "Yes, as far as it shows" if error <= chance else "No", text)
 
 
-def _covers(question: str, comparison: Comparison, row: Row) -> Answer:
+def _coverage(question: str, comparison: Comparison, row: Row) -> Answer:
     """Return whether intervals hold what they should, by the binomial of so many examples."""
     examples = len(comparison.data.held_out[1])
     meant = float(comparison.runs[0].scores.get("coverage_meant", 0.9))
     found = row.cells["coverage"].mean
     low, high = binom.interval(LEVEL, examples, meant)
     text = (
-        f"Intervals of {spoken(row.method)} that should hold {meant:.0%} of the targets hold "
-        f"{found:.1%}; on so many examples chance makes it {low / examples:.1%} to "
-        f"{high / examples:.1%}."
+        f"{meant:.0%} intervals contain {found:.1%} of the targets, expected by chance "
+        f"{low / examples:.1%} to {high / examples:.1%}."
     )
     short = (
         "Yes, as far as it shows"
@@ -212,7 +218,7 @@ def _members(comparison: Comparison, rows: Sequence[Row], chosen: Row) -> list[A
         return []
     question = "Are the members real?"
     if comparison.data.task == "regression":
-        each = ", ".join(f"{row.name} {_apart(row):.1%}" for row in ensembles)
+        each = ", ".join(f"{row.name} {_epistemic_share(row):.1%}" for row in ensembles)
         text = f"What members differ in, as a share of the RMSE: {each}."
         return [Answer(question, _short({row.name: differ(row) for row in ensembles}), text)]
     # Independent members are what others are held against.
@@ -242,7 +248,7 @@ def _short(real: dict[str, bool]) -> str:
     names = [name for name, found in real.items() if found]
     if len(names) == len(real):
         return "Yes"
-    return f"Only those of {listed(names)}" if names else "Not shown"
+    return f"Only those of {join_names(names)}" if names else "Not shown"
 
 
 def one_model(comparison: Comparison, method: str) -> OneModel:
@@ -263,13 +269,13 @@ def one_model(comparison: Comparison, method: str) -> OneModel:
     )
 
 
-def _apart(row: Row) -> float:
+def _epistemic_share(row: Row) -> float:
     return row.cells["epistemic"].mean / (row.cells["rmse"].mean or 1.0)
 
 
 def differ(row: Row) -> bool:
     """Say whether numbers of members differ by a tenth of the RMSE at least."""
-    return _apart(row) > HARDLY
+    return _epistemic_share(row) > SMALL_SHARE
 
 
 def member_check(comparison: Comparison, row: Row) -> str:
@@ -278,7 +284,7 @@ def member_check(comparison: Comparison, row: Row) -> str:
     if comparison.data.task == "regression":
         errors = [error for run in runs for error in run.scores["member_rmses"]]
         least, most, mean = (
-            shown(each, RMSE) for each in (min(errors), max(errors), row.cells["rmse"].mean)
+            format_number(each, RMSE) for each in (min(errors), max(errors), row.cells["rmse"].mean)
         )
         return (
             f"its members have an RMSE of {least} to {most} one by one and of {mean} together; "

@@ -57,16 +57,16 @@ def test_equal_scores_share_their_ranks(tmp_path):
     assert found.over_all.mean.tolist() == [2.5, 1.75, 1.75]
 
 
-def test_only_what_is_found_at_all_is_told_apart(tmp_path):
+def test_only_what_is_found_at_all_is_significance(tmp_path):
     ahead = {"single": np.full(6, 0.3), "deep": np.full(6, 0.1)}
     found = rank_folders(write_comparisons(tmp_path, ahead))
     assert found.over_all.p_value == pytest.approx(2 / 2**6)
-    assert found.told_apart(0, 1)
-    assert found.to_dict()["told_apart"] == [["deep", "single"]]
+    assert found.significantly_different(0, 1)
+    assert found.to_dict()["significantly_different"] == [["deep", "single"]]
     # The critical difference of five is below 1, but the same order comes once in 16 by chance.
     fewer = rank_folders(sorted(tmp_path.iterdir())[:5])
-    assert fewer.over_all.told_apart(0, 1)
-    assert not fewer.told_apart(0, 1)
+    assert fewer.over_all.significantly_different(0, 1)
+    assert not fewer.significantly_different(0, 1)
 
 
 def test_a_ranking_is_json(tmp_path):

@@ -204,7 +204,7 @@ def test_outputs_that_tell_nothing_are_said_to(pooling):
 
 @pytest.mark.parametrize("method", ["temperature", "vector"])
 @pytest.mark.parametrize("value", [0.0, 1e6])
-def test_equal_logits_are_not_called_told_apart(method, value):
+def test_equal_logits_are_not_called_significance(method, value):
     logits, labels = torch.full((60, 3, 4), value, dtype=torch.float64), torch.arange(60) % 4
     if method == "vector":  # its biases are the classes' shares
         found = FITS[method](logits, labels % 2, "before")

@@ -43,8 +43,8 @@ def test_methods_stand_at_their_mean_ranks_the_best_on_top(ranking):
     assert ax.get_xlabel() == "mean rank by NLL over 6 data sets (1 is the best)"
 
 
-def test_bars_join_what_is_not_told_apart(ranking):
-    bars = lines(mean_ranks(ranking), "not-told-apart")
+def test_bars_join_what_is_not_significance(ranking):
+    bars = lines(mean_ranks(ranking), "no-significant-difference")
     spans = [bar.get_xdata() for bar in bars]
     for (left, right), expected in zip(spans, ((1, 2), (2, 3), (3, 4)), strict=True):
         assert (left, right) == pytest.approx(expected, abs=0.05)
@@ -64,7 +64,7 @@ def test_one_that_is_longer_than_the_axis_is_said(tmp_path):
     assert "critical difference 3.32, more than ranks can differ, 3" in [
         text.get_text() for text in ax.texts
     ]
-    [bar] = lines(ax, "not-told-apart")
+    [bar] = lines(ax, "no-significant-difference")
     assert bar.get_xdata() == pytest.approx([1, 4], abs=0.05)
 
 

@@ -18,8 +18,8 @@ from batchensemble.core.arguments import between, positive_number
 from batchensemble.data.batches import PREDICTION_BATCH
 from batchensemble.data.tables.dialects import Dialect
 from batchensemble.decisions import ConformalIntervals, Threshold, threshold_for
-from batchensemble.decisions.errors import losses
-from batchensemble.decisions.uncertainty_score import doubt
+from batchensemble.decisions.errors import answer_losses
+from batchensemble.decisions.uncertainty_score import uncertainty_score
 from batchensemble.ensembles.saving.trust import Trust
 from batchensemble.losses import BinaryCrossEntropy
 from batchensemble.predictions import Normals, Points, Prediction, Quantiles, RegressionPrediction
@@ -88,53 +88,57 @@ def decide_folder(
             "one number per row; batchensemble evaluate scores it"
         )
     rows = folder.rows(model, source, target)
-    said, doubts, targets = _gone_through(model, rows, by, tolerance)
+    prediction, uncertainties, targets = _predict_blocks(model, rows, by, tolerance)
     with warnings.catch_warnings():
         # The decision reports the same.
         warnings.filterwarnings("ignore", message="errors of .*: no threshold")
         warnings.filterwarnings("ignore", message="a confidence of .* takes at least")
         threshold: Threshold | None = None
-        if isinstance(said, Prediction) or tolerance is not None:
-            found = threshold_for(said, targets, risk, confidence, doubts, tolerance=tolerance)
+        if isinstance(prediction, Prediction) or tolerance is not None:
+            found = threshold_for(
+                prediction, targets, risk, confidence, uncertainties, tolerance=tolerance
+            )
             threshold = replace(found, by=by)
         about = (folder.config["sha256"], rows.title, len(targets), threshold)
         notes = rows.notes
-        if threshold is not None and np.ptp(doubts) <= ALIKE * max(1.0, np.abs(doubts).max()):
+        if threshold is not None and np.ptp(uncertainties) <= ALIKE * max(
+            1.0, np.abs(uncertainties).max()
+        ):
             notes += (ALL_ALIKE.format(by=by),)
-        if isinstance(said, RegressionPrediction):
-            intervals = ConformalIntervals(confidence=coverage).fit(said, targets)
-            width = float(intervals(said).widths.mean())
+        if isinstance(prediction, RegressionPrediction):
+            intervals = ConformalIntervals(confidence=coverage).fit(prediction, targets)
+            width = float(intervals(prediction).widths.mean())
             return Decision(*about, None, intervals, width, notes=notes)
-        sets = smallest_sets(coverage).fit(said, targets)
-    sizes = sets(said).sizes
+        sets = smallest_sets(coverage).fit(prediction, targets)
+    sizes = sets(prediction).sizes
     return Decision(*about, sets, None, float(sizes.mean()), float((sizes == 1).mean()), notes)
 
 
-def _gone_through(
+def _predict_blocks(
     model: Any, rows: Iterable[tuple[Any, Any]], by: str, tolerance: float | None
 ) -> tuple[OneEach, np.ndarray, np.ndarray]:
     """Return the ensemble's prediction, its uncertainty and the targets of all rows."""
     parts: list[OneEach] = []
-    doubts, targets = [], []
+    uncertainties, targets = [], []
     for X, target in rows:
-        said: Any = predict(model, X)
+        prediction: Any = predict(model, X)
         truth = np.asarray(target)
-        losses(said, truth, tolerance)  # what does not fit is told at the first block
-        doubts.append(doubt(said, by))
-        parts.append(_as_one_member(said))
+        answer_losses(prediction, truth, tolerance)  # what does not fit is told at the first block
+        uncertainties.append(uncertainty_score(prediction, by))
+        parts.append(_ensemble_only(prediction))
         targets.append(truth)
-    return _joined(parts), np.concatenate(doubts), np.concatenate(targets)
+    return _joined(parts), np.concatenate(uncertainties), np.concatenate(targets)
 
 
-def _as_one_member(said: OneEach) -> OneEach:
+def _ensemble_only(prediction: OneEach) -> OneEach:
     """Return a prediction of one member that says what all of them say together."""
-    if isinstance(said, Prediction):
-        return Prediction(said.probs[:, None])
-    if isinstance(said, Normals):
-        return Normals(said.mean[:, None], said.deviation[:, None])
-    if isinstance(said, Quantiles):
-        return Quantiles(said.together[:, None], said.levels)
-    return Points(said.mean[:, None])
+    if isinstance(prediction, Prediction):
+        return Prediction(prediction.probs[:, None])
+    if isinstance(prediction, Normals):
+        return Normals(prediction.mean[:, None], prediction.deviation[:, None])
+    if isinstance(prediction, Quantiles):
+        return Quantiles(prediction.together[:, None], prediction.levels)
+    return Points(prediction.mean[:, None])
 
 
 def _joined(parts: list[OneEach]) -> OneEach:

@@ -20,7 +20,7 @@ from batchensemble.core.arguments import between, fraction, one_of, positive_num
 from batchensemble.core.atomic_files import write_whole
 from batchensemble.core.strict_json import read_json, shown
 from batchensemble.decisions import ConformalIntervals, ConformalSets, Intervals, Threshold
-from batchensemble.decisions.conformal.intervals import METHODS
+from batchensemble.decisions.conformal.intervals import INTERVAL_METHODS
 from batchensemble.decisions.uncertainty_score import UNCERTAINTIES
 from batchensemble.predictions import AnyPrediction, Prediction, RegressionPrediction
 
@@ -41,7 +41,7 @@ class Decision:
         sets: for classes; ``None`` for regression.
         intervals: for regression; ``None`` for classes.
         mean_size: how many classes are in a set, or how wide an interval is, on average.
-        of_one: share of the sets that hold one class; ``None`` of numbers.
+        share_of_one: share of the sets that hold one class; ``None`` of numbers.
         notes: why a promise is not quite what it says.
     """
 
@@ -52,7 +52,7 @@ class Decision:
     sets: ConformalSets | None
     intervals: ConformalIntervals | None
     mean_size: float
-    of_one: float | None = None
+    share_of_one: float | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -62,23 +62,23 @@ class Decision:
         return [*answer, *(["conformal_lower", "conformal_upper"] if self.intervals else ["set"])]
 
     def columns(
-        self, said: AnyPrediction, class_names: Sequence[str] = (), *, lists: bool = False
+        self, prediction: AnyPrediction, class_names: Sequence[str] = (), *, lists: bool = False
     ) -> list[Any]:
         """Return the values of these columns for some rows.
 
         Args:
-            said: of the rows, by the model.
+            prediction: of the rows, by the model.
             class_names: in the order of their numbers.
             lists: return sets as lists of names instead of text.
         """
-        assert isinstance(said, (Prediction, RegressionPrediction))
-        answer = [] if self.threshold is None else [self.threshold.accepts(said)]
-        if self.intervals is not None and isinstance(said, RegressionPrediction):
-            found: Intervals = self.intervals(said)
+        assert isinstance(prediction, (Prediction, RegressionPrediction))
+        answer = [] if self.threshold is None else [self.threshold.accepts(prediction)]
+        if self.intervals is not None and isinstance(prediction, RegressionPrediction):
+            found: Intervals = self.intervals(prediction)
             return [*answer, found.lower, found.upper]
         assert self.sets is not None
-        assert isinstance(said, Prediction)
-        return [*answer, _named(self.sets(said).contains, class_names, lists)]
+        assert isinstance(prediction, Prediction)
+        return [*answer, _named(self.sets(prediction).contains, class_names, lists)]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the decision as JSON can hold it; infinite numbers are ``None``."""
@@ -89,7 +89,7 @@ class Decision:
             "data": self.data,
             "examples": self.examples,
             "notes": list(self.notes),
-            "threshold": None if threshold is None else _of_threshold(threshold),
+            "threshold": None if threshold is None else _threshold_to_dict(threshold),
             "sets": None
             if sets is None or sets.thresholds_ is None
             else {
@@ -97,7 +97,7 @@ class Decision:
                 "confidence": sets.confidence,
                 "highest_score": _finite(float(sets.thresholds_[0])),
                 "mean_size": self.mean_size,
-                "share_of_one": self.of_one,
+                "share_of_one": self.share_of_one,
             },
             "intervals": None
             if intervals is None
@@ -110,7 +110,7 @@ class Decision:
         }
 
     @classmethod
-    def of(cls, content: Mapping[str, Any], classes: int) -> Decision:
+    def from_dict(cls, content: Mapping[str, Any], classes: int) -> Decision:
         """Return what :meth:`to_dict` made.
 
         Args:
@@ -128,9 +128,11 @@ class Decision:
             _text(content["model"]),
             _text(content["data"]),
             _whole(content["examples"]),
-            None if threshold is None else _threshold(threshold, _whole(content["examples"])),
-            None if sets is None else _sets(sets, classes),
-            None if intervals is None else _intervals(intervals),
+            None
+            if threshold is None
+            else _threshold_from_dict(threshold, _whole(content["examples"])),
+            None if sets is None else _sets_from_dict(sets, classes),
+            None if intervals is None else _intervals_from_dict(intervals),
             _or_infinite(found["mean_size" if sets else "mean_width"]),
             None if sets is None else fraction("share_of_one", sets["share_of_one"]),
             _texts(content["notes"]),
@@ -167,7 +169,7 @@ def read_decision(folder: ModelFolder) -> Decision | None:
         found = read_json(path)
         if found["format"] != FORMAT:
             raise ValueError(f"it has the format {shown(found['format'])}, expected {FORMAT}")
-        decision = Decision.of(found, len(folder.columns.class_names))
+        decision = Decision.from_dict(found, len(folder.columns.class_names))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} cannot be read ({error!r}); {again}") from None
     if decision.model != folder.config["sha256"]:
@@ -195,7 +197,7 @@ def _named(contains: np.ndarray, class_names: Sequence[str], lists: bool) -> np.
     return found
 
 
-def _of_threshold(found: Threshold) -> dict[str, Any]:
+def _threshold_to_dict(found: Threshold) -> dict[str, Any]:
     return {
         "by": found.by,
         "answers": "none" if not found.found else "some" if math.isfinite(found.value) else "all",
@@ -209,7 +211,7 @@ def _of_threshold(found: Threshold) -> dict[str, Any]:
     }
 
 
-def _threshold(content: Mapping[str, Any], examples: int) -> Threshold:
+def _threshold_from_dict(content: Mapping[str, Any], examples: int) -> Threshold:
     values = {"none": -math.inf, "all": math.inf}
     answers, risk, tolerance = content["answers"], content["risk"], content["tolerance"]
     one_of("answers", answers, (*values, "some"))
@@ -226,7 +228,7 @@ def _threshold(content: Mapping[str, Any], examples: int) -> Threshold:
     )
 
 
-def _sets(content: Mapping[str, Any], classes: int) -> ConformalSets:
+def _sets_from_dict(content: Mapping[str, Any], classes: int) -> ConformalSets:
     sets = smallest_sets(between("confidence", content["confidence"], 0, 1))
     sets.thresholds_ = np.full(classes, _or_infinite(content["highest_score"]))
     return sets
@@ -237,8 +239,8 @@ def smallest_sets(coverage: float) -> ConformalSets:
     return ConformalSets("lac", coverage, randomised=False, allow_empty=False)
 
 
-def _intervals(content: Mapping[str, Any]) -> ConformalIntervals:
-    method: Any = one_of("method", content["method"], METHODS)
+def _intervals_from_dict(content: Mapping[str, Any]) -> ConformalIntervals:
+    method: Any = one_of("method", content["method"], INTERVAL_METHODS)
     intervals = ConformalIntervals(method, between("confidence", content["confidence"], 0, 1))
     intervals.method_, intervals.quantile_ = method, _or_infinite(content["quantile"])
     return intervals

@@ -18,7 +18,7 @@ from batchensemble.comparison.cost import measure_cost
 from batchensemble.comparison.files import RESULTS, RunFiles, read_results
 from batchensemble.comparison.planes import make_plane
 from batchensemble.comparison.results import Comparison, Run, Settings, read_run, run_fingerprint
-from batchensemble.comparison.wording import titled
+from batchensemble.comparison.wording import method_title
 from batchensemble.data.datasets import Data, load
 from batchensemble.data.tables.dialects import Dialect
 from batchensemble.ensembles import Ensemble
@@ -26,7 +26,13 @@ from batchensemble.ensembles.saving import CONFIG
 from batchensemble.ensembles.saving.trust import Trust
 from batchensemble.predictions import MultiLabelPrediction, Prediction, RegressionPrediction
 from batchensemble.predictions.predict import predict
-from batchensemble.report.subject import Subject, counted, of_comparison, predicted, text_of
+from batchensemble.report.subject import (
+    Subject,
+    counted,
+    predicted,
+    subject_from_comparison,
+    text_of,
+)
 from batchensemble.training.history import History
 
 MOST_SEEDS = 10_000  # of a comparison; there is one file per seed and method
@@ -58,9 +64,9 @@ def subject_from_folder(
         OSError: a file cannot be read.
     """
     if (folder / RESULTS).is_file():
-        return of_comparison(_comparison(folder, source, target, dialect))
+        return subject_from_comparison(_comparison(folder, source, target, dialect))
     if (folder / CONFIG).is_file():
-        return _of_model(ModelFolder(folder, dialect), source, target, network, trust)
+        return _subject_from_model(ModelFolder(folder, dialect), source, target, network, trust)
     if not folder.is_dir():
         raise FileNotFoundError(
             f"there is no folder {folder}; give one written by compare or train"
@@ -135,7 +141,7 @@ def _is_listed(missing: str, failures: list[str]) -> bool:
     return any(failure.startswith(f"{run}:") for failure in failures)
 
 
-def _of_model(
+def _subject_from_model(
     folder: ModelFolder,
     source: str | None,
     target: str | None,
@@ -159,7 +165,7 @@ def _of_model(
     return Subject(
         comparison,
         "Trained model",
-        f"{titled(run.method)}, {counted(model.members, 'member')}, "
+        f"{method_title(run.method)}, {counted(model.members, 'member')}, "
         f"{counted(run.history.epochs, 'epoch')}; "
         f"scored on {counted(len(data.held_out[0]), 'example')}, "
         f"{counted(data.features, 'feature')}, {predicted(data)}"

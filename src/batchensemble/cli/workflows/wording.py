@@ -111,7 +111,7 @@ def _sets(decision: Decision, sets: ConformalSets) -> str:
     return (
         f"the classes with a probability of at least {1 - highest:.3g} hold the true one in "
         f"{_percent(sets.confidence)} of new examples like these. Mean size "
-        f"{decision.mean_size:.2f}; in {decision.of_one:.1%} of the examples it is one class."
+        f"{decision.mean_size:.2f}; in {decision.share_of_one:.1%} of the examples it is one class."
     )
 
 

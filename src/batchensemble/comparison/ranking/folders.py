@@ -15,7 +15,7 @@ from batchensemble.comparison.ranking.notes import notes_of
 from batchensemble.comparison.ranking.ranks import Ranks, rank, ranked
 from batchensemble.comparison.ranking.scored import RANKED_BY, Scored, labels_of, read_scores
 from batchensemble.comparison.summary import Column
-from batchensemble.comparison.wording import printable, titled
+from batchensemble.comparison.wording import method_title, printable
 from batchensemble.core.arguments import between, one_of
 from batchensemble.metrics.bootstrap import LEVEL, spread
 
@@ -53,7 +53,7 @@ class Ranking:
     @property
     def names(self) -> list[str]:
         """The methods' long names."""
-        return [titled(method) for method in self.methods]
+        return [method_title(method) for method in self.methods]
 
     @property
     def order(self) -> list[int]:
@@ -65,12 +65,12 @@ class Ranking:
         """Whether the test finds that the methods are not all alike."""
         return self.over_all.p_value <= 1 - self.level
 
-    def told_apart(self, one: int, other: int) -> bool:
+    def significantly_different(self, one: int, other: int) -> bool:
         """Say whether two methods, by number, differ by more than chance.
 
         Pairs are looked at only if the test finds a difference at all (Demšar 2006).
         """
-        return self.differ and self.over_all.told_apart(one, other)
+        return self.differ and self.over_all.significantly_different(one, other)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the ranking as JSON can hold it."""
@@ -99,11 +99,11 @@ class Ranking:
             "p_value": self.over_all.p_value,
             "critical_difference": self.over_all.critical_difference,
             "level": self.level,
-            "told_apart": [
+            "significantly_different": [
                 [self.methods[better], self.methods[worse]]
                 for place, better in enumerate(order)
                 for worse in order[place + 1 :]
-                if self.told_apart(better, worse)
+                if self.significantly_different(better, worse)
             ],
             "notes": list(self.notes),
         }

@@ -35,7 +35,7 @@ class Ranks:
     friedman: float
     p_value: float
 
-    def told_apart(self, one: int, other: int) -> bool:
+    def significantly_different(self, one: int, other: int) -> bool:
         """Say whether two methods, by number, are further apart than chance would have them."""
         return bool(abs(self.mean[one] - self.mean[other]) > self.critical_difference)
 

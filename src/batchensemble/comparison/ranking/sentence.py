@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from batchensemble.comparison.ranking.folders import Ranking
 from batchensemble.comparison.ranking.ranks import critical_difference
 from batchensemble.comparison.summary import Column
-from batchensemble.comparison.wording import listed, spoken
+from batchensemble.comparison.wording import join_names, method_phrase
 
 
 def sentence(ranking: Ranking) -> str:
@@ -52,7 +52,7 @@ def groups(ranking: Ranking) -> list[list[int]]:
         level = [
             place
             for place in range(start, len(order))
-            if not ranking.told_apart(first, order[place])
+            if not ranking.significantly_different(first, order[place])
         ]
         if len(level) > 1 and level[-1] >= end:
             found.append([order[place] for place in level])
@@ -105,7 +105,9 @@ def _better(ranking: Ranking) -> list[tuple[list[int], list[int]]]:
     order = ranking.order
     found: list[tuple[list[int], list[int]]] = []
     for place, method in enumerate(order):
-        beaten = [worse for worse in order[place + 1 :] if ranking.told_apart(method, worse)]
+        beaten = [
+            worse for worse in order[place + 1 :] if ranking.significantly_different(method, worse)
+        ]
         if beaten and found and found[-1][1] == beaten:
             found[-1][0].append(method)
         elif beaten:
@@ -117,7 +119,7 @@ def _told(
     ranking: Ranking, better: Sequence[tuple[list[int], list[int]]], level: Sequence[list[int]]
 ) -> str:
     def named(methods: Sequence[int]) -> str:
-        return listed([spoken(ranking.methods[each]) for each in methods])
+        return join_names([method_phrase(ranking.methods[each]) for each in methods])
 
     winners, losers = better[0]
     if len(better) == 1 and winners in level:

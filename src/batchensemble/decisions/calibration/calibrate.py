@@ -22,7 +22,7 @@ from batchensemble.layers.modes import evaluating
 from batchensemble.losses import CrossEntropy
 from batchensemble.losses.targets import ONE_HOT, parted
 
-Method = Literal["temperature", "vector", "platt", "isotonic"]
+CalibrationMethod = Literal["temperature", "vector", "platt", "isotonic"]
 Model = TypeVar("Model", bound=Ensemble)
 
 LEAST_FOR_ISOTONIC = 100  # below it has a step for every few examples, and follows their noise
@@ -32,7 +32,7 @@ def calibrate(
     model: Model,
     data: Any,
     *,
-    method: Method = "temperature",
+    method: CalibrationMethod = "temperature",
     pooling: Pooling = "before",
     per_member: bool = False,
     target: str | None = None,

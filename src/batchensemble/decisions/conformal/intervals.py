@@ -12,11 +12,11 @@ from jaxtyping import Bool
 
 from batchensemble.core.arguments import between, one_of
 from batchensemble.decisions.conformal.quantile import conformal_quantile, least_examples
-from batchensemble.decisions.uncertainty_score import PerExample, finite, one_number_each
+from batchensemble.decisions.uncertainty_score import PerExample, finite_numbers, one_number_each
 from batchensemble.predictions import Normals, Quantiles, RegressionPrediction
 
-Method = Literal["absolute", "normalised", "quantiles"]
-METHODS = ("absolute", "normalised", "quantiles")
+IntervalMethod = Literal["absolute", "normalised", "quantiles"]
+INTERVAL_METHODS = ("absolute", "normalised", "quantiles")
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Intervals:
         Raises:
             ValueError: ``targets`` is not of the shape ``[examples]`` or not finite.
         """
-        targets = finite("targets", targets, len(self))
+        targets = finite_numbers("targets", targets, len(self))
         return (self.lower <= targets) & (targets <= self.upper)
 
     def coverage(self, targets: Any) -> float:
@@ -116,14 +116,14 @@ class ConformalIntervals:
         0.9
     """
 
-    method: Method | None = None
+    method: IntervalMethod | None = None
     confidence: float = 0.9
-    method_: Method | None = field(default=None, init=False, repr=False)
+    method_: IntervalMethod | None = field(default=None, init=False, repr=False)
     quantile_: float = field(default=math.nan, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.method is not None:
-            one_of("method", self.method, METHODS)
+            one_of("method", self.method, INTERVAL_METHODS)
         self.confidence = between("confidence", self.confidence, 0, 1)
 
     def fit(self, prediction: RegressionPrediction, targets: Any) -> ConformalIntervals:
@@ -142,7 +142,7 @@ class ConformalIntervals:
                 is 0 that ``"normalised"`` divides by.
         """
         centre = _centre(prediction)
-        targets = finite("targets", targets, len(centre))
+        targets = finite_numbers("targets", targets, len(centre))
         if not len(targets):
             raise ValueError("there must be at least one held-out example, got none")
         self.method_ = _usual(prediction) if self.method is None else self.method
@@ -188,7 +188,7 @@ class ConformalIntervals:
         """Return what a width of 1 is for each example."""
         if self.method_ == "absolute":
             return np.ones(len(prediction))
-        found = finite("the deviation", prediction.deviation, len(prediction))
+        found = finite_numbers("the deviation", prediction.deviation, len(prediction))
         if (found <= 0).any():
             raise ValueError(
                 f"the deviation must be above 0, got {int((found <= 0).sum())} of {len(found)} "
@@ -205,7 +205,9 @@ class ConformalIntervals:
                 raise ValueError("one quantile has no interval to move; take method='absolute'")
         lower, upper = prediction.interval(coverage)
         examples = len(prediction)
-        return finite("the lower end", lower, examples), finite("the upper end", upper, examples)
+        return finite_numbers("the lower end", lower, examples), finite_numbers(
+            "the upper end", upper, examples
+        )
 
 
 def _centre(prediction: RegressionPrediction) -> PerExample:
@@ -214,10 +216,10 @@ def _centre(prediction: RegressionPrediction) -> PerExample:
             f"intervals are of predicted numbers, got {type(prediction).__name__}; of classes take "
             "ConformalSets, and put numbers of your own into Points of batchensemble.predictions"
         )
-    return finite("the predicted numbers", one_number_each(prediction), len(prediction))
+    return finite_numbers("the predicted numbers", one_number_each(prediction), len(prediction))
 
 
-def _usual(prediction: RegressionPrediction) -> Method:
+def _usual(prediction: RegressionPrediction) -> IntervalMethod:
     """Return the method for what a network was trained to say."""
     if isinstance(prediction, Normals):
         return "normalised"

@@ -16,12 +16,12 @@ from batchensemble.decisions.conformal.quantile import conformal_quantile, least
 from batchensemble.metrics.labels import Labels, checked_labels, class_probs, labels_among
 from batchensemble.predictions import Prediction
 
-Method = Literal["lac", "aps", "raps"]
-METHODS = ("lac", "aps", "raps")
+SetMethod = Literal["lac", "aps", "raps"]
+SET_METHODS = ("lac", "aps", "raps")
 BLOCK = 1 << 15  # rows at a time: their scores stay in the cache, and memory stays small
 HELD_OUT, NEW = 1, 2  # streams of random numbers; (seed, 0) would be that of the seed alone
 
-Scores = Float[np.ndarray, "examples classes"]
+ClassScores = Float[np.ndarray, "examples classes"]
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ class ConformalSets:
         (0.9, True)
     """
 
-    method: Method = "aps"
+    method: SetMethod = "aps"
     confidence: float = 0.9
     by_class: bool = False
     randomised: bool = True
@@ -156,7 +156,7 @@ class ConformalSets:
     )
 
     def __post_init__(self) -> None:
-        one_of("method", self.method, METHODS)
+        one_of("method", self.method, SET_METHODS)
         self.confidence = between("confidence", self.confidence, 0, 1)
         whole_number("free", self.free, at_least=0)
         if not (math.isfinite(self.penalty) and self.penalty >= 0):
@@ -215,7 +215,7 @@ class ConformalSets:
             contains[empty, prediction.labels[empty]] = True
         return PredictionSets(contains, self.confidence)
 
-    def _scores(self, prediction: Prediction, stream: int) -> Iterator[tuple[slice, Scores]]:
+    def _scores(self, prediction: Prediction, stream: int) -> Iterator[tuple[slice, ClassScores]]:
         """Yield the scores of all classes, some rows at a time.
 
         Held-out and new examples draw from streams of their own: were they the same numbers, the
@@ -238,7 +238,7 @@ class ConformalSets:
             u = generator.random(len(block)) if self.randomised else np.zeros(len(block))
             yield rows, self._block(block, u)
 
-    def _block(self, probs: Scores, u: Float[np.ndarray, "examples"]) -> Scores:
+    def _block(self, probs: ClassScores, u: Float[np.ndarray, "examples"]) -> ClassScores:
         if self.method == "lac":
             return 1 - probs
         # Stable: classes that tie keep their order, and short rows are sorted fastest so.

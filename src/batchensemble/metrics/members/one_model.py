@@ -25,7 +25,7 @@ from batchensemble.metrics.members.gain import (
 )
 from batchensemble.predictions import Prediction
 
-Answer = Literal["one model", "ensemble", "undecided"]
+OneModelAnswer = Literal["one model", "ensemble", "undecided"]
 Ends = tuple[float, float, float]  # a number, and the ends of its interval
 
 # What averaging gains grows with how far the members are apart (Krogh and Vedelsby 1995): with a
@@ -62,7 +62,7 @@ class OneModel:
         verdict: all of it in one or two sentences.
     """
 
-    answer: Answer
+    answer: OneModelAnswer
     difference: float
     low: float
     high: float
@@ -167,7 +167,7 @@ def _answer(
     gain: Ends,
     share: ShareOfGain | None,
     by_errors: bool,
-) -> tuple[Answer, str]:
+) -> tuple[OneModelAnswer, str]:
     """Return the answer, and what is to be said besides."""
     _, low, high = difference
     limit = ALIKE_BY_ERRORS if by_errors else ALIKE

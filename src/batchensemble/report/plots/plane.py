@@ -1,4 +1,4 @@
-"""What the networks say over two axes of the features: the class, the doubt, the members."""
+"""What the networks say over two axes of the features: the class, the scale, the members."""
 
 from __future__ import annotations
 
@@ -87,13 +87,13 @@ def plane(comparison: Comparison, axes: Any = None) -> list[Axes]:
     upper, lower = panels_of(axes, len(runs), 5.6, rows=2, sharex=True, sharey=True)
     figure = figure_of(upper[0])
     highest = max(float(run.plane.epistemic.max()) for run in runs if run.plane)
-    doubt = LogNorm(LOWEST, max(highest, 10 * LOWEST))
+    scale = LogNorm(LOWEST, max(highest, 10 * LOWEST))
     binary = comparison.data.classes == 2
     for top, bottom, run in zip(upper, lower, runs, strict=True):
         top.set_title(style_of(run.method).name)
         (_probability if binary else _classes)(top, grid, run, comparison)
         _held_out(top, grid, comparison)
-        _epistemic(bottom, grid, run, doubt)
+        _epistemic(bottom, grid, run, scale)
     _label_axes(figure, grid, [upper[0], lower[0]])
     if binary:
         name = plain(comparison.data.class_names[1], 16)
@@ -101,7 +101,7 @@ def plane(comparison: Comparison, axes: Any = None) -> list[Axes]:
     else:
         greys = ListedColormap(pale(INK, _strength(np.linspace(0, 1, 64))))
         _colour_bar(figure, upper, greys, Normalize(0, 1), "probability of the top class")
-    _colour_bar(figure, lower, EPISTEMIC, doubt, "mutual information (nats)")
+    _colour_bar(figure, lower, EPISTEMIC, scale, "mutual information (nats)")
     _class_legend(figure, comparison)
     return [*upper, *lower]
 
@@ -126,13 +126,15 @@ def members(comparison: Comparison, axes: Any = None) -> list[Axes]:
     runs = [comparison.of(method)[0] for method in comparison.methods]
     [panels] = panels_of(axes, len(runs), 3.4, sharex=True, sharey=True)
     for ax, run in zip(panels, runs, strict=True):
-        style, said = style_of(run.method), _on_plane(run)
+        style, prediction = style_of(run.method), _on_plane(run)
         _held_out(ax, grid, comparison, faint=True)
-        _boundary(ax, grid, said.probs, colors=[pale(style.colour, 0.3)], linewidths=5)
-        for member in range(said.members):
-            _boundary(ax, grid, said.member_probs[:, member], colors=style.colour, linewidths=1)
-        count = "1 member" if said.members == 1 else f"{said.members} members"
-        ax.set_title(f"{style.name}, {count}" if said.members > 1 else style.name)
+        _boundary(ax, grid, prediction.probs, colors=[pale(style.colour, 0.3)], linewidths=5)
+        for member in range(prediction.members):
+            _boundary(
+                ax, grid, prediction.member_probs[:, member], colors=style.colour, linewidths=1
+            )
+        count = "1 member" if prediction.members == 1 else f"{prediction.members} members"
+        ax.set_title(f"{style.name}, {count}" if prediction.members > 1 else style.name)
         ax.set(xlim=(grid.x[0], grid.x[-1]), ylim=(grid.y[0], grid.y[-1]))
     _label_axes(figure_of(panels[0]), grid, panels[:1])
     return panels

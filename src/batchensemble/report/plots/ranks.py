@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from batchensemble.comparison.ranking import Ranking, groups, score_name, sentence
-from batchensemble.comparison.wording import listed
+from batchensemble.comparison.wording import join_names
 from batchensemble.report.plots.style import (
     FAINT,
     INK,
@@ -59,7 +59,7 @@ def mean_ranks(ranking: Ranking, ax: Axes | None = None) -> Axes:
         height = FIRST_BAR + BAR * number
         ax.plot(
             [ends[0] - 0.03, ends[1] + 0.03], [height, height], color=INK, linewidth=4,
-            solid_capstyle="butt", gid="not-told-apart", zorder=3,
+            solid_capstyle="butt", gid="no-significant-difference", zorder=3,
         )  # fmt: skip
     _scale(ax, ranking)
     _frame(ax, ranking, first, last)
@@ -70,8 +70,9 @@ def described(ranking: Ranking) -> str:
     """Return what the figure shows, for those who cannot see it."""
     ranks = [f"{ranking.names[each]} {ranking.over_all.mean[each]:.2f}" for each in ranking.order]
     return (
-        f"Mean ranks over {len(ranking.datasets)} data sets, 1 is the best: {listed(ranks)}; the "
-        f"critical difference is {ranking.over_all.critical_difference:.2f}. {sentence(ranking)}"
+        f"Mean ranks over {len(ranking.datasets)} data sets, 1 is the best: {join_names(ranks)}; "
+        f"the critical difference is {ranking.over_all.critical_difference:.2f}. "
+        f"{sentence(ranking)}"
     )
 
 

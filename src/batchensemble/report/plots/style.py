@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
-from batchensemble.comparison.wording import printable, titled
+from batchensemble.comparison.wording import method_title, printable
 from batchensemble.ensembles.methods import METHODS
 
 INK = "#222222"
@@ -47,7 +47,7 @@ class MethodStyle:
 def style_of(method: str) -> MethodStyle:
     """Return how a method looks; one that is not known here is grey."""
     if method not in METHODS:
-        return MethodStyle(titled(method), SOFT, "o", "solid")
+        return MethodStyle(method_title(method), SOFT, "o", "solid")
     style = METHODS[method].style
     return MethodStyle(METHODS[method].title, style.colour, style.marker, style.line)
 

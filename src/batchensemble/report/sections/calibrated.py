@@ -7,18 +7,18 @@ from typing import Any
 import numpy as np
 
 from batchensemble.comparison.results import Comparison, Run
-from batchensemble.comparison.wording import titled
+from batchensemble.comparison.wording import method_title
 from batchensemble.metrics import BINS, interval_calibration, reliability
 from batchensemble.metrics.bootstrap import LEVEL
 from batchensemble.metrics.calibration.reliability import bins_of, edges_of
 from batchensemble.predictions import Prediction, Quantiles
-from batchensemble.report.sections.tables import Head, Line, Table, mean_entry
+from batchensemble.report.sections.tables import Head, Table, TableRow, mean_entry
 
 DRAWS = 500
 LEVELS = (0.5, 0.8, 0.9, 0.95)  # of intervals
 
 
-def calibration(comparison: Comparison) -> Table:
+def calibration_table(comparison: Comparison) -> Table:
     """Return the calibration errors of each method or what its intervals hold, over its seeds."""
     numbers = comparison.data.task == "regression"
     targets = comparison.data.held_out[1]
@@ -27,7 +27,7 @@ def calibration(comparison: Comparison) -> Table:
         runs = comparison.of(method)
         found = [(_holds if numbers else _errors)(run, targets) for run in runs]
         entries = tuple(mean_entry(values, form) for values in zip(*found, strict=True))
-        lines.append(Line(titled(method), method, entries))
+        lines.append(TableRow(method_title(method), method, entries))
     if numbers:
         caption = "Share of the held-out targets in intervals that should hold so many."
         heads = tuple(Head(f"Of {level:.0%}") for level in LEVELS)

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from batchensemble.comparison.differences import Standing
+from batchensemble.comparison.differences import Differences
 from batchensemble.comparison.results import Comparison
-from batchensemble.comparison.summary import REGRESSION, Column, Row, shown
-from batchensemble.comparison.wording import begin, listed, spoken, titled
+from batchensemble.comparison.summary import REGRESSION, Column, Row, format_number
+from batchensemble.comparison.wording import capitalised, join_names, method_phrase, method_title
 from batchensemble.report.sections.abstaining import Abstaining
 from batchensemble.report.sections.tables import risk_of, signed
 
@@ -88,11 +88,11 @@ class Risks:
 
 
 def forest(
-    column: Column, rows: Sequence[Row], standing: Standing, reference: str
+    column: Column, rows: Sequence[Row], differences: Differences, reference: str
 ) -> Forest | None:
     """Return the intervals of a score's differences to a method; ``None`` where there are none."""
     found = [
-        (row, standing.difference(column.key, row.method, reference))
+        (row, differences.between(column.key, row.method, reference))
         for row in rows
         if row.method != reference
     ]
@@ -109,32 +109,36 @@ def forest(
 
     bars = []
     for index, (row, each) in enumerate(known):
-        says = (
+        text = (
             f"{row.name}: {signed(each.estimate, column)} {column.unit}, 95% interval "
             f"{signed(each.low, column)} to {signed(each.high, column)}"
         )
         y = ROW * (index + 0.5) + 4
         ends_at = (at(each.low), at(each.estimate), at(each.high))
-        bars.append(Bar(row.name, row.method, y, *ends_at, says))
-    finding = _told_apart(
+        bars.append(Bar(row.name, row.method, y, *ends_at, text))
+    finding = _significance(
+        column,
         reference,
-        [row.method for row, each in known if each.beyond_noise],
-        [row.method for row, each in known if not each.beyond_noise],
+        [row.method for row, each in known if each.significant],
+        [row.method for row, each in known if not each.significant],
     )
     ticks = tuple(Tick(at(each), f"{each:g}") for each in _ticks(low, high, 5))
     return Forest(ROW * len(bars) + 8, at(0.0), ticks, tuple(bars), finding)
 
 
-def _told_apart(reference: str, apart: Sequence[str], level: Sequence[str]) -> str:
-    """Return which methods differ from one by more than chance, and which do not."""
-    sentences = [
-        begin(
-            f"{listed([spoken(each) for each in methods])} differ{'s' * (len(methods) == 1)} from "
-            f"{spoken(reference)} by {amount} chance."
-        )
-        for methods, amount in ((apart, "more than"), (level, "no more than"))
-        if methods
-    ]
+def _significance(
+    column: Column, reference: str, different: Sequence[str], others: Sequence[str]
+) -> str:
+    """Return which methods differ significantly from one, and which do not, in two sentences."""
+    to, sentences = method_phrase(reference), []
+    if different:
+        names = join_names([method_phrase(each) for each in different])
+        verb = "differs" if len(different) == 1 else "differ"
+        sentences.append(capitalised(f"{names} {verb} significantly from {to} in {column.title}."))
+    if others:
+        names = join_names([method_phrase(each) for each in others])
+        found = f"No significant difference in {column.title} between {to} and "
+        sentences.append(f"{found}{names}.")
     return " ".join(sentences)
 
 
@@ -154,8 +158,8 @@ def risks(comparison: Comparison) -> Risks:
 
     curves, chosen = [], []
     for method, each in found.items():
-        name, known = titled(method), np.isfinite(each.risk)
-        texts = [_says(name, each, index) for index in range(len(known))]
+        name, known = method_title(method), np.isfinite(each.risk)
+        texts = [_at_threshold(name, each, index) for index in range(len(known))]
         places = [place(*pair) if np.isfinite(pair[1]) else None for pair in _pairs(each)]
         line = dict.fromkeys(at for at in places if at is not None)
         points = tuple(
@@ -187,13 +191,16 @@ def _pairs(each: Abstaining) -> list[tuple[float, float]]:
     return list(zip(each.coverage.tolist(), each.risk.tolist(), strict=True))
 
 
-def _says(name: str, each: Abstaining, index: int) -> str:
+def _at_threshold(name: str, each: Abstaining, index: int) -> str:
     """Say what a method risks at a threshold."""
     coverage, risk = each.coverage[index], each.risk[index]
     if not np.isfinite(risk):
         return f"{name} answers none."
     if each.deviation is not None:
-        deviation, error = shown(each.deviation[index], IN_UNIT), shown(risk, IN_UNIT)
+        deviation, error = (
+            format_number(each.deviation[index], IN_UNIT),
+            format_number(risk, IN_UNIT),
+        )
         return (
             f"{name} answers deviations up to {deviation}, with a mean absolute error of {error}."
         )
@@ -202,19 +209,20 @@ def _says(name: str, each: Abstaining, index: int) -> str:
 
 def _finding(comparison: Comparison, numbers: bool) -> str:
     """Say what each method gains by leaving the most doubtful tenth of the examples unanswered."""
-    said = []
+    changes = []
     for method in comparison.methods:
         if numbers:
-            most, all_of_them = risk_of(comparison, method, np.array([0.9, 1.0])).risk
-            said.append(f"{titled(method)} {shown(all_of_them, IN_UNIT)} → {shown(most, IN_UNIT)}")
+            risks = risk_of(comparison, method, np.array([1.0, 0.9])).risk
+            of_all, of_most = (format_number(each, IN_UNIT) for each in risks)
+            changes.append(f"{method_title(method)} {of_all} → {of_most}")
             continue
         prediction = comparison.of(method)[0].classes
         order = np.argsort(-prediction.confidence, kind="stable")
         wrong = (prediction.labels != comparison.data.held_out[1])[order]
         answered = max(1, round(0.9 * len(wrong)))
-        said.append(f"{titled(method)} {wrong.mean():.2%} → {wrong[:answered].mean():.2%}")
+        changes.append(f"{method_title(method)} {wrong.mean():.2%} → {wrong[:answered].mean():.2%}")
     what = "Mean absolute error" if numbers else "Wrong answers"
-    return f"{what} if the most doubtful tenth is left unanswered: {'; '.join(said)}."
+    return f"{what} if the most doubtful tenth is left unanswered: {'; '.join(changes)}."
 
 
 def _ticks(low: float, high: float, most: int) -> list[float]:

@@ -6,17 +6,17 @@ import numpy as np
 from scipy.stats import betabinom
 
 from batchensemble.comparison.results import Comparison
-from batchensemble.comparison.wording import titled
+from batchensemble.comparison.wording import method_title
 from batchensemble.decisions import ConformalIntervals
 from batchensemble.decisions.conformal.quantile import least_examples, rank_of
 from batchensemble.metrics.bootstrap import LEVEL
-from batchensemble.predictions import RegressionPrediction, as_arrays, from_arrays
-from batchensemble.report.sections.tables import Entry, Head, Line, Table
+from batchensemble.predictions import RegressionPrediction, from_arrays, to_arrays
+from batchensemble.report.sections.tables import Entry, Head, Table, TableRow
 
 LEVELS = (0.8, 0.9, 0.95)
 
 
-def intervals(comparison: Comparison, *, seed: int = 0) -> Table:
+def interval_table(comparison: Comparison, *, seed: int = 0) -> Table:
     """Return the coverage and width of conformal intervals of each method, of its first seed.
 
     The width is learnt on a half of the held-out examples, drawn at random, and the coverage
@@ -42,14 +42,14 @@ def intervals(comparison: Comparison, *, seed: int = 0) -> Table:
                 assert isinstance(prediction, RegressionPrediction)
                 entries.append(_entry(prediction, targets, learn, count, level))
             entries.append(_by_chance(level, len(learn), len(count)))
-        lines.append(Line(f"{level:.0%}", "", tuple(entries)))
+        lines.append(TableRow(f"{level:.0%}", "", tuple(entries)))
     caption = (
         "Conformal intervals: around each prediction, so wide that they hold the true number as "
         "often as asked. Learnt on a half of the held-out examples, and counted on the other: the "
         "share that is held, and the mean width in the unit of the target. By chance: between "
         f"which the share is in {LEVEL:.0%} of the cases. First seed."
     )
-    heads = (*(Head(titled(method)) for method in comparison.methods), Head("By chance"))
+    heads = (*(Head(method_title(method)) for method in comparison.methods), Head("By chance"))
     return Table("intervals", caption, "Should hold", heads, tuple(lines))
 
 
@@ -76,7 +76,7 @@ def _of(prediction: RegressionPrediction, rows: np.ndarray) -> RegressionPredict
     """Return the prediction of some examples."""
     parts = {
         name: each if name.endswith(".levels") else each[rows]
-        for name, each in as_arrays(prediction).items()
+        for name, each in to_arrays(prediction).items()
     }
     found = from_arrays(parts)
     assert isinstance(found, RegressionPrediction)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 
 from batchensemble.comparison.results import Comparison, Run
-from batchensemble.comparison.summary import CLASSIFICATION, COST, REGRESSION, shown, value
-from batchensemble.comparison.wording import titled
+from batchensemble.comparison.summary import CLASSIFICATION, COST, REGRESSION, format_number, value
+from batchensemble.comparison.wording import method_title
 from batchensemble.losses.standardised import OF_STANDARDISED
 from batchensemble.metrics.members.member_curve import by_members
 from batchensemble.predictions import Prediction
@@ -20,7 +20,7 @@ COLUMN = {column.key: column for column in (*CLASSIFICATION, *REGRESSION, *COST)
 
 
 @dataclass(frozen=True)
-class Text:
+class FigureText:
     """What is said of a figure.
 
     Attributes:
@@ -37,7 +37,7 @@ class Text:
 
 
 @dataclass(frozen=True)
-class Shown:
+class ShownFigure:
     """A figure as the page holds it; width and height in CSS pixels."""
 
     name: str
@@ -51,9 +51,9 @@ class Shown:
     height: int
 
 
-def figures_of(
+def shown_figures(
     comparison: Comparison, figures: Mapping[str, Figure], images: Mapping[str, bytes]
-) -> list[Shown]:
+) -> list[ShownFigure]:
     """Return the figures with what is said of them.
 
     Args:
@@ -67,10 +67,12 @@ def figures_of(
     ]
 
 
-def _shown(comparison: Comparison, name: str, figure: Figure, image: bytes, text: Text) -> Shown:
+def _shown(
+    comparison: Comparison, name: str, figure: Figure, image: bytes, text: FigureText
+) -> ShownFigure:
     width, height = figure.get_size_inches()
     finding = text.finding(comparison)
-    return Shown(
+    return ShownFigure(
         name,
         text.title,
         text.section,
@@ -86,11 +88,11 @@ def _shown(comparison: Comparison, name: str, figure: Figure, image: bytes, text
 def _each(comparison: Comparison, text: Callable[[Run], str]) -> str:
     """Return what is said of each method's first run, joined."""
     runs = [comparison.of(method)[0] for method in comparison.methods]
-    return "; ".join(f"{titled(run.method)} {text(run)}" for run in runs) + "."
+    return "; ".join(f"{method_title(run.method)} {text(run)}" for run in runs) + "."
 
 
 def _number(run: Run, key: str) -> str:
-    return shown(value(run, COLUMN[key]), COLUMN[key])
+    return format_number(value(run, COLUMN[key]), COLUMN[key])
 
 
 def _reliability(comparison: Comparison) -> str:
@@ -159,11 +161,12 @@ def _coverage(comparison: Comparison) -> str:
 
 def _error_by_deviation(comparison: Comparison) -> str:
     def text(run: Run) -> str:
-        return (
-            f"{_number(run, 'rmse')} beside {shown(math.hypot(*_deviations(run)), COLUMN['rmse'])}"
-        )
+        predicted = format_number(math.hypot(*_deviations(run)), COLUMN["rmse"])
+        return f"{_number(run, 'rmse')}, predicted {predicted}"
 
-    return "RMSE of all examples, beside the deviation predicted: " + _each(comparison, text)
+    return "RMSE over all examples, and the predicted standard deviation: " + _each(
+        comparison, text
+    )
 
 
 def _deviations(run: Run) -> tuple[float, float]:
@@ -179,7 +182,7 @@ def _time(comparison: Comparison) -> str:
 
 
 TEXTS = {
-    "reliability": Text(
+    "reliability": FigureText(
         "Reliability",
         "calibration",
         _reliability,
@@ -188,7 +191,7 @@ TEXTS = {
         "cases; above it the network is too modest, below it too sure. The counts below are on a "
         "log scale.",
     ),
-    "plane": Text(
+    "plane": FigureText(
         "Predictions and doubt over the plane",
         "uncertainty",
         _plane,
@@ -196,14 +199,14 @@ TEXTS = {
         "predicted class changes. Below, in nats and on one log scale, how much the members "
         "differ: a useful ensemble is dark where there were no examples to learn from.",
     ),
-    "members": Text(
+    "members": FigureText(
         "Where each member draws the line",
         "members",
         _members,
         "Thin lines are the members' own decisions, the wide pale one is that of their mean "
         "probabilities. Lines on top of each other mean that the members learned the same.",
     ),
-    "member_curves": Text(
+    "member_curves": FigureText(
         "What members are worth",
         "members",
         _member_curves,
@@ -212,14 +215,14 @@ TEXTS = {
         "that begins above the single network has members that are worse alone. The axes span at "
         "least four standard errors of a score on so many examples.",
     ),
-    "epistemic_histogram": Text(
+    "epistemic_histogram": FigureText(
         "How much the members differ",
         "uncertainty",
         _histogram,
         "The mutual information of class and member for each held-out example. Further right, "
         "the members differ more; to the far left they are one network several times over.",
     ),
-    "loss_curves": Text(
+    "loss_curves": FigureText(
         "Training",
         "training",
         _curves,
@@ -227,7 +230,7 @@ TEXTS = {
         "the ensemble after the epoch. A training loss that falls while the held-out one rises is "
         "overfitting.",
     ),
-    "curve": Text(
+    "curve": FigureText(
         "The curve and its doubt",
         "uncertainty",
         _curve,
@@ -236,14 +239,14 @@ TEXTS = {
         "are the points. Below, the standard deviations: of all (pale) and of what the members "
         "differ in, which should grow beyond the examples and in gaps.",
     ),
-    "coverage": Text(
+    "coverage": FigureText(
         "Do intervals cover?",
         "calibration",
         _coverage,
         "On the dashed line an interval that should hold 90% of the targets holds 90%. Below it "
         "the method is too sure, above it too modest.",
     ),
-    "error_by_deviation": Text(
+    "error_by_deviation": FigureText(
         "Does doubt tell errors?",
         "uncertainty",
         _error_by_deviation,
@@ -251,14 +254,14 @@ TEXTS = {
         "doubts most. On the dashed line the errors are as large as predicted; markers at one "
         "height say that the doubt tells nothing.",
     ),
-    "error_time": Text(
+    "error_time": FigureText(
         "Error for the time",
         "cost",
         _time,
         "Down and to the left is better. With one seed a bar is the standard error of the RMSE on "
         "so many examples; with several, bars are sample deviations and faint points the seeds.",
     ),
-    "accuracy_time": Text(
+    "accuracy_time": FigureText(
         "Accuracy for the time",
         "cost",
         _time,

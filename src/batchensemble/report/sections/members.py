@@ -6,17 +6,17 @@ import math
 from dataclasses import dataclass
 
 from batchensemble.comparison.results import Comparison
-from batchensemble.comparison.summary import quality, shown
-from batchensemble.comparison.wording import spoken, titled
+from batchensemble.comparison.summary import format_number, quality
+from batchensemble.comparison.wording import method_phrase, method_title
 from batchensemble.ensembles.methods import baseline_among, independent_among
 from batchensemble.metrics.losses_by_example import Loss
 from batchensemble.metrics.members.diversity import diversity
 from batchensemble.metrics.members.gain import ShareOfGain, share_of_gain
 from batchensemble.metrics.members.member_curve import effective_members
 from batchensemble.predictions import Prediction
-from batchensemble.report.sections.tables import Entry, Head, Line, Table, by_method
+from batchensemble.report.sections.tables import Entry, Head, Table, TableRow, by_method
 
-APART = (
+DIVERSITY = (
     Head("Disagreement"),
     Head("KL of two members", "nats"),
     Head("Q of their errors"),
@@ -30,7 +30,7 @@ GAINS: dict[Loss, str] = {
 }
 
 
-def alone(comparison: Comparison) -> Table:
+def member_table(comparison: Comparison) -> Table:
     """Return the accuracy or RMSE of each member alone, and of all together, run by run."""
     most = max(run.prediction.members for run in comparison.runs)
     first, numbers = quality(comparison)[0], comparison.data.task == "regression"
@@ -38,16 +38,18 @@ def alone(comparison: Comparison) -> Table:
     for run in by_method(comparison):
         own = [float(each) for each in run.scores[f"member_{'rmses' if numbers else 'accuracies'}"]]
         entries = [Entry(str(run.seed), run.seed)]
-        entries += [Entry(shown(each, first), each) for each in (run.scores[first.key], *own)]
+        entries += [
+            Entry(format_number(each, first), each) for each in (run.scores[first.key], *own)
+        ]
         entries += [Entry("")] * (most - len(own))
-        lines.append(Line(titled(run.method), run.method, tuple(entries)))
+        lines.append(TableRow(method_title(run.method), run.method, tuple(entries)))
     heads = (Head("Seed"), Head("Together"), *(Head(f"Member {i + 1}") for i in range(most)))
     together = "their mean" if numbers else "the mean of their probabilities"
     caption = f"{first.title} of each member alone, and of {together}."
     return Table("members", caption, "Method", heads, tuple(lines))
 
 
-def apart(comparison: Comparison) -> Table | None:
+def diversity_table(comparison: Comparison) -> Table | None:
     """Return how much the members of each ensemble differ, run by run.
 
     ``None`` of numbers, or where there is no ensemble.
@@ -62,7 +64,7 @@ def apart(comparison: Comparison) -> Table | None:
             continue
         found = diversity(run.classes, labels)
         deep = independent.get(run.seed)
-        worth = effective_members(
+        effective = effective_members(
             run.classes, labels, deep if deep is not None and deep.members > 1 else None
         )
         numbers = (
@@ -70,14 +72,14 @@ def apart(comparison: Comparison) -> Table | None:
             found.pairwise_kl,
             found.q_statistic,
             found.error_correlation,
-            worth,
+            effective,
         )
         entries = (Entry(str(run.seed), run.seed), *(_number(each) for each in numbers))
-        lines.append(Line(titled(run.method), run.method, entries))
+        lines.append(TableRow(method_title(run.method), run.method, entries))
     if not lines:
         return None
     measure = (
-        f"how many members of {spoken(reference)} reach the same NLL"
+        f"how many members of {method_phrase(reference)} reach the same NLL"
         if reference is not None
         else "how many independent members would have a mean that varies as much"
     )
@@ -87,11 +89,11 @@ def apart(comparison: Comparison) -> Table | None:
         "examples; a Q or a correlation of 1 says on exactly the same, 0 that they err "
         f"independently. The effective number of members is {measure}."
     )
-    return Table("apart", caption, "Method", (Head("Seed"), *APART), tuple(lines))
+    return Table("diversity", caption, "Method", (Head("Seed"), *DIVERSITY), tuple(lines))
 
 
 @dataclass(frozen=True)
-class Kept:
+class GainShares:
     """Shares of the deep ensemble's gain over one network.
 
     Attributes:
@@ -103,7 +105,7 @@ class Kept:
     reasons: tuple[str, ...]
 
 
-def kept(comparison: Comparison) -> Kept | None:
+def gain_shares(comparison: Comparison) -> GainShares | None:
     """Return which share of the deep ensemble's gain over one network each other ensemble keeps.
 
     ``None`` of numbers, and where the single network, the deep ensemble or any other is missing.
@@ -134,9 +136,11 @@ def kept(comparison: Comparison) -> Kept | None:
         if score not in defined
     )
     if not defined:
-        return Kept(None, reasons)
+        return GainShares(None, reasons)
     lines = tuple(
-        Line(titled(method), method, tuple(_share(found[score][row]) for score in defined))
+        TableRow(
+            method_title(method), method, tuple(_share(found[score][row]) for score in defined)
+        )
         for row, method in enumerate(others)
     )
     caption = (
@@ -145,7 +149,7 @@ def kept(comparison: Comparison) -> Kept | None:
         "network is always 0 and finds nothing, an AUROC of 0.5."
     )
     heads = tuple(Head(GAINS[score]) for score in defined)
-    return Kept(Table("kept", caption, "Method", heads, lines), reasons)
+    return GainShares(Table("gain-shares", caption, "Method", heads, lines), reasons)
 
 
 def _predictions(comparison: Comparison, method: str | None) -> dict[int, Prediction]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import zip_longest
 
 from batchensemble.comparison.results import Comparison
-from batchensemble.comparison.wording import titled
+from batchensemble.comparison.wording import method_title
 
 
 def printed_losses(comparison: Comparison) -> list[list[tuple[str, str, str]]]:
@@ -21,7 +21,7 @@ def printed_losses(comparison: Comparison) -> list[list[tuple[str, str, str]]]:
 def notebook_errors(comparison: Comparison) -> list[tuple[str, float]]:
     """Return the calibration errors as the notebook counts them, by method."""
     return [
-        (titled(run.method), run.scores["notebook_ece"])
+        (method_title(run.method), run.scores["notebook_ece"])
         for run in comparison.runs
         if run.scores.get("notebook_ece") is not None
     ]

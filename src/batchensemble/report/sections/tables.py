@@ -12,10 +12,18 @@ import numpy as np
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
-from batchensemble.comparison.differences import Standing
+from batchensemble.comparison.differences import Differences
 from batchensemble.comparison.results import Comparison, Run
-from batchensemble.comparison.summary import COST, REGRESSION, Column, Row, quality, shown, value
-from batchensemble.comparison.wording import spoken, titled
+from batchensemble.comparison.summary import (
+    COST,
+    REGRESSION,
+    Column,
+    Row,
+    format_number,
+    quality,
+    value,
+)
+from batchensemble.comparison.wording import method_phrase, method_title
 from batchensemble.decisions import Threshold, threshold_for
 from batchensemble.metrics.bootstrap import Difference
 from batchensemble.predictions import Prediction, RegressionPrediction
@@ -23,12 +31,12 @@ from batchensemble.report.sections.abstaining import Abstaining, abstaining, abs
 
 RMSE = REGRESSION[0]
 ENOUGH_SEEDS = 5  # for an interval over them
-PROMISED = (0.1, 0.05, 0.02, 0.01, 0.005)  # shares of errors
+GUARANTEED_RISKS = (0.1, 0.05, 0.02, 0.01, 0.005)  # shares of errors
 SHOWN_SHARES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.25)
 SHOWN_THRESHOLDS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 
 # Caption, and titles and units of the columns.
-DOUBT = (
+UNCERTAINTY = (
     "Mean uncertainty of right and of wrong predictions. AUROC: how often a wrong prediction is "
     "more doubtful than a right one; 0.5 is chance.",
     (
@@ -40,7 +48,7 @@ DOUBT = (
         ("AUROC of epistemic", ""),
     ),
 )
-DOUBT_OF_NUMBERS = (
+UNCERTAINTY_OF_NUMBERS = (
     "Mean variances by their source, and whether doubt tells errors: the rank correlation of the "
     "predicted deviation and the absolute error; 0 is chance, 1 the best.",
     (
@@ -68,7 +76,7 @@ class Entry:
         text: what it shows; a deviation after `` ± ``.
         detail: in a line of its own below.
         value: what it is sorted by; ``None`` comes last.
-        mark: ``"best"``, ``"level"`` with the best, or empty.
+        mark: ``"best"``, ``"tied"`` with the best, or empty.
     """
 
     text: str
@@ -78,7 +86,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Line:
+class TableRow:
     """One row: its head, whose method's colour it has, and its cells."""
 
     name: str
@@ -102,16 +110,16 @@ class Table:
     caption: str
     first: str
     heads: tuple[Head, ...]
-    lines: tuple[Line, ...]
+    lines: tuple[TableRow, ...]
 
 
-def scores(comparison: Comparison, rows: Sequence[Row]) -> Table:
+def quality_table(comparison: Comparison, rows: Sequence[Row]) -> Table:
     """Return the scores of each method."""
     caption = f"Scores on the held-out examples. {means(comparison)}{marks(comparison, rows)}"
     return _columns("quality", caption, rows, quality(comparison))
 
 
-def costs(comparison: Comparison, rows: Sequence[Row]) -> Table:
+def cost_table(comparison: Comparison, rows: Sequence[Row]) -> Table:
     """Return what each method takes."""
     return _columns("cost", f"What each method takes. {means(comparison)}", rows, COST)
 
@@ -140,28 +148,28 @@ def _columns(name: str, caption: str, rows: Sequence[Row], columns: Sequence[Col
     for row in rows:
         cells = [row.cells[column.key] for column in columns]
         entries = tuple(
-            Entry(cell.text, cell.mean, "best" if cell.best else "level" if cell.level else "")
+            Entry(cell.text, cell.mean, "best" if cell.best else "tied" if cell.tied else "")
             for cell in cells
         )
-        lines.append(Line(row.name, row.method, entries))
+        lines.append(TableRow(row.name, row.method, entries))
     heads = tuple(Head(column.title, column.unit) for column in columns)
     return Table(name, caption, "Method", heads, tuple(lines))
 
 
-def differences(
-    comparison: Comparison, rows: Sequence[Row], standing: Standing, reference: str
+def difference_table(
+    comparison: Comparison, rows: Sequence[Row], differences: Differences, reference: str
 ) -> Table | None:
     """Return how far each method is from one of them, with intervals; ``None`` for one method."""
     compared = [column for column in quality(comparison) if column.better]
     others = [row for row in rows if row.method != reference]
     lines = []
     for row in others:
-        found = [standing.difference(column.key, row.method, reference) for column in compared]
+        found = [differences.between(column.key, row.method, reference) for column in compared]
         entries = [_difference(each, column) for each, column in zip(found, compared, strict=True)]
-        lines.append(Line(row.name, row.method, tuple(entries)))
+        lines.append(TableRow(row.name, row.method, tuple(entries)))
     if not lines or not any(entry.value is not None for line in lines for entry in line.entries):
         return None
-    name = spoken(reference)
+    name = method_phrase(reference)
     caption = (
         f"Difference of each method to {name}, with its 95% interval below. An interval "
         "that holds 0 is within chance; one that does not is bold."
@@ -174,7 +182,7 @@ def _difference(found: Difference | None, column: Column) -> Entry:
     if found is None:
         return Entry("-")
     ends = f"{signed(found.low, column)} to {signed(found.high, column)}"
-    mark = "apart" if found.beyond_noise else ""
+    mark = "significant" if found.significant else ""
     return Entry(signed(found.estimate, column), found.estimate, mark, ends)
 
 
@@ -185,23 +193,25 @@ def signed(number: float, column: Column) -> str:
         >>> signed(-0.25, COST[-1])
         '−0.25'
     """
-    text = shown(abs(number), column)
+    text = format_number(abs(number), column)
     return text if float(text.replace(",", "")) == 0 else f"{'−' if number < 0 else '+'}{text}"  # noqa: RUF001
 
 
-def doubt(comparison: Comparison) -> Table:
+def uncertainty_table(comparison: Comparison) -> Table:
     """Return how doubtful right and wrong predictions are, and how well doubt finds mistakes."""
     numbers = comparison.data.task == "regression"
     targets = comparison.data.held_out[1]
-    way: Any = _doubt_of_numbers if numbers else _doubt
+    way: Any = _uncertainty_of_numbers if numbers else _uncertainty_of_classes
     lines = []
     for method in comparison.methods:
         found = [way(run.prediction, targets) for run in comparison.of(method)]
         form = RMSE.format if numbers else ".4f"
         entries = tuple(mean_entry(values, form) for values in zip(*found, strict=True))
-        lines.append(Line(titled(method), method, entries))
-    caption, heads = DOUBT_OF_NUMBERS if numbers else DOUBT
-    return Table("doubt", caption, "Method", tuple(Head(*each) for each in heads), tuple(lines))
+        lines.append(TableRow(method_title(method), method, entries))
+    caption, heads = UNCERTAINTY_OF_NUMBERS if numbers else UNCERTAINTY
+    return Table(
+        "uncertainty", caption, "Method", tuple(Head(*each) for each in heads), tuple(lines)
+    )
 
 
 def mean_entry(values: Sequence[float], form: str = ".4f") -> Entry:
@@ -210,7 +220,7 @@ def mean_entry(values: Sequence[float], form: str = ".4f") -> Entry:
     return Entry("-") if math.isnan(mean) else Entry(format(mean, form).rstrip("."), mean)
 
 
-def _doubt(prediction: Prediction, labels: np.ndarray) -> list[float]:
+def _uncertainty_of_classes(prediction: Prediction, labels: np.ndarray) -> list[float]:
     wrong = prediction.labels != labels
     found = []
     for uncertainty in (prediction.total, prediction.epistemic):
@@ -222,7 +232,7 @@ def _doubt(prediction: Prediction, labels: np.ndarray) -> list[float]:
     return found
 
 
-def _doubt_of_numbers(prediction: RegressionPrediction, targets: np.ndarray) -> list[float]:
+def _uncertainty_of_numbers(prediction: RegressionPrediction, targets: np.ndarray) -> list[float]:
     errors = np.abs(prediction.mean - targets)
     found = [float(each.mean()) for each in (prediction.aleatoric, prediction.epistemic)]
     for variance in (prediction.total, prediction.epistemic):
@@ -231,14 +241,14 @@ def _doubt_of_numbers(prediction: RegressionPrediction, targets: np.ndarray) -> 
     return found
 
 
-def thresholds(comparison: Comparison) -> Table:
+def threshold_table(comparison: Comparison) -> Table:
     """Return coverage and risk of each method at some thresholds of confidence."""
     numbers = comparison.data.task == "regression"
     at = np.array(SHOWN_SHARES if numbers else SHOWN_THRESHOLDS)
     found = {method: risk_of(comparison, method, at) for method in comparison.methods}
     answered = "largest deviation" if numbers else "share answered"
     whats = (answered, "mean absolute error" if numbers else "wrong among them")
-    heads = tuple(Head(titled(method), what) for method in found for what in whats)
+    heads = tuple(Head(method_title(method), what) for method in found for what in whats)
     lines = []
     for index, threshold in enumerate(at.tolist()):
         entries = []
@@ -248,7 +258,7 @@ def thresholds(comparison: Comparison) -> Table:
             else:
                 entries += [_number(each.deviation[index]), _number(each.risk[index])]
         name = f"{threshold:.0%}" if numbers else f"{threshold:.2f}" if threshold else "all"
-        lines.append(Line(name, "", tuple(entries)))
+        lines.append(TableRow(name, "", tuple(entries)))
     if numbers:
         caption = (
             "The error of the examples that a method is surest of: those of the smallest predicted "
@@ -259,11 +269,11 @@ def thresholds(comparison: Comparison) -> Table:
     return Table("thresholds", caption, "Confidence", heads, tuple(lines))
 
 
-def promises(comparison: Comparison) -> Table:
+def guarantee_table(comparison: Comparison) -> Table:
     """Return the thresholds that keep errors as rare as asked, of classes."""
     labels = comparison.data.held_out[1]
     lines = []
-    for risk in PROMISED:
+    for risk in GUARANTEED_RISKS:
         entries = []
         for method in comparison.methods:
             with warnings.catch_warnings():
@@ -272,17 +282,17 @@ def promises(comparison: Comparison) -> Table:
                 found = threshold_for(
                     comparison.of(method)[0].classes, labels, risk, by="confidence"
                 )
-            entries.append(_promise(found))
-        lines.append(Line(f"{risk:.1%}", "", tuple(entries)))
+            entries.append(_guarantee(found))
+        lines.append(TableRow(f"{risk:.1%}", "", tuple(entries)))
     caption = (
         "Share that can be answered, and the confidence it takes, so that at most so many answers "
         "are wrong among all new examples like these, with a confidence of 95%. First seed."
     )
-    heads = tuple(Head(titled(method)) for method in comparison.methods)
-    return Table("promises", caption, "Errors at most", heads, tuple(lines))
+    heads = tuple(Head(method_title(method)) for method in comparison.methods)
+    return Table("guarantees", caption, "Errors at most", heads, tuple(lines))
 
 
-def _promise(found: Threshold) -> Entry:
+def _guarantee(found: Threshold) -> Entry:
     if not found.found:
         return Entry("none", 0.0)
     from_here = f"above {1 - found.value:.3f}" if math.isfinite(found.value) else "any confidence"
@@ -304,22 +314,25 @@ def _share(share: float) -> Entry:
 
 
 def _number(number: float) -> Entry:
-    return Entry(shown(number, RMSE), float(number))
+    return Entry(format_number(number, RMSE), float(number))
 
 
-def runs(comparison: Comparison) -> Table:
+def run_table(comparison: Comparison) -> Table:
     """Return the scores and the training time of each run."""
     columns = (
         *quality(comparison),
         next(column for column in COST if column.key == "training_seconds"),
     )
     lines = [
-        Line(
-            titled(run.method),
+        TableRow(
+            method_title(run.method),
             run.method,
             (
                 Entry(str(run.seed), run.seed),
-                *(Entry(shown(value(run, each), each), value(run, each)) for each in columns),
+                *(
+                    Entry(format_number(value(run, each), each), value(run, each))
+                    for each in columns
+                ),
             ),
         )
         for run in by_method(comparison)
