@@ -157,7 +157,7 @@ def test_without_a_decision_nothing_is_added(folder, classes, tmp_path):
     passed("decide", classes)
     more = passed(*command)
     assert f"answer, set: by {classes / 'decision.json'}" in more
-    assert "at most 5% are wrong, with a confidence of 95%" in more
+    assert "at most 5% of the answered rows are wrong, with 95% confidence" in more
     before, after = (each.decode().splitlines() for each in (content, out.read_bytes()))
     assert all(new.startswith(f"{old},") for old, new in zip(before, after, strict=True))
     assert run(*command, "--quiet").output == ""
@@ -216,7 +216,7 @@ def test_numbers_have_intervals_and_with_a_tolerance_a_threshold(folder, numbers
     said = passed("decide", numbers)
     assert "no threshold yet" in said
     assert "--tolerance X" in said
-    assert "deviations holds the true number in 90% of new examples" in said
+    assert "deviations contains the true number for 90% of new examples" in said
     frame = predicted(numbers, folder / "held.csv", tmp_path / "out.csv")
     assert list(frame)[-2:] == ["conformal_lower", "conformal_upper"]
     assert "answer" not in frame
@@ -228,7 +228,7 @@ def test_numbers_have_intervals_and_with_a_tolerance_a_threshold(folder, numbers
     off = (frame["mean"] - pd.read_csv(folder / "held.csv")["price"]).abs() > 2
     assert off[frame["answer"]].mean() == pytest.approx(found["threshold"]["risk"])
     assert f"{off[frame['answer']].sum()} are off by more than 2" in said
-    assert f"a deviation of {np.sqrt(found['threshold']['below']):.4g}" in said
+    assert f"a standard deviation of {np.sqrt(found['threshold']['below']):.4g}" in said
     width = (frame["conformal_upper"] - frame["conformal_lower"]).mean()
     assert width == pytest.approx(found["intervals"]["mean_width"], rel=1e-5)
 
@@ -262,14 +262,14 @@ def test_where_no_threshold_is_found_none_are_answered_and_where_all_may_be_all(
     folder, classes, tmp_path
 ):
     said = passed("decide", classes, "--risk", 0.0001)
-    assert "none. No threshold on the total uncertainty keeps the share that is wrong at" in said
+    assert "none. No threshold on the total uncertainty keeps the share of answers" in said
     found = decided(classes)["threshold"]
     assert (found["answers"], found["below"], found["risk"]) == ("none", None, None)
     out = tmp_path / "out.csv"
     said = passed("predict", classes, "--data", folder / "held.csv", "--out", out)
     assert "no row is answered" in said
     assert not pd.read_csv(out)["answer"].any()
-    assert "Answer: all: 800 of 800" in passed("decide", classes, "--risk", 0.5)
+    assert "Answer: always: 800 of 800" in passed("decide", classes, "--risk", 0.5)
     assert decided(classes)["threshold"]["answers"] == "all"
     assert predicted(classes, folder / "held.csv", out)["answer"].all()
 
@@ -277,7 +277,7 @@ def test_where_no_threshold_is_found_none_are_answered_and_where_all_may_be_all(
 def test_few_rows_hold_everything_and_say_so(folder, classes, numbers, tmp_path):
     pd.read_csv(folder / "held.csv")[:5].to_csv(tmp_path / "few.csv", index=False)
     few = ["--data", tmp_path / "few.csv"]
-    assert "90% takes at least 9 examples, and there are 5, so every set holds every" in passed(
+    assert "90% needs at least 9 examples, got 5, so every set contains every" in passed(
         "decide", classes, *few
     )
     frame = predicted(classes, tmp_path / "few.csv", tmp_path / "out.csv")
@@ -311,7 +311,7 @@ def test_a_calibrated_model_is_told_of(classes):
 @pytest.mark.parametrize(
     ("name", "arguments", "expected"),
     [
-        ("classes", ["--tolerance", 1], "tolerance is of numbers"),
+        ("classes", ["--tolerance", 1], "tolerance is for numbers"),
         ("classes", ["--by", "confidnce"], "did you mean 'confidence'?"),
         ("classes", ["--risk", 0], "risk must be a number above 0 and below 1, got 0.0"),
         ("classes", ["--risk", "few"], "give a number, got 'few'"),
@@ -338,7 +338,7 @@ def test_labels_that_are_there_or_not_are_refused(folder, tmp_path):
     frame.assign(kind=(frame["kind"] == KINDS[0]).astype(int)).to_csv(tmp_path / "t.csv")
     data = ["--data", tmp_path / "t.csv", "--target", "kind", "--loss", "binary_cross_entropy"]
     passed("train", *data, "--hidden", 8, "--epochs", 1, "--out", tmp_path / "model")
-    assert "predicts several binary labels" in sentence(run("decide", tmp_path / "model"))
+    assert "is a multi-label classifier" in sentence(run("decide", tmp_path / "model"))
 
 
 def test_a_decision_of_other_weights_or_a_damaged_one_is_refused(folder, classes, numbers):
@@ -348,7 +348,7 @@ def test_a_decision_of_other_weights_or_a_damaged_one_is_refused(folder, classes
     path = classes / "decision.json"
     whole = decided(classes)
     for content, expected in (
-        (json.dumps({**whole, "model": "0"}), "is of other weights than"),
+        (json.dumps({**whole, "model": "0"}), "is for other weights than"),
         (path.read_text()[:100], "cannot be read"),
         (json.dumps({**whole, "format": 2}), "it has the format 2, expected 1"),
         (json.dumps({**whole, "sets": None}), "it is of another kind of model"),
@@ -359,7 +359,7 @@ def test_a_decision_of_other_weights_or_a_damaged_one_is_refused(folder, classes
         path.write_text(content)
         told = sentence(run(*predict))
         assert expected in told
-        assert f"give batchensemble decide {classes} again, or delete it" in told
+        assert f"run batchensemble decide {classes} again, or delete it" in told
         assert not (classes / "out.csv").exists()
     passed("decide", classes)
     passed(*predict)

@@ -40,7 +40,7 @@ def test_comparisons_are_ranked_as_compare_left_them(tmp_path, monkeypatch):
 def test_the_table_has_means_deviations_ranks_and_what_is_found(tmp_path):
     done = run("rank", *write_comparisons(tmp_path, ALWAYS))
     assert done.exit_code == 0
-    heading = "NLL, nats, mean ± deviation over the seeds, and rank; lower is better"
+    heading = "NLL, nats, mean ± standard deviation over the seeds, and rank; lower is better"
     assert heading in words(done.output)
     assert "Single network" in done.output
     assert "0.1050 (1)" in done.output
@@ -48,14 +48,18 @@ def test_the_table_has_means_deviations_ranks_and_what_is_found(tmp_path):
     row = next(line for line in done.output.splitlines() if "mean rank" in line)
     assert row.split()[2:] == ["2.00", "1.00"]
     assert "Friedman's test: p = 0.031; critical difference of mean ranks 0.80 (95%)" in done.output
-    assert "By NLL the deep ensemble is better than the single network." in done.output
+    assert (
+        "By NLL the deep ensemble is significantly better than the single network." in done.output
+    )
 
 
 def test_json_has_the_ranks_and_the_sentence(tmp_path):
     found = json.loads(run("rank", *write_comparisons(tmp_path, ALWAYS), "--json").stdout)
     assert found["mean_ranks"] == {"deep": 1.0, "single": 2.0}
     assert found["significantly_different"] == [["deep", "single"]]
-    assert found["sentence"] == "By NLL the deep ensemble is better than the single network."
+    assert found["sentence"] == (
+        "By NLL the deep ensemble is significantly better than the single network."
+    )
 
 
 def test_names_are_printed_as_they_are_and_steer_no_terminal(tmp_path):
@@ -86,7 +90,7 @@ def test_names_are_printed_as_they_are_and_steer_no_terminal(tmp_path):
             ["DIR/set0", "DIR/set1", "--by", "rmse"],
             "set0 has no score 'rmse'; rank by what",
         ),
-        (["DIR/set0", "DIR/set1", "--plot", "DIR/x.gif"], "written as .svg or .png, got 'x.gif'"),
+        (["DIR/set0", "DIR/set1", "--plot", "DIR/x.gif"], "must end in .svg or .png, got 'x.gif'"),
         (
             ["DIR/set0", "DIR/set1", "--plot", "DIR/set0/results.json/x.png"],
             "x.png: File exists; give another",

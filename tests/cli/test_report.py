@@ -95,7 +95,7 @@ def test_a_model_has_a_page_with_its_scores_history_and_settings(trained):
     assert "BatchEnsemble, 2 members, 2 epochs; scored on 16 examples" in said
     assert f"batchensemble train --config {trained / 'run.toml'}" in said
     assert "weight decay" in said
-    assert "Is it calibrated?" in said
+    assert "miscalibration detected" in said
     assert (trained / "figures" / "loss_curves.svg").exists()
 
 
@@ -129,12 +129,12 @@ def test_folders_without_what_is_needed_are_refused(compared, tmp_path, monkeypa
     assert "holds neither results.json of a comparison nor config.json" in done.output
     done = run("report", compared)
     assert done.exit_code == 2
-    assert "ran on plants.csv, which is not here; give --data PATH" in done.output
+    assert "ran on plants.csv, which does not exist; give --data PATH" in done.output
     (tmp_path / "results.json").write_text(
         '{"recipe": "notebook", "settings": {}, "data": {"name": "moons"}, "runs": []}'
     )
     done = run("report", tmp_path)
-    assert "keeps no files of its runs" in " ".join(done.output.split())
+    assert "stores no files of its runs" in " ".join(done.output.split())
     (tmp_path / "results.json").write_text("[]")
     done = run("report", tmp_path)
     assert done.exit_code == 2

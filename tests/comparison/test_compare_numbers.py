@@ -105,7 +105,7 @@ def test_other_losses_are_ranked_by_crps(loss: str, kind: type) -> None:
 
 def test_the_page_tells_of_numbers(comparison: Comparison, tmp_path: Path) -> None:
     page = write_report(comparison, tmp_path).read_text()
-    assert "The curve and its doubt" in page
+    assert "Prediction and uncertainty" in page
     assert "RMSE" in page
     assert "Accuracy" not in page
     results = json.loads((tmp_path / "results.json").read_text())
@@ -188,9 +188,9 @@ def test_the_page_says_what_intervals_hold_and_what_is_answered(
     comparison: Comparison, tmp_path: Path
 ) -> None:
     page = " ".join(write_report(comparison, tmp_path).read_text().split())
-    assert "answers deviations up to" in page
-    assert "Mean absolute error if the most doubtful tenth is left unanswered:" in page
-    assert "Conformal intervals: around each prediction" in page
+    assert "predicted standard deviation up to" in page
+    assert "Mean absolute error of all predictions → without the most uncertain 10%:" in page
+    assert "Conformal intervals, fitted on a random half" in page
     assert "batchensemble decide DIR --tolerance X" in page
 
 

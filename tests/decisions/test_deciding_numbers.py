@@ -54,7 +54,7 @@ def test_a_threshold_is_that_of_the_errors_beyond_the_tolerance():
     accepted = found.accepts(prediction)
     assert 0.2 < accepted.mean() == found.coverage < 0.9
     assert off[accepted].mean() == pytest.approx(found.risk)
-    assert "are off by more than 1 and at most" in str(found)
+    assert "are off by more than 1, upper bound" in str(found)
 
 
 def test_the_true_risk_is_kept_in_all_but_5_percent_of_draws():
@@ -105,7 +105,7 @@ def test_equal_doubt_is_all_or_nothing():
     prediction = Points(np.zeros((1000, 3)))
     targets = np.where(np.arange(1000) % 10 > 0, 0.0, 5.0)
     assert threshold_for(prediction, targets, 0.2, tolerance=TOLERANCE).value == np.inf
-    with pytest.warns(UserWarning, match="no threshold on total reaches it with 1000 examples"):
+    with pytest.warns(UserWarning, match="no threshold on total meets it with 1000 examples"):
         threshold = threshold_for(prediction, targets, 0.1, tolerance=TOLERANCE)
     assert not threshold.accepts(prediction).any()
     assert np.ptp(risk_coverage(prediction, targets).risk) == pytest.approx(0, abs=1e-12)
@@ -166,16 +166,16 @@ def test_what_does_not_fit_gets_a_sentence():
     with pytest.raises(ValueError, match="at least one example to score, got none"):
         risk_coverage(Points(np.zeros((0, 2))), [])
     two_each = Points(np.zeros((10, 4, 2)))
-    with pytest.raises(ValueError, match=r"one number an example, got the shape \[10, 2\]"):
+    with pytest.raises(ValueError, match=r"one number for each example, got the shape \[10, 2\]"):
         threshold_for(two_each, np.zeros((10, 2)), tolerance=TOLERANCE)
-    with pytest.raises(ValueError, match="decide about one target at a time"):
+    with pytest.raises(ValueError, match="use one target at a time"):
         risk_coverage(two_each, np.zeros((10, 2)))
 
 
 @pytest.mark.parametrize("function", [threshold_for, risk_coverage])
 def test_classes_have_no_tolerance(function):
     classes = be.Prediction(np.tile([0.1, 0.9], (10, 1, 1)))
-    with pytest.raises(ValueError, match=r"a class is right or wrong; leave it out, got 1\.0"):
+    with pytest.raises(ValueError, match=r"not for classes; leave it out, got 1\.0"):
         function(classes, np.ones(10, int), tolerance=1.0)
 
 

@@ -77,7 +77,7 @@ def test_where_there_is_nothing_to_tell_apart_it_is_nan_with_a_reason(right, fou
     prediction = be.Prediction(np.tile([0.2, 0.8], (5, 1, 1)))
     for each in detect_errors(prediction, np.full(5, int(right))).values():
         assert np.isnan([each.auroc, each.aupr, each.aupr_in, each.fpr95]).all()
-        assert each.reason == f"there are {found} examples to be found and {others} others"
+        assert each.reason == f"there are {found} positive and {others} negative examples"
         assert len(each.hits) == 0
 
 

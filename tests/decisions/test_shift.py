@@ -98,7 +98,9 @@ def test_an_ensemble_of_numbers_is_refused(trained):
     _, X, y = trained
     model = be.BatchEnsemble(torch.nn.Linear(4, 1), members=2)
     be.fit(model, (X, X[:, :1]), loss="mse", epochs=1, progress=False)
-    with pytest.raises(TypeError, match="takes ensembles that predict classes, got one of Points"):
+    with pytest.raises(
+        TypeError, match="takes ensembles that predict classes, got one that predicts Points"
+    ):
         under_shift(model, X, y)
 
 
@@ -108,7 +110,7 @@ def test_wrong_calls_get_a_sentence(trained):
         ValueError, match="corruption must be one of noise, dropout, blur, got 'blu"
     ):
         under_shift(model, X, y, "blurr")
-    with pytest.raises(ValueError, match="take noise or dropout for tables"):
+    with pytest.raises(ValueError, match="use noise or dropout for tables"):
         under_shift(model, X, y, "blur")
     with pytest.raises(ValueError, match=r"strengths must be finite and at least 0, got -1\.0"):
         under_shift(model, X, y, strengths=(-1.0,))

@@ -82,7 +82,7 @@ def test_a_threshold_tells_what_it_accepts():
         assert accepted.mean() == threshold.coverage
         assert (prediction.labels != labels)[accepted].mean() == pytest.approx(threshold.risk)
         assert threshold.risk < threshold.bound <= 0.02
-        assert f"answer where {by} < " in str(threshold)
+        assert f"answer if {by} < " in str(threshold)
 
 
 def test_more_risk_answers_more():
@@ -107,7 +107,7 @@ def test_where_all_may_be_answered_the_threshold_is_infinite():
 def test_equal_doubt_is_all_or_nothing():
     prediction, labels = two_classes(np.arange(1000) % 10 > 0)
     assert threshold_for(prediction, labels, risk=0.2).coverage == 1
-    with pytest.warns(UserWarning, match="no threshold on total reaches it with 1000 examples"):
+    with pytest.warns(UserWarning, match="no threshold on total meets it with 1000 examples"):
         threshold = threshold_for(prediction, labels, risk=0.1)
     assert not threshold.found
     assert threshold.coverage == 0

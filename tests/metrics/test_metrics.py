@@ -175,7 +175,7 @@ def test_bins_hold_the_mean_confidence_and_the_share_of_right_predictions():
 @pytest.mark.parametrize(
     ("labels", "sentence"),
     [
-        ([0], r"labels must have the shape \[2\], one an example, got \[1\]"),
+        ([0], r"labels must have the shape \[2\], one for each example, got \[1\]"),
         ([[1, 0], [1, 0]], r"got \[2, 2\]; of one-hot rows .* give y.argmax\(1\)"),
         ([0, 2], "labels must be from 0 to 1, got 0 to 2"),
         ([-1, 0], "labels must be from 0 to 1, got -1 to 0"),

@@ -31,7 +31,7 @@ def test_scores_say_that_one_class_is_named_for_all():
     assert scores["accuracy"] == 0.75
     assert scores["disagreement"] == 0
     assert scores.one_class == 0
-    assert "name the class 'no' for every example: the accuracy of 0.7500" in scores.remark(
+    assert "predict class 'no' for every example; the accuracy, 0.7500" in scores.remark(
         ["no", "yes"]
     )
     streamed = score_blocks(majority(), [(X[:30], Y[:30]), (X[30:], Y[30:])])
@@ -75,11 +75,11 @@ def test_the_command_line_and_the_report_say_it(tmp_path):
     table = tmp_path / "noise.csv"
     table.write_text("\n".join(["a,b,ill", *rows]))
     data = ["--data", table, "--target", "ill", "--epochs", 30, "--lr", 0.02]
-    note = "all members name the class 'no' for every example: the accuracy of 0."
+    note = "all members predict class 'no' for every example; the accuracy, 0."
     assert note in run("train", *data, "--hidden", 4, "--out", tmp_path / "model")
     assert note in run("evaluate", tmp_path / "model")
     assert note in run("evaluate", tmp_path / "model", "--data", table)
     options = ["--methods", "batch", "--hidden", "4", "--out", tmp_path / "compared"]
     assert note in run("compare", *data, *options)
     page = (tmp_path / "compared" / "report.html").read_text()
-    assert "Does it tell the classes apart?" in page
+    assert "Predicted classes" in page

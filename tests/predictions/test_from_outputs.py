@@ -34,10 +34,8 @@ from batchensemble.predictions import (
     Prediction,
     Quantiles,
     from_arrays,
+    reading,
     to_arrays,
-)
-from batchensemble.predictions import (
-    from_outputs as reading,
 )
 
 
@@ -161,7 +159,7 @@ def test_classes_of_pixels_are_scored_pixel_by_pixel_without_those_ignored() -> 
     scores = be.evaluate(model, (X, y))
     assert scores["nll"] == pytest.approx(nll.item(), rel=1e-6)
     assert scores["accuracy"] == pytest.approx((probs.argmax(1) == y)[known].double().mean().item())
-    with pytest.raises(ValueError, match="one for each class"):
+    with pytest.raises(ValueError, match="one for each predicted class"):
         score(prediction, y[:, 0].numpy())
 
 

@@ -219,8 +219,8 @@ def test_half_precision_is_counted_in_double(function):
 @pytest.mark.parametrize(
     ("probs", "sentence"),
     [
-        (np.zeros((0, 2, 3)), r"at least one example, member and class .* \[0, 2, 3\]"),
-        (np.zeros((2, 0, 3)), r"at least one example, member and class .* \[2, 0, 3\]"),
+        (np.zeros((0, 2, 3)), r"at least one example, member and class, .* \[0, 2, 3\]"),
+        (np.zeros((2, 0, 3)), r"at least one example, member and class, .* \[2, 0, 3\]"),
         (np.array([[0.5, 0.5]]), r"\[examples, members, classes, ...\], got \[1, 2\]"),
         (np.array([[[3.0, -2.0]]]), "must be from 0 to 1, got -2; give probabilities, not logits"),
         (np.array([[[1.5, 0.0]]]), "must be from 0 to 1, got 1.5"),

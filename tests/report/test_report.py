@@ -211,12 +211,15 @@ def test_marks_are_said_in_words_too(comparison):
     said = words(page_of(comparison))
     assert said.count("(best)") == sum(cell.best for cell in cells) > 0
     level = sum(cell.tied for cell in cells)
-    assert said.count("(not told apart from the best)") == level > 0
+    assert said.count("(not significantly different from the best)") == level > 0
     assert "(best)" not in words(page_of(replace(comparison, runs=comparison.of("deep"))))
 
 
-def test_the_page_says_that_calls_flatter(comparison):
-    assert "Forward calls alone flatter an ensemble" in words(page_of(comparison))
+def test_the_page_says_that_calls_save_no_multiply_adds(comparison):
+    assert (
+        "saves the overhead of calls, and shared weights save memory, but not multiply-adds"
+        in words(page_of(comparison))
+    )
 
 
 def test_names_from_the_data_never_run(tmp_path):
@@ -252,7 +255,7 @@ def test_interruption_and_failures_are_said(comparison):
 
 def test_no_finished_run_still_gives_a_page(comparison, tmp_path):
     text = write_report(replace(comparison, runs=[], interrupted=True), tmp_path).read_text()
-    assert "No training came to its end" in text
+    assert "No training finished" in text
 
 
 def test_a_recipe_shows_its_explanation_and_both_losses(comparison):
@@ -271,9 +274,9 @@ def test_a_recipe_shows_its_explanation_and_both_losses(comparison):
 
 
 def test_seeds_have_a_table_of_their_own_only_if_there_are_several(comparison):
-    assert "Each run" in page_of(comparison).text
+    assert "Individual runs" in page_of(comparison).text
     once = replace(comparison, runs=[run for run in comparison.runs if run.seed == 0])
-    assert "Each run" not in page_of(once).text
+    assert "Individual runs" not in page_of(once).text
     assert "One seed." in page_of(once).text
 
 
@@ -334,36 +337,36 @@ def binary():
     return compared(toy(), methods=("single", "deep"))
 
 
-def test_the_verdict_names_what_is_best_beyond_chance(binary):
+def test_the_verdict_names_what_is_significantly_best(binary):
     rng = np.random.default_rng(0)
     clear = judged(binary, single=rng.uniform(0.4, 0.6, 60), deep=np.full(60, 0.9))
     assert clear.headline == (
-        "The deep ensemble is best beyond chance: an NLL of 0.1054 nats on 60 held-out examples."
+        "The deep ensemble has the lowest NLL, 0.1054 nats on 60 held-out examples, significantly "
+        "lower than every other method (95% intervals)."
     )
     better, cost, *_ = clear.answers
-    assert better.question == "How much better than the single network?"
+    assert better.title == "Difference to the single network"
     assert re.match(r"NLL .0\.\d{4} nats, 95% interval .0\.\d{4} to .0\.\d{4}\.", better.text)
-    assert better.text.endswith("Beyond chance.")
+    assert better.text.endswith("The difference is significant.")
     assert "2.00 times the parameters" in cost.text
 
 
-def test_of_methods_that_are_not_told_apart_the_cheapest_is_named(binary):
+def test_without_a_significant_difference_the_cheapest_method_is_named(binary):
     noise = np.random.default_rng(0).uniform(0.4, 0.8, 60)
     close = judged(binary, single=noise[::-1], deep=noise + 0.001)
-    assert "are not told apart" in close.headline
-    assert close.headline.endswith("The single network predicts with the least arithmetic of them.")
+    assert re.search(r"; the \w+ \w+ \(0\.\d{4}\) is not significantly different\.", close.headline)
+    assert close.headline.endswith("the single network needs the least arithmetic per prediction.")
     assert close.method == "single"
-    assert close.answers[0].short == "Within chance"
+    assert close.answers[0].short == "Not significant"
 
 
 def test_a_calibration_error_is_held_against_that_of_chance(binary):
     honest = np.repeat([0.7, 0.3], [42, 18])  # at 70% it is right in 70% of the examples
-    [answer] = [each for each in judged(binary, deep=honest).answers if "calib" in each.question]
-    assert answer.short.startswith("Yes")
-    [answer] = [
-        each for each in judged(binary, deep=np.full(60, 0.7)).answers if "calib" in each.question
-    ]
-    assert answer.short == "No"
+    [answer] = [each for each in judged(binary, deep=honest).answers if "Calib" in each.title]
+    assert answer.short == "No miscalibration detected"
+    wrong = judged(binary, deep=np.full(60, 0.7))
+    [answer] = [each for each in wrong.answers if "Calib" in each.title]
+    assert answer.short == "Miscalibration detected"
 
 
 def test_chance_makes_the_calibration_error_that_counting_makes():
@@ -415,11 +418,14 @@ def test_the_share_of_the_gain_that_is_kept_is_in_the_table(binary):
     # All are right and none of the members differs, so there is nothing else to gain.
     assert [reason.partition(":")[0] for reason in found.reasons] == [
         "Gain in accuracy",
-        "Gain in finding errors by the epistemic part (AUROC)",
+        "Gain in error detection by epistemic uncertainty (AUROC)",
     ]
     page = words(page_of(told(binary, deep=[0.8, 0.8], batch=[0.7, 0.7])))
     assert "Share of the deep ensemble's gain" in page
-    assert "Gain in accuracy: the deep ensemble gains 0 [0, 0] of the error rate" in page
+    assert (
+        "Gain in accuracy: the deep ensemble's gain over one network, 0 [0, 0] in error rate"
+        in page
+    )
 
 
 def test_where_there_is_nothing_to_share_a_sentence_says_so(binary):
@@ -432,11 +438,11 @@ def test_where_there_is_nothing_to_share_a_sentence_says_so(binary):
         assert gain_shares(replace(all_three, runs=runs)) is None
 
 
-def test_members_that_were_trained_apart_are_real_without_a_question(binary):
+def test_members_that_were_trained_independently_need_no_test(binary):
     alone = replace(binary, runs=binary.of("deep"))
-    [answer] = [each for each in page_verdict(alone).answers if "members" in each.question]
-    assert answer.short == "Yes"
-    assert "They were trained apart" in answer.text
+    [answer] = [each for each in page_verdict(alone).answers if "members" in each.title]
+    assert answer.short == "Yes, independent"
+    assert "Trained independently" in answer.text
     assert "give a deep ensemble" not in words(page_of(alone))
 
 
@@ -499,7 +505,7 @@ def test_members_that_are_worse_alone_are_pointed_out(comparison):
     run = comparison.of("deep")[0]
     scores = {**run.scores, "accuracy": 0.9, "member_accuracies": [0.5, 0.7]}
     odd = replace(comparison, runs=[replace(run, scores=Scores(scores))])
-    assert "right in 50.00% to 70.00% of the examples one by one and in 90.00%" in words(
+    assert "accuracy 50.00% to 70.00% for single members, 90.00% for the ensemble" in words(
         page_of(odd)
     )
-    assert "worse alone" in page_of(odd).text
+    assert "less accurate" in page_of(odd).text

@@ -67,13 +67,16 @@ def test_the_slider_works_with_the_keyboard(browser, report):
         output = page.locator("output")
         page.locator("#threshold").focus()
         first = output.inner_text()
-        assert "From 0.90 on:" in first
+        assert "Confidence of at least 0.90:" in first
         for _ in range(3):
             page.keyboard.press("ArrowLeft")
-        assert "From 0.87 on:" in output.inner_text()
+        assert "Confidence of at least 0.87:" in output.inner_text()
         page.keyboard.press("Home")
-        assert "Deep ensemble answers 100.0%" in output.inner_text()
-        assert page.locator("#threshold").get_attribute("aria-valuetext") == "From 0.00 on"
+        assert "Deep ensemble: coverage 100.0%" in output.inner_text()
+        assert (
+            page.locator("#threshold").get_attribute("aria-valuetext")
+            == "Confidence of at least 0.00"
+        )
         dot = page.locator("circle.chosen[data-method=deep]")
         assert dot.get_attribute("visibility") == "visible"
         assert said == []
@@ -90,7 +93,7 @@ def test_without_script_nothing_is_missing(browser, report):
 
 def test_a_click_on_a_heading_sorts_and_says_so(browser, report):
     with opened(browser, report) as (page, said, _):
-        table = page.locator("table", has_text="What each method takes")
+        table = page.locator("table", has_text="Cost of each method")
         heading = table.get_by_role("columnheader", name="Parameters", exact=True)
         orders = []
         for _ in range(2):
@@ -146,12 +149,12 @@ def test_decisions_about_numbers_fit_and_follow_the_slider(browser, numbers, wid
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         output = page.locator("output")
         page.locator("#threshold").focus()
-        assert "The surest 90%:" in output.inner_text()
+        assert "Coverage 90%:" in output.inner_text()
         most = deviation_in(output)
         page.keyboard.press("ArrowLeft")
-        assert "The surest 89%:" in output.inner_text()
+        assert "Coverage 89%:" in output.inner_text()
         page.keyboard.press("Home")
-        assert "The surest 1%:" in output.inner_text()
+        assert "Coverage 1%:" in output.inner_text()
         assert deviation_in(output) < most
         rows = page.locator("table", has_text="Conformal intervals").locator("tbody tr")
         assert rows.count() == 3
@@ -160,4 +163,4 @@ def test_decisions_about_numbers_fit_and_follow_the_slider(browser, numbers, wid
 
 
 def deviation_in(output):
-    return float(re.search(r"deviations up to ([\d.e+-]+),", output.inner_text()).group(1))
+    return float(re.search(r"deviation up to ([\d.e+-]+),", output.inner_text()).group(1))

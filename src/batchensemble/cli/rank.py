@@ -71,7 +71,7 @@ def rank(
     if as_json:
         print(json.dumps({**ranking.to_dict(), "sentence": sentence(ranking)}))
         return
-    # A pipe has no width, and a cut table no use.
+    # A pipe has no width, and a table that is cut off is useless.
     console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
     console.print(ranking_table(ranking))
     found = ranking.over_all

@@ -1,4 +1,4 @@
-"""``compare``: methods by seeds on one data set, each trained, scored and priced."""
+"""``compare``: train and score every method from every seed on one data set."""
 
 from __future__ import annotations
 
@@ -49,28 +49,30 @@ def compare(
 ) -> Comparison:
     """Train and score every method from every seed on one data set.
 
-    Ctrl-C ends it early: the finished runs are returned, ``interrupted`` is set. A training that
-    diverges is written down in ``failures``, and the others go on; with several jobs also one that
-    raises anything else, or whose process is killed.
+    Ctrl-C stops it early: the finished runs are returned and ``interrupted`` is set. A training
+    that diverges is recorded in ``failures`` and the others continue; with several jobs, so is one
+    that raises any other error or whose process is killed.
 
     Args:
-        data: from :func:`batchensemble.data.datasets.load`.
-        settings: what to run; the defaults are the notebook's.
-        jobs: trainings at once, each in a process of its own with its share of the cores. 1 trains
-            in this process. The scores are the same; the times are not, since jobs share memory and
-            caches.
-        backend: ``"loky"``, processes of this machine, or ``"ray"``.
-        address: of a running Ray; ``"auto"`` for the one of this machine.
-        folder: for a file of each finished run. Those that are there already, of the same data and
-            settings, are read and not trained again.
-        progress: show a bar for each training of this process; by default only in a terminal.
-        on_run: called with each finished run, read or trained, as it ends.
-        say: with several jobs, called with a sentence as each training begins, while Ray starts,
-            and where nothing ends for 30 s on Ray.
+        data: a data set, from :func:`batchensemble.data.datasets.load`.
+        settings: the settings; the defaults are the notebook's.
+        jobs: number of trainings at once, each in its own process with its share of the cores;
+            1 trains in this process. The scores are the same; the times are not, since jobs share
+            memory and caches.
+        backend: ``"loky"``, processes on this machine, or ``"ray"``.
+        address: address of a running Ray; ``"auto"`` for the one on this machine. By default a Ray
+            is started here.
+        folder: folder for a file of each finished run; files of the same data and settings are
+            read instead of training again. By default nothing is stored.
+        progress: whether to show a progress bar for each training of this process; by default only
+            in a terminal.
+        on_run: called with each finished run, read or trained.
+        say: with several jobs, called with a sentence when a training begins, while Ray starts,
+            and when nothing has finished on Ray for 30 s.
 
     Raises:
-        TypeError, ValueError, ImportError, OSError: jobs, backend or address cannot be, or the loss
-            does not go with the data.
+        TypeError, ValueError, ImportError, OSError: jobs, backend or address are not valid, or the
+            loss is not one for the data's task.
 
     Example:
         >>> from batchensemble.data.datasets import load
@@ -115,7 +117,7 @@ def _outcomes(
     progress: bool | None,
     say: Callable[[str], None],
 ) -> Iterator[tuple[tuple[str, int], Run | Failure]]:
-    """Yield what became of each training that is left, here or in processes of their own."""
+    """Yield the outcome of each remaining training, here or in other processes."""
     if jobs > 1:
         asked = Comparison(comparison.settings, comparison.data, comparison.plane)
         tasks = [(asked, method, seed, False) for method, seed in left]
@@ -165,7 +167,7 @@ def _run(comparison: Comparison, method: str, seed: int, progress: bool | None) 
 def make_run(
     comparison: Comparison, method: str, seed: int, model: Ensemble, history: History
 ) -> Run:
-    """Score and price a trained ensemble."""
+    """Return the run of a trained ensemble: its scores, cost and predictions."""
     data, plane = comparison.data, comparison.plane
     prediction = predict(model, data.held_out[0])
     examples = comparison.settings.batch_size
@@ -191,9 +193,9 @@ def build(method: str, settings: Settings, data: Data, seed: int) -> Ensemble:
 
     Args:
         method: a name of :data:`batchensemble.ensembles.METHODS`.
-        settings: how many members, how wide.
-        data: how many features and classes, or that numbers are predicted.
-        seed: of the random start; the caller's random state stays as it is.
+        settings: settings with the number of members and the widths of the hidden layers.
+        data: the data set, for the numbers of features and outputs.
+        seed: seed of the initial weights; the caller's random state stays as it is.
     """
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)

@@ -1,4 +1,4 @@
-"""What an ensemble costs: weights, arithmetic and time."""
+"""The cost of an ensemble: weights, arithmetic and time."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ TIMED_REPETITIONS = 15
 
 @dataclass(frozen=True)
 class Cost:
-    """The price of one trained ensemble.
+    """The cost of one trained ensemble.
 
     Attributes:
-        parameters: numbers to store.
-        parameters_per_member: those that each member owns alone.
+        parameters: number of parameters.
+        parameters_per_member: number of parameters that each member has for itself.
         parameter_ratio: parameters over those of one plain network.
-        forward_calls: how often training called a network.
-        training_multiply_adds: in matrix products, an example, forward and backward. Calls alone
-            flatter an ensemble that runs all members in one call.
-        prediction_multiply_adds: in matrix products, an example.
-        training_seconds: validation not counted.
-        milliseconds_per_1000: median time to predict 1,000 examples in one batch.
+        forward_calls: number of forward calls of a network during training.
+        training_multiply_adds: multiply-adds in matrix products per example, forward and backward.
+            An ensemble that runs all members in one call saves calls, not these.
+        prediction_multiply_adds: multiply-adds in matrix products per example.
+        training_seconds: training time in seconds, without validation.
+        milliseconds_per_1000: median time to predict 1,000 examples in one batch, milliseconds.
     """
 
     parameters: int
@@ -47,7 +47,7 @@ class Cost:
     milliseconds_per_1000: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the cost as JSON can hold it."""
+        """Return the cost as a dictionary for JSON."""
         return asdict(self)
 
 
@@ -56,9 +56,9 @@ def measure_cost(model: Ensemble, inputs: Tensor, targets: Tensor, history: Hist
 
     Args:
         model: the trained ensemble; its weights stay as they are, its gradients are cleared.
-        inputs: some examples, ``[examples, features...]``; as many as a training batch.
-        targets: theirs, as the loss takes them that the model was trained with.
-        history: of its training.
+        inputs: as many examples as a training batch has, ``[examples, features...]``.
+        targets: their targets, in the form that the model's loss takes.
+        history: the history of its training.
     """
     counts = model.parameter_counts()
     with torch.random.fork_rng([]):
@@ -76,9 +76,15 @@ def measure_cost(model: Ensemble, inputs: Tensor, targets: Tensor, history: Hist
 
 
 def multiply_adds(model: Ensemble, inputs: Tensor, targets: Tensor) -> tuple[float, float]:
-    """Return the multiply-adds an example of a training step and of a prediction.
+    """Return the multiply-adds per example of a training step and of a prediction.
 
-    Counted by torch in the matrix products that really run, half of its floating-point operations.
+    They are half of the floating-point operations that torch counts in the matrix products that
+    really run.
+
+    Args:
+        model: the ensemble; its gradients are cleared.
+        inputs: examples, ``[examples, features...]``.
+        targets: their targets, in the form that the model's loss takes.
     """
     draw = model.draw if model.own_examples else None
     batches = ArrayBatches(inputs, targets, len(inputs), draw=draw)

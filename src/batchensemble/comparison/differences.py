@@ -1,4 +1,4 @@
-"""Which differences of a comparison are more than chance: all scores drawn again, once."""
+"""Differences between the methods of a comparison, with bootstrap intervals."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from batchensemble.metrics.by_example import contributions
 
 
 class Differences:
-    """Where the methods of a comparison stand to each other.
+    """Differences between the methods of a comparison, with paired bootstrap intervals.
 
-    Scores are drawn over the held-out examples, and over the seeds where there are several; what is
-    measured once a run, such as its seconds, over the seeds alone. Only seeds count that every
-    method has.
+    Scores are resampled over the held-out examples, and over the seeds where there are several;
+    what is measured once per run, such as seconds, over the seeds alone. Only seeds that every
+    method has are used. All scores share the same resamples, which are drawn once, here.
 
     Args:
-        comparison: from :func:`batchensemble.comparison.compare.compare`.
+        comparison: a comparison, from :func:`batchensemble.comparison.compare.compare`.
         scores: names of scores, see :func:`batchensemble.metrics.by_example.contributions`.
-        costs: attributes of :class:`batchensemble.comparison.cost.Cost`.
+        costs: names of attributes of :class:`batchensemble.comparison.cost.Cost`.
 
     Example:
         >>> from batchensemble.comparison.compare import Settings, compare
@@ -77,10 +77,10 @@ class Differences:
             }
 
     def between(self, key: str, one: str, other: str) -> Difference | None:
-        """Return how far one method's score is from another's, and its 95 % interval.
+        """Return one method's score minus another's, with its 95 % interval.
 
-        ``None`` where that cannot be told: one run's seconds, or a score that is no sum over the
-        examples.
+        ``None`` where there is no interval: for costs with one seed, or a score that is no mean
+        over the examples.
 
         Args:
             key: name of the score or cost.

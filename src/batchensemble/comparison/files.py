@@ -1,7 +1,7 @@
-"""A finished run as one file, whole or not there, which is read again if nothing has changed.
+"""Finished runs as files, which are read again if nothing they depend on has changed.
 
-Each is an ``.npz`` of NumPy: the arrays, and beside them a line of JSON with the rest. It holds a
-fingerprint of all that the run depends on; nothing in it is a pickle.
+Each is an ``.npz`` of NumPy: the arrays, and JSON with the rest. It holds a fingerprint of
+everything that the run depends on; nothing in it is a pickle. Files are written atomically.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class RunFiles:
     """A folder of finished runs, one file each.
 
     Args:
-        folder: made with the first of them.
-        fingerprint: of what all of the runs depend on, see :func:`fingerprint_of`.
+        folder: the folder; it is created with the first file.
+        fingerprint: checksum of everything that the runs depend on, see :func:`fingerprint_of`.
 
     Example:
         >>> import tempfile
@@ -52,13 +52,13 @@ class RunFiles:
         self.folder, self.fingerprint = Path(folder), fingerprint
 
     def path(self, name: str) -> Path:
-        """Return where a run is."""
+        """Return the path of a run's file."""
         return self.folder / f"{name}.npz"
 
     def read(self, name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:
-        """Return a run's values and arrays, or ``None`` where it has to be done (again).
+        """Return a run's values and arrays, or ``None`` where it has to be trained.
 
-        That is: there is no file, it is damaged, or it is of other data or settings.
+        That is, there is no file, it is damaged, or it is of other data or settings.
         """
         try:
             # NumPy leaves a file open that is no archive.
@@ -74,10 +74,10 @@ class RunFiles:
             return None
 
     def write(self, name: str, values: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
-        """Write a run, in place of what was there.
+        """Write a run; an existing file is replaced.
 
         Raises:
-            WriteError: it cannot be written; what was there stays.
+            WriteError: it cannot be written; an existing file stays.
         """
         described = json.dumps(
             {"fingerprint": self.fingerprint, "values": dict(values), "arrays": list(arrays)}
@@ -90,7 +90,7 @@ class RunFiles:
 
 
 def _check_not_packed(opened: BinaryIO) -> None:
-    """Check that an archive holds no more than its bytes, as those that are written here.
+    """Check that no part of an archive is compressed, as in those that are written here.
 
     Raises:
         ValueError: it is compressed, and may be a thousand times larger.
@@ -102,7 +102,7 @@ def _check_not_packed(opened: BinaryIO) -> None:
 
 
 def fingerprint_of(values: Mapping[str, Any], arrays: Iterable[np.ndarray]) -> str:
-    """Return a checksum that changes with any value, and with any number, type or shape of arrays.
+    """Return a checksum that changes with any value, and with the arrays' numbers, type and shape.
 
     Example:
         >>> one, two = np.zeros(2), np.ones(2)
@@ -120,10 +120,10 @@ RESULTS = "results.json"
 
 
 def read_results(folder: Path) -> dict[str, Any]:
-    """Return what a comparison wrote, with at least its settings, data and runs.
+    """Return the content of ``results.json``, with at least its settings, data and runs.
 
     Args:
-        folder: that ``compare`` wrote.
+        folder: a folder that ``compare`` wrote.
 
     Raises:
         ValueError: the file is not of a comparison.

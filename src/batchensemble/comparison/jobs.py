@@ -1,7 +1,7 @@
-"""Many trainings at once: joblib or Ray gives them out, and each has a process that may die alone.
+"""Many trainings at once, on joblib or Ray, each in a process whose death affects no other.
 
-A pool of processes breaks as a whole when one of them is killed, and nobody knows then which task
-it was. So there is a pool of one process for each task that runs, used again for the next one.
+A pool of processes breaks as a whole when one of them is killed, without telling which task it ran.
+So every running task has a pool of one process, which is reused for the next one.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ BACKENDS = ("loky", "ray")
 
 @dataclass(frozen=True)
 class Failure:
-    """What a task gave in place of a result.
+    """A task that failed.
 
     Attributes:
-        reason: why, without a full stop.
+        reason: why it failed, without a full stop.
     """
 
     reason: str
@@ -49,19 +49,19 @@ def _silent(sentence: str) -> None:
 def prepare(
     jobs: int, backend: str = "loky", address: str | None = None, say: Say = _silent
 ) -> int:
-    """Check how many tasks are to run at once, and where; connect to Ray if it is there.
+    """Check the number of jobs and the backend, and connect to Ray if that is the backend.
 
     Args:
-        jobs: tasks at once.
-        backend: ``"loky"``, processes of this machine, or ``"ray"``.
-        address: of a running Ray, ``"auto"`` for the one of this machine; without it a Ray of this
-            machine is started.
-        say: told what is waited for, as a sentence.
+        jobs: number of tasks at once.
+        backend: ``"loky"``, processes on this machine, or ``"ray"``.
+        address: address of a running Ray, ``"auto"`` for the one on this machine; by default a Ray
+            is started on this machine.
+        say: called with a sentence about what is waited for; by default nothing.
 
     Raises:
-        TypeError, ValueError: an argument is wrong.
+        TypeError, ValueError: an argument is not valid.
         ImportError: Ray is not installed.
-        OSError: there is no Ray at the address, it does not start, or runs nothing for 120 s.
+        OSError: there is no Ray at the address, it does not start, or it runs nothing for 120 s.
     """
     jobs = whole_number("jobs", jobs)
     launched = from_launcher().count
@@ -89,18 +89,19 @@ def run_many(
     begun: Callable[[int], None] | None = None,
     say: Say = _silent,
 ) -> Iterator[tuple[int, Any]]:
-    """Yield the number of each task and its result, or :class:`Failure`, in the order they end.
+    """Yield the number of each task and its result or :class:`Failure`, as they finish.
 
-    A task that raises or whose process is killed is a failure, and the others go on. Where the
-    iteration is left, by Ctrl-C for instance, the processes end.
+    A task that raises or whose process is killed is a failure, and the others continue. When the
+    iteration ends early, by Ctrl-C for instance, the processes are stopped.
 
     Args:
         task: a function that other processes can import.
-        arguments: of each call.
-        jobs: calls at once; each process gets its share of the cores.
-        backend: see :func:`prepare`, which has been called.
-        begun: told the number of each task that begins.
-        say: told what Ray runs where nothing ends for 30 s.
+        arguments: the positional arguments of each call.
+        jobs: number of calls at once; each process gets its share of the cores.
+        backend: ``"loky"`` (the default) or ``"ray"``; :func:`prepare` must have been called.
+        begun: called with the number of each task that begins; by default nothing is called.
+        say: called with a sentence when nothing has finished on Ray for 30 s; by default nothing is
+            said.
 
     Example:
         >>> sorted(run_many(divmod, [(7, 2), (9, 2)], jobs=2))
@@ -122,11 +123,11 @@ def run_many(
 
 
 class Workers:
-    """Processes that run a task each, and are used again.
+    """Processes that run one task at a time and are reused.
 
     Args:
-        threads: that torch may use in a process.
-        begun: told the number of each task that begins.
+        threads: number of threads that torch may use in each process.
+        begun: called with the number of each task that begins; by default nothing is called.
     """
 
     def __init__(self, threads: int, begun: Callable[[int], None] | None = None) -> None:
@@ -153,10 +154,10 @@ class Workers:
     def call(
         self, number: int, task: Callable[..., Any], arguments: tuple[Any, ...]
     ) -> tuple[int, Any]:
-        """Return the number, and the task's result or :class:`Failure`."""
+        """Return the task's number, and its result or :class:`Failure`."""
         executor = self._take()
         if executor is None:
-            return number, Failure("it was not begun")
+            return number, Failure("it was not started")
         if self.begun is not None:
             self.begun(number)
         try:
@@ -186,7 +187,7 @@ class Workers:
 
 
 def threads_of(jobs: int, backend: str = "loky") -> int:
-    """Return how many threads each of so many jobs may use; a job on Ray has one core."""
+    """Return the number of threads that each of so many jobs may use; 1 on Ray."""
     import torch
 
     if backend == "ray":
@@ -196,19 +197,19 @@ def threads_of(jobs: int, backend: str = "loky") -> int:
 
 @functools.cache
 def _workers_on_ray() -> Workers:
-    """Return the workers of a process of Ray's: starting one takes as long as many a training."""
+    """Return the workers of this process of Ray: starting one takes as long as a short training."""
     return Workers(threads_of(1, "ray"))
 
 
 def _call_on_ray(
     number: int, task: Callable[..., Any], arguments: tuple[Any, ...]
 ) -> tuple[int, Any]:
-    """Run a task in a process of its own on a machine of Ray's, so that only that may die."""
+    """Run a task in its own process on a machine of Ray, so that only that process may die."""
     return _workers_on_ray().call(number, task, arguments)
 
 
 def _begin(threads: int) -> None:
-    """Set a worker up: its threads, and when it ends."""
+    """Set up a worker: its threads, and its end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which ends the workers
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     import torch
@@ -217,7 +218,7 @@ def _begin(threads: int) -> None:
 
 
 def _end_with(parent: int) -> None:
-    """Leave when the parent is gone: nobody would read the result."""
+    """Exit when the parent is gone: nobody would read the result."""
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)
@@ -225,7 +226,7 @@ def _end_with(parent: int) -> None:
 
 @contextmanager
 def _given_out(results: Generator[Any, None, None]) -> Iterator[Generator[Any, None, None]]:
-    """End what still runs when the results are left, which joblib would warn of."""
+    """Stop what still runs when the iteration ends early, without joblib's warning."""
     try:
         yield results
     finally:
@@ -235,7 +236,7 @@ def _given_out(results: Generator[Any, None, None]) -> Iterator[Generator[Any, N
 
 
 def _death(error: BrokenProcessPool) -> str:
-    """Say how a process ended; loky knows it in words only."""
+    """Return how a process ended; loky tells it only in its message."""
     found = re.search(r"\{(.+?)\}", str(error))
     how = f" ({found.group(1)})" if found else ""
     memory = "; SIGKILL often means that memory ran out" if "SIGKILL" in how else ""
@@ -243,7 +244,7 @@ def _death(error: BrokenProcessPool) -> str:
 
 
 def _sentence(error: Exception) -> str:
-    """Return what was raised, and where unless it is said of the training itself."""
+    """Return an error and where it was raised, unless it is about the training itself."""
     if isinstance(error, FloatingPointError):
         return str(error)
     frames = traceback.extract_tb(error.__traceback__)

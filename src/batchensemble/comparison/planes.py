@@ -1,4 +1,4 @@
-"""A plane through the features, or the line of the only one, to draw what a network says there."""
+"""Where predictions are drawn: a plane through the features, or a line of the only one."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from sklearn.decomposition import PCA
 
 from batchensemble.data.datasets import Data
 
-GRID = 120  # points on each side of the plane that the decision maps show
-LINE = 400  # points of a line
-BEYOND = 0.25  # of the line's length on each side of the examples
+GRID = 120  # points along each side of the plane
+LINE = 400  # points of the line
+BEYOND = 0.25  # how far the line goes on beyond the examples, as a share of their range
 
 
 @dataclass(frozen=True)
 class Plane:
-    """A grid over two axes of the features, to draw what a network says everywhere.
+    """A grid over two axes of the features, to draw predictions on.
 
     Attributes:
-        x, y: the grid's coordinates on each axis, ``[GRID]``.
+        x, y: coordinates of the grid on each axis, ``[GRID]``.
         points: the grid in the space of the features, row by row, ``[GRID * GRID, features]``.
         held_out: the held-out examples on these two axes, ``[examples, 2]``.
-        axes: the names of the axes.
-        projected: whether the axes are principal components, since there are more features.
+        axes: names of the axes.
+        projected: whether the axes are principal components, with more than two features.
     """
 
     x: Float[np.ndarray, "grid"]
@@ -37,12 +37,12 @@ class Plane:
 
 @dataclass(frozen=True)
 class Line:
-    """The only feature, from well before its first example to well beyond its last.
+    """The only feature, from below its smallest training example to above its largest.
 
     Attributes:
-        x: in the feature's own unit, ``[LINE]``.
-        points: the same as a network takes them, ``[LINE, 1]``.
-        examples: the feature of the training examples, in its own unit.
+        x: values of the feature, in its own unit, ``[LINE]``.
+        points: the same as inputs of a network, ``[LINE, 1]``.
+        examples: the feature of the training examples, in its own unit, ``[examples]``.
     """
 
     x: Float[np.ndarray, "line"]
@@ -51,10 +51,10 @@ class Line:
 
 
 def make_plane(data: Data) -> Plane | Line | None:
-    """Return where to draw what a network says.
+    """Return where predictions are drawn; ``None`` where they cannot be.
 
-    Of classes a grid over the held-out examples: two features, or two principal components. Of
-    numbers a line, where there is one feature.
+    For classes a grid over the held-out examples: two features, or two principal components. For
+    numbers a line, if there is one feature.
     """
     if data.task == "regression":
         return _line(data) if data.features == 1 else None

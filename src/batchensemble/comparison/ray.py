@@ -1,4 +1,4 @@
-"""Tasks on the machines of Ray, each in a process that may die alone."""
+"""Tasks on the machines of Ray, each in its own process."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from typing import Any
 Say = Callable[[str], None]
 
 START_LIMIT = 120.0  # seconds in which Ray has to run a first, empty task
-SILENT = 30.0  # seconds without an end after which it is said what runs
-ROUNDS = 3  # how often a task is given out whose machine was lost
+SILENT = 30.0  # seconds without a finished task after which the state is reported
+ROUNDS = 3  # how often a task is tried whose machine was lost
 
 
 def connect(jobs: int, address: str | None, say: Say) -> None:
-    """Connect to Ray, or start it here, and see that it runs something.
+    """Connect to Ray, or start it here, and check that it runs a task.
 
     Args:
-        jobs: tasks at once, each on one of Ray's CPUs.
-        address: of a running Ray; ``None`` starts one on this machine.
-        say: told what is waited for.
+        jobs: number of tasks at once, each on one of Ray's CPUs.
+        address: address of a running Ray; ``None`` starts one on this machine.
+        say: called with a sentence about what is waited for.
 
     Raises:
         ImportError: Ray is not installed.
-        OSError: there is no Ray at the address, it does not start, or runs nothing for 120 s.
-        ValueError: it has fewer CPUs than jobs.
+        OSError: there is no Ray at the address, it does not start, or it runs nothing for 120 s.
+        ValueError: Ray has fewer CPUs than jobs.
     """
     if importlib.util.find_spec("ray") is None:
         raise ImportError(
@@ -69,15 +69,16 @@ def run_on_ray(
     begun: Callable[[int], None],
     say: Say,
 ) -> Iterator[tuple[int, Any]]:
-    """Yield the number of each task and its result, or the reason why there is none, as text.
+    """Yield the number of each task and its result, or the reason for its failure, as text.
 
     Args:
-        call: runs a task by number in a process of its own on the machine where it is called.
-        task: what each of them is.
-        left: arguments by number.
-        jobs: how many at once.
-        begun: told the number of each that is given out.
-        say: told what runs where nothing ends for 30 s.
+        call: function that runs a numbered task in its own process on the machine where it is
+            called.
+        task: the function to run.
+        left: the positional arguments of each task, by its number.
+        jobs: number of tasks at once.
+        begun: called with the number of each task that is submitted.
+        say: called with a sentence when nothing has finished for 30 s.
     """
     import ray
 

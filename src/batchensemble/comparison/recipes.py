@@ -1,4 +1,4 @@
-"""Recipes: comparisons that somebody else made, run as they were, with this library's parts."""
+"""Recipes: published comparisons, reproduced as they were with this library."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SEED = 42
 MEMBERS = 3
 
 # Loss of the last batch of each epoch, as the notebook prints it; the last five of BatchEnsemble
-# are cut off in its text and come from a re-run.
+# are cut off in its output and come from a re-run.
 NOTEBOOK_LOSSES = {
     "deep, member 1": "2620 0527 1919 0583 0346 0740 0430 0722 0916 0698",
     "deep, member 2": "1035 1127 1962 0441 0823 0956 0649 1649 0846 1114",
@@ -95,7 +95,7 @@ RECIPES: dict[str, Recipe] = {"notebook": notebook, "mimo-notebook": mimo_notebo
 
 @contextmanager
 def _kept_if_interrupted(comparison: Comparison) -> Iterator[None]:
-    """Let Ctrl-C end the recipe; what is finished stays in the comparison."""
+    """Let Ctrl-C stop the recipe; finished runs stay in the comparison."""
     try:
         yield
     except KeyboardInterrupt:
@@ -132,7 +132,7 @@ def _notebook_layer(layer: FastWeights) -> None:
 def _deep_ensemble(
     comparison: Comparison, progress: bool | None, on_run: OnRun | None
 ) -> dict[str, History]:
-    """Train the members one after the other, each built just before its training."""
+    """Train the members in turn, each built just before its training."""
     singles, histories = [], {}
     for number in range(1, MEMBERS + 1):
         label = f"deep, member {number}"
@@ -221,24 +221,24 @@ def _losses(name: str) -> list[float]:
 
 
 def _why_wrong(comparison: Comparison) -> str:
-    """Say in two sentences why the notebook's BatchEnsemble fails, with this run's figures."""
+    """Return in two sentences why the notebook's BatchEnsemble fails, with this run's numbers."""
     run = comparison.runs[-1]
     accuracies = run.scores["member_accuracies"]
     return (
-        "Only the mean of the members' logits is trained here, so a member is free to be wrong as "
-        "long as the others make up for it. One by one the members are right in "
-        f"{min(accuracies):.0%} to {max(accuracies):.0%} of the held-out examples, and the mean of "
-        f"their probabilities, which is how an ensemble answers, in {run.scores['accuracy']:.0%}."
+        "Only the mean of the members' logits is trained here, so a member may be wrong as long as "
+        f"the others compensate. The accuracy of single members is {min(accuracies):.0%} to "
+        f"{max(accuracies):.0%} on the held-out examples, and that of their mean probabilities, "
+        f"the ensemble's prediction, {run.scores['accuracy']:.0%}."
     )
 
 
 def _why_alike(comparison: Comparison) -> str:
-    """Say in two sentences what the sister notebook's MIMO lacks, with this run's figures."""
+    """Return in two sentences what the second notebook's MIMO lacks, with this run's numbers."""
     deep, mimo = comparison.runs
     share = mimo.scores["mutual_information"] / deep.scores["mutual_information"]
     return (
         "All inputs are the same example here, in training too, and only the mean of the heads' "
         "logits is trained, so nothing makes the members differ. Their mutual information is "
-        f"{share:.2f} times the deep ensemble's: one network with three outlets, where the paper's "
-        "members each learn from examples of their own."
+        f"{share:.2f} times the deep ensemble's: one network with three heads, whereas in the "
+        "paper each member is trained on examples of its own."
     )

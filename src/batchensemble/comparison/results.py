@@ -1,4 +1,4 @@
-"""What a comparison is: what it was asked for, what it found, and how a run is kept as a file."""
+"""A comparison: its settings, its runs, and how runs are stored in files."""
 
 from __future__ import annotations
 
@@ -34,19 +34,20 @@ LEVELS = tuple(round(0.05 + 0.1 * step, 2) for step in range(10))  # of quantile
 
 @dataclass(frozen=True)
 class Settings:
-    """What a comparison runs; every argument is checked here, before any training.
+    """The settings of a comparison; every argument is checked here, before any training.
 
     Attributes:
         methods: names of :data:`batchensemble.ensembles.METHODS`.
-        members: how many members an ensemble has (M).
-        epochs: times the training data are gone through.
-        batch_size: examples a step.
-        lr: Adam's learning rate.
-        cooldown: share of the steps in which it falls to 0, see :func:`batchensemble.fit`.
+        members: number of members of an ensemble (M).
+        epochs: number of passes over the training data.
+        batch_size: examples per step.
+        lr: learning rate of Adam.
+        cooldown: share of the steps, at the end, in which the learning rate falls to 0, see
+            :func:`batchensemble.fit`.
         hidden: width of each hidden layer of the network.
-        seeds: how many times each method is trained, from seeds 0, 1, ...
-        loss: a name of :data:`batchensemble.losses.LOSSES` that goes with the data; by default the
-            cross-entropy of classes, and the Gaussian NLL of numbers, which are standardised.
+        seeds: number of trainings of each method, with the seeds 0, 1, ...
+        loss: a name of :data:`batchensemble.losses.LOSSES` for the task; by default the
+            cross-entropy for classes, and the Gaussian NLL of standardised targets for numbers.
     """
 
     methods: tuple[str, ...] = ("single", "deep", "batch", "mimo")
@@ -87,12 +88,12 @@ class Run:
 
     Attributes:
         method: its name in :data:`batchensemble.ensembles.METHODS`.
-        seed: of the network's start and of the order of the examples.
-        scores: on the held-out examples.
-        cost: what it took.
-        history: of the training.
-        prediction: on the held-out examples.
-        plane: prediction on the points of the comparison's plane or line, if it has one.
+        seed: seed of the initial weights and of the order of the examples.
+        scores: scores on the held-out examples.
+        cost: cost of training and prediction.
+        history: history of the training.
+        prediction: prediction on the held-out examples.
+        plane: prediction on the points of the comparison's plane or line; ``None`` without one.
     """
 
     method: str
@@ -110,7 +111,7 @@ class Run:
         return self.prediction
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the run as JSON can hold it, without the predictions."""
+        """Return the run as a dictionary for JSON, without the predictions."""
         return {
             "method": self.method,
             "seed": self.seed,
@@ -131,7 +132,7 @@ class Run:
 
     @classmethod
     def from_parts(cls, values: dict[str, Any], predictions: dict[str, np.ndarray]) -> Run:
-        """Return the run that :meth:`to_dict` and :meth:`predictions` told of."""
+        """Return the run from what :meth:`to_dict` and :meth:`predictions` returned."""
 
         def part(start: str) -> dict[str, np.ndarray]:
             own = {name: each for name, each in predictions.items() if name.startswith(start)}
@@ -154,16 +155,16 @@ class Comparison:
     """All runs of a comparison, in the order asked for: seed by seed, method by method.
 
     Attributes:
-        settings: what was asked for.
-        data: what it ran on.
-        plane: where it is drawn what the networks say; ``None`` where that cannot be.
-        runs: the finished ones.
-        read: how many of them were read from files.
-        failures: what happened to the trainings that did not come to an end, a sentence each.
-        interrupted: whether some are missing because the user stopped it.
-        recipe: name of the recipe that made it, if any.
-        explanation: what the recipe says of its results.
-        printed: losses that a notebook prints, by training: its own and those of this run.
+        settings: the settings of the comparison.
+        data: the data set.
+        plane: where predictions are drawn; ``None`` where they cannot be.
+        runs: the finished runs.
+        read: number of runs that were read from files.
+        failures: a sentence for each training that failed.
+        interrupted: whether runs are missing because the user stopped the comparison.
+        recipe: name of the recipe, if any.
+        explanation: the recipe's explanation of its results.
+        printed: losses that a notebook prints and those of this run, by training.
     """
 
     settings: Settings
@@ -179,12 +180,12 @@ class Comparison:
 
     @property
     def methods(self) -> list[str]:
-        """The methods that have a finished run, in the order asked for."""
+        """The methods with a finished run, in the order asked for."""
         done = {run.method for run in self.runs}
         return [method for method in self.settings.methods if method in done]
 
     def of(self, method: str) -> list[Run]:
-        """Return the runs of one method, one a seed."""
+        """Return the runs of one method, one for each seed."""
         return [run for run in self.runs if run.method == method]
 
     def _repr_html_(self) -> str:
@@ -199,7 +200,7 @@ class Comparison:
         return table(caption, ["method", "seeds", *(n.replace("_", " ") for n in names)], rows)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the comparison as JSON can hold it."""
+        """Return the comparison as a dictionary for JSON."""
         return {
             "settings": asdict(self.settings),
             "recipe": self.recipe,
@@ -230,7 +231,7 @@ def loss_of(settings: Settings, data: Data) -> str:
     """Return the name of the loss that a comparison trains with.
 
     Raises:
-        ValueError: it does not go with the data.
+        ValueError: the loss is not one for the data's task.
     """
     allowed = LOSSES_OF[data.task]
     if settings.loss is None:
@@ -244,13 +245,13 @@ def loss_of(settings: Settings, data: Data) -> str:
 
 
 def compared_loss(settings: Settings, data: Data) -> EnsembleLoss:
-    """Return the loss that a comparison trains with; quantiles are enough for 90% and a CRPS."""
+    """Return the loss that a comparison trains with; its quantiles allow 90% intervals."""
     name = loss_of(settings, data)
     return Quantile(LEVELS) if name == "quantile" else as_loss(name)
 
 
 def run_fingerprint(settings: Settings, data: Data) -> str:
-    """Return a checksum of what a run depends on beside its method and seed."""
+    """Return a checksum of everything that a run depends on, except its method and seed."""
     asked = asdict(settings)
     del asked["methods"], asked["seeds"]
     names = [data.name, data.target, data.feature_names, data.class_names, data.standardised]
@@ -261,7 +262,7 @@ def run_fingerprint(settings: Settings, data: Data) -> str:
 
 
 def read_run(files: RunFiles, method: str, seed: int) -> Run | None:
-    """Return a finished run that a file keeps, if it is of the same data and settings."""
+    """Return a finished run from its file; ``None`` if it is of other data or settings."""
     found = files.read(f"{method}-seed-{seed}")
     if found is None:
         return None
@@ -272,7 +273,7 @@ def read_run(files: RunFiles, method: str, seed: int) -> Run | None:
 
 
 def write_run(files: RunFiles, run: Run, comparison: Comparison) -> None:
-    """Keep a run; on a full disk it is in the comparison all the same."""
+    """Write a run to its file; on a full disk it still is in the comparison."""
     try:
         files.write(f"{run.method}-seed-{run.seed}", run.to_dict(), run.predictions())
     except OSError as error:
@@ -280,7 +281,7 @@ def write_run(files: RunFiles, run: Run, comparison: Comparison) -> None:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions that a result depends on."""
+    """Return the versions of Python and of the packages that a result depends on."""
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),

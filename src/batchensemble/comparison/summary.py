@@ -1,6 +1,6 @@
 """The numbers of a comparison as one table: mean and deviation over the seeds, the best marked.
 
-No mark tells apart what chance could have made different.
+Only significant differences are marked.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ class Column:
         key: its name in :class:`batchensemble.metrics.Scores` or
             :class:`batchensemble.comparison.cost.Cost`.
         title: heading of the column.
-        unit: of the numbers; empty for shares and counts.
-        better: which direction is good; ``None`` where neither is.
-        format: how Python formats one number, as in ``format(0.5, ".4f")``.
-        noise: what chance is in it: ``"examples"``, those it was scored on, and the seeds;
-            ``"runs"``, when it was measured; ``"none"``, a count.
+        unit: unit of the numbers; empty for shares and counts.
+        better: whether higher or lower is better; ``None`` where neither is.
+        format: format specification of one number, as in ``format(0.5, ".4f")``.
+        noise: source of its random variation: ``"examples"``, the held-out examples and the seeds;
+            ``"runs"``, a measurement that differs from run to run; ``"none"``, a count.
     """
 
     key: str
@@ -52,8 +52,8 @@ REGRESSION = (
     Column("r2", "R²", "", "higher", ".4f"),
     Column("nll", "NLL", "nats", "lower", ".4f"),
     Column("crps", "CRPS", "", "lower", "#.4g"),
-    Column("coverage", "Coverage of 90%", "", None, ".4f"),
-    Column("width", "Width of 90%", "", None, "#.4g"),
+    Column("coverage", "Coverage (90%)", "", None, ".4f"),
+    Column("width", "Width (90%)", "", None, "#.4g"),
     Column("aleatoric", "Aleatoric deviation", "", None, "#.4g"),
     Column("epistemic", "Epistemic deviation", "", None, "#.4g"),
 )
@@ -61,7 +61,7 @@ QUALITY = {"classification": CLASSIFICATION, "regression": REGRESSION}
 # Calls have no best: running all members in one call saves calls, not arithmetic.
 COST = (
     Column("parameters", "Parameters", "", "lower", ",.0f", "none"),
-    Column("parameters_per_member", "Own parameters of a member", "", None, ",.0f", "none"),
+    Column("parameters_per_member", "Own parameters per member", "", None, ",.0f", "none"),
     Column("parameter_ratio", "Ratio to one network", "", "lower", ".2f", "none"),
     Column("forward_calls", "Forward calls", "", None, ",.0f", "none"),
     Column(
@@ -76,7 +76,7 @@ COST = (
         "none",
     ),
     Column("training_seconds", "Training time", "s", "lower", ".2f", "runs"),
-    Column("milliseconds_per_1000", "1,000 predictions", "ms", "lower", ".2f", "runs"),
+    Column("milliseconds_per_1000", "Time of 1,000 predictions", "ms", "lower", ".2f", "runs"),
 )
 
 
@@ -85,11 +85,11 @@ class Cell:
     """One number of one method.
 
     Attributes:
-        mean: over the seeds; NaN if a run has no finite value.
-        std: sample deviation over the seeds; ``None`` with one seed.
-        best: whether it is better than every other method's by more than chance.
-        tied: whether no method is that much better: it is the best, or not told apart from it.
-            Where one is ``best``, none is ``tied``.
+        mean: mean over the seeds; NaN if a run has no finite value.
+        std: sample standard deviation over the seeds; ``None`` with one seed.
+        best: whether it is significantly better than every other method's.
+        tied: whether it is the best or not significantly different from the best, where no method
+            is ``best``.
         text: the mean, with `` ± `` and the deviation where the seeds differ.
     """
 
@@ -106,8 +106,8 @@ class Row:
 
     Attributes:
         method: its name in :data:`batchensemble.ensembles.METHODS`.
-        name: its long name.
-        cells: one for each of the columns of :func:`quality` and :data:`COST`, by its key.
+        name: its title, such as ``"Deep ensemble"``.
+        cells: its numbers, by the keys of the columns of :func:`quality` and :data:`COST`.
     """
 
     method: str
@@ -116,11 +116,12 @@ class Row:
 
 
 def summarise(comparison: Comparison, differences: Differences | None = None) -> list[Row]:
-    """Return one row a method, in the order asked for; no rows if no run is finished.
+    """Return one row for each method, in the order asked for; no rows without a finished run.
 
     Args:
-        comparison: from :func:`batchensemble.comparison.compare.compare`.
-        differences: what is told apart in it; drawn here by default, which takes a second or two.
+        comparison: a comparison, from :func:`batchensemble.comparison.compare.compare`.
+        differences: its differences, from :func:`compare_methods`; computed here by default, which
+            takes a second or two.
 
     Example:
         >>> from batchensemble.comparison.compare import Settings, compare
@@ -151,7 +152,7 @@ def summarise(comparison: Comparison, differences: Differences | None = None) ->
 
 
 def quality(comparison: Comparison) -> tuple[Column, ...]:
-    """Return the scores that tables of a comparison show: those of its task that its runs have."""
+    """Return the columns of scores of a comparison: those of its task that its runs have."""
     scores = comparison.runs[0].scores if comparison.runs else {}
     return tuple(
         column
@@ -161,13 +162,13 @@ def quality(comparison: Comparison) -> tuple[Column, ...]:
 
 
 def headline(comparison: Comparison) -> Column:
-    """Return the score that ranks methods: the NLL, or the CRPS of numbers without a density."""
+    """Return the score that ranks methods: the NLL, or the CRPS without a density."""
     found = {column.key: column for column in quality(comparison)}
     return found.get("nll") or found["crps"]
 
 
 def compare_methods(comparison: Comparison) -> Differences:
-    """Return what is told apart in the columns of a comparison that have a best."""
+    """Return the differences between methods in every column with a best value."""
     columns = (*quality(comparison), *COST)
     compared = [column for column in columns if column.better is not None]
     return Differences(
@@ -178,14 +179,14 @@ def compare_methods(comparison: Comparison) -> Differences:
 
 
 def value(run: Run, column: Column) -> float:
-    """Return a column's number of one run."""
+    """Return the number of one run in a column."""
     if column.key in run.scores:
         return float(run.scores[column.key])
     return float(getattr(run.cost, column.key))
 
 
 def format_number(number: float, column: Column) -> str:
-    """Return a number as the column prints it; a dash where there is none.
+    """Return a number in the format of a column; a dash for NaN and infinities.
 
     Example:
         >>> format_number(17154.0, COST[0]), format_number(float("nan"), COST[0])
@@ -197,7 +198,7 @@ def format_number(number: float, column: Column) -> str:
 
 
 def format_deviation(deviation: float, mean: float, column: Column) -> str:
-    """Return a deviation with as many decimals as the column prints of the mean.
+    """Return a standard deviation with as many decimals as the mean has in the column.
 
     Example:
         >>> format_deviation(0.03965, 51.11, REGRESSION[0])
@@ -224,9 +225,10 @@ def _cells(column: Column, values: dict[str, list[float]], differences: Differen
 
 
 def _best(column: Column, means: dict[str, float], differences: Differences) -> set[str]:
-    """Return the best method and those that are not told apart from it.
+    """Return the best method and those not significantly different from it.
 
-    Counts that print alike are alike. Where all are alike, or nobody can tell, there is none.
+    Counts are equal if they print the same. Empty where all methods print the same, or where the
+    differences have no interval.
     """
     finite = {method: mean for method, mean in means.items() if math.isfinite(mean)}
     texts = {method: format_number(mean, column) for method, mean in means.items()}
@@ -242,5 +244,5 @@ def _best(column: Column, means: dict[str, float], differences: Differences) -> 
     }
     if None in to_winner.values():
         return set()
-    level = {method for method, each in to_winner.items() if each and not each.significant}
-    return {winner, *level}
+    tied = {method for method, each in to_winner.items() if each and not each.significant}
+    return {winner, *tied}

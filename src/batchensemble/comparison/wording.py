@@ -1,4 +1,4 @@
-"""How methods are called, and lists of names in a sentence."""
+"""Names of methods in titles and sentences, and lists of names."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from batchensemble.ensembles.methods import METHODS
 
 
 def method_title(method: str) -> str:
-    """Return a method's long name; that of one which is not known here is what it is called.
+    """Return a method's title, such as in tables; an unknown method's own name.
 
     Example:
         >>> method_title("deep"), method_title("another")
@@ -18,7 +18,7 @@ def method_title(method: str) -> str:
 
 
 def method_phrase(method: str) -> str:
-    """Return a method's name within a sentence.
+    """Return a method's name within a sentence; an unknown method's own name.
 
     Example:
         >>> method_phrase("deep"), method_phrase("batch")
@@ -28,7 +28,7 @@ def method_phrase(method: str) -> str:
 
 
 def capitalised(sentence: str) -> str:
-    """Return a sentence with a capital at its beginning.
+    """Return a sentence that begins with a capital.
 
     Example:
         >>> capitalised("the deep ensemble is best.")
@@ -38,7 +38,7 @@ def capitalised(sentence: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Return a name on one line, without what would steer a terminal.
+    """Return a name on one line, without control characters.
 
     Example:
         >>> printable("plants\\n\\x1b[31m.csv")
@@ -48,7 +48,7 @@ def printable(text: str) -> str:
 
 
 def join_names(names: Sequence[str]) -> str:
-    """Return names with commas and an "and".
+    """Return names joined by commas and "and".
 
     Example:
         >>> join_names(["a"]), join_names(["a", "b"]), join_names(["a", "b", "c"])

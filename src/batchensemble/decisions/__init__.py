@@ -1,4 +1,4 @@
-"""From uncertainty to a decision: what the answer may be, and whether to give one."""
+"""From uncertainty to decisions: thresholds, prediction sets and intervals, detection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How well an uncertainty finds errors, and inputs unlike those of the training."""
+"""How well an uncertainty detects errors and out-of-distribution inputs."""
 
 from __future__ import annotations
 
@@ -31,30 +31,32 @@ def _no_points() -> Float[np.ndarray, "0"]:
 
 @dataclass(frozen=True)
 class Detection:
-    """How well the doubtful examples are those to be found: errors, or inputs from elsewhere.
+    """How well an uncertainty detects positive examples: errors, or inputs from outside.
 
     ============  ====================================================================  ======
-    ``auroc``     probability that one to be found has more doubt than another one,     chance
-                  ties count half; area under ``hits`` against ``false_alarms``         is 0.5
-    ``aupr``      average precision of finding them, most doubt first                   their
+    measure       meaning                                                               chance
+    ============  ====================================================================  ======
+    ``auroc``     probability that a positive example is more uncertain than a          0.5
+                  negative one, ties count half; area under the ROC curve
+    ``aupr``      average precision of detecting positives, most uncertain first        their
                                                                                         share
-    ``aupr_in``   average precision of finding the others, least doubt first            the
-                                                                                        rest
-    ``fpr95``     share of those to be found that pass, where the threshold lets at     0.95
-                  least 95 % of the others pass
+    ``aupr_in``   average precision of detecting negatives, most certain first          their
+                                                                                        share
+    ``fpr95``     share of positives that pass a threshold which at least 95 % of the   0.95
+                  negatives pass
     ============  ====================================================================  ======
 
     All are from 0 to 1, and NaN where ``reason`` says why. The measures are those of Hendrycks and
     Gimpel 2017 (arXiv 1610.02136) and of Liang et al. 2018 (arXiv 1706.02690).
 
     Attributes:
-        by: the uncertainty.
-        found: how many there are to be found.
-        others: how many there are not.
-        auroc, aupr, aupr_in, fpr95: see above.
-        reason: why they are NaN, empty otherwise.
-        false_alarms, hits: the curve: shares of the others and of those to be found that have at
-            least so much doubt, one point a value, ``[points]``.
+        by: name of the uncertainty.
+        found: number of positive examples.
+        others: number of negative examples.
+        auroc, aupr, aupr_in, fpr95: the measures above.
+        reason: why the measures are NaN; empty otherwise.
+        false_alarms, hits: the ROC curve: false positive and true positive rates at each value of
+            the uncertainty, ``[points]``.
     """
 
     by: str
@@ -72,15 +74,15 @@ class Detection:
 
     @classmethod
     def of(cls, uncertainty: Any, to_find: Any, by: str = "given") -> Detection:
-        """Return how well any numbers find any examples.
+        """Return how well any uncertainty detects any examples.
 
         Args:
-            uncertainty: higher where less sure, ``[examples]``.
-            to_find: which examples are to be found, boolean, ``[examples]``.
-            by: what to call the uncertainty.
+            uncertainty: higher where more uncertain, ``[examples]``.
+            to_find: whether each example is positive, boolean, ``[examples]``.
+            by: name of the uncertainty, ``"given"`` by default.
 
         Raises:
-            ValueError: shapes differ, or an uncertainty is not finite.
+            ValueError: the shapes differ, or an uncertainty is not finite.
 
         Example:
             >>> found = Detection.of([0.1, 0.4, 0.3, 0.8], [False, False, True, True])
@@ -91,7 +93,7 @@ class Detection:
         values = finite_numbers("the uncertainty", uncertainty, np.size(to_find))
         found, others = int(sought.sum()), int((~sought).sum())
         if not found or not others:
-            reason = f"there are {found} examples to be found and {others} others"
+            reason = f"there are {found} positive and {others} negative examples"
             return cls(by, found, others, reason=reason)
         return cls(by, found, others, **_measures(values, sought))
 
@@ -99,12 +101,12 @@ class Detection:
 def detect_errors(
     prediction: Prediction, labels: Any, by: str | Sequence[str] = UNCERTAINTIES
 ) -> dict[str, Detection]:
-    """Return how well each uncertainty finds the examples whose predicted class is wrong.
+    """Return how well each uncertainty detects wrong predictions.
 
     Args:
-        prediction: of any ensemble.
+        prediction: the prediction of any ensemble.
         labels: the true classes, ``[examples]``.
-        by: which uncertainties, one or several, see
+        by: one or several names of uncertainties, all four by default, see
             :func:`batchensemble.decisions.uncertainty_score.uncertainty_score`.
 
     Raises:
@@ -116,7 +118,7 @@ def detect_errors(
         >>> detect_errors(prediction, np.array([0, 0, 1, 1]))["total"].auroc
         1.0
         >>> detect_errors(prediction, np.array([0, 0, 0, 1]))["total"].reason
-        'there are 0 examples to be found and 4 others'
+        'there are 0 positive and 4 negative examples'
     """
     wrong = prediction.labels != checked_labels(prediction, labels)
     return {
@@ -129,12 +131,12 @@ def detect_shift(
     outside: Prediction | RegressionPrediction,
     by: str | Sequence[str] | None = None,
 ) -> dict[str, Detection]:
-    """Return how well each uncertainty finds the examples from outside.
+    """Return how well each uncertainty detects out-of-distribution examples.
 
     Args:
-        inside: predictions of held-out examples of the kind that the model was trained on.
-        outside: predictions of others, by the same model.
-        by: which uncertainties, one or several, see
+        inside: prediction on held-out examples of the training distribution.
+        outside: prediction of the same model on examples of another distribution.
+        by: one or several names of uncertainties, see
             :func:`batchensemble.decisions.uncertainty_score.uncertainty_score`; by default all
             that the predictions have.
 
@@ -167,12 +169,12 @@ def _names(by: str | Sequence[str]) -> Sequence[str]:
 
 
 def _measures(values: PerExample, sought: Bool[np.ndarray, "examples"]) -> dict[str, Any]:
-    """Count the sought and the others at each value of doubt, after one sort, and measure."""
+    """Return the measures and the ROC curve, from counts at each value of the uncertainty."""
     ranking = sort_by_uncertainty(values, sought.astype(np.float64))
     found, others = ranking.losses[-1], ranking.accepted[-1] - ranking.losses[-1]
-    # From the least doubt on: how many of each have at most so much.
+    # From the most certain on: how many of each have at most that uncertainty.
     missed, passed = ranking.losses, ranking.accepted - ranking.losses
-    # From the most doubt on: how many of each have at least so much.
+    # From the most uncertain on: how many of each have at least that uncertainty.
     hits = found - np.append(0, missed)[::-1]
     alarms = others - np.append(0, passed)[::-1]
     enough = np.searchsorted(passed, TRUE_POSITIVES * others - 1e-9)
@@ -189,6 +191,6 @@ def _measures(values: PerExample, sought: Bool[np.ndarray, "examples"]) -> dict[
 def _average_precision(
     right: Float[np.ndarray, "values"], wrong: Float[np.ndarray, "values"]
 ) -> float:
-    """Return the mean precision over the recalls that are gained at each value."""
+    """Return the mean precision, weighted by the recall gained at each value."""
     gained = np.diff(right, prepend=0)
     return float((gained * right / (right + wrong)).sum() / right[-1])

@@ -1,4 +1,4 @@
-"""What an answer costs: a class that is wrong, or a number that is off."""
+"""The loss of an answer: a wrong class, or the absolute error of a number."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from batchensemble.predictions import Prediction, RegressionPrediction
 def answer_losses(
     prediction: Prediction | RegressionPrediction, targets: Any, tolerance: float | None = None
 ) -> PerExample:
-    """Return the loss of each answer: 1 if it is wrong and 0 if not, or how far a number is off.
+    """Return the loss of each answer: 1 if it is wrong and 0 if not, or its absolute error.
 
     Args:
-        prediction: of classes or of numbers.
+        prediction: prediction of classes or of numbers, one for each example.
         targets: the true classes, or the true numbers, ``[examples]``.
-        tolerance: how far a number may be off, in the targets' unit; by default the loss is the
-            absolute error.
+        tolerance: for numbers, the largest absolute error that is not an error, in the targets'
+            unit; by default the loss is the absolute error.
 
     Raises:
-        ValueError: ``targets`` does not fit, or classes have a tolerance.
+        ValueError: the targets do not fit, or ``tolerance`` is given for classes.
 
     Example:
         >>> from batchensemble.predictions import Points
@@ -46,12 +46,14 @@ def are_wrong(
     """Return which answers are wrong.
 
     Args:
-        prediction: of classes or of numbers.
+        prediction: prediction of classes or of numbers, one for each example.
         targets: the true classes, or the true numbers, ``[examples]``.
-        tolerance: a number that is off by more is wrong, in the targets' unit; numbers need it.
+        tolerance: for numbers, and required there: the largest absolute error that is not wrong,
+            in the targets' unit.
 
     Raises:
-        ValueError: ``targets`` does not fit, numbers have no tolerance, or classes have one.
+        ValueError: the targets do not fit, or ``tolerance`` is missing for numbers or given for
+            classes.
 
     Example:
         >>> are_wrong(Prediction(np.array([[[0.8, 0.2]], [[0.6, 0.4]]])), [0, 1]).tolist()
@@ -60,14 +62,14 @@ def are_wrong(
     if isinstance(prediction, RegressionPrediction):
         if tolerance is None:
             raise ValueError(
-                "tolerance is missing: a predicted number is never exactly right, so say by how "
-                "much it may be off, in the unit of the targets"
+                "tolerance is missing: a predicted number is never exactly right; give the largest "
+                "acceptable error, in the unit of the targets"
             )
         return off_by(prediction, targets) > positive_number("tolerance", tolerance)
     labels = checked_labels(prediction, targets)
     if tolerance is not None:
         raise ValueError(
-            f"tolerance is of numbers, and a class is right or wrong; leave it out, got {tolerance}"
+            f"tolerance is for numbers, not for classes; leave it out, got {tolerance}"
         )
     wrong: Bool[np.ndarray, "examples"] = prediction.labels != labels
     return wrong
@@ -77,8 +79,8 @@ def off_by(prediction: RegressionPrediction, targets: Any) -> PerExample:
     """Return the absolute errors of predicted numbers, in the targets' unit.
 
     Raises:
-        ValueError: there are several targets an example or no examples, or ``targets`` does not
-            fit or holds one that is not known.
+        ValueError: there are several targets for each example, no examples, or the targets do not
+            fit or are not all known.
     """
     mean = one_number_each(prediction)
     found = finite_numbers("targets", targets, len(mean))

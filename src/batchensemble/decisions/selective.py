@@ -1,4 +1,4 @@
-"""Selective prediction: answer where the ensemble is sure, and how often that is wrong."""
+"""Selective prediction: answer only where the ensemble is certain; risk against coverage."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from batchensemble.predictions import Prediction, RegressionPrediction
 
 @dataclass(frozen=True)
 class RiskCoverage:
-    """The mean loss of the examples that are answered, against the share of those answered.
+    """The mean loss of the answered examples (risk) against their share (coverage).
 
     Attributes:
-        by: the uncertainty that says which examples come first.
-        risk: ``[examples]``; ``risk[i]`` is the mean loss of the ``i + 1`` surest examples, the
-            expected one over all orders of examples that tie.
-        best: the same were the examples answered in the order of their losses.
+        by: name of the uncertainty that orders the examples.
+        risk: ``[examples]``; ``risk[i]`` is the mean loss of the ``i + 1`` most certain examples,
+            its expectation over all orders of ties.
+        best: the same for examples in the order of their losses, the best possible.
     """
 
     by: str
@@ -41,12 +41,12 @@ class RiskCoverage:
         """Return the curve of any loss, such as squared errors, by any uncertainty.
 
         Args:
-            uncertainty: higher where less sure, ``[examples]``.
-            losses: at least 0, ``[examples]``.
-            by: what to call the uncertainty.
+            uncertainty: higher where more uncertain, ``[examples]``.
+            losses: losses of at least 0, ``[examples]``.
+            by: name of the uncertainty, ``"given"`` by default.
 
         Raises:
-            ValueError: shapes differ, there are no examples, or a number is not finite.
+            ValueError: the shapes differ, there are no examples, or a number is not finite.
 
         Example:
             >>> RiskCoverage.of([0.1, 0.2, 0.2], [0, 1, 0]).risk.round(2).tolist()
@@ -75,11 +75,11 @@ class RiskCoverage:
 
     @property
     def excess_aurc(self) -> float:
-        """The area above that of the best order, 0 if all errors come last."""
+        """The area minus that of the best order: 0 if all errors come last."""
         return float((self.risk - self.best).mean())
 
     def answered_at(self, coverage: float) -> int:
-        """Return how many of the surest examples are at least this share of all; at least one.
+        """Return the number of examples to answer for this coverage; at least one.
 
         Raises:
             ValueError: ``coverage`` is outside [0, 1].
@@ -89,7 +89,7 @@ class RiskCoverage:
         return max(1, math.ceil(share * len(self.risk) - 1e-9))
 
     def risk_at(self, coverage: float) -> float:
-        """Return the mean loss of the surest examples that are at least this share of all.
+        """Return the mean loss of the most certain examples at this coverage.
 
         Raises:
             ValueError: ``coverage`` is outside [0, 1].
@@ -97,7 +97,7 @@ class RiskCoverage:
         return float(self.risk[self.answered_at(coverage) - 1])
 
     def accuracy_at(self, coverage: float) -> float:
-        """Return 1 minus :meth:`risk_at`, the accuracy where the loss is 1 for an error."""
+        """Return 1 minus :meth:`risk_at`: the accuracy, where the loss is 1 for an error."""
         return 1 - self.risk_at(coverage)
 
 
@@ -108,21 +108,22 @@ def risk_coverage(
     *,
     tolerance: float | None = None,
 ) -> RiskCoverage:
-    """Return how often the ensemble is wrong, or how far off, on the examples it is surest of.
+    """Return the error rate, or the mean absolute error, of the most certain examples.
 
     Geifman and El-Yaniv 2017, arXiv 1705.08500; the area and its excess from Geifman, Uziel and
     El-Yaniv 2019, arXiv 1805.08206.
 
     Args:
-        prediction: of any ensemble, classes or numbers.
+        prediction: prediction of any ensemble, classes or numbers.
         targets: the true classes, or the true numbers, ``[examples]``.
-        by: see :func:`batchensemble.decisions.uncertainty_score.uncertainty_score`.
-        tolerance: of numbers: the risk is the share that is off by more, in the targets' unit; by
-            default it is their mean absolute error.
+        by: the uncertainty to use, see
+            :func:`batchensemble.decisions.uncertainty_score.uncertainty_score`.
+        tolerance: for numbers: the risk is then the share with a larger absolute error, in the
+            targets' unit; by default it is their mean absolute error.
 
     Raises:
-        ValueError: ``targets`` or ``by`` does not fit, a number is NaN, or classes have a
-            tolerance.
+        ValueError: ``targets`` or ``by`` does not fit, a number is NaN, or ``tolerance`` is given
+            for classes.
 
     Example:
         >>> probs = np.array([[0.9, 0.1], [0.8, 0.2], [0.6, 0.4], [0.3, 0.7]])

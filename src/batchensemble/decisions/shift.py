@@ -1,4 +1,4 @@
-"""What corrupted inputs do to the scores and the uncertainties of an ensemble."""
+"""Scores and uncertainties of an ensemble on corrupted inputs."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class Shifted:
     """The scores at one strength of a corruption.
 
     Attributes:
-        corruption: its name.
-        strength: in the unit of the corruption.
-        accuracy: share of right predictions.
-        nll: of the mean probabilities, nats.
+        corruption: name of the corruption.
+        strength: strength in the unit of the corruption.
+        accuracy: share of correct predictions.
+        nll: negative log-likelihood of the ensemble's probabilities, nats.
         ece: expected calibration error.
         total, aleatoric, epistemic: mean uncertainties, nats.
     """
@@ -51,8 +51,8 @@ class Shifted:
 def noise(X: Inputs, strength: float, rng: np.random.Generator) -> Inputs:
     """Add Gaussian noise of ``strength`` standard deviations.
 
-    Those of each column of a table ``[examples, features]``; of larger inputs, such as images
-    ``[examples, channels, height, width]``, those of each channel, axis 1.
+    The standard deviations are those of each column of a table ``[examples, features]``, or of each
+    channel (axis 1) of larger inputs such as images ``[examples, channels, height, width]``.
     """
     axes = (0, *range(2, X.ndim))
     deviation = X.std(axes, keepdims=True, dtype=np.float64)
@@ -60,9 +60,9 @@ def noise(X: Inputs, strength: float, rng: np.random.Generator) -> Inputs:
 
 
 def dropout(X: Inputs, strength: float, rng: np.random.Generator) -> Inputs:
-    """Put each number to the mean of its column, or channel, with probability ``1 - 2^-strength``.
+    """Replace each number by the mean of its column or channel, with probability 1 - 2^-strength.
 
-    So a strength of 1 loses half of the numbers, and 4 all but 6 %.
+    A strength of 1 replaces half of the numbers, 4 all but 6 %.
     """
     axes = (0, *range(2, X.ndim))
     lost = rng.random(X.shape) < 1 - 2.0**-strength
@@ -78,7 +78,7 @@ def blur(X: Inputs, strength: float, rng: np.random.Generator) -> Inputs:
     if X.ndim < 3:
         raise ValueError(
             f"blur takes images [examples, ..., height, width], got the shape {list(X.shape)}; "
-            "take noise or dropout for tables"
+            "use noise or dropout for tables"
         )
     return gaussian_filter(X, (0,) * (X.ndim - 2) + (strength, strength))
 
@@ -96,20 +96,21 @@ def under_shift(
 ) -> list[Shifted]:
     """Return the scores of an ensemble on inputs that are corrupted more and more.
 
-    A model that knows what it does not know grows unsure as fast as it grows wrong: the NLL then
-    stays near that of a guess (Ovadia et al. 2019, arXiv 1906.02530).
+    The uncertainty of a good model grows as fast as its error rate: its NLL then stays near that of
+    a uniform guess (Ovadia et al. 2019, arXiv 1906.02530).
 
     Args:
         model: any ensemble of classifiers.
         X: held-out inputs, ``[examples, features]`` or images ``[examples, ..., height, width]``.
         y: their true classes, ``[examples]``.
-        corruption: ``"noise"``, ``"dropout"``, ``"blur"``, or a function of the inputs, a strength
-            and a generator of random numbers that returns other inputs.
-        strengths: at least 0, in the unit of the corruption; 0 leaves the inputs as they are.
-        seed: of the corruption; all strengths get the same random numbers.
+        corruption: ``"noise"`` (the default), ``"dropout"``, ``"blur"``, or a function of the
+            inputs, a strength and a NumPy generator that returns corrupted inputs.
+        strengths: strengths of at least 0, in the unit of the corruption; 0 leaves the inputs as
+            they are. By default 0, 0.5, 1, 2 and 4.
+        seed: seed of the corruption, 0 by default; all strengths use the same random numbers.
 
     Returns:
-        One row a strength; ``pandas.DataFrame(rows)`` makes them a table.
+        One row for each strength; ``pandas.DataFrame(rows)`` makes them a table.
 
     Raises:
         TypeError: the ensemble predicts no classes.
@@ -159,8 +160,8 @@ def _row(model: Ensemble, X: Inputs, y: Any, name: str, strength: float) -> Shif
     prediction = predict(model, X)
     if not isinstance(prediction, Prediction):
         raise TypeError(
-            "under_shift takes ensembles that predict classes, got one of "
-            f"{type(prediction).__name__}; take noise, dropout or blur and evaluate"
+            "under_shift takes ensembles that predict classes, got one that predicts "
+            f"{type(prediction).__name__}; corrupt the inputs yourself and call evaluate"
         )
     scores = score(prediction, checked_labels(prediction, y))
     means = {

@@ -1,4 +1,4 @@
-"""The largest share of examples that can be answered with errors as rare as asked."""
+"""A threshold on the uncertainty with a guarantee on the error rate of what is answered."""
 
 from __future__ import annotations
 
@@ -28,16 +28,17 @@ class Threshold:
     """Answer where the uncertainty is below ``value``.
 
     Attributes:
-        by: the uncertainty.
-        value: infinite where every example may be answered, minus infinity where none may.
+        by: name of the uncertainty.
+        value: the threshold: infinite if every example may be answered, minus infinity if none.
         coverage: share of the held-out examples that are answered.
-        risk: share of errors among these; NaN where there are none.
-        bound: upper bound of the true share of errors. Where none may be answered, the lowest that
-            any threshold had.
-        target: the share of errors that was asked for.
-        confidence: of the bound, over the draw of the held-out examples.
-        examples: how many held-out examples there were.
-        tolerance: of numbers: one that is off by more is an error, in the targets' unit.
+        risk: error rate of these; NaN if none is answered.
+        bound: upper bound of the true error rate; if none is answered, the lowest bound of any
+            threshold.
+        target: the error rate that was asked for.
+        confidence: confidence of the bound, over the draw of the held-out examples.
+        examples: number of held-out examples.
+        tolerance: for numbers: a larger absolute error is an error, in the targets' unit; ``None``
+            for classes.
     """
 
     by: str
@@ -52,43 +53,43 @@ class Threshold:
 
     @property
     def found(self) -> bool:
-        """Whether any threshold keeps the risk at the target."""
+        """Whether any threshold meets the target."""
         return self.value > -math.inf
 
     def accepts(
         self, prediction: Prediction | RegressionPrediction, by: Any = None
     ) -> Bool[np.ndarray, "examples"]:
-        """Return which examples may be answered.
+        """Return which examples may be answered, boolean ``[examples]``.
 
         Args:
-            prediction: of new examples.
-            by: their uncertainty where the threshold was found by numbers of your own,
-                ``[examples]``.
+            prediction: prediction on new examples.
+            by: their uncertainty, ``[examples]``, if the threshold is on your own numbers; by
+                default the one that the threshold is on.
 
         Raises:
-            ValueError: ``by`` is missing, does not fit, or an uncertainty is not finite.
+            ValueError: ``by`` is missing or does not fit, or an uncertainty is not finite.
         """
         if by is None:
             if self.by == "given":
                 raise ValueError(
-                    "the threshold is of an uncertainty of your own: give by= for these examples"
+                    "the threshold is on an uncertainty of your own: give by= for these examples"
                 )
             by = self.by
         accepted: Bool[np.ndarray, "examples"] = uncertainty_score(prediction, by) < self.value
         return accepted
 
     def __str__(self) -> str:
-        asked = f"errors of {self.target:.2%} at most, with a confidence of {self.confidence:.0%}"
+        asked = f"error rate at most {self.target:.2%} with {self.confidence:.0%} confidence"
         if self.found:
             wrong = "wrong" if self.tolerance is None else f"off by more than {self.tolerance:g}"
             return (
-                f"{asked}: answer where {self.by} < {self.value:.6g}, {self.coverage:.1%} of "
-                f"{self.examples} examples, of which {self.risk:.2%} are {wrong} and at most "
-                f"{self.bound:.2%} in truth"
+                f"{asked}: answer if {self.by} < {self.value:.6g}, which is {self.coverage:.1%} of "
+                f"{self.examples} examples; {self.risk:.2%} of these are {wrong}, upper bound "
+                f"{self.bound:.2%}"
             )
         return (
-            f"{asked}: no threshold on {self.by} reaches it with {self.examples} examples, the "
-            f"lowest bound is {self.bound:.2%}; give more examples or allow more errors"
+            f"{asked}: no threshold on {self.by} meets it with {self.examples} examples, the "
+            f"lowest upper bound is {self.bound:.2%}; give more examples or allow more errors"
         )
 
 
@@ -102,12 +103,12 @@ def threshold_for(
     *,
     tolerance: float | None = None,
 ) -> Threshold:
-    """Return the threshold that answers most examples with errors as rare as asked.
+    """Return the threshold that answers most examples with an error rate of at most ``risk``.
 
-    With probability ``confidence`` over the draw of the held-out examples, the share of errors
-    among all new examples that :meth:`Threshold.accepts` takes is at most ``risk``. This holds for
-    any model and any uncertainty, also one that ranks badly, if held-out and new examples are
-    independent draws of one distribution.
+    With probability ``confidence`` over the draw of the held-out examples, the error rate among all
+    new examples that :meth:`Threshold.accepts` accepts is at most ``risk``. This holds for any
+    model and any uncertainty, even one that ranks badly, if held-out and new examples are
+    independent draws from one distribution.
 
     Proof. Before labels are seen, ``levels`` ranks ``k`` between 1 and ``n + 1`` are fixed. The
     threshold of rank ``k`` is the ``k``-th smallest uncertainty ``t`` of the ``n`` examples, and
@@ -122,23 +123,26 @@ def threshold_for(
     The search for a threshold is that of Geifman and El-Yaniv 2017 (arXiv 1705.08500); testing a
     fixed family is the way of Angelopoulos et al. 2021 (Learn then Test, arXiv 2110.01052). Testing
     the ranks one after the other at full level would be sharper, but one chance error among the
-    surest examples ends it, and it needs the risk to grow with the uncertainty.
+    most certain examples ends it, and it needs a risk that grows with the uncertainty.
 
     Args:
-        prediction: of held-out examples that neither trained nor chose the model.
+        prediction: prediction on held-out examples, used neither for training nor for choosing the
+            model.
         targets: their true classes, or their true numbers, ``[examples]``.
-        risk: share of errors among those answered, between 0 and 1.
-        confidence: between 0 and 1.
-        by: see :func:`batchensemble.decisions.uncertainty_score.uncertainty_score`.
-        levels: how many thresholds are tried; more are finer and each bound is wider.
-        tolerance: of numbers, which need it: one that is off by more is an error, in the targets'
-            unit.
+        risk: largest error rate among answered examples, between 0 and 1, 0.01 by default.
+        confidence: confidence of the guarantee, between 0 and 1, 0.95 by default.
+        by: the uncertainty to use, see
+            :func:`batchensemble.decisions.uncertainty_score.uncertainty_score`.
+        levels: number of thresholds that are tried, 50 by default; more are finer and make each
+            bound wider.
+        tolerance: for numbers, and required there: a larger absolute error is an error, in the
+            targets' unit.
 
     Raises:
-        ValueError: an argument out of range, or one that does not fit the prediction.
+        ValueError: an argument is out of range or does not fit the prediction.
 
     Warns:
-        UserWarning: no threshold reaches the risk; the one returned accepts nothing.
+        UserWarning: no threshold meets the risk; the one returned accepts nothing.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -147,7 +151,7 @@ def threshold_for(
         >>> prediction = Prediction(np.stack([1 - sure, sure], 1)[:, None])
         >>> threshold = threshold_for(prediction, labels, risk=0.1)
         >>> print(threshold)  # a risk of 10 % is reached at a coverage of 40 %
-        errors of 10.00% at most, with a confidence of 95%: answer where total < 0.47...
+        error rate at most 10.00% with 95% confidence: answer if total < 0.47...
         >>> bool(threshold.accepts(prediction).mean() == threshold.coverage)
         True
     """
@@ -178,12 +182,12 @@ def threshold_for(
 def upper_bound(
     wrong: Float[np.ndarray, "levels"], answered: Int[np.ndarray, "levels"], level: float
 ) -> Float[np.ndarray, "levels"]:
-    """Return the upper ends of the one-sided intervals of a share (Clopper and Pearson 1934).
+    """Return upper bounds of error rates (one-sided, Clopper and Pearson 1934).
 
     Args:
-        wrong: how many were wrong, of those ``answered``.
-        answered: where there are none, the bound is 1.
-        level: the probability that the true share is above the bound, at most.
+        wrong: numbers of wrong answers.
+        answered: numbers of answers; where there are none, the bound is 1.
+        level: largest probability that the true rate is above its bound.
 
     Example:
         >>> upper_bound(np.array([0.0, 3.0]), np.array([300, 3]), 0.05).round(4).tolist()
@@ -200,9 +204,9 @@ def _candidates(
     level: float,
     levels: int,
 ) -> tuple[Float[np.ndarray, "levels"], Int[np.ndarray, "levels"], Float[np.ndarray, "levels"]]:
-    """Return thresholds of fixed ranks, how many examples are below each, and the wrong of these.
+    """Return thresholds of fixed ranks, the number of examples below each, and of wrong ones.
 
-    The ranks begin where a bound without an error can reach the target, and end with all examples.
+    The ranks begin where a bound without an error can meet the target, and end with all examples.
     They depend on nothing but the number of examples.
     """
     examples = len(uncertainty)

@@ -1,4 +1,4 @@
-"""How doubtful each example is, by any uncertainty, and the examples in that order."""
+"""An uncertainty score for each example, and examples sorted by it."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ UNCERTAINTIES = (*BOTH, "confidence")  # of classes
 def uncertainty_score(
     prediction: Prediction | RegressionPrediction, by: Any = "total"
 ) -> PerExample:
-    """Return a number for each example that is higher where the prediction is less sure.
+    """Return a score for each example that is higher where the prediction is more uncertain.
 
     Args:
-        prediction: of any ensemble, one class or one number an example.
-        by: ``"total"``, ``"aleatoric"`` or ``"epistemic"``, of classes in nats and of numbers
-            variances; of classes ``"confidence"``, 1 minus the probability of the predicted one; or
-            numbers of your own, ``[examples]``.
+        prediction: prediction of any ensemble, with one class or one number for each example.
+        by: ``"total"`` (the default), ``"aleatoric"`` or ``"epistemic"``: entropies in nats for
+            classes, variances for numbers; for classes also ``"confidence"``, 1 minus the
+            probability of the predicted class; or your own numbers, ``[examples]``.
 
     Raises:
         ValueError: an unknown name, a wrong shape, or a number that is not finite.
@@ -51,10 +51,10 @@ def uncertainty_score(
 
 
 def checked_name(prediction: Prediction | RegressionPrediction, by: str) -> str:
-    """Return the name of an uncertainty that a prediction has.
+    """Return the name of an uncertainty after checking that the prediction has it.
 
     Raises:
-        ValueError: it has none of that name.
+        ValueError: the prediction has no uncertainty of that name.
     """
     if isinstance(prediction, RegressionPrediction) and by == "confidence":
         raise ValueError(
@@ -70,15 +70,15 @@ def names_of(prediction: Prediction | RegressionPrediction) -> tuple[str, ...]:
 
 
 def one_number_each(prediction: RegressionPrediction) -> PerExample:
-    """Return the numbers of a prediction that has one an example.
+    """Return the predicted means of a prediction with one number for each example.
 
     Raises:
-        ValueError: it has several.
+        ValueError: it has several numbers for each example.
     """
     if prediction.mean.ndim != 1:
         raise ValueError(
-            "the prediction must have one number an example, got the shape "
-            f"{list(prediction.mean.shape)}; decide about one target at a time"
+            "the prediction must have one number for each example, got the shape "
+            f"{list(prediction.mean.shape)}; use one target at a time"
         )
     mean: PerExample = prediction.mean
     return mean
@@ -92,10 +92,15 @@ def _check_one_each(prediction: Prediction | RegressionPrediction) -> None:
 
 
 def finite_numbers(name: str, values: Any, examples: int) -> PerExample:
-    """Return finite numbers, one an example, as float64.
+    """Return finite numbers as float64, after checking that there is one for each example.
+
+    Args:
+        name: name of the values in error messages.
+        values: numbers, ``[examples]`` or ``[examples, 1]``.
+        examples: expected number of examples.
 
     Raises:
-        ValueError: they are of another shape or not finite.
+        ValueError: they have another shape or are not finite.
     """
     refuse_times(np.asarray(values), name)
     found = np.asarray(values, dtype=np.float64)
@@ -103,7 +108,8 @@ def finite_numbers(name: str, values: Any, examples: int) -> PerExample:
         found = found[:, 0]
     if found.shape != (examples,):
         raise ValueError(
-            f"{name} must have the shape [{examples}], one an example, got {list(found.shape)}"
+            f"{name} must have the shape [{examples}], one for each example, got "
+            f"{list(found.shape)}"
         )
     if not np.isfinite(found).all():
         wrong = examples - int(np.isfinite(found).sum())
@@ -112,7 +118,7 @@ def finite_numbers(name: str, values: Any, examples: int) -> PerExample:
 
 
 def name_of(by: Any) -> str:
-    """Return what figures and tables call an uncertainty.
+    """Return the name of an uncertainty in figures and tables.
 
     Example:
         >>> name_of("epistemic"), name_of(np.zeros(3))
@@ -123,12 +129,12 @@ def name_of(by: Any) -> str:
 
 @dataclass(frozen=True)
 class SortedExamples:
-    """The examples from the surest on; those that tie in their doubt come at once.
+    """The examples sorted by uncertainty, the most certain first, with ties as one value.
 
     Attributes:
-        doubt: each value that occurs, ascending, ``[values]``.
-        accepted: how many examples have at most that doubt, ``[values]``.
-        losses: the sum of their losses, ``[values]``.
+        uncertainty: the distinct uncertainties, ascending, ``[values]``.
+        accepted: number of examples with at most that uncertainty, ``[values]``.
+        losses: sum of the losses of those examples, ``[values]``.
 
     Example:
         >>> found = sort_by_uncertainty(np.array([0.3, 0.1, 0.3]), np.array([1.0, 0.0, 0.0]))
@@ -142,7 +148,12 @@ class SortedExamples:
 
 
 def sort_by_uncertainty(uncertainty: PerExample, losses: PerExample) -> SortedExamples:
-    """Return the examples in the order of their doubt, after one sort."""
+    """Return the examples in the order of their uncertainty.
+
+    Args:
+        uncertainty: higher where more uncertain, ``[examples]``.
+        losses: losses of the examples, ``[examples]``.
+    """
     order = np.argsort(uncertainty)
     ordered = uncertainty[order]
     ends = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], len(ordered) > 0))

@@ -1,4 +1,4 @@
-"""Scores of a prediction: is it right, is it calibrated, do the members differ."""
+"""Metrics of a prediction: scores, calibration, and diversity of the members."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Is a difference more than chance: bootstrap over seeds and examples, ranks over data sets.
+"""Paired bootstrap over seeds and examples: intervals of scores and of their differences.
 
 Two methods are scored on the same held-out examples, so their scores are compared pair by pair: an
-example that is hard for both says nothing of which is better.
+example that is hard for both does not tell which is better.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from jaxtyping import Float
 from batchensemble.core.arguments import between, whole_number
 
 RESAMPLES = 1000
-LEVEL = 0.95  # of an interval
-BLOCK = 2**20  # draws held at once, of 8 bytes each
-# More examples are added up in so many groups at random, which have the same variance.
+LEVEL = 0.95  # level of intervals
+BLOCK = 2**20  # random numbers in memory at once, 8 bytes each
+# More examples are summed in this many random groups, which have the same variance.
 MOST_GROUPS = 10_000
 
 BySeedAndExample = Float[np.ndarray, "seeds examples parts"]
@@ -28,14 +28,14 @@ Resampled = Float[np.ndarray, "scores resamples"]
 
 @dataclass(frozen=True)
 class Contributions:
-    """What each held-out example adds to a score, from each seed.
+    """The contribution of each held-out example to a score, for each seed.
 
-    A score is ``finish`` of the mean over the examples: of one part for an accuracy or an NLL, of a
-    part for each bin for a calibration error.
+    A score is ``finish`` of the mean over the examples: of a single part for accuracy or NLL, of
+    one part for each bin for a calibration error.
 
     Attributes:
-        parts: ``[seeds, examples, parts]``.
-        finish: from means ``[..., parts]`` to scores ``[...]``; the first part by default.
+        parts: the contributions, ``[seeds, examples, parts]``.
+        finish: function from means ``[..., parts]`` to scores ``[...]``; by default the first part.
 
     Example:
         >>> Contributions(np.array([[[1.0], [0.0]], [[1.0], [1.0]]])).score
@@ -47,17 +47,17 @@ class Contributions:
 
     @property
     def score(self) -> float:
-        """The score, mean over the seeds."""
+        """The score, as the mean over the seeds."""
         return float(np.mean(self.finish(self.parts.mean(1))))
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How far one score is from another, and where the difference could as well be.
+    """The difference of two scores with its interval.
 
     Attributes:
-        estimate: the one minus the other, in the score's unit.
-        low, high: ends of the interval.
+        estimate: the first score minus the second, in the score's unit.
+        low, high: ends of the interval, in the score's unit.
     """
 
     estimate: float
@@ -66,12 +66,12 @@ class Difference:
 
     @property
     def significant(self) -> bool:
-        """Whether the interval leaves out 0."""
+        """Whether the interval does not contain 0."""
         return self.low > 0 or self.high < 0
 
 
 def spread(values: Sequence[float]) -> tuple[float, float | None]:
-    """Return the mean over the seeds and the sample deviation; ``None`` for one seed.
+    """Return mean and sample standard deviation over the seeds, the latter ``None`` for one.
 
     Example:
         >>> spread([0.5]), spread([1.0, 2.0, 3.0])
@@ -86,24 +86,24 @@ def spread(values: Sequence[float]) -> tuple[float, float | None]:
 def bootstrap(
     scores: Sequence[Contributions], *, resamples: int = RESAMPLES, seed: int = 0
 ) -> Resampled:
-    """Return each score again and again, on seeds and examples drawn with replacement.
+    """Return each score on seeds and examples resampled with replacement.
 
     Seeds are drawn first, then examples (Davison and Hinkley 1997, section 3.8). As every seed is
-    scored on the same held-out examples, one draw of them holds for all seeds (Owen 2007,
-    doi 10.1214/07-AOAS122), and one draw of both for all scores: their differences are paired.
-    A seed that is missing from one of them makes the seeds of each a draw of its own.
+    scored on the same held-out examples, one draw of examples is used for all seeds (Owen 2007,
+    doi 10.1214/07-AOAS122), and one draw of both for all scores, so that their differences are
+    paired. If the scores have different numbers of seeds, the seeds of each are drawn separately.
 
-    One seed less is drawn than there are, which makes the variance over few seeds unbiased (Rao and
-    Wu 1988); with fewer than about five the interval is still too narrow.
+    One seed fewer is drawn than there are, which makes the variance over few seeds unbiased (Rao
+    and Wu 1988); with fewer than about five the interval is still too narrow.
 
     Args:
-        scores: of methods on the same examples.
-        resamples: how many draws.
-        seed: of the draws.
+        scores: contributions to the scores of methods on the same examples.
+        resamples: number of bootstrap resamples, 1,000 by default.
+        seed: seed of the random draws, 0 by default.
 
     Raises:
-        TypeError, ValueError: ``resamples`` or ``seed`` is no whole number, or too small.
-        ValueError: the scores are of different numbers of examples, or of none.
+        TypeError, ValueError: ``resamples`` or ``seed`` is not a whole number, or too small.
+        ValueError: the scores have different numbers of examples, or none.
 
     Example:
         >>> easy, hard = np.ones((1, 100, 1)), np.zeros((1, 100, 1))
@@ -114,7 +114,7 @@ def bootstrap(
     counts = {each.parts.shape[1] for each in scores}
     if len(counts) != 1 or 0 in counts:
         raise ValueError(
-            "scores must be of the same examples, at least one, got "
+            "scores must have the same examples, at least one, got "
             f"{', '.join(str(count) for count in sorted(counts)) or 'no score'} examples"
         )
     rng = np.random.default_rng(whole_number("seed", seed, at_least=0))
@@ -144,12 +144,13 @@ def difference(
     """Return the difference of two scores with its bootstrap interval (Efron 1979, percentiles).
 
     Args:
-        one, other: of two methods on the same examples.
-        level: how often the interval should hold the true difference.
-        resamples, seed: see :func:`bootstrap`.
+        one, other: contributions to the scores of two methods on the same examples.
+        level: level of the interval, 0.95 by default.
+        resamples: number of resamples, 1,000 by default.
+        seed: seed of the random draws, 0 by default.
 
     Raises:
-        ValueError: the scores are of different numbers of examples, or of none.
+        ValueError: the scores have different numbers of examples, or none.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -157,18 +158,18 @@ def difference(
         >>> difference(Contributions(noise + 0.1), Contributions(noise)).significant
         True
     """
-    between("level", level, 0, 1)  # before the draws, which take a while
+    between("level", level, 0, 1)  # before the resampling, which takes a while
     drawn = bootstrap([one, other], resamples=resamples, seed=seed)
     return interval(one.score - other.score, drawn[0] - drawn[1], level)
 
 
 def interval(estimate: float, drawn: Float[np.ndarray, "resamples"], level: float) -> Difference:
-    """Return a difference with the middle part of its bootstrap draws as the interval."""
+    """Return a difference with the middle part of its resamples as the interval."""
     return Difference(estimate, *middle(drawn, level))
 
 
 def middle(drawn: Float[np.ndarray, "resamples"], level: float) -> tuple[float, float]:
-    """Return between which two numbers the middle ``level`` of the draws lie.
+    """Return the two quantiles between which the middle ``level`` of the resamples lies.
 
     Raises:
         TypeError, ValueError: ``level`` is not a number above 0 and below 1.
@@ -185,7 +186,7 @@ def middle(drawn: Float[np.ndarray, "resamples"], level: float) -> tuple[float, 
 def _grouped(
     scores: Sequence[Contributions], rng: np.random.Generator
 ) -> tuple[list[np.ndarray], np.ndarray]:
-    """Return the contributions with examples added up where they are many, and the sizes."""
+    """Return the contributions, summed in groups if there are many examples, and group sizes."""
     examples = scores[0].parts.shape[1]
     if examples <= MOST_GROUPS:
         return [each.parts for each in scores], np.ones(examples)
@@ -202,14 +203,14 @@ def _blocks(resamples: int, size: int) -> Iterator[slice]:
 
 
 def _seeds(rng: np.random.Generator, draws: int, size: int) -> Float[np.ndarray, "draws size"]:
-    """Return the weight of each seed in each draw."""
+    """Return the weight of each seed in each resample."""
     if size == 1:
         return np.ones((draws, 1))
     return rng.multinomial(size - 1, np.full(size, 1 / size), draws) / (size - 1)
 
 
 def _counts(rng: np.random.Generator, draws: int, size: int) -> Float[np.ndarray, "draws size"]:
-    """Return how often each of ``size`` things comes in each of so many draws of ``size``."""
+    """Return how often each of ``size`` items is drawn in each resample."""
     drawn = rng.integers(size, size=(draws, size))
-    # Draw by draw, whose counts stay in cache.
+    # One resample at a time: its counts stay in cache.
     return np.stack([np.bincount(row, minlength=size) for row in drawn]).astype(np.float64)

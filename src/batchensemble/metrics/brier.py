@@ -1,4 +1,4 @@
-"""The Brier score in its parts: is it wrong for want of calibration, or for want of knowledge?"""
+"""Decomposition of the Brier score into reliability, resolution and uncertainty."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class BrierParts:
     """Murphy's decomposition, ``brier = reliability - resolution + uncertainty + remainder``.
 
     Attributes:
-        reliability: mean squared gap between a bin's probability and how often the class is true;
-            0 is perfect, and recalibration can take it away.
-        resolution: mean squared distance of the bins' frequencies from that of all examples; the
-            higher, the more the predictions tell apart.
+        reliability: mean squared gap between a bin's probability and the frequency of the class;
+            0 is perfect, and recalibration can remove it.
+        resolution: mean squared distance of the bins' frequencies from the overall one; higher is
+            better.
         uncertainty: variance of the labels, which no model changes.
-        remainder: what the bins hide: the variance of the probabilities within the bins, less twice
-            their covariance with the truth there. 0 where each bin holds one probability only.
+        remainder: what binning loses: the variance of the probabilities within the bins, minus
+            twice their covariance with the labels there. 0 if each bin holds one probability only.
     """
 
     reliability: float
@@ -42,15 +42,16 @@ def brier_parts(
 ) -> BrierParts:
     """Return the parts of the Brier score, squared probabilities summed over the classes.
 
-    Each class is a forecast of its own (Murphy 1973). His identity is of forecasts that take few
-    values; binning others breaks it, and what is left over is given as the remainder (Stephenson et
-    al. 2008), so that the four add up to the score exactly.
+    Each class is a forecast of its own (Murphy 1973). The identity holds for forecasts with few
+    distinct values; binning others breaks it, and the rest is returned as the remainder (Stephenson
+    et al. 2008), so that the four terms give the score exactly.
 
     Args:
-        prediction: of any ensemble.
+        prediction: the prediction of any ensemble.
         labels: the true class numbers, ``[examples]``.
-        bins: how many, of each class.
-        binning: as in :func:`~batchensemble.metrics.reliability`.
+        bins: number of bins for each class, 15 by default.
+        binning: ``"width"`` (the default) or ``"mass"``, see
+            :func:`~batchensemble.metrics.reliability`.
 
     Raises:
         TypeError: ``bins`` is not a whole number.

@@ -1,4 +1,4 @@
-"""What each held-out example adds to a score, so that a bootstrap need not score again."""
+"""The contribution of each example to a score, so that a bootstrap need not score again."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ TINY = np.finfo(np.float64).tiny
 def contributions(
     key: str, predictions: Sequence[Any], targets: np.ndarray
 ) -> Contributions | None:
-    """Return what each example adds to a score of :func:`batchensemble.metrics.score`.
+    """Return the contribution of each example to a score of :func:`batchensemble.metrics.score`.
 
     Args:
-        key: the score's name.
-        predictions: of one method, one a seed.
-        targets: class numbers, or numbers; where one is not known there is none to add.
+        key: name of the score.
+        predictions: predictions of one method on the same examples, one for each seed.
+        targets: class numbers or numbers, ``[examples, ...]``.
 
     Returns:
-        ``None`` for a score that is no sum over the examples, or of another kind of prediction.
+        ``None`` for a score that is no function of means over the examples, for another kind of
+        prediction, or where a target is NaN.
 
     Example:
         >>> sure = Prediction(np.array([[[0.75, 0.25]], [[0.25, 0.75]]]))
@@ -43,7 +44,7 @@ def contributions(
 
 
 def _example_scores(predictions: Sequence[Any], targets: np.ndarray) -> Mapping[str, ExampleScore]:
-    """Return the scores that are sums over the examples of predictions of this kind."""
+    """Return the scores of this kind of prediction that are functions of means over examples."""
     if all(isinstance(each, Prediction) and each.member_probs.ndim == 3 for each in predictions):
         return CLASSES
     if not all(isinstance(each, RegressionPrediction) for each in predictions):
@@ -60,7 +61,7 @@ def _example_scores(predictions: Sequence[Any], targets: np.ndarray) -> Mapping[
 
 
 def _columns(values: np.ndarray) -> np.ndarray:
-    """Return ``[examples, parts]``; several targets of an example are one mean."""
+    """Return ``[examples, parts]``."""
     return values[:, None] if values.ndim == 1 else values
 
 
@@ -70,7 +71,7 @@ def accuracy(prediction: Prediction, labels: np.ndarray) -> Terms:
 
 
 def ece(prediction: Prediction, labels: np.ndarray) -> Terms:
-    """Return the gap of confidence and rightness, in the column of its bin, ``[examples, bins]``.
+    """Return confidence minus correctness, in the column of its bin, ``[examples, bins]``.
 
     The bins are those of :func:`batchensemble.metrics.calibration.reliability`.
     """
@@ -86,12 +87,12 @@ def _mean_of_targets(values: np.ndarray) -> np.ndarray:
 
 
 def _squares(prediction: RegressionPrediction, y: np.ndarray) -> np.ndarray:
-    """Return what the share of explained variance is made of, ``[examples, 3]``.
+    """Return the terms of R², ``[examples, 3]``.
 
-    Of targets less their mean, which have the same variance, and squares that lose nothing.
+    The targets are centred, which keeps their variance and the precision of their squares.
     """
-    apart = y - y.mean()
-    return np.stack([(prediction.mean - y) ** 2, apart, apart**2], 1)
+    centred = y - y.mean()
+    return np.stack([(prediction.mean - y) ** 2, centred, centred**2], 1)
 
 
 def _explained(means: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The true classes that a prediction is scored against."""
+"""Checks of the true classes that a prediction is scored against."""
 
 from __future__ import annotations
 
@@ -17,42 +17,42 @@ def checked_labels(prediction: Prediction, labels: Any) -> Labels:
     """Return the true classes as an array.
 
     Raises:
-        TypeError: they are no whole numbers.
-        ValueError: lengths differ, there are none, or a label is not among the classes.
+        TypeError: the labels are not whole numbers.
+        ValueError: the lengths differ, there are none, or a label is not among the classes.
     """
     return labels_among(labels, *class_probs(prediction).shape)
 
 
 def class_probs(prediction: Prediction) -> Float[np.ndarray, "examples classes"]:
-    """Return the probabilities of a prediction that has one class an example.
+    """Return the probabilities of a prediction with one class for each example.
 
     Raises:
-        TypeError: it is one of numbers, or of labels that are there or not.
+        TypeError: it is a prediction of numbers, or a multi-label prediction.
         ValueError: it has a class for each token or pixel.
     """
     if not isinstance(prediction, Prediction):
-        raise TypeError(f"the prediction must be one of classes, got {type(prediction).__name__}")
+        raise TypeError(f"the prediction must be of classes, got {type(prediction).__name__}")
     if prediction.member_probs.ndim != 3:
         raise ValueError(
-            "the prediction must have one class an example, got the shape "
-            f"{list(prediction.member_probs.shape)}; batchensemble.metrics.scores.entries takes "
-            "tokens and pixels as examples"
+            "the prediction must have one class for each example, got the shape "
+            f"{list(prediction.member_probs.shape)}; batchensemble.metrics.entries turns tokens "
+            "and pixels into examples"
         )
     return prediction.probs
 
 
 def labels_among(labels: Any, examples: int, classes: int) -> Labels:
-    """Return the true classes of so many examples as an array of int64.
+    """Return the true classes as an array of int64, after checking them.
 
     Args:
-        labels: as :func:`~batchensemble.losses.targets.whole_labels` takes them, ``[examples]`` or
-            a column ``[examples, 1]``.
-        examples: how many there are.
-        classes: how many there are.
+        labels: class numbers, ``[examples]`` or ``[examples, 1]``, in any form that
+            :func:`~batchensemble.losses.targets.whole_labels` takes.
+        examples: expected number of examples.
+        classes: number of classes.
 
     Raises:
-        TypeError: they are no whole numbers.
-        ValueError: lengths differ, there are none, or a label is not among the classes.
+        TypeError: the labels are not whole numbers.
+        ValueError: the lengths differ, there are none, or a label is not among the classes.
 
     Example:
         >>> labels_among([0, 3], examples=2, classes=3)
@@ -67,8 +67,8 @@ def labels_among(labels: Any, examples: int, classes: int) -> Labels:
     if labels.shape != (examples,):
         cure = f"; {ONE_HOT}" if labels.shape == (examples, classes) else ""
         raise ValueError(
-            f"labels must have the shape [{examples}], one an example, got {list(labels.shape)}"
-            f"{cure}"
+            f"labels must have the shape [{examples}], one for each example, got "
+            f"{list(labels.shape)}{cure}"
         )
     if labels.min() < 0 or labels.max() >= classes:
         raise ValueError(

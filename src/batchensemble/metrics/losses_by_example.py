@@ -1,4 +1,4 @@
-"""What each example costs a prediction, so that predictions can be compared example by example."""
+"""The loss of each example, so that predictions can be compared example by example."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from batchensemble.predictions import AnyPrediction, Prediction, RegressionPredi
 Loss = Literal["nll", "brier", "error", "auroc"]
 UNITS = {
     "nll": "nats",
-    "brier": "of the Brier score",
-    "error": "of the error rate",
-    "auroc": "of the AUROC",
+    "brier": "in Brier score",
+    "error": "in error rate",
+    "auroc": "in AUROC",
 }
 
 
 def losses_by_example(
     prediction: Prediction, labels: Any, score: Loss = "nll"
 ) -> Float[np.ndarray, "examples"]:
-    """Return the loss of the members' mean on each example; the mean over them is the score.
+    """Return the loss of the ensemble's prediction on each example; their mean is the score.
 
     Args:
-        prediction: of any ensemble.
+        prediction: the prediction of any ensemble.
         labels: the true class numbers, ``[examples]``.
-        score: ``"nll"``, nats; ``"brier"``, 0 to 2; ``"error"``, 1 where the class is wrong;
-            ``"auroc"``, what the example adds to 1 less the AUROC with which the epistemic
-            uncertainty finds wrong predictions, NaN where none or all are wrong.
+        score: ``"nll"`` (the default), in nats; ``"brier"``, 0 to 2; ``"error"``, 1 where the class
+            is wrong; ``"auroc"``, the example's contribution to 1 minus the AUROC with which the
+            epistemic uncertainty detects wrong predictions, NaN if none or all are wrong.
 
     Raises:
-        TypeError: the labels are no whole numbers.
+        TypeError: the labels are not whole numbers.
         ValueError: the labels do not fit, or there is no such score.
 
     Example:
@@ -60,20 +60,20 @@ def losses_by_example(
 def added_to_auroc(
     uncertainty: Float[np.ndarray, "examples"], wrong: Bool[np.ndarray, "examples"]
 ) -> Float[np.ndarray, "examples"]:
-    """Return numbers whose mean is the AUROC of finding the wrong, and varies as it does.
+    """Return numbers with the AUROC of error detection as mean, and with its sampling variance.
 
-    An AUROC is the probability that a wrong example has more doubt than a right one, ties counting
-    half, and no mean over the examples. But over other draws of them it varies as the mean of
+    An AUROC is the probability that a wrong example is more uncertain than a correct one, ties
+    counting half, which is no mean over the examples. Over resamples it varies as the mean of
     ``AUROC + (place - AUROC) / share`` does, with ``place`` the share of the other kind that an
-    example is rightly told from, and ``share`` that of its own kind (DeLong et al. 1988,
-    doi 10.2307/2531595). So it can be drawn anew like any other score.
+    example is ranked correctly against, and ``share`` that of its own kind (DeLong et al. 1988,
+    doi 10.2307/2531595). So it can be bootstrapped like any other score.
 
     Args:
-        uncertainty: higher where less sure.
-        wrong: which are to be found.
+        uncertainty: higher where more uncertain, ``[examples]``.
+        wrong: whether each prediction is wrong, ``[examples]``.
 
     Returns:
-        NaN where none or all are wrong.
+        ``[examples]``, NaN if none or all are wrong.
 
     Example:
         >>> float(added_to_auroc(np.array([0.1, 0.4, 0.3, 0.8]), np.array([0, 0, 1, 1]) > 0).mean())
@@ -86,7 +86,7 @@ def added_to_auroc(
     within = np.empty(len(wrong))
     for kind in (wrong, ~wrong):
         within[kind] = rankdata(uncertainty[kind])
-    # The rank among all, less that among one's own kind: how many of the other kind are below.
+    # The rank among all minus that among the own kind: how many of the other kind are below.
     place = rankdata(uncertainty) - within
     place[wrong] /= others
     place[~wrong] = 1 - place[~wrong] / found
@@ -95,11 +95,11 @@ def added_to_auroc(
 
 
 def example_losses(prediction: AnyPrediction, targets: Any) -> np.ndarray:
-    """Return the NLL of each example in nats, or its CRPS where numbers have no density.
+    """Return the NLL of each example in nats, or its CRPS for numbers without a density.
 
     Args:
-        prediction: of one class an example, or of one number.
-        targets: the true ones, ``[examples]``.
+        prediction: prediction of one class or one number for each example.
+        targets: the true classes or numbers, ``[examples]``.
 
     Example:
         >>> example_losses(Prediction(np.array([[[0.5, 0.5]]])), [0]).round(4)
@@ -110,12 +110,12 @@ def example_losses(prediction: AnyPrediction, targets: Any) -> np.ndarray:
             return -prediction.log_density(targets)
         return crps(prediction, targets)
     if not isinstance(prediction, Prediction):
-        raise TypeError(f"there is no loss of one example of a {type(prediction).__name__}")
+        raise TypeError(f"a {type(prediction).__name__} has no loss for single examples")
     return losses_by_example(prediction, checked_labels(prediction, targets))
 
 
 def negative_log(of_truth: np.ndarray) -> np.ndarray:
-    """Return the NLL of probabilities of what is true, in nats; of 0 it is large and finite.
+    """Return the NLL of the true class's probabilities, in nats; large and finite for 0.
 
     Example:
         >>> negative_log(np.array([0.5, 0.0])).round(4).tolist()

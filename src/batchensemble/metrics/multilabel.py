@@ -1,4 +1,4 @@
-"""Scores of labels that are there or not."""
+"""Scores of multi-label predictions."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from batchensemble.predictions import MultiLabelPrediction
 
 
 def score_labels(prediction: MultiLabelPrediction, targets: Any) -> Scores:
-    """Return the scores of predicted labels, means over all that are known.
+    """Return the scores of a multi-label prediction, means over all known labels.
 
     ======================  ================================================================
-    ``accuracy``            share of labels that are right
-    ``exact_match``         share of examples of which all known labels are right
+    ``accuracy``            share of correct labels
+    ``exact_match``         share of examples with all known labels correct
     ``nll``                 negative log-likelihood of the mean probability of a label, nats
-    ``brier``               squared distance of the mean probability to the truth, 0 to 1
+    ``brier``               squared distance of the mean probability to the label, 0 to 1
     ``mutual_information``  mean epistemic uncertainty of a label, nats
-    ``disagreement``        share of pairs of members that say otherwise of a label
-    ``member_accuracies``   the accuracy of each member alone
+    ``disagreement``        share of pairs of members that differ in a label
+    ``member_accuracies``   the accuracy of each member
     ======================  ================================================================
 
     Args:
-        prediction: of any ensemble.
-        targets: 0 or 1 of the shape of ``prediction.probs``; NaN is not known.
+        prediction: the prediction of any ensemble.
+        targets: 0 or 1 in the shape of ``prediction.probs``; NaN for unknown labels.
 
     Raises:
-        ValueError: they are of another shape, none is known, or one is not 0 or 1.
+        ValueError: the targets have another shape, none is known, or one is not 0 or 1.
 
     Example:
         >>> one = MultiLabelPrediction(np.array([[[0.5, 0.9]]]))

@@ -1,4 +1,4 @@
-"""Scores of predicted numbers: how far off, how honest about it, do the members differ."""
+"""Scores of predicted numbers: errors, likelihood, coverage, diversity of the members."""
 
 from __future__ import annotations
 
@@ -17,37 +17,37 @@ from batchensemble.data.tables.columns import refuse_times
 from batchensemble.metrics.values import Scores
 from batchensemble.predictions import Normals, Points, Quantiles, RegressionPrediction
 
-COVERAGE = 0.9  # of the interval that is scored
+COVERAGE = 0.9  # nominal coverage of the interval that is scored
 LEVELS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 
 
 def score_numbers(prediction: RegressionPrediction, targets: Any) -> Scores:
-    """Return the scores of predicted numbers, means over all targets that are known.
+    """Return the scores of predicted numbers, means over all known targets.
 
     ======================  ================================================================
-    ``rmse``, ``mae``       root mean squared, and mean absolute, error of the mean, in the
-                            targets' unit
-    ``r2``                  share of the targets' variance that the mean explains; at most 1, and
-                            NaN where all targets are the same, which have none
-    ``nll``                 negative log density of the mixture, nats; of predictions that
-                            have a density
-    ``pinball``             mean pinball loss over the levels; of predicted quantiles
+    ``rmse``, ``mae``       root mean squared error and mean absolute error of the predicted
+                            mean, in the targets' unit
+    ``r2``                  share of the targets' variance explained by the predicted mean; at
+                            most 1, NaN where all targets are the same
+    ``nll``                 negative log density of the mixture, nats; for predictions with a
+                            density
+    ``pinball``             mean pinball loss over the levels; for predicted quantiles
     ``crps``                continuous ranked probability score (Gneiting and Raftery 2007),
                             in the targets' unit: the absolute error of a distribution
-    ``coverage``            share of targets inside the interval of ``coverage_meant``: 90%,
-                            or as much as quantiles reach
+    ``coverage``            share of targets inside intervals of the nominal coverage
+                            ``coverage_meant``: 90%, or as much as quantiles reach
     ``width``               mean width of these intervals, in the targets' unit
     ``epistemic``           root of the mean variance of the members' means
     ``aleatoric``           root of the mean of the members' variances
-    ``member_rmses``        the RMSE of each member alone
+    ``member_rmses``        the RMSE of each member
     ======================  ================================================================
 
     Args:
-        prediction: of any ensemble.
-        targets: the true numbers, of the shape of ``prediction.mean``; NaN is not known.
+        prediction: the prediction of any ensemble.
+        targets: the true numbers in the shape of ``prediction.mean``; NaN for unknown targets.
 
     Raises:
-        ValueError: they are of another shape, none is known, or one is infinite.
+        ValueError: the targets have another shape, none is known, or one is infinite.
 
     Warns:
         UserWarning: there are several targets, all the same.
@@ -97,16 +97,16 @@ def score_numbers(prediction: RegressionPrediction, targets: Any) -> Scores:
 
 
 def no_variance(targets: int, lowest: float, highest: float) -> bool:
-    """Return whether targets are all the same, and warn that R² is NaN where these are several.
+    """Return whether all targets are the same, and warn that R² is NaN if there are several.
 
     Args:
-        targets: how many are known.
-        lowest, highest: of them.
+        targets: number of known targets.
+        lowest, highest: the smallest and the largest of them.
     """
     if targets > 1 and lowest == highest:
         warnings.warn(
             f"R² is NaN: all {targets:,} targets are {lowest:g}, so there is no variance to "
-            "explain; go by the RMSE, or score targets that differ",
+            "explain; use the RMSE, or score targets that differ",
             stacklevel=4,
         )
     return bool(lowest == highest)
@@ -115,14 +115,15 @@ def no_variance(targets: int, lowest: float, highest: float) -> bool:
 def crps(prediction: RegressionPrediction, targets: Any) -> np.ndarray:
     """Return the continuous ranked probability score of each target, in the targets' unit.
 
-    It is the area between the predicted distribution function and that of the target, squared: of
-    a mixture of normals in closed form (Grimit et al. 2006, doi 10.1256/qj.05.235), of points that
-    of their distribution function, of quantiles twice the mean pinball loss, an approximation that
-    more levels make better. ``scoringrules`` computes it.
+    It is the integral of the squared difference between the predicted distribution function and
+    that of the target: in closed form for a mixture of normals (Grimit et al. 2006, doi
+    10.1256/qj.05.235), of the empirical distribution function for points, and twice the mean
+    pinball loss for quantiles, an approximation that improves with the number of levels.
+    ``scoringrules`` computes it.
 
     Args:
-        prediction: of any ensemble.
-        targets: of the shape of ``prediction.mean``.
+        prediction: the prediction of any ensemble.
+        targets: the true numbers in the shape of ``prediction.mean``.
     """
     y = _shaped(prediction, targets)
     if isinstance(prediction, Normals):
@@ -139,10 +140,14 @@ def crps(prediction: RegressionPrediction, targets: Any) -> np.ndarray:
 
 
 def pit(prediction: RegressionPrediction, targets: Any) -> np.ndarray:
-    """Return the probability integral transform of the targets that are known, ``[known]``.
+    """Return the probability integral transform of the known targets, ``[known]``.
 
-    It is the predicted probability of a target that is at most the true one (Dawid 1984); if the
-    distributions are right, it is uniform from 0 to 1.
+    It is the predicted distribution function at the target (Dawid 1984), and uniform from 0 to 1 if
+    the predicted distributions are right.
+
+    Args:
+        prediction: the prediction of any ensemble.
+        targets: the true numbers in the shape of ``prediction.mean``; NaN for unknown targets.
     """
     targets = checked_numbers(prediction, targets)
     known = ~np.isnan(targets)
@@ -152,13 +157,13 @@ def pit(prediction: RegressionPrediction, targets: Any) -> np.ndarray:
 
 @dataclass(frozen=True)
 class IntervalCalibration:
-    """How many targets are in intervals that should hold a given share (Kuleshov et al. 2018,
+    """Coverage of intervals against their nominal coverage (Kuleshov et al. 2018,
     arXiv 1807.00263).
 
     Attributes:
-        levels: the shares meant.
-        coverage: the shares that are.
-        width: the mean width of the intervals, in the targets' unit.
+        levels: nominal coverages, 0 to 1, ``[levels]``.
+        coverage: observed coverages, 0 to 1, ``[levels]``.
+        width: mean widths of the intervals, in the targets' unit, ``[levels]``.
     """
 
     levels: Float[np.ndarray, "levels"]
@@ -167,7 +172,7 @@ class IntervalCalibration:
 
     @property
     def error(self) -> float:
-        """The mean distance of the two shares."""
+        """The mean absolute difference of observed and nominal coverage."""
         return float(np.abs(self.coverage - self.levels).mean())
 
 
@@ -177,12 +182,12 @@ def interval_calibration(
     """Return the coverage and width of central intervals.
 
     Args:
-        prediction: of any ensemble.
-        targets: of the shape of ``prediction.mean``; NaN is not known.
-        levels: the shares meant; of quantiles those that they reach are kept.
+        prediction: the prediction of any ensemble.
+        targets: the true numbers in the shape of ``prediction.mean``; NaN for unknown targets.
+        levels: nominal coverages, 0.05 to 0.95 by default; quantiles use those that they reach.
 
     Raises:
-        ValueError: targets are of another shape, or no level can be reached.
+        ValueError: the targets have another shape, or no level can be reached.
     """
     targets = checked_numbers(prediction, targets)
     known = ~np.isnan(targets)
@@ -199,10 +204,10 @@ def interval_calibration(
 
 
 def checked_numbers(prediction: RegressionPrediction, targets: Any) -> np.ndarray:
-    """Return the true numbers as an array of the shape of the prediction.
+    """Return the true numbers as an array in the shape of the prediction.
 
     Raises:
-        ValueError: they are of another shape, none is known, or one is infinite.
+        ValueError: they have another shape, none is known, or one is infinite.
     """
     targets = _shaped(prediction, targets)
     if np.isinf(targets).any():
@@ -213,7 +218,7 @@ def checked_numbers(prediction: RegressionPrediction, targets: Any) -> np.ndarra
 
 
 def _shaped(prediction: RegressionPrediction, targets: Any) -> np.ndarray:
-    """Return numbers of the shape of the prediction, which are never broadcast to it."""
+    """Return numbers in the shape of the prediction, without broadcasting."""
     refuse_times(np.asarray(targets), "targets")
     targets = np.asarray(targets, np.float64)
     expected = prediction.mean.shape
@@ -228,9 +233,9 @@ def _shaped(prediction: RegressionPrediction, targets: Any) -> np.ndarray:
 
 
 def widest_interval(prediction: RegressionPrediction) -> tuple[np.ndarray, np.ndarray, float]:
-    """Return the bounds of the interval of 90%, or as much as quantiles reach, and its coverage.
+    """Return the bounds of the 90% interval, or of the widest of quantiles, and its coverage.
 
-    One quantile has none: both bounds are its mean, of coverage 0.
+    A single quantile has no interval: both bounds are its mean, with coverage 0.
     """
     if isinstance(prediction, Quantiles):
         meant = min(COVERAGE, round(prediction.widest, 12))

@@ -1,4 +1,4 @@
-"""Scores of a prediction: is it right, is it calibrated, do the members differ."""
+"""The scores of a prediction: accuracy, likelihood, calibration, disagreement of the members."""
 
 from __future__ import annotations
 
@@ -41,16 +41,17 @@ def evaluate(
     Args:
         model: any ensemble.
         data: inputs and targets in any form that :func:`batchensemble.fit` takes.
-        loss: what the outputs are; by default what ``fit`` trained with, else logits of classes.
-        target: the column or key of the targets.
-        class_names: the classes in the order of their numbers, where the targets are text, or
-            numbers that are no class numbers; by default those of the training, which the model
-            remembers, else those of ``data``, sorted.
-        memory_limit: bytes; larger files are streamed.
+        loss: the loss that the outputs were trained with; by default the one of ``fit``, else the
+            cross-entropy of logits.
+        target: name of the column or key of the targets; by default that of the training.
+        class_names: the classes in the order of their numbers, if the targets are text or numbers
+            that are no class numbers; by default those of the training, else those of ``data``,
+            sorted.
+        memory_limit: size in bytes above which files are streamed.
 
     Raises:
-        TypeError: the data are of the wrong type, or the loss does not say what the outputs are.
-        ValueError: they are empty, not finite, or do not fit the network.
+        TypeError: the data have the wrong type, or the loss does not define a prediction.
+        ValueError: the data are empty, not finite, or do not fit the network.
 
     Example:
         >>> import torch
@@ -69,29 +70,29 @@ def evaluate(
 def score(prediction: AnyPrediction, targets: Any, *, ignore_index: int | None = None) -> Scores:
     """Return the scores of a prediction against the truth.
 
-    Of numbers see :func:`~batchensemble.metrics.score_numbers`, of labels that are there or not
-    :func:`~batchensemble.metrics.score_labels`. Of classes, as means over the examples, or over
+    For numbers see :func:`~batchensemble.metrics.score_numbers`, for multi-label predictions
+    :func:`~batchensemble.metrics.score_labels`. For classes, as means over the examples, or over
     their tokens or pixels:
 
     ======================  ================================================================
     ``accuracy``            share of examples whose most probable class is the true one
-    ``nll``                 negative log-likelihood of the mean probabilities, nats
-    ``brier``               squared distance of the mean probabilities to the truth, summed
-                            over the classes, 0 to 2
+    ``nll``                 negative log-likelihood of the ensemble's probabilities, nats
+    ``brier``               squared distance of the ensemble's probabilities to the one-hot
+                            label, summed over the classes, 0 to 2
     ``ece``                 expected calibration error, :func:`reliability` with 15 bins
     ``mutual_information``  mean epistemic uncertainty, nats
-    ``disagreement``        share of pairs of members with another most probable class
-    ``member_accuracies``   the accuracy of each member alone
+    ``disagreement``        share of pairs of members with different most probable classes
+    ``member_accuracies``   the accuracy of each member
     ======================  ================================================================
 
     Args:
-        prediction: of any ensemble.
-        targets: the true class numbers ``[examples, ...]``, whole numbers or bools, or numbers or
-            labels of the shape of the prediction.
-        ignore_index: the number that stands where there is no class.
+        prediction: the prediction of any ensemble.
+        targets: the true class numbers ``[examples, ...]``, integers or bools; for numbers and
+            multi-label predictions the targets in the shape of the prediction.
+        ignore_index: class number of entries to ignore; none by default.
 
     Raises:
-        ValueError: shapes differ, or a label is not among the classes.
+        ValueError: the shapes differ, or a label is not among the classes.
 
     Example:
         >>> sure = Prediction(np.array([[[0.75, 0.25]], [[0.25, 0.75]]]))
@@ -108,15 +109,15 @@ def score(prediction: AnyPrediction, targets: Any, *, ignore_index: int | None =
 def entries(
     prediction: Prediction, labels: Any, ignore_index: int | None = None
 ) -> tuple[Prediction, Labels]:
-    """Return a prediction of tokens or pixels, and their classes, as those of so many examples.
+    """Return a prediction of tokens or pixels, and their labels, as if they were examples.
 
     Args:
-        prediction: of any ensemble.
-        labels: ``[examples, ...]``, an entry for each class that is predicted.
-        ignore_index: the number that stands where there is no class; those entries are left out.
+        prediction: the prediction of any ensemble.
+        labels: the true class numbers, ``[examples, ...]``, one for each predicted class.
+        ignore_index: class number of entries to leave out; none by default.
 
     Raises:
-        ValueError: shapes differ, no entry has a class, or a label is not among the classes.
+        ValueError: the shapes differ, no entry has a class, or a label is not among the classes.
     """
     probs = prediction.member_probs
     labels = whole_labels(labels) if len(probs) else np.asarray(labels)
@@ -126,8 +127,8 @@ def entries(
         expected = (len(probs), *probs.shape[3:])
         if labels.shape != expected:
             raise ValueError(
-                f"labels must have the shape {list(expected)}, one for each class that is "
-                f"predicted, got {list(labels.shape)}"
+                f"labels must have the shape {list(expected)}, one for each predicted class, got "
+                f"{list(labels.shape)}"
             )
         together = prediction.together
         prediction = Prediction(

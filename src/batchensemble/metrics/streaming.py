@@ -1,4 +1,4 @@
-"""The scores of an ensemble on data of any size, in the memory of one block."""
+"""Scores of an ensemble on data of any size, in the memory of one block."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ ROOTS = ("rmse", "epistemic", "aleatoric", "member_rmses")
 
 
 def score_blocks(model: Ensemble, blocks: Iterable[tuple[Any, Any]]) -> Scores:
-    """Return the scores that :func:`batchensemble.evaluate` has for all blocks together.
+    """Return the scores that :func:`batchensemble.evaluate` returns for all blocks together.
 
-    Most scores are means over the examples, or roots of means, and those of a block count as often
-    as it has examples whose target is known. The ECE comes from the sums in its bins, R² from those
-    of the targets. So what is kept is a number a score and two a bin; sums in another order round
-    in the last digits.
+    Most scores are means over the examples, or roots of means; those of a block are weighted by its
+    number of examples with a known target. The ECE is computed from the sums in its bins, R² from
+    those of the targets. So only a number for each score and two for each bin are stored; the last
+    digits may differ, since the sums are in another order.
 
     Args:
         model: any ensemble.
-        blocks: features and targets, such as 65,536 at a time.
+        blocks: pairs of features and targets, such as 65,536 rows at a time.
 
     Raises:
         ValueError: there are no examples, or they do not fit the network.
@@ -62,14 +62,14 @@ def score_blocks(model: Ensemble, blocks: Iterable[tuple[Any, Any]]) -> Scores:
 
 
 class _Sums:
-    """Scores that are means over the targets that are known, added up."""
+    """Sums of scores that are means over the known targets."""
 
     def __init__(self) -> None:
         self.examples = 0
         self.sums: dict[str, Any] = {}
 
     def add(self, prediction: AnyPrediction, targets: np.ndarray) -> None:
-        """Take a block in."""
+        """Add a block."""
         known = int(np.count_nonzero(~np.isnan(targets)))
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="R² is NaN")  # of the block alone
@@ -79,7 +79,7 @@ class _Sums:
         self.examples += known
 
     def means(self, scores: Scores) -> dict[str, Any]:
-        """Return those of a block's scores that are means."""
+        """Return the scores of a block that are means."""
         return dict(scores)
 
     def scores(self) -> Scores:
@@ -88,14 +88,14 @@ class _Sums:
 
 
 class _Classes(_Sums):
-    """Scores of classes: the ECE is of the sums in its bins."""
+    """Scores of classes: the ECE from the sums in its bins."""
 
     def __init__(self) -> None:
         super().__init__()
         self.bins = np.zeros((2, BINS))  # sums of the confidences and of the right ones
 
     def add(self, prediction: AnyPrediction, targets: np.ndarray) -> None:
-        """Take a block in."""
+        """Add a block."""
         assert isinstance(prediction, Prediction)
         super().add(prediction, targets)
         found = reliability(prediction, targets)
@@ -110,14 +110,14 @@ class _Classes(_Sums):
 
 
 class _Labels(_Sums):
-    """Scores of labels that are there or not: one of them counts examples, not labels."""
+    """Scores of multi-label predictions: one of them counts examples, not labels."""
 
     def __init__(self) -> None:
         super().__init__()
         self.exact = np.zeros(2)  # how many examples are all right, and how many have a label
 
     def add(self, prediction: AnyPrediction, targets: np.ndarray) -> None:
-        """Take a block in."""
+        """Add a block."""
         super().add(prediction, targets)
         examples = int(np.count_nonzero((~np.isnan(targets)).reshape(len(targets), -1).any(1)))
         exact = score(prediction, targets)["exact_match"]
@@ -129,7 +129,7 @@ class _Labels(_Sums):
 
 
 class _Numbers(_Sums):
-    """Scores of numbers: some are roots of means, and R² is of the targets' variance."""
+    """Scores of numbers: some are roots of means, and R² needs the targets' variance."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -139,7 +139,7 @@ class _Numbers(_Sums):
         self.meant = math.nan
 
     def add(self, prediction: AnyPrediction, targets: np.ndarray) -> None:
-        """Take a block in."""
+        """Add a block."""
         known = targets[~np.isnan(targets)].astype(np.float64)
         if not self.examples:
             self.shift = float(known.mean())

@@ -9,11 +9,11 @@ from batchensemble.core.printed_tables import table
 
 
 class Scores(Mapping[str, Any]):
-    """Scores by name; which, the functions say that return them.
+    """A mapping from names to scores; the functions that return it say which.
 
     Attributes:
-        one_class: the class that all members name for every example; ``None`` where they name
-            several, or predict something else.
+        one_class: the class that all members predict for every example; ``None`` if they predict
+            several, or no classes.
 
     Example:
         >>> scores = Scores({"accuracy": 0.9})
@@ -35,14 +35,15 @@ class Scores(Mapping[str, Any]):
         return len(self._values)
 
     def remark(self, class_names: Sequence[str] = ()) -> str:
-        """Return what the scores alone do not show: that one class is named for all; else nothing.
+        """Return a warning if one class is predicted for every example; else an empty string.
 
         Args:
-            class_names: the classes in the order of their numbers; by default these are shown.
+            class_names: names of the classes in the order of their numbers; by default the numbers
+                are shown.
 
         Example:
             >>> Scores({"accuracy": 0.9}, one_class=0).remark()
-            'all members name the class 0 for every example: the accuracy of 0.9000 is its share'
+            'all members predict class 0 for every example; the accuracy, 0.9000, is its share'
         """
         if self.one_class is None or self["accuracy"] == 1:
             return ""
@@ -57,9 +58,9 @@ class Scores(Mapping[str, Any]):
 
 
 def only_one_class(named: int, accuracy: float, class_names: Sequence[str] = ()) -> str:
-    """Return the sentence on members that tell no classes apart."""
+    """Return the warning that all members predict one class for every example."""
     name = repr(class_names[named]) if named < len(class_names) else str(named)
     return (
-        f"all members name the class {name} for every example: the accuracy of {accuracy:.4f} is "
-        "its share"
+        f"all members predict class {name} for every example; the accuracy, {accuracy:.4f}, is its "
+        "share"
     )

@@ -1,4 +1,4 @@
-"""What an ensemble predicts, by what its outputs are: classes, numbers, labels."""
+"""Predictions of an ensemble: classes, numbers, quantiles, labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The probabilities of classes that an ensemble predicts, and how much of the doubt is whose."""
+"""Class probabilities of every member, and their uncertainty by source."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ class Prediction(Decomposed):
     their difference, the mutual information of class and member. Each is from 0 to
     ``log(classes)``.
 
-    Where there is a class for each token or pixel, these are further axes, the last ones.
+    With a class for each token or pixel, those are further axes at the end.
 
-    What a model predicts that is calibrated after averaging its members is ``together``. ``total``
-    is then the entropy of that, while ``aleatoric`` and ``epistemic`` stay those of the members,
-    which are not calibrated, and no longer add up to ``total``.
+    For a model calibrated after averaging, ``together`` holds the calibrated probabilities.
+    ``total`` is then their entropy, while ``aleatoric`` and ``epistemic`` stay those of the
+    uncalibrated members, and no longer add up to ``total``.
 
     Attributes:
-        member_probs: ``[examples, members, classes, ...]``, float64.
-        together: the ensemble's probabilities where they are not the members' mean,
-            ``[examples, classes, ...]``.
+        member_probs: each member's probabilities, ``[examples, members, classes, ...]``, float64.
+        together: the ensemble's probabilities if they are not the members' mean,
+            ``[examples, classes, ...]``; ``None`` otherwise.
 
     Example:
         >>> one = Prediction(np.array([[[1.0, 0.0], [0.0, 1.0]]]))

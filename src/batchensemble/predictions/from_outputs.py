@@ -1,4 +1,4 @@
-"""What a network's outputs mean: its loss knows, and makes them a prediction."""
+"""From outputs of a network to a prediction, by the loss that it was trained with."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from batchensemble.predictions.regression import RegressionPrediction
 
 AnyPrediction = Prediction | MultiLabelPrediction | RegressionPrediction
 Arrays = tuple[np.ndarray, ...]
-# What files of runs call each kind of prediction, whatever its class is called.
+# The names of predictions in run files, which stay when a class is renamed.
 KINDS: dict[str, Any] = {
     "Prediction": Prediction,
     "MultiLabelPrediction": MultiLabelPrediction,
@@ -43,12 +43,13 @@ KINDS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Reading:
-    """How outputs become a prediction.
+    """The functions that turn outputs into a prediction.
 
     Attributes:
-        arrays: from outputs ``[batch, members, ...]`` in float64 to arrays of the same first axis.
-        make: from these arrays, of all batches, to the prediction.
-        check: raises ``ValueError`` where outputs of this shape cannot be read.
+        arrays: function from outputs ``[batch, members, ...]`` in float64 to arrays with the same
+            first axis.
+        make: function from these arrays, concatenated over all batches, to the prediction.
+        check: function of the outputs' shape that raises ``ValueError`` if it does not fit.
     """
 
     arrays: Callable[[Tensor], tuple[Tensor, ...]]
@@ -65,13 +66,13 @@ class Reading:
 
 @singledispatch
 def reading(loss: Any) -> Reading:
-    """Return how outputs are read that were trained with a loss.
+    """Return how outputs trained with a loss become a prediction.
 
     Args:
-        loss: one of the package's; others register a way of their own with ``reading.register``.
+        loss: a loss of the package; others register a function with ``reading.register``.
 
     Raises:
-        TypeError: it is not known what the outputs are.
+        TypeError: the loss does not define a prediction.
 
     Example:
         >>> import torch
@@ -79,8 +80,8 @@ def reading(loss: Any) -> Reading:
         (5, 4)
     """
     raise TypeError(
-        f"predict does not know what outputs trained with {loss!r} are; give the loss that says "
-        "so, such as loss='mse' or loss='cross_entropy'"
+        f"predict does not know what outputs trained with {loss!r} are; give a loss that defines "
+        "it, such as loss='mse' or loss='cross_entropy'"
     )
 
 
@@ -143,8 +144,8 @@ def _of_classes(loss: ClassLoss, probs: Callable[[Tensor], Tensor]) -> Reading:
         if len(shape) < 3 or loss.classes(shape[2]) < 2:
             raise ValueError(
                 "prediction takes outputs of shape [batch, members, classes] with at least 2 "
-                f"classes, the network gives {list(shape)}; those of another loss are read with "
-                "it, such as loss='mse'"
+                f"classes, the network gives {list(shape)}; for another loss give it, such as "
+                "loss='mse'"
             )
 
     return Reading(lambda outputs: (probs(outputs),), Prediction, check)
@@ -156,7 +157,7 @@ def _of_numbers(
     make: Callable[..., AnyPrediction],
     axis: int = 2,
 ) -> Reading:
-    """Return how numbers are read; an axis of one target goes."""
+    """Return how numbers are read; an axis of one target is removed."""
 
     def without_axis(outputs: Tensor) -> tuple[Tensor, ...]:
         found = arrays(outputs)
@@ -177,7 +178,7 @@ def _of_numbers(
 
 
 def to_arrays(prediction: AnyPrediction) -> dict[str, np.ndarray]:
-    """Return a prediction as arrays by name.
+    """Return a prediction as arrays by name, for run files.
 
     Example:
         >>> list(to_arrays(Points(np.zeros((5, 4)))))
@@ -192,7 +193,7 @@ def to_arrays(prediction: AnyPrediction) -> dict[str, np.ndarray]:
 
 
 def from_arrays(arrays: Mapping[str, np.ndarray]) -> AnyPrediction:
-    """Return the prediction that :func:`to_arrays` took apart."""
+    """Return the prediction from the arrays of :func:`to_arrays`."""
     parts = {name.partition(".")[2]: each for name, each in arrays.items()}
     kind = KINDS[next(iter(arrays)).partition(".")[0]]
     if "levels" in parts:

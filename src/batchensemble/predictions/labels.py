@@ -1,4 +1,4 @@
-"""Labels that are there or not, any number of them for an example."""
+"""Multi-label predictions: any number of labels for each example."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ PerLabel = Float[np.ndarray, "examples ..."]
 
 @dataclass
 class MultiLabelPrediction(Decomposed):
-    """How probable each label is, by each member.
+    """The probability of each label by every member.
 
-    The uncertainties are entropies in nats, of each label on its own and from 0 to ``log 2``;
+    The uncertainties are entropies in nats, of each label separately and from 0 to ``log 2``;
     ``epistemic`` is the mutual information of label and member.
 
     Attributes:
-        member_probs: ``[examples, members, labels, ...]``, float64; ``[examples, members]`` where
-            there is one label.
+        member_probs: each member's probabilities, ``[examples, members, labels, ...]``, float64;
+            ``[examples, members]`` with one label.
 
     Example:
         >>> one = MultiLabelPrediction(np.array([[[1.0, 0.9], [0.0, 0.9]]]))
@@ -48,5 +48,5 @@ class MultiLabelPrediction(Decomposed):
 
     @cached_property
     def labels(self) -> Int[np.ndarray, "examples ..."]:
-        """1 where a label is more probable than not, else 0."""
+        """1 where a label has a probability above 0.5, else 0."""
         return (self.probs > 0.5).astype(np.int64)

@@ -18,7 +18,7 @@ from batchensemble.predictions.regression import (
 )
 
 HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
-HALVINGS = 60  # of an interval that a quantile is in: more than float64 can tell apart
+HALVINGS = 60  # bisection steps for a quantile: more than the precision of float64
 
 
 @dataclass

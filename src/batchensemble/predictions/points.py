@@ -18,11 +18,10 @@ from batchensemble.predictions.regression import (
 
 @dataclass
 class Points(RegressionPrediction):
-    """A number of each member.
+    """A predicted number by each member.
 
-    Such networks say nothing of the noise: the aleatoric part is 0, and an interval holds what the
-    members differ in, no more. A conformal interval makes it cover; so does training with
-    ``loss="gaussian_nll"``.
+    Such networks do not predict the noise: the aleatoric part is 0, and an interval covers only the
+    differences between members. Use conformal intervals, or train with ``loss="gaussian_nll"``.
 
     Attributes:
         values: ``[examples, members, ...]``, float64.

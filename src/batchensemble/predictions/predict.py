@@ -1,4 +1,4 @@
-"""``predict``: what the members say, what they say together, and how much they differ."""
+"""``predict``: the predictions of the members and of the ensemble."""
 
 from __future__ import annotations
 
@@ -33,27 +33,28 @@ def predict(
     target: str | None = None,
     memory_limit: int = MEMORY_LIMIT,
 ) -> AnyPrediction:
-    """Return what every member predicts for every example, and what they predict together.
+    """Return the predictions of every member and of the ensemble for every example.
 
-    What that is, the loss tells: :class:`~batchensemble.predictions.Prediction` of classes,
-    :class:`~batchensemble.predictions.RegressionPrediction` of numbers,
-    :class:`~batchensemble.predictions.MultiLabelPrediction` of labels that are there or not.
+    The loss determines their kind: :class:`~batchensemble.predictions.Prediction` for classes,
+    :class:`~batchensemble.predictions.RegressionPrediction` for numbers,
+    :class:`~batchensemble.predictions.MultiLabelPrediction` for multi-label classification.
 
     Args:
         model: any ensemble.
         X: an array or tensor ``[examples, features...]``, a data frame or Arrow table, a path, or a
             ``Dataset`` or ``DataLoader`` of inputs, of pairs whose first part are the inputs, or of
             dictionaries; see :func:`batchensemble.fit`. Columns that the training knew by name may
-            be in any order; a frame must have no others beside them.
-        loss: what the outputs are; by default what ``fit`` trained with, else logits of classes.
-        batch_size: examples a forward pass; a ``DataLoader`` has its own.
-        target: a column or key that is no input.
-        memory_limit: bytes; larger files are streamed.
+            be in any order; a frame must have no others.
+        loss: the loss that the outputs were trained with; by default the one of ``fit``, else the
+            cross-entropy of logits.
+        batch_size: examples per forward pass; a ``DataLoader`` has its own.
+        target: name of a column or key that is no input; none by default.
+        memory_limit: size in bytes above which files are streamed.
 
     Raises:
-        TypeError: ``X`` holds no numbers, or the loss does not say what the outputs are.
-        ValueError: ``X`` is empty, not finite, has other columns than the training's, or does not
-            fit the network.
+        TypeError: ``X`` does not hold numbers, or the loss does not define a prediction.
+        ValueError: ``X`` is empty, not finite, has other columns than in training, or does not fit
+            the network.
 
     Example:
         >>> from batchensemble import BatchEnsemble
@@ -82,11 +83,11 @@ def predict_pairs(
 
     Args:
         model: any ensemble.
-        data: inputs and targets, see :func:`batchensemble.fit`.
-        loss: see :func:`predict`.
-        target: the column or key of the targets.
-        class_names: the classes in the order of their numbers, where the targets are text.
-        memory_limit: bytes; larger files are streamed.
+        data: inputs and targets in any form that :func:`batchensemble.fit` takes.
+        loss: the loss that the outputs were trained with; by default as in :func:`predict`.
+        target: name of the column or key of the targets; by default that of the training.
+        class_names: the classes in the order of their numbers, if the targets are text.
+        memory_limit: size in bytes above which files are streamed.
     """
     check_ensemble(model)
     found = loss_of(model, loss)
@@ -113,15 +114,15 @@ def predict_pairs(
 
 
 def loss_of(model: Ensemble, loss: str | Loss | None = None) -> EnsembleLoss:
-    """Return the loss that says what a model's outputs are."""
+    """Return the loss given, else the one that the model was trained with, else cross-entropy."""
     if loss is not None:
         return as_loss(loss)
     return CrossEntropy() if model.loss is None else model.loss
 
 
 def _prediction(model: Ensemble, loss: EnsembleLoss, batches: Iterable[Inputs]) -> AnyPrediction:
-    way = reading(loss)
-    after = model.calibrator if way.make is Prediction else None
+    found = reading(loss)
+    after = model.calibrator if found.make is Prediction else None
     if after is not None and after.pooling == "before":
         after = None  # the outputs are calibrated already
     parts: list[Arrays] = []
@@ -131,9 +132,9 @@ def _prediction(model: Ensemble, loss: EnsembleLoss, batches: Iterable[Inputs]) 
                 outputs = model(inputs)
             else:
                 outputs = check_inputs_fit(model, inputs)
-                way.check(outputs.shape)
-            arrays = way.of(outputs)
+                found.check(outputs.shape)
+            arrays = found.of(outputs)
             parts.append(arrays if after is None else (*arrays, after.of_mean(arrays[0])))
     if not parts:
         raise ValueError("there must be at least one example to predict, got none")
-    return way.make(*(np.concatenate(each) for each in zip(*parts, strict=True)))
+    return found.make(*(np.concatenate(each) for each in zip(*parts, strict=True)))

@@ -19,24 +19,25 @@ from batchensemble.predictions.regression import (
     of_members,
 )
 
-CLOSE = 1e-9  # levels that are this near are the same but for rounding
+CLOSE = 1e-9  # levels this close are equal up to rounding
 
 
 @dataclass
 class Quantiles(RegressionPrediction):
-    """Quantiles of each member at the levels that it was trained on.
+    """Quantiles by each member at the levels that it was trained on.
 
-    Those that cross are sorted (Chernozhukov et al. 2010, doi 10.3982/ECTA7880). The ensemble's
+    Crossing quantiles are sorted (Chernozhukov et al. 2010, doi 10.3982/ECTA7880). The ensemble's
     quantile is the mean of the members' (Vincent's average), which keeps their width; between two
-    levels it is a straight line, and beyond the outermost nothing is known: there ``quantile``
-    raises, ``cdf`` stays at the outermost level, and ``sample`` draws the outermost quantile.
+    levels it is interpolated linearly. Beyond the outermost levels it is not defined: there
+    ``quantile`` raises, ``cdf`` stays at the outermost level, and ``sample`` draws the outermost
+    quantile.
 
-    A member's mean is that of its quantile function, flat beyond the outermost levels, and its
-    variance that of a normal distribution with the same distance between them; 0 of one level.
+    A member's mean is that of its quantile function, constant beyond the outermost levels, and its
+    variance that of a normal distribution with the same distance between them; 0 with one level.
 
     Attributes:
         values: ``[examples, members, levels, ...]``, float64.
-        levels: of the quantiles, ascending, each above 0 and below 1.
+        levels: levels of the quantiles, ascending, above 0 and below 1, ``[levels]``.
 
     Example:
         >>> one = Quantiles(np.array([[[1.0, 2.0, 4.0]]]), (0.1, 0.5, 0.9))
@@ -56,7 +57,7 @@ class Quantiles(RegressionPrediction):
     def member_means(self) -> MemberNumbers:
         """The means of the members' quantile functions."""
         edges = np.array([0.0, *self.levels, 1.0])
-        # Each level stands for half of the way to its neighbours; the outermost for all beyond.
+        # Each level has the weight of half the way to its neighbours; the outermost all beyond.
         weights = (edges[2:] - edges[:-2]) / 2
         weights[0] += edges[1] / 2
         weights[-1] += (1 - edges[-2]) / 2
@@ -80,11 +81,11 @@ class Quantiles(RegressionPrediction):
 
     @property
     def widest(self) -> float:
-        """The coverage of the widest interval that it has."""
+        """The coverage of the widest interval."""
         return max(0.0, 1 - 2 * max(self.levels[0], 1 - self.levels[-1]))
 
     def quantile(self, q: float) -> Numbers:
-        """Return the quantile, between two levels in a straight line."""
+        """Return the quantile, interpolated linearly between two levels."""
         between("q", q, 0, 1)
         first, last = self.levels[0], self.levels[-1]
         if not first - CLOSE <= q <= last + CLOSE:
@@ -95,7 +96,7 @@ class Quantiles(RegressionPrediction):
         return self._at(self.together, np.full(self.mean.shape, min(max(q, first), last)))
 
     def cdf(self, y: Any) -> Numbers:
-        """Return the level whose quantile is ``y``, the outermost one beyond it."""
+        """Return the level whose quantile is ``y``; beyond the outermost levels, those."""
         y = np.broadcast_to(np.asarray(y, np.float64), self.mean.shape)
         quantiles = np.moveaxis(self.together, 1, 0)
         levels = np.full(y.shape, self.levels[0])

@@ -1,4 +1,4 @@
-"""Numbers that an ensemble predicts, and how far it may be off."""
+"""Predicted numbers of an ensemble as distributions."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ MemberNumbers = Float[np.ndarray, "examples members ..."]
 
 
 class RegressionPrediction(ABC):
-    """The distribution that the members together predict for each target of each example.
+    """The ensemble's predicted distribution of each target of each example.
 
-    Arrays are ``[examples]``, or ``[examples, targets, ...]`` where there are several targets, in
-    the targets' own unit; variances in its square.
+    Arrays are ``[examples]``, or ``[examples, targets, ...]`` with several targets, in the targets'
+    unit; variances in its square.
 
     By the law of total variance (Depeweg et al. 2018, arXiv 1710.07283) ``total``, the variance of
     the members' mixture, is ``aleatoric``, the mean of their variances, plus ``epistemic``, the
     variance of their means. The last is over M members, as that of the mixture is.
     """
 
-    has_density = False  # whether it has one, and with it an NLL
+    has_density = False  # whether it has a density, and with it an NLL
 
     @property
     @abstractmethod
     def member_means(self) -> MemberNumbers:
-        """What each member expects, ``[examples, members, ...]``."""
+        """The mean that each member predicts, ``[examples, members, ...]``."""
 
     @property
     @abstractmethod
@@ -49,13 +49,13 @@ class RegressionPrediction(ABC):
 
     @abstractmethod
     def quantile(self, q: float) -> Numbers:
-        """Return the number that a target is below with the probability ``q``.
+        """Return the quantile: the number that a target is below with probability ``q``.
 
         Args:
             q: above 0 and below 1.
 
         Raises:
-            ValueError: ``q`` is not, or it is beyond the levels that the network was trained on.
+            ValueError: ``q`` is out of range, or beyond the levels that the network was trained on.
         """
 
     @abstractmethod
@@ -63,8 +63,8 @@ class RegressionPrediction(ABC):
         """Return a draw for each target, ``[draws, examples, ...]``.
 
         Args:
-            members: whose distribution each is from, of the same shape.
-            generator: to draw from.
+            members: number of the member to draw each from, in the same shape.
+            generator: NumPy generator for the draws.
         """
 
     def __len__(self) -> int:
@@ -72,7 +72,7 @@ class RegressionPrediction(ABC):
 
     @property
     def members(self) -> int:
-        """How many members."""
+        """The number of members."""
         return int(self.member_means.shape[1])
 
     def _repr_html_(self) -> str:
@@ -88,13 +88,13 @@ class RegressionPrediction(ABC):
 
     @cached_property
     def aleatoric(self) -> Numbers:
-        """The mean of the members' variances: noise that no further data take away."""
+        """The mean of the members' variances: noise that more data do not reduce."""
         variance: Numbers = self.member_variances.mean(1)
         return variance
 
     @cached_property
     def epistemic(self) -> Numbers:
-        """The variance of the members' means: what they do not agree on."""
+        """The variance of the members' means."""
         variance: Numbers = self.member_means.var(1)
         return variance
 
@@ -111,24 +111,25 @@ class RegressionPrediction(ABC):
         return deviation
 
     def interval(self, coverage: float = 0.9) -> tuple[Numbers, Numbers]:
-        """Return the bounds that a target is between with this probability, as much on each side.
+        """Return the bounds of the central interval with this probability.
 
         Args:
-            coverage: above 0 and below 1.
+            coverage: probability of the interval, above 0 and below 1, 0.9 by default.
 
         Raises:
-            ValueError: it is not, or it is wider than the levels that the network was trained on.
+            ValueError: ``coverage`` is out of range, or beyond the levels that the network was
+                trained on.
         """
         between("coverage", coverage, 0, 1)
         side = (1 - coverage) / 2
         return self.quantile(side), self.quantile(1 - side)
 
     def sample(self, n: int, *, seed: int | None = None) -> Float[np.ndarray, "draws examples ..."]:
-        """Return draws of the targets, each from a member drawn for it.
+        """Return random draws of the targets, each from a random member.
 
         Args:
-            n: how many draws.
-            seed: of the draws; ``None`` draws differently each time.
+            n: number of draws for each target.
+            seed: seed of the random draws; ``None``, the default, draws differently each time.
         """
         whole_number("n", n)
         generator = np.random.default_rng(seed)
@@ -138,20 +139,20 @@ class RegressionPrediction(ABC):
         """Return the logarithm of the mixture's density at ``y``, in nats.
 
         Raises:
-            ValueError: it has none.
+            ValueError: it has no density.
         """
         raise ValueError(
-            f"{type(self).__name__} have no density, so there is no NLL; train with "
-            "loss='gaussian_nll' for one"
+            f"{type(self).__name__} have no density and so no NLL; train with loss='gaussian_nll' "
+            "for one"
         )
 
 
 def of_members(values: np.ndarray, members: np.ndarray) -> np.ndarray:
-    """Return for each draw the value of its member.
+    """Return the value of its member for each draw.
 
     Args:
         values: ``[examples, members, ...]``.
-        members: numbers of members, ``[draws, examples, ...]``.
+        members: indices of members, ``[draws, examples, ...]``.
     """
     by_member = np.moveaxis(values, 1, 0)
     return np.take_along_axis(by_member, members, 0)

@@ -1,9 +1,9 @@
-"""What is uncertain, and why: the members' probabilities taken apart.
+"""Decomposition of predictive uncertainty by source, from the members' probabilities.
 
-The members' mean p̄ is uncertain in **total**. One part, **aleatoric**, is what each member by
-itself is unsure of, as a fair coin is. The rest, **epistemic**, is what the members contradict each
-other in, and what more data would settle. Axis 1 of the probabilities is the members, axis 2 the
-classes or labels; further axes are tokens or pixels, each by itself.
+The **total** uncertainty is that of the members' mean p̄. Its **aleatoric** part is the mean
+uncertainty of the members by themselves, as about a fair coin. The rest, **epistemic**, comes from
+differences between the members, which more data would reduce. Axis 1 of the probabilities is the
+members, axis 2 the classes or labels; further axes are tokens or pixels, each treated separately.
 
 ====================================  =======================  ==========================
 of classes                            of labels                unit, range
@@ -11,7 +11,7 @@ of classes                            of labels                unit, range
 :func:`entropy_decomposition`         the same with            nats, 0 to log(classes);
                                       ``labels=True``          a label: 0 to log 2
 :func:`variance_decomposition`        the same                 squared probability,
-                                                               0 to 1/4 a class or label
+                                                               0 to 1/4 for each
 :func:`pairwise_kl`                   the same with            nats, 0 to infinity
                                       ``labels=True``
 ====================================  =======================  ==========================
@@ -31,7 +31,7 @@ from batchensemble.core.chunks import Array, by_row_blocks
 
 MemberProbs = Float[np.ndarray, "examples members *outcomes"]
 
-# What a softmax of half precision over thousands of classes may miss 1 by.
+# By how much a softmax in half precision over thousands of classes may differ from 1.
 TOLERANCE = 1e-2
 
 
@@ -40,9 +40,9 @@ class Decomposition:
     """Uncertainty and its two parts, ``total = aleatoric + epistemic``.
 
     Attributes:
-        total: of the members' mean.
-        aleatoric: what the members are unsure of by themselves, their mean.
-        epistemic: what they differ in, at least 0.
+        total: uncertainty of the members' mean.
+        aleatoric: mean of the members' own uncertainties.
+        epistemic: their difference, at least 0.
     """
 
     total: Float[np.ndarray, "..."]
@@ -68,22 +68,23 @@ def entropy_decomposition(member_probs: MemberProbs, *, labels: bool = False) ->
         aleatoric  mean_m H(p_m)
         epistemic  H(p̄) − mean_m H(p_m)
 
-    The last is the mutual information of the outcome and the member that predicts it, from 0,
-    where all members say the same, to log(min(classes, members)). Depeweg et al. 2018, arXiv
+    The last is the mutual information of the outcome and the member that predicts it, from 0, where
+    all members predict the same, to log(min(classes, members)). Depeweg et al. 2018, arXiv
     1710.07283.
 
     Args:
         member_probs: ``[examples, members, classes, ...]``; with ``labels=True``
-            ``[examples, members, labels, ...]``, each the probability that a label is there, or
-            ``[examples, members]`` of one label.
-        labels: each is there or not by itself, so a label has the entropy of a coin.
+            ``[examples, members, labels, ...]``, the probability of each label, or
+            ``[examples, members]`` for one label.
+        labels: whether these are labels of a multi-label prediction, each with the entropy of a
+            coin; false by default.
 
     Returns:
-        ``[examples, ...]``; of labels ``[examples, labels, ...]``, whose
-        :meth:`Decomposition.summed` is of all labels together.
+        ``[examples, ...]``; for labels ``[examples, labels, ...]``, whose
+        :meth:`Decomposition.summed` is the entropy of all labels together.
 
     Raises:
-        ValueError: there are no examples, members or classes, or they are no probabilities.
+        ValueError: there are no examples, members or classes, or they are not probabilities.
 
     Example:
         >>> opposite = entropy_decomposition(np.array([[[1.0, 0.0], [0.0, 1.0]]]))
@@ -118,16 +119,17 @@ def variance_decomposition(member_probs: MemberProbs, *, labels: bool = False) -
         aleatoric  mean_m p_mc (1 − p_mc)
         epistemic  var_m p_mc
 
-    Each is from 0 to 1/4, in squared probability. It tells which classes the members quarrel about,
-    and unlike an entropy it does not grow with the number of classes: the sums over the classes are
+    Each is from 0 to 1/4, in squared probability. It tells on which classes the members differ, and
+    unlike an entropy it does not grow with the number of classes: the sums over the classes are
     from 0 to 1. Sale et al. 2024, arXiv 2401.00276 and (label by label) 2406.02354.
 
     Args:
-        member_probs: ``[examples, members, classes, ...]``, or of ``labels``.
-        labels: the members' probabilities need not sum to 1; the formula is the same.
+        member_probs: ``[examples, members, classes, ...]``, or labels in place of classes.
+        labels: whether these are labels of a multi-label prediction, whose probabilities need not
+            sum to 1; the formula is the same. False by default.
 
     Returns:
-        ``[examples, classes, ...]``; :meth:`Decomposition.summed` of all classes.
+        ``[examples, classes, ...]``; :meth:`Decomposition.summed` adds the classes.
 
     Raises:
         ValueError: as :func:`entropy_decomposition`.
@@ -140,14 +142,14 @@ def variance_decomposition(member_probs: MemberProbs, *, labels: bool = False) -
 
     def variances(probs: Array) -> tuple[Array, Array, Array]:
         mean = mean_of_members(probs)
-        apart = probs - mean[:, None]
-        return mean * (1 - mean), _mean_product(probs, 1 - probs), _mean_product(apart, apart)
+        centred = probs - mean[:, None]
+        return mean * (1 - mean), _mean_product(probs, 1 - probs), _mean_product(centred, centred)
 
     return Decomposition(*_on_probabilities(variances, member_probs, labels))
 
 
 def pairwise_kl(member_probs: MemberProbs, *, labels: bool = False) -> Float[np.ndarray, "..."]:
-    """Return how far two members drawn from the ensemble are apart, in nats.
+    """Return the expected KL divergence of two members drawn from the ensemble, in nats.
 
     The mean over all ordered pairs of members, a member with itself among them, of
     KL(p_m ‖ p_n) = Σ_c p_mc ln(p_mc / p_nc)::
@@ -155,24 +157,24 @@ def pairwise_kl(member_probs: MemberProbs, *, labels: bool = False) -> Float[np.
         mean_mn KL(p_m ‖ p_n) = Σ_c cov_m(p_mc, ln p_mc)
 
     It is at least the mutual information: their difference is mean_m KL(p̄ ‖ p_m). Unlike that, it
-    has no upper end, so it still grows where all members are sure of different classes; it is
-    infinite where a member excludes what another deems possible. Malinin 2019 (Uncertainty
+    has no upper bound, so it still grows where all members are certain of different classes; it is
+    infinite where a member excludes what another gives probability. Malinin 2019 (Uncertainty
     Estimation in Deep Learning, PhD thesis, Cambridge), Malinin and Gales 2021, arXiv 2002.07650.
 
     Args:
-        member_probs: ``[examples, members, classes, ...]``, or of ``labels``.
-        labels: each is there or not by itself.
+        member_probs: ``[examples, members, classes, ...]``, or labels in place of classes.
+        labels: whether these are labels of a multi-label prediction; false by default.
 
     Returns:
-        ``[examples, ...]``; of labels ``[examples, labels, ...]``, whose sum over axis 1 is of all
-        labels together.
+        ``[examples, ...]``; for labels ``[examples, labels, ...]``, whose sum over axis 1 is that
+        of all labels together.
 
     Raises:
         ValueError: as :func:`entropy_decomposition`.
 
     Example:
-        >>> apart = np.array([[[0.9, 0.1], [0.1, 0.9]], [[1.0, 0.0], [0.5, 0.5]]])
-        >>> pairwise_kl(apart).round(4).tolist()
+        >>> two = np.array([[[0.9, 0.1], [0.1, 0.9]], [[1.0, 0.0], [0.5, 0.5]]])
+        >>> pairwise_kl(two).round(4).tolist()
         [0.8789, inf]
     """
 
@@ -187,7 +189,7 @@ def pairwise_kl(member_probs: MemberProbs, *, labels: bool = False) -> Float[np.
 def mean_of_members(values: Array) -> Array:
     """Return the mean over the members of ``[examples, members, ...]``, in float64.
 
-    NumPy adds along an axis that is neither first nor last at a fraction of this speed.
+    NumPy's own mean along an axis that is neither first nor last has a fraction of this speed.
 
     Example:
         >>> mean_of_members(np.array([[[1.0, 0.0], [0.0, 0.0]]])).tolist()
@@ -198,20 +200,20 @@ def mean_of_members(values: Array) -> Array:
 
 
 def _covariance_with_log(probs: Array) -> Array:
-    """Return cov_m(p_m, ln p_m); of centred values, so that members alike give 0 and not noise."""
+    """Return cov_m(p_m, ln p_m), from centred values, so that equal members give exactly 0."""
     nothing = probs == 0
     logs = np.log(np.where(nothing, 1.0, probs))
     logs -= mean_of_members(logs)[:, None]
     covariance = _mean_product(logs, probs - mean_of_members(probs)[:, None])
     np.maximum(covariance, 0.0, out=covariance)
-    # Some have ln 0 and others weight it: infinite. All have it: 0 ln 0 = 0, as it stands.
+    # If some but not all members have a probability of 0, it is infinite; if all, 0 ln 0 = 0.
     if nothing.any():
         covariance[nothing.any(1) & ~nothing.all(1)] = np.inf
     return covariance
 
 
 def _log(probs: Array) -> Array:
-    """Return logarithms that are finite where the probability is 0, so that 0 ln 0 is 0."""
+    """Return logarithms that are finite for a probability of 0, so that 0 ln 0 is 0."""
     logs = np.maximum(probs, np.finfo(np.float64).tiny)
     return np.log(logs, out=logs)
 
@@ -225,7 +227,7 @@ def _mean_product(one: Array, other: Array) -> Array:
 def _on_probabilities(
     function: Callable[[Array], tuple[Array, ...]], member_probs: Any, labels: bool
 ) -> list[Array]:
-    """Return what a function makes of probabilities, which are checked on the way."""
+    """Return the result of a function of probabilities, which are checked block by block."""
     if member_probs.ndim < (2 if labels else 3):
         outcomes = "..." if labels else "classes, ..."
         raise ValueError(
@@ -234,7 +236,7 @@ def _on_probabilities(
         )
     if member_probs.size == 0:
         raise ValueError(
-            "there must be at least one example, member and class to take apart, got the shape "
+            "there must be at least one example, member and class, got the shape "
             f"{list(member_probs.shape)}"
         )
 
@@ -251,7 +253,7 @@ def _on_probabilities(
             if abs(off - 1) > TOLERANCE:
                 raise ValueError(
                     f"a member's probabilities must sum to 1 over the classes, got {off:.6g}; give "
-                    "labels=True for labels that are there or not each by itself"
+                    "labels=True for multi-label predictions"
                 )
         return function(probs)
 

@@ -1,4 +1,4 @@
-"""What predictions of classes and of labels have in common: members whose doubt is taken apart."""
+"""Base of predictions of classes and of labels: probabilities and their uncertainty by source."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ PerExample = Float[np.ndarray, "examples ..."]
 
 
 class Decomposed:
-    """Probabilities of every member on every example, and how much of the doubt is whose.
+    """Probabilities of every member on every example, and their uncertainty by source.
 
-    Subclasses are dataclasses, and say what the probabilities are of.
+    Subclasses are dataclasses, for classes or for labels.
 
     Attributes:
-        member_probs: ``[examples, members, ...]``, float64.
-        label_by_label: whether each probability is of a label that is there or not; otherwise axis
-            2 is that of classes, of which one is right.
+        member_probs: each member's probabilities, ``[examples, members, ...]``, float64.
+        label_by_label: whether these are probabilities of labels, each present or not; otherwise
+            axis 2 is that of classes, of which one is true.
     """
 
     member_probs: Float[np.ndarray, "examples members ..."]
@@ -41,7 +41,7 @@ class Decomposed:
 
     @cached_property
     def entropy(self) -> Decomposition:
-        """All three in nats, :func:`~batchensemble.uncertainty.entropy_decomposition`."""
+        """All three in nats, from :func:`~batchensemble.uncertainty.entropy_decomposition`."""
         return entropy_decomposition(self.member_probs, labels=self.label_by_label)
 
     @property
@@ -56,12 +56,12 @@ class Decomposed:
 
     @property
     def epistemic(self) -> PerExample:
-        """Mutual information of prediction and member, nats; rounding never takes it below 0."""
+        """Mutual information of prediction and member, nats, at least 0."""
         return self.entropy.epistemic
 
     @cached_property
     def variance(self) -> Decomposition:
-        """The same of each class or label, ``[examples, classes or labels, ...]``.
+        """The decomposition of the variance of each class or label, ``[examples, classes, ...]``.
 
         In squared probability, 0 to 1/4, see
         :func:`batchensemble.predictions.uncertainty.variance_decomposition`.
@@ -70,7 +70,7 @@ class Decomposed:
 
     @cached_property
     def pairwise_kl(self) -> PerExample:
-        """How far two members are apart, nats, at least the epistemic uncertainty.
+        """Expected KL divergence of two members, nats, at least the epistemic uncertainty.
 
         See :func:`batchensemble.predictions.uncertainty.pairwise_kl`.
         """

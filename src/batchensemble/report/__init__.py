@@ -1,4 +1,4 @@
-"""A comparison, or one trained model, as a page that needs no network, or as Markdown."""
+"""Reports of a comparison or a trained model, as one self-contained HTML page or as Markdown."""
 
 from __future__ import annotations
 

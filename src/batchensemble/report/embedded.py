@@ -1,4 +1,4 @@
-"""Results, style and script inside a page, under a policy that lets nothing else run."""
+"""Results, style and script inside the page, with a policy that blocks everything else."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def json_block(content: Any) -> Markup:
     """Return JSON for a ``<script type="application/json">``, which no text in it can end.
 
     Args:
-        content: what JSON can hold; NaN and infinities become ``null``.
+        content: JSON data; NaN and infinities become ``null``.
 
     Example:
         >>> json_block({"name": "</script><b>"})
@@ -44,10 +44,10 @@ def json_block(content: Any) -> Markup:
 
 
 def policy(style: str, script: str) -> str:
-    """Return a Content-Security-Policy: images that are inside, this style and script, no more.
+    """Return a Content-Security-Policy: embedded images, this style and this script only.
 
     Args:
-        style, script: the exact text between the tags.
+        style, script: the exact texts between the tags.
 
     Example:
         >>> policy("", "").split("; ")[:2]

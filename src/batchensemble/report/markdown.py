@@ -13,10 +13,10 @@ LEFT_OUT = {"parameters_per_member", "forward_calls", "training_multiply_adds"}
 
 
 def markdown(subject: Subject) -> str:
-    """Return the verdict and the table of a comparison or a model.
+    """Return the verdict and the table of scores as Markdown.
 
     Args:
-        subject: what it tells of.
+        subject: the comparison or the trained model to report.
 
     Example:
         >>> from batchensemble.comparison.compare import Settings, compare
@@ -33,7 +33,7 @@ def markdown(subject: Subject) -> str:
     found = verdict(comparison, rows, differences)
     lines = [f"### {_plain(comparison.data.name)}", "", _plain(subject.facts), ""]
     lines += [f"**{_plain(found.headline)}**", ""]
-    lines += [f"- {each.question} **{each.short}.** {each.text}" for each in found.answers]
+    lines += [f"- {_label(each.title)} **{each.short}.** {each.text}" for each in found.answers]
     lines += ["", *_table(quality(comparison), rows), ""] if rows else []
     note = f"{tables.means(comparison)}{tables.marks(comparison, rows)}"
     lines += [f"<sub>{note}</sub>", ""] if rows else []
@@ -56,16 +56,20 @@ def _table(scores: Sequence[Column], rows: list[Row]) -> list[str]:
     return lines
 
 
+def _label(title: str) -> str:
+    return title if title.endswith("?") else f"{title}:"
+
+
 def _plain(text: str) -> str:
     """Return text that Markdown and HTML in it leave as it is, on one line."""
     text = " ".join(text.split())
-    for letter in "\\`*_{}[]()#+!|~":
+    for letter in "\\`*_{}[]#+!|~":
         text = text.replace(letter, f"\\{letter}")
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _code(text: str) -> list[str]:
-    """Return a block of code, fenced by more backticks than stand in it."""
+    """Return a block of code, fenced by more backticks than it contains."""
     fence = "```"
     while fence in text:
         fence += "`"

@@ -1,4 +1,4 @@
-"""``write_report``: results.json, figures, and one page that needs no network."""
+"""``write_report``: results.json, figures, and one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -40,8 +40,9 @@ def write_report(comparison: Comparison, folder: str | Path) -> Path:
     """Write ``results.json``, ``figures/`` and ``report.html``, and return the page's path.
 
     Args:
-        comparison: from :func:`batchensemble.comparison.compare.compare`.
-        folder: is made if it is missing; files of these names in it are replaced.
+        comparison: a comparison, from :func:`batchensemble.comparison.compare.compare`.
+        folder: folder to write to; it is created if it is missing, and files of these names are
+            replaced.
 
     Raises:
         OSError: the folder cannot be written.
@@ -54,11 +55,11 @@ def write_report(comparison: Comparison, folder: str | Path) -> Path:
 
 
 def write_page(subject: Subject, folder: Path) -> Path:
-    """Write ``figures/`` and ``report.html`` of anything that a page can be of.
+    """Write ``figures/`` and ``report.html``, and return the page's path.
 
     Args:
-        subject: what it is of.
-        folder: is made if it is missing.
+        subject: the comparison or the trained model to report.
+        folder: folder to write to; it is created if it is missing.
 
     Raises:
         OSError: the folder cannot be written.
@@ -77,9 +78,9 @@ def render(subject: Subject, figures: Mapping[str, Figure], images: Mapping[str,
     """Return the page as HTML; everything that comes from the data is escaped.
 
     Args:
-        subject: what it tells of.
-        figures: from :func:`batchensemble.report.plots.draw_all`.
-        images: the same as SVG, which the page holds.
+        subject: the comparison or the trained model to report.
+        figures: the figures by name, from :func:`batchensemble.report.plots.draw_all`.
+        images: the same figures as SVG files, which are embedded in the page.
     """
     environment = _environment()
     style = _text(environment, "page.css") + _colours()
@@ -100,7 +101,7 @@ def render(subject: Subject, figures: Mapping[str, Figure], images: Mapping[str,
 
 
 def _sections(comparison: Comparison) -> dict[str, Any]:
-    """Return what the sections of the page say; a comparison without a run has none of them."""
+    """Return the content of the sections; only some without a finished run."""
     differences = compare_methods(comparison)
     rows = summarise(comparison, differences)
     found = verdict(comparison, rows, differences)

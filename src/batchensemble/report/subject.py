@@ -1,4 +1,4 @@
-"""What a page is of, and how to make it again."""
+"""The subject of a report: a comparison or a model, and the command that makes it again."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from batchensemble.comparison.results import Comparison, Settings, loss_of
 from batchensemble.data.datasets import Data
 
 SETTINGS = {
-    "members": "Members of an ensemble",
+    "members": "Members per ensemble",
     "epochs": "Epochs",
     "batch_size": "Batch size",
     "lr": "Learning rate (Adam)",
-    "cooldown": "Share of the steps in which the rate falls to 0",
+    "cooldown": "Cooldown (share of the steps)",
     "hidden": "Widths of the hidden layers",
     "seeds": "Seeds",
     "loss": "Loss",
@@ -26,13 +26,13 @@ class Subject:
     """A comparison, or one trained model as a comparison of one.
 
     Attributes:
-        comparison: its runs, data and plane.
-        kind: what the page calls it.
-        facts: in a line under the title.
-        command: makes it again, in a POSIX shell.
-        settings: by title.
-        results: all numbers, as ``results.json`` holds them.
-        notes: beside the command.
+        comparison: the comparison, with its runs, data and plane.
+        kind: the line above the title, such as ``"Trained model"``.
+        facts: the line below the title.
+        command: command that makes it again, for a POSIX shell.
+        settings: pairs of title and value.
+        results: all numbers, as in ``results.json``.
+        notes: sentences below the command.
     """
 
     comparison: Comparison
@@ -48,11 +48,11 @@ def subject_from_comparison(comparison: Comparison) -> Subject:
     """Return a comparison as the subject of a page."""
     notes = []
     if comparison.data.target is not None:
-        notes.append("The file is looked for where the command runs.")
+        notes.append("The path of the file is relative to where the command runs.")
     if comparison.recipe is not None:
         notes.append(
-            "A recipe has networks and ways of training of its own; the settings below are those "
-            "that it shares with other comparisons."
+            "A recipe has its own networks and training; the settings below are those that it "
+            "shares with other comparisons."
         )
     return Subject(
         comparison,
@@ -88,7 +88,7 @@ def command(comparison: Comparison) -> str:
 
 
 def counted(number: int, thing: str) -> str:
-    """Return a number and its thing, in the plural where it is not one.
+    """Return a number with its noun, in the plural unless it is 1.
 
     Example:
         >>> counted(1, "seed"), counted(2000, "example")
@@ -109,7 +109,7 @@ def _facts(comparison: Comparison) -> str:
 
 
 def predicted(data: Data) -> str:
-    """Say what is predicted."""
+    """Return what is predicted."""
     return f"{data.classes} classes" if data.classes else "a number to predict"
 
 

@@ -25,10 +25,10 @@ from batchensemble.ensembles.conversion.report import report_table
 
 
 def comparison_table(comparison: Comparison) -> Table:
-    """Return a column for each method and a row for each score.
+    """Return a table with a column for each method and a row for each score.
 
-    What is better than all others by more than chance is bold. Where no method is, those that are
-    not told apart from the best have a ≈. Methods side by side fit a narrow terminal.
+    A score that is significantly better than all others is bold. Where none is, the best and those
+    not significantly different from it have a ≈. Methods side by side fit a narrow terminal.
     """
     rows = summarise(comparison)
     table = terminal_table(f"{_facts(comparison)}\n[not bold]{_legend(comparison)}[/not bold]")
@@ -48,8 +48,8 @@ def comparison_table(comparison: Comparison) -> Table:
 
 
 def _legend(comparison: Comparison) -> str:
-    chance = "seeds and examples" if _seeds(comparison) > 1 else "examples; times of one run: none"
-    return f"bold: best beyond chance, ≈: not told apart from the best (95%, over {chance})"
+    over = "seeds and examples" if _seeds(comparison) > 1 else "examples; times: not tested"
+    return f"bold: significantly best, ≈: not significantly worse than the best (95%, over {over})"
 
 
 def _marked(cell: Cell, text: str) -> str:
@@ -62,8 +62,8 @@ def _marked(cell: Cell, text: str) -> str:
 
 
 def printed_losses_table(comparison: Comparison) -> Table:
-    """Return the losses that a notebook prints beside those of this run, an epoch a row."""
-    table = terminal_table("Loss of each epoch's last batch: the notebook's | this run's")
+    """Return a notebook's printed losses next to those of this run, one row per epoch."""
+    table = terminal_table("Loss of the last batch of each epoch: notebook | this run")
     table.add_column("epoch", justify="right")
     for name in comparison.printed:
         table.add_column(name, justify="right")
@@ -74,19 +74,21 @@ def printed_losses_table(comparison: Comparison) -> Table:
 
 
 def ensemble_table(name: str, model: Ensemble) -> Table:
-    """Return a row for each module of an ensemble that holds weights, and its parameters."""
+    """Return a table with a row for each module that has weights, and its parameters."""
     return report_table(name, model.report())
 
 
 def ranking_table(ranking: Ranking) -> Table:
-    """Return a row for each data set: every method's score, and its rank in parentheses.
+    """Return a table with a row for each data set: every method's score and (rank).
 
     The last row has the mean ranks, the best one bold.
     """
     by = ranking.by
     unit = f", {by.unit}" if by.unit else ""
-    chance = ", mean ± deviation over the seeds" if max(map(len, ranking.seeds)) > 1 else ""
-    table = terminal_table(f"{by.title}{unit}{chance}, and rank; {by.better} is better")
+    spread = (
+        ", mean ± standard deviation over the seeds" if max(map(len, ranking.seeds)) > 1 else ""
+    )
+    table = terminal_table(f"{by.title}{unit}{spread}, and rank; {by.better} is better")
     table.add_column("")
     for name in ranking.names:
         table.add_column(Text(name), justify="right")
@@ -103,7 +105,7 @@ def ranking_table(ranking: Ranking) -> Table:
 
 
 def _ranked(by: Column, mean: float, deviation: float, rank: float) -> Text:
-    """Return a score and its rank, the deviation below, so that methods fit side by side."""
+    """Return a score and its rank, the deviation below it so that methods fit side by side."""
     text = f"{format_number(mean, by)} ({rank:g})"
     if deviation > 0:
         text += f"\n± {format_deviation(deviation, mean, by)}" + " " * len(f" ({rank:g})")
@@ -127,7 +129,7 @@ def _seeds(comparison: Comparison) -> int:
 
 
 def scores_table(title: str, scores: Mapping[str, Any]) -> Table:
-    """Return a row for each score of one model."""
+    """Return a table with a row for each score of one model."""
     table = terminal_table(title)
     table.add_column("score")
     table.add_column("value", justify="right")

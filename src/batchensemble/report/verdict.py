@@ -1,4 +1,4 @@
-"""The verdict: which method, how much better, at what cost, is it calibrated, are members real."""
+"""The verdict: which method is best, by how much, at what cost, and is it calibrated."""
 
 from __future__ import annotations
 
@@ -26,38 +26,43 @@ from batchensemble.predictions import Prediction
 from batchensemble.report.sections.calibrated import error_by_chance
 from batchensemble.report.sections.tables import signed
 
-# Members that are this much worse alone than together were not trained to answer alone.
+# Members whose accuracy is this much below the ensemble's were not trained to predict alone.
 MEMBERS_FAR_BELOW = 0.05
-# Numbers of members that differ by less than this share of the RMSE are nearly one network's.
+# Below this share of the RMSE, members that predict numbers hardly differ.
 SMALL_SHARE = 0.1
 RMSE = REGRESSION[0]
-ANSWERS = {"one model": "One model", "ensemble": "An ensemble", "undecided": "Undecided"}
+ANSWERS = {
+    "one model": "Practically one model",
+    "ensemble": "Yes",
+    "undecided": "Undecided",
+}
 
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer of the verdict.
+    """One card of the verdict.
 
     Attributes:
-        question: in a few words.
-        short: the answer in a word or two.
-        text: a sentence with its numbers.
+        title: what it is about, such as ``"Calibration"``.
+        short: the finding in a few words.
+        text: the finding in a sentence, with its numbers.
     """
 
-    question: str
+    title: str
     short: str
     text: str
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a comparison says.
+    """The result of a comparison.
 
     Attributes:
-        headline: in a sentence or two.
-        method: the one to take; ``None`` without a finished run. Of methods that are not told apart
-            it is the one that predicts with the least arithmetic.
-        answers: to the questions after it.
+        headline: the result in one or two sentences.
+        method: the recommended method; ``None`` without a finished run. Among the best method and
+            those not significantly different from it, the one that needs the least arithmetic per
+            prediction.
+        answers: the cards below the headline.
     """
 
     headline: str
@@ -66,15 +71,16 @@ class Verdict:
 
 
 def verdict(comparison: Comparison, rows: Sequence[Row], differences: Differences) -> Verdict:
-    """Return what a comparison says by the headline score of its methods.
+    """Return the result of a comparison, by the NLL or CRPS of its methods.
 
     Args:
-        comparison: with any number of finished runs.
-        rows: from :func:`batchensemble.comparison.summary.summarise`.
-        differences: what is told apart.
+        comparison: a comparison with any number of finished runs, also none.
+        rows: its summary, from :func:`batchensemble.comparison.summary.summarise`.
+        differences: its differences with intervals, from
+            :func:`batchensemble.comparison.summary.compare_methods`.
     """
     if not rows:
-        sentence = "No training came to its end, so there is nothing to compare."
+        sentence = "No training finished, so there is nothing to compare."
         return Verdict(sentence, None, ())
     by = headline(comparison)
     chosen = min(_leading(by, rows), key=lambda row: row.cells["prediction_multiply_adds"].mean)
@@ -85,15 +91,15 @@ def verdict(comparison: Comparison, rows: Sequence[Row], differences: Difference
     answers += [_calibrated(comparison, chosen), *_members(comparison, rows, chosen)]
     alike = remarks(comparison)
     if chosen.method in alike:
-        answers.append(Answer("Does it tell the classes apart?", "No", alike[chosen.method]))
+        answers.append(Answer("Predicted classes", "Only one", alike[chosen.method]))
     return Verdict(_headline(by, comparison, rows, chosen), chosen.method, tuple(answers))
 
 
 def remarks(comparison: Comparison) -> dict[str, str]:
-    """Return by method which name one class for every held-out example, in all their runs.
+    """Return a warning for each method that predicts one class for every example, in all runs.
 
-    Their accuracy is the share of that class, and members that agree so have no disagreement,
-    which looks like certainty.
+    Its accuracy is the share of that class, and its members never disagree, which looks like
+    certainty.
     """
     found: dict[str, str] = {}
     if comparison.data.task == "regression":
@@ -109,15 +115,15 @@ def remarks(comparison: Comparison) -> dict[str, str]:
 
 
 def _leading(by: Column, rows: Sequence[Row]) -> list[Row]:
-    """Return the best method, or all that are not told apart from it."""
+    """Return the best method and those not significantly different from it, the best first."""
     ranked = sorted(rows, key=lambda row: row.cells[by.key].mean)
     marked = [row for row in ranked if row.cells[by.key].best or row.cells[by.key].tied]
-    # Without a mark all print alike, or nobody can tell.
+    # Without a mark all print the same number, or the differences cannot be tested.
     return marked or ranked
 
 
 def _reference(by: Column, rows: Sequence[Row], chosen: Row) -> Row:
-    """Return what a method is measured by: the single network, or the next best of the others."""
+    """Return what a method is compared with: the single network, or the best other method."""
     others = sorted(
         (row for row in rows if row is not chosen), key=lambda row: row.cells[by.key].mean
     )
@@ -128,40 +134,53 @@ def _reference(by: Column, rows: Sequence[Row], chosen: Row) -> Row:
 def _headline(by: Column, comparison: Comparison, rows: Sequence[Row], chosen: Row) -> str:
     examples = f"{len(comparison.data.held_out[0]):,} {comparison.data.scored}"
     unit, name = f" {by.unit}" if by.unit else "", capitalised(method_phrase(chosen.method))
-    reached = f"{by.title} of {format_number(chosen.cells[by.key].mean, by)}{unit}"
-    an = "a" if by.title.startswith("C") else "an"
     if len(rows) == 1:
+        an = "a" if by.title.startswith("C") else "an"
         first = quality(comparison)[0]
         title = first.title if first.key == "rmse" else first.title.lower()
         other = f"{title} of {format_number(chosen.cells[first.key].mean, first)}"
-        return f"{name} reaches {an} {reached} and an {other} on {examples}."
+        reached = f"{by.title} of {format_number(chosen.cells[by.key].mean, by)}{unit}"
+        return f"{name} has {an} {reached} and an {other} on {examples}."
     leading = _leading(by, rows)
-    if len(leading) == 1:
-        return f"{name} is best beyond chance: {an} {reached} on {examples}."
-    names = capitalised(join_names([method_phrase(row.method) for row in leading]))
-    low, high = (format_number(leading[end].cells[by.key].mean, by) for end in (0, -1))
-    span = f"both {low}" if low == high else f"from {low} to {high}"
-    return (
-        f"{names} are not told apart: their {by.title}, {span}{unit} on {examples}, differs by no "
-        f"more than chance. {name} predicts with the least arithmetic of them."
-    )
+    numbers = {row.method: format_number(row.cells[by.key].mean, by) for row in leading}
+    best, others = leading[0], leading[1:]
+    winner = capitalised(method_phrase(best.method))
+    lowest = f"{winner} has the lowest {by.title}, {numbers[best.method]}{unit} on {examples}"
+    if not others:
+        return f"{lowest}, significantly lower than every other method (95% intervals)."
+    least = "needs the least arithmetic per prediction."
+    if best.cells[by.key].tied:
+        named = join_names(
+            [f"{method_phrase(row.method)} ({numbers[row.method]})" for row in others]
+        )
+        verb = "is" if len(others) == 1 else "are"
+        cheapest = (
+            f"It also {least}"
+            if chosen is best
+            else f"Of these, {method_phrase(chosen.method)} {least}"
+        )
+        return f"{lowest}; {named} {verb} not significantly different. {cheapest}"
+    if len(set(numbers.values())) == 1:
+        same = f"{numbers[best.method]}{unit} on {examples}"
+        return f"All methods have the same {by.title} to the digits shown, {same}. {name} {least}"
+    return f"{lowest}, but the differences could not be tested. {name} {least}"
 
 
 def _difference(by: Column, differences: Differences, row: Row, other: Row) -> Answer:
-    question = f"How much better than {method_phrase(other.method)}?"
+    title = f"Difference to {method_phrase(other.method)}"
     found = differences.between(by.key, row.method, other.method)
     if found is None:
-        return Answer(question, "Unknown", "They have no seed in common to be compared by.")
+        return Answer(title, "Unknown", "The two methods have no finished seed in common.")
     unit = f" {by.unit}" if by.unit else ""
     text = (
         f"{by.title} {signed(found.estimate, by)}{unit}, 95% interval {signed(found.low, by)} to "
         f"{signed(found.high, by)}."
     )
     if not found.significant:
-        return Answer(question, "Within chance", text)
-    more = "less" if found.estimate < 0 else "more"
-    short = f"{format_number(abs(found.estimate), by)}{unit} {more}"
-    return Answer(question, short, f"{text} Beyond chance.")
+        return Answer(title, "Not significant", text)
+    direction = "lower" if found.estimate < 0 else "higher"
+    short = f"{by.title} {format_number(abs(found.estimate), by)}{unit} {direction}"
+    return Answer(title, short, f"{text} The difference is significant.")
 
 
 def _relative_cost(row: Row, other: Row) -> Answer:
@@ -170,8 +189,8 @@ def _relative_cost(row: Row, other: Row) -> Answer:
         return f"{row.cells[key].mean / base:.2f}" if base else "-"
 
     return Answer(
-        "At what cost?",
-        f"{ratio('parameters')} × the weights",  # noqa: RUF001
+        "Cost",
+        f"{ratio('parameters')} × the parameters",  # noqa: RUF001
         f"Compared with {method_phrase(other.method)}: {ratio('parameters')} times the parameters, "
         f"{ratio('prediction_multiply_adds')} times the multiply-adds per prediction, "
         f"{ratio('training_seconds')} times the training time.",
@@ -179,74 +198,72 @@ def _relative_cost(row: Row, other: Row) -> Answer:
 
 
 def _calibrated(comparison: Comparison, row: Row) -> Answer:
-    question = "Is it calibrated?"
     if comparison.data.task == "regression":
-        return _coverage(question, comparison, row)
+        return _coverage(comparison, row)
     error = row.cells["ece"].mean
     chance = error_by_chance(comparison.of(row.method)[0].classes)
+    short = "No miscalibration detected" if error <= chance else "Miscalibration detected"
     text = (
-        f"ECE {error:.4f}, expected by chance up to {chance:.4f}: a calibrated network stays below "
-        f"that in 95% of the cases on so many examples."
+        f"ECE {error:.4f}; by chance alone it would be up to {chance:.4f} on this many examples "
+        "(95%)."
     )
-    return Answer(question, "Yes, as far as it shows" if error <= chance else "No", text)
+    return Answer("Calibration", short, text)
 
 
-def _coverage(question: str, comparison: Comparison, row: Row) -> Answer:
-    """Return whether intervals hold what they should, by the binomial of so many examples."""
+def _coverage(comparison: Comparison, row: Row) -> Answer:
+    """Return whether intervals contain the nominal share, by the binomial of so many examples."""
     examples = len(comparison.data.held_out[1])
     meant = float(comparison.runs[0].scores.get("coverage_meant", 0.9))
     found = row.cells["coverage"].mean
     low, high = binom.interval(LEVEL, examples, meant)
     text = (
-        f"{meant:.0%} intervals contain {found:.1%} of the targets, expected by chance "
-        f"{low / examples:.1%} to {high / examples:.1%}."
+        f"{meant:.0%} intervals contain {found:.1%} of the targets; by chance alone it would be "
+        f"{low / examples:.1%} to {high / examples:.1%} on this many examples (95%)."
     )
-    short = (
-        "Yes, as far as it shows"
-        if low <= found * examples <= high
-        else ("Too sure" if found < meant else "Too modest")
-    )
-    return Answer(question, short, text)
+    if low <= found * examples <= high:
+        short = "No miscalibration detected"
+    else:
+        short = "Intervals too narrow" if found < meant else "Intervals too wide"
+    return Answer("Calibration", short, text)
 
 
 def _members(comparison: Comparison, rows: Sequence[Row], chosen: Row) -> list[Answer]:
-    """Return whether the members of the chosen ensemble are real, or of all if it is none."""
+    """Return whether the members of the chosen ensemble differ, or of all if it is none."""
     ensembles = [row for row in rows if members_of(comparison, row) > 1]
     if chosen in ensembles:
         ensembles = [chosen]
     if not ensembles:
         return []
-    question = "Are the members real?"
+    title = "Do the members differ?"
     if comparison.data.task == "regression":
         each = ", ".join(f"{row.name} {_epistemic_share(row):.1%}" for row in ensembles)
-        text = f"What members differ in, as a share of the RMSE: {each}."
-        return [Answer(question, _short({row.name: differ(row) for row in ensembles}), text)]
-    # Independent members are what others are held against.
+        text = f"Standard deviation between members' means, as a share of the RMSE: {each}."
+        return [Answer(title, _short({row.name: differ(row) for row in ensembles}), text)]
+    # Independent members are the reference for the others.
     ensembles = [row for row in ensembles if not METHODS[row.method].independent] or ensembles
     if METHODS[ensembles[0].method].independent:
-        apart = ensembles[0].cells["disagreement"].mean
-        text = (
-            f"They were trained apart; two of them name different classes in {apart:.2%} of cases."
-        )
-        return [Answer(question, "Yes", text)]
+        share = ensembles[0].cells["disagreement"].mean
+        text = f"Trained independently; two members disagree on {share:.2%} of the examples."
+        return [Answer(title, "Yes, independent", text)]
     found = {row.name: one_model(comparison, row.method) for row in ensembles}
     if len(found) == 1:
         [(name, judged)] = found.items()
-        # The verdict begins with its answer, which stands above it.
+        # The verdict begins with its answer, which the card already has.
         why = judged.verdict.partition(": ")[2]
-        return [Answer(question, ANSWERS[judged.answer], f"{name}: {why}")]
-    each = "; ".join(
-        f"{name} {judged.difference:.2g} times as often ({ANSWERS[judged.answer].lower()})"
+        return [Answer(title, ANSWERS[judged.answer], f"{name}: {why}")]
+    each = ", ".join(
+        f"{name} {judged.difference:.2g}"
+        + ("" if judged.answer == "ensemble" else f" ({ANSWERS[judged.answer].lower()})")
         for name, judged in found.items()
     )
-    text = f"How often members name different classes, beside independent networks: {each}."
+    text = f"Disagreement of two members, relative to that of independent networks: {each}."
     short = _short({name: judged.answer == "ensemble" for name, judged in found.items()})
-    return [Answer(question, short, text)]
+    return [Answer(title, short, text)]
 
 
-def _short(real: dict[str, bool]) -> str:
-    names = [name for name, found in real.items() if found]
-    if len(names) == len(real):
+def _short(different: dict[str, bool]) -> str:
+    names = [name for name, found in different.items() if found]
+    if len(names) == len(different):
         return "Yes"
     return f"Only those of {join_names(names)}" if names else "Not shown"
 
@@ -254,7 +271,7 @@ def _short(real: dict[str, bool]) -> str:
 def one_model(comparison: Comparison, method: str) -> OneModel:
     """Return whether an ensemble is a single model, by the first seeds of a comparison.
 
-    The single network and the deep ensemble of the comparison are what it is held against.
+    The references are the comparison's single network and deep ensemble, where it has them.
     """
 
     def of(other: str | None) -> Prediction | None:
@@ -274,12 +291,12 @@ def _epistemic_share(row: Row) -> float:
 
 
 def differ(row: Row) -> bool:
-    """Say whether numbers of members differ by a tenth of the RMSE at least."""
+    """Return whether members' means deviate from each other by over a tenth of the RMSE."""
     return _epistemic_share(row) > SMALL_SHARE
 
 
 def member_check(comparison: Comparison, row: Row) -> str:
-    """Say whether an ensemble's members are good alone, and whether they differ."""
+    """Return the scores of single members and of the ensemble, and whether members differ."""
     runs = comparison.of(row.method)
     if comparison.data.task == "regression":
         errors = [error for run in runs for error in run.scores["member_rmses"]]
@@ -287,22 +304,22 @@ def member_check(comparison: Comparison, row: Row) -> str:
             format_number(each, RMSE) for each in (min(errors), max(errors), row.cells["rmse"].mean)
         )
         return (
-            f"its members have an RMSE of {least} to {most} one by one and of {mean} together; "
-            f"their means differ by a deviation of {row.cells['epistemic'].mean:.2g}."
+            f"RMSE {least} to {most} for single members, {mean} for the ensemble; standard "
+            f"deviation between members' means {row.cells['epistemic'].mean:.2g}."
         )
     alone = [accuracy for run in runs for accuracy in run.scores["member_accuracies"]]
     together, information = row.cells["accuracy"].mean, row.cells["mutual_information"].mean
     text = (
-        f"its members are right in {min(alone):.2%} to {max(alone):.2%} of the examples one by "
-        f"one and in {together:.2%} together; mutual information {information:.5f} nats."
+        f"accuracy {min(alone):.2%} to {max(alone):.2%} for single members, {together:.2%} for the "
+        f"ensemble; mutual information {information:.5f} nats."
     )
     if min(alone) < together - MEMBERS_FAR_BELOW:
-        text += " Members this much worse alone differ because they are wrong, not unsure."
+        text += " Members this much less accurate differ because they are wrong, not uncertain."
     if METHODS[row.method].independent:
-        return f"{text} They were trained apart, and are what other members are held against."
+        return f"{text} Trained independently: the reference for the other ensembles."
     return f"{text} {one_model(comparison, row.method).verdict}"
 
 
 def members_of(comparison: Comparison, row: Row) -> int:
-    """Return how many members an ensemble has."""
+    """Return the number of members of an ensemble."""
     return comparison.of(row.method)[0].prediction.members

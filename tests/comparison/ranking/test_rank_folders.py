@@ -91,7 +91,7 @@ def test_what_is_not_in_all_is_left_out_and_said(tmp_path):
     assert found.scores[1].tolist() == [0.3, 0.2]  # without the seed that batch lacks
     assert found.notes == (
         "deep is left out: b has no run of it.",
-        "b: 1 of the seeds is left out, which not every method finished.",
+        "b: 1 seed left out, since not every method finished it.",
     )
 
 
@@ -101,10 +101,10 @@ def test_what_differs_between_the_folders_is_said(tmp_path):
     write_comparison(tmp_path / "b", two, members=4, hidden=[64, 64])
     write_comparison(tmp_path / "c", {m: v[:1] for m, v in two.items()}, task="regression")
     kinds, settings, seeds = rank_folders(sorted(tmp_path.iterdir())).notes
-    assert kinds.startswith("Some data sets are of classes and some of numbers.")
+    assert kinds.startswith("The data sets mix classification and regression.")
     assert settings == (
-        "Settings differ: members (3 on a and c, 4 on b); hidden (8 on a and c, 64 × 64 on b). So "  # noqa: RUF001
-        "a method is not the same on all data sets."
+        "Settings differ: members (3 on a and c, 4 on b); hidden (8 on a and c, 64 × 64 on b). "  # noqa: RUF001
+        "The methods are not the same on all data sets."
     )
     assert seeds == "The seeds differ: 2 on a and b, 1 on c."
 
@@ -116,12 +116,14 @@ def test_files_of_one_name_are_told_apart_by_what_is_in_them(tmp_path):
         write_comparison(tmp_path / place, two, **described)
     found = rank_folders([tmp_path / "a", tmp_path / "b"])
     assert found.datasets == tuple(f"train.csv in {tmp_path / place}" for place in "ab")
-    with pytest.raises(ValueError, match=r"train.csv is in .*a and in .*c; a data set counts once"):
+    with pytest.raises(
+        ValueError, match=r"train.csv is in .*a and in .*c; give each data set once"
+    ):
         rank_folders(sorted(tmp_path.iterdir()))
 
 
 REFUSED = [
-    ({}, {"name": "a"}, "nll", "a is in .* and in .*; a data set counts once, so give one of them"),
+    ({}, {"name": "a"}, "nll", "a is in .* and in .*; give each data set once"),
     ({"single": [0.1], "mimo": [0.1]}, {}, "nll", "at least two methods .* got single: a has sin"),
     ({"mimo": [0.1]}, {}, "nll", "got none: a has single, deep; b has mimo"),
     ({}, {}, "acuracy", "by must be one of .*; did you mean 'accuracy'"),

@@ -15,8 +15,8 @@ def test_too_few_data_sets_say_nothing_and_how_many_would(tmp_path):
     always = {"single": [0.4] * 2, "deep": [0.1] * 2, "batch": [0.2] * 2, "mimo": [0.3] * 2}
     found = ranked(tmp_path, always)
     assert sentence(found) == (
-        "With 2 data sets nothing can be told of 4 methods: even the same order on all of them is "
-        "within chance. Give at least 3 data sets."
+        "2 data sets are too few for 4 methods: even the same order on all of them would not be "
+        "significant. Give at least 3 data sets."
     )
     assert groups(found) == [[1, 2, 3, 0]]
 
@@ -24,7 +24,7 @@ def test_too_few_data_sets_say_nothing_and_how_many_would(tmp_path):
 def test_two_methods_need_six(tmp_path):
     ahead = {"single": np.full(6, 0.3), "batch": np.full(6, 0.1)}
     assert sentence(ranked(tmp_path / "six", ahead)) == (
-        "By NLL BatchEnsemble is better than the single network."
+        "By NLL BatchEnsemble is significantly better than the single network."
     )
     five = {method: values[:5] for method, values in ahead.items()}
     assert sentence(ranked(tmp_path / "five", five)).endswith("Give at least 6 data sets.")
@@ -38,9 +38,9 @@ def test_no_difference_is_said_with_what_would_have_been_one(tmp_path):
     assert not found.differ
     said = sentence(found)
     assert said.startswith(
-        "By NLL no difference between the methods is found over 4 data sets (p ="
+        "No significant difference in NLL between the methods over 4 data sets (p ="
     )
-    assert said.endswith("a difference in mean ranks below 1.66 says nothing.")
+    assert said.endswith("critical difference of mean ranks 1.66).")
 
 
 def test_two_that_are_level_are_better_than_a_third(tmp_path):
@@ -53,8 +53,8 @@ def test_two_that_are_level_are_better_than_a_third(tmp_path):
         },
     )
     assert sentence(found) == (
-        "By NLL the deep ensemble and BatchEnsemble are not told apart; both are better than the "
-        "single network."
+        "By NLL the deep ensemble and BatchEnsemble are significantly better than the single "
+        "network; no significant difference between the deep ensemble and BatchEnsemble."
     )
     assert groups(found) == [[1, 2]]
 
@@ -69,8 +69,8 @@ def test_one_that_is_better_than_two_leaves_these_level(tmp_path):
         },
     )
     assert sentence(found) == (
-        "By NLL the deep ensemble is better than the single network and BatchEnsemble; not told "
-        "apart are the single network and BatchEnsemble."
+        "By NLL the deep ensemble is significantly better than the single network and "
+        "BatchEnsemble; no significant difference between the single network and BatchEnsemble."
     )
 
 
@@ -80,7 +80,8 @@ def test_groups_may_overlap_and_are_as_large_as_can_be(tmp_path):
     assert found.over_all.critical_difference == pytest.approx(1.915, abs=1e-3)
     assert groups(found) == [[0, 1], [1, 2], [2, 3]]
     assert sentence(found) == (
-        "By NLL the deep ensemble is better than the single network and MIMO, and BatchEnsemble is "
-        "better than MIMO; not told apart are the deep ensemble and BatchEnsemble; nor "
-        "BatchEnsemble and the single network; nor the single network and MIMO."
+        "By NLL the deep ensemble is significantly better than the single network and MIMO, and "
+        "BatchEnsemble is significantly better than MIMO; no significant difference between the "
+        "deep ensemble and BatchEnsemble, or between BatchEnsemble and the single network, or "
+        "between the single network and MIMO."
     )

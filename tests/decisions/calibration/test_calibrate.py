@@ -165,7 +165,7 @@ def test_pixels_are_calibrated_where_they_have_a_class():
     [
         ({"method": "temprature"}, "method must be one of temperature, .* did you mean"),
         ({"pooling": "during"}, "pooling must be one of before, after, got 'during'"),
-        ({"pooling": "after", "per_member": True}, "only pooling='before' can"),
+        ({"pooling": "after", "per_member": True}, "needs pooling='before'"),
     ],
 )
 @pytest.mark.usefixtures("as_users_run_it")

@@ -189,7 +189,7 @@ def test_quantiles_that_do_not_reach_the_confidence_are_moved_further_apart():
 @pytest.mark.parametrize("kind", KINDS)
 def test_too_few_examples_give_infinite_intervals_and_say_so(kind):
     x, y = draw(np.random.default_rng(4), 8)
-    with pytest.warns(UserWarning, match="takes at least 9 held-out examples, got 8"):
+    with pytest.warns(UserWarning, match="needs at least 9 held-out examples, got 8"):
         intervals = learn(kind, x, y)
     found = give(intervals, x)
     assert np.isinf(found.widths).all()
@@ -214,7 +214,7 @@ def test_wrong_calls_get_a_sentence():
         ConformalIntervals(confidence=1.0)
     with pytest.raises(ValueError, match=r"method must be one of absolute.*got 0\.9"):
         ConformalIntervals(0.9)
-    with pytest.raises(RuntimeError, match="call fit on held-out examples"):
+    with pytest.raises(RuntimeError, match="call fit with held-out examples"):
         intervals(points)
     with pytest.raises(ValueError, match="at least one held-out example, got none"):
         intervals.fit(said("absolute", x[:0]), [])
@@ -224,11 +224,11 @@ def test_wrong_calls_get_a_sentence():
         intervals.fit(points, np.where(x == x[0], np.nan, y))
     with pytest.raises(ValueError, match="the predicted numbers must be finite, got 50 of 50"):
         intervals.fit(Points(np.full((50, 2), np.inf)), y)
-    with pytest.raises(ValueError, match=r"got 50 of 50 that are not, .*; take method='absolute'"):
+    with pytest.raises(ValueError, match=r"above 0, got 50 of 50 .*; use method='absolute'"):
         ConformalIntervals("normalised").fit(points, y)
-    with pytest.raises(ValueError, match="one quantile has no interval to move; take method="):
+    with pytest.raises(ValueError, match="one quantile has no interval; use method="):
         ConformalIntervals("quantiles").fit(Quantiles(x[:, None, None], (0.5,)), y)
-    with pytest.raises(ValueError, match=r"one number an example, got the shape \[50, 2\]"):
+    with pytest.raises(ValueError, match=r"one number for each example, got the shape \[50, 2\]"):
         intervals.fit(Points(np.zeros((50, 3, 2))), np.zeros((50, 2)))
 
 
@@ -236,7 +236,7 @@ def test_wrong_calls_get_a_sentence():
 def test_classes_have_sets_and_no_intervals():
     classes = Prediction(np.tile([0.5, 0.5], (3, 1, 1)))
     for other in (classes, np.zeros(3)):
-        with pytest.raises(TypeError, match="intervals are of predicted numbers, got"):
+        with pytest.raises(TypeError, match="intervals need predicted numbers, got"):
             ConformalIntervals().fit(other, np.zeros(3))
 
 

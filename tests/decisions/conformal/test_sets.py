@@ -219,7 +219,7 @@ def test_sets_may_be_empty_unless_they_must_not():
 
 def test_too_few_examples_give_all_classes_and_say_so():
     prediction, labels = draw(np.random.default_rng(6), 8)
-    with pytest.warns(UserWarning, match="at least 9 held-out examples, got 8: every set holds"):
+    with pytest.warns(UserWarning, match="at least 9 held-out examples, got 8: every set contains"):
         conformal = ConformalSets(confidence=0.9).fit(prediction, labels)
     assert conformal(prediction).contains.all()
     assert least_examples(0.9) == 9
@@ -269,14 +269,14 @@ def test_coverage_of_a_class_without_examples_is_not_a_number():
 
 def test_wrong_calls_get_a_sentence():
     prediction, labels = draw(np.random.default_rng(9), 100)
-    with pytest.raises(RuntimeError, match="call fit on held-out examples"):
+    with pytest.raises(RuntimeError, match="call fit with held-out examples"):
         ConformalSets()(prediction)
     with pytest.raises(ValueError, match=r"labels must have the shape \[100\]"):
         ConformalSets().fit(prediction, labels[:50])
     with pytest.raises(TypeError, match="labels must be whole numbers"):
         ConformalSets().fit(prediction, labels + 0.5)
     conformal = ConformalSets().fit(prediction, labels)
-    with pytest.raises(ValueError, match="must have the 4 classes that fit saw, got 3"):
+    with pytest.raises(ValueError, match="must have 4 classes as in fit, got 3"):
         conformal(draw(np.random.default_rng(9), 10, classes=3)[0])
     broken = prediction.member_probs.copy()
     broken[3, 0, 1] = np.nan
@@ -290,9 +290,9 @@ def test_predictions_of_anything_but_a_class_an_example_are_refused():
     prediction, labels = draw(np.random.default_rng(9), 100)
     conformal = ConformalSets().fit(prediction, labels)
     for call in (lambda p: conformal.fit(p, labels), conformal):
-        with pytest.raises(TypeError, match="must be one of classes, got Points"):
+        with pytest.raises(TypeError, match="must be of classes, got Points"):
             call(Points(np.zeros((100, 2))))
-        with pytest.raises(ValueError, match="must have one class an example, got the shape"):
+        with pytest.raises(ValueError, match="must have one class for each example, got the shape"):
             call(be.Prediction(np.full((100, 2, 4, 7), 0.25)))
 
 

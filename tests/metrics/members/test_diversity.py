@@ -109,7 +109,7 @@ def test_pixels_are_compared_as_so_many_examples():
     images = be.Prediction(
         np.moveaxis(prediction.member_probs.reshape(10, 2, 3, 4, 3), (3, 4), (1, 2))
     )
-    with pytest.raises(ValueError, match=r"one class an example, got .* give what metrics.entries"):
+    with pytest.raises(ValueError, match=r"one class for each example, got .* metrics.entries"):
         diversity(images)
     found = diversity(*entries(images, labels.reshape(10, 2, 3)))
     assert found.disagreement == diversity(prediction, labels).disagreement

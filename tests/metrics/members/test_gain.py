@@ -122,7 +122,7 @@ def test_without_errors_there_is_no_auroc_to_gain():
     single = be.Prediction(prediction.member_probs[:, :1])
     found = share_of_gain(single, right, prediction, labels, "auroc")
     assert math.isnan(found.share)
-    assert found.reason == "there is no AUROC where none or all of the predictions are wrong"
+    assert found.reason == "the AUROC is not defined if none or all of the predictions are wrong"
 
 
 def test_without_a_gain_there_is_no_share_but_a_reason():
@@ -133,10 +133,10 @@ def test_without_a_gain_there_is_no_share_but_a_reason():
     found = share_of_gain(single, ours, noise, LABELS)
     assert math.isnan(found.share)
     assert math.isnan(found.low)
-    assert "within noise of nothing" in found.reason
+    assert "not significant" in found.reason
     assert found.gain == pytest.approx(0.1, abs=0.02)
     worse = share_of_gain(single, ours, with_losses(losses + 0.1), LABELS)
-    assert worse.reason.endswith("it is worse")
+    assert worse.reason.endswith("is significantly negative")
     assert math.isnan(worse.share)
 
 

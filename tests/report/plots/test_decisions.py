@@ -35,7 +35,7 @@ def test_risk_is_drawn_against_coverage_with_a_threshold():
     assert drawn.get_xdata()[-1] == 1
     assert drawn.get_ydata()[-1] == curves["total"].risk[-1]
     assert f"total, AURC {curves['total'].aurc:.4f}" in names(ax)
-    assert "threshold for 20 %, and its bound" in names(ax)
+    assert "threshold for 20 % with its bound" in names(ax)
     marked = ax.containers[0][0]
     assert (marked.get_xdata()[0], marked.get_ydata()[0]) == (threshold.coverage, threshold.risk)
 
@@ -57,7 +57,7 @@ def test_detections_are_drawn_and_those_without_a_curve_left_out():
     ax = detection_roc(found)
     assert list(lines(ax)) == ["total", "aleatoric", "epistemic", "confidence"]
     assert f"total, AUROC {found['total'].auroc:.3f}" in names(ax)
-    with pytest.raises(ValueError, match="no detection to draw: there are 1 examples to be found"):
+    with pytest.raises(ValueError, match="no detection to draw: there are 1 positive and 0"):
         detection_roc({"none": found["none"]})
     with pytest.raises(ValueError, match="no detection to draw: none is given"):
         detection_roc({})

@@ -61,7 +61,7 @@ def test_the_critical_difference_is_drawn_as_long_as_it_is(ranking):
 def test_one_that_is_longer_than_the_axis_is_said(tmp_path):
     ax = mean_ranks(ranked(tmp_path, {method: [nll] * 2 for method, nll in ORDER.items()}))
     assert not ax.containers
-    assert "critical difference 3.32, more than ranks can differ, 3" in [
+    assert "critical difference 3.32, larger than any possible difference, 3" in [
         text.get_text() for text in ax.texts
     ]
     [bar] = lines(ax, "no-significant-difference")
@@ -91,7 +91,7 @@ def test_axes_that_are_given_are_drawn_on(ranking):
 def test_the_description_is_in_the_file(ranking, tmp_path):
     said = described(ranking)
     assert "Deep ensemble 1.00, BatchEnsemble 2.00, Single network 3.00 and MIMO 4.00" in said
-    assert "critical difference is 1.91. By NLL the deep ensemble is better" in said
+    assert "critical difference is 1.91. By NLL the deep ensemble is significantly better" in said
     figure = figure_of(mean_ranks(ranking))
     for kind in ("svg", "PNG"):
         save_as(figure, tmp_path / f"ranks.{kind}", said)

@@ -1,4 +1,4 @@
-"""When a saved model should answer, from held-out rows or from a table of any size."""
+"""Fit when a saved model may answer, on held-out rows or on a table of any size."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from batchensemble.predictions.predict import loss_of, predict
 
 OneEach = Prediction | RegressionPrediction
 ALL_ALIKE = (
-    "The {by} uncertainty is the same for all of these rows, so either all or none are answered. "
-    "A single network has no epistemic uncertainty, and with --loss mse or huber no aleatoric one."
+    "The {by} uncertainty is the same for all of these rows, so either all are answered or none. "
+    "A single network has no epistemic uncertainty, and with --loss mse or huber it has no other."
 )
-ALIKE = 1e-12  # in nats, or relative to a variance: below rounding errors
+ALIKE = 1e-12  # in nats or relative to a variance: differences below are rounding
 
 
 def decide_folder(
@@ -48,27 +48,29 @@ def decide_folder(
     trust: Trust = False,
     dialect: Dialect | None = None,
 ) -> Decision:
-    """Return an uncertainty threshold and conformal sets or intervals for a saved model.
+    """Return when a saved model may answer, and prediction sets or intervals.
 
-    Files are read block by block. Only the ensemble's prediction and one uncertainty per row are
-    kept in memory, not the predictions of the members.
+    A file is read in blocks. For each row only the ensemble's probabilities, or two numbers of its
+    distribution, and one uncertainty are kept in memory, not the members' predictions.
 
     Args:
-        path: of the model's folder.
-        source: rows that were used neither to train nor to select the model: a file, or a folder
-            of Parquet files; by default the rows held out from training.
-        target: the column of targets; by default that of the training.
-        risk: largest error rate among answered rows, between 0 and 1; see
+        path: the model's folder.
+        source: rows used neither for training nor for choosing the model: a file, or a folder of
+            Parquet files; by default the held-out rows of the training.
+        target: name of the column of targets; by default that of the training.
+        risk: largest error rate of the answered rows, 0.05 by default, see
             :func:`batchensemble.decisions.threshold_for`.
-        confidence: probability with which the bound on the error rate holds, between 0 and 1.
-        by: the uncertainty that the threshold is on.
-        tolerance: for regression, the largest error of a correct answer, in the unit of the
-            target; without it there is no threshold.
-        coverage: probability that a set or an interval contains the true value.
-        device: of the model; by default the CPU.
-        network: the plain network, where the folder does not name one.
-        trust: which code named by the folder may be imported, see :func:`batchensemble.load`.
-        dialect: how CSV files are written; what it leaves open is detected.
+        confidence: confidence of the bound on that rate, 0.95 by default.
+        by: the uncertainty that the threshold is on, ``"total"`` by default.
+        tolerance: for numbers: a larger absolute error is an error, in the targets' unit; without
+            it there is no threshold.
+        coverage: nominal coverage of the sets or intervals, 0.9 by default.
+        device: device to run the model on; by default that of the model.
+        network: the plain network, if the folder does not say how to make one.
+        trust: what may be imported of what the folder names, see :func:`batchensemble.load`; by
+            default nothing.
+        dialect: the dialect of CSV files as far as the user gives it; by default that of the
+            training.
 
     Raises:
         ValueError: an argument is out of range, or the data do not fit the model.
@@ -80,19 +82,19 @@ def decide_folder(
     if tolerance is not None:
         positive_number("tolerance", tolerance)
     folder = ModelFolder(path, dialect)
-    # Frozen as predict freezes it, so that both answer the same rows.
+    # As predict does, so that what is answered there is what was measured here.
     model = folder.load(device, network, trust).freeze(PREDICTION_BATCH)
     if isinstance(loss_of(model), BinaryCrossEntropy):
         raise ValueError(
-            f"the model in {path} predicts several binary labels, and decide is for one class or "
-            "one number per row; batchensemble evaluate scores it"
+            f"the model in {path} is a multi-label classifier, and decide needs one class or one "
+            "number for each example; batchensemble evaluate scores it"
         )
     rows = folder.rows(model, source, target)
     prediction, uncertainties, targets = _predict_blocks(model, rows, by, tolerance)
     with warnings.catch_warnings():
-        # The decision reports the same.
-        warnings.filterwarnings("ignore", message="errors of .*: no threshold")
-        warnings.filterwarnings("ignore", message="a confidence of .* takes at least")
+        # The decision says the same.
+        warnings.filterwarnings("ignore", message="error rate at most .*: no threshold")
+        warnings.filterwarnings("ignore", message="a confidence of .* needs at least")
         threshold: Threshold | None = None
         if isinstance(prediction, Prediction) or tolerance is not None:
             found = threshold_for(
@@ -117,13 +119,13 @@ def decide_folder(
 def _predict_blocks(
     model: Any, rows: Iterable[tuple[Any, Any]], by: str, tolerance: float | None
 ) -> tuple[OneEach, np.ndarray, np.ndarray]:
-    """Return the ensemble's prediction, its uncertainty and the targets of all rows."""
+    """Return the ensemble's prediction on all rows, their uncertainty, and the targets."""
     parts: list[OneEach] = []
     uncertainties, targets = [], []
     for X, target in rows:
         prediction: Any = predict(model, X)
         truth = np.asarray(target)
-        answer_losses(prediction, truth, tolerance)  # what does not fit is told at the first block
+        answer_losses(prediction, truth, tolerance)  # errors are raised at the first block
         uncertainties.append(uncertainty_score(prediction, by))
         parts.append(_ensemble_only(prediction))
         targets.append(truth)
@@ -131,7 +133,7 @@ def _predict_blocks(
 
 
 def _ensemble_only(prediction: OneEach) -> OneEach:
-    """Return a prediction of one member that says what all of them say together."""
+    """Return the ensemble's prediction as a prediction with one member."""
     if isinstance(prediction, Prediction):
         return Prediction(prediction.probs[:, None])
     if isinstance(prediction, Normals):

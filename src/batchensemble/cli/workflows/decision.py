@@ -1,6 +1,6 @@
-"""``decision.json``: the threshold and the conformal sets or intervals of a saved model.
+"""``decision.json``: when a saved model answers, and prediction sets or intervals.
 
-``decide`` writes it into the folder of the model, and ``predict`` adds its columns.
+``decide`` writes it into the model's folder, and ``predict`` adds its columns to each row.
 """
 
 from __future__ import annotations
@@ -26,23 +26,24 @@ from batchensemble.predictions import AnyPrediction, Prediction, RegressionPredi
 
 DECISION = "decision.json"
 FORMAT = 1
-BETWEEN = " | "  # the classes of a set, in CSV
+BETWEEN = " | "  # separator of the classes of a set, in CSV
 
 
 @dataclass(frozen=True)
 class Decision:
-    """A threshold and conformal sets or intervals, fitted on held-out rows.
+    """A threshold, and prediction sets or intervals, fitted on held-out examples.
 
     Attributes:
-        model: SHA-256 of the model's weights.
-        data: description of the held-out rows.
-        examples: number of held-out rows.
-        threshold: on the uncertainty; ``None`` for regression without a tolerance.
-        sets: for classes; ``None`` for regression.
-        intervals: for regression; ``None`` for classes.
-        mean_size: how many classes are in a set, or how wide an interval is, on average.
-        share_of_one: share of the sets that hold one class; ``None`` of numbers.
-        notes: why a promise is not quite what it says.
+        model: SHA-256 of the weights that the decision is for.
+        data: description of the examples that it was fitted on.
+        examples: number of these examples.
+        threshold: the threshold on the uncertainty; ``None`` for numbers without a tolerance.
+        sets: the prediction sets; ``None`` for numbers.
+        intervals: the intervals; ``None`` for classes.
+        mean_size: mean number of classes in a set, or mean width of an interval in the target's
+            unit.
+        share_of_one: share of the sets with one class; ``None`` for numbers.
+        notes: sentences on why a guarantee may not hold exactly.
     """
 
     model: str
@@ -67,9 +68,9 @@ class Decision:
         """Return the values of these columns for some rows.
 
         Args:
-            prediction: of the rows, by the model.
-            class_names: in the order of their numbers.
-            lists: return sets as lists of names instead of text.
+            prediction: the model's prediction on the rows.
+            class_names: the classes in the order of their numbers.
+            lists: whether sets are lists of names; by default they are text.
         """
         assert isinstance(prediction, (Prediction, RegressionPrediction))
         answer = [] if self.threshold is None else [self.threshold.accepts(prediction)]
@@ -81,7 +82,7 @@ class Decision:
         return [*answer, _named(self.sets(prediction).contains, class_names, lists)]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the decision as JSON can hold it; infinite numbers are ``None``."""
+        """Return the decision as a dictionary for JSON; an infinite width or score is ``None``."""
         threshold, sets, intervals = self.threshold, self.sets, self.intervals
         return {
             "format": FORMAT,
@@ -111,14 +112,14 @@ class Decision:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any], classes: int) -> Decision:
-        """Return what :meth:`to_dict` made.
+        """Return the decision from what :meth:`to_dict` returned.
 
         Args:
-            content: parsed JSON.
-            classes: number of classes of the model; 0 for regression.
+            content: the dictionary, as read from JSON.
+            classes: number of classes of the model; 0 for numbers.
 
         Raises:
-            KeyError, TypeError, ValueError: a value is missing or invalid.
+            KeyError, TypeError, ValueError: a value is missing or not valid.
         """
         threshold, sets, intervals = (content[key] for key in ("threshold", "sets", "intervals"))
         if (sets is None) != (classes == 0) or (intervals is None) != (classes > 0):
@@ -140,14 +141,14 @@ class Decision:
 
     @property
     def sha256(self) -> str:
-        """Checksum of the decision."""
+        """A checksum of the decision."""
         return hashlib.sha256(json.dumps(self.to_dict()).encode()).hexdigest()
 
     def write(self, folder: Path) -> Path:
-        """Write the decision into the folder of the model, atomically.
+        """Write the decision into the model's folder, atomically, and return its path.
 
         Raises:
-            WriteError: it cannot be written; a previous decision is unchanged.
+            WriteError: it cannot be written; an existing file stays.
         """
         path = folder / DECISION
         text = json.dumps(self.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)
@@ -156,15 +157,15 @@ class Decision:
 
 
 def read_decision(folder: ModelFolder) -> Decision | None:
-    """Return the decision in the folder of a model; ``None`` if there is none.
+    """Return the decision in a model's folder; ``None`` if there is none.
 
     Raises:
-        ValueError: the file is damaged, or of other weights.
+        ValueError: the file is damaged, or for other weights than the folder has.
     """
     path = folder.path / DECISION
     if not path.exists():
         return None
-    again = f"give batchensemble decide {folder.path} again, or delete it"
+    again = f"run batchensemble decide {folder.path} again, or delete it"
     try:
         found = read_json(path)
         if found["format"] != FORMAT:
@@ -173,14 +174,15 @@ def read_decision(folder: ModelFolder) -> Decision | None:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} cannot be read ({error!r}); {again}") from None
     if decision.model != folder.config["sha256"]:
-        raise ValueError(f"{path} is of other weights than {folder.path} has now; {again}")
+        raise ValueError(f"{path} is for other weights than {folder.path} has now; {again}")
     return decision
 
 
 def _named(contains: np.ndarray, class_names: Sequence[str], lists: bool) -> np.ndarray:
     """Return the names in each set, as a list or as text.
 
-    Each distinct set is built once. In text, backslashes and bars in names are escaped.
+    Equal sets are converted once. In text, a backslash or bar in a name gets a backslash before it,
+    so that the names can be separated again.
     """
     escaped = [name.replace("\\", "\\\\").replace("|", "\\|") for name in class_names]
     known: dict[bytes, Any] = {}
@@ -235,7 +237,7 @@ def _sets_from_dict(content: Mapping[str, Any], classes: int) -> ConformalSets:
 
 
 def smallest_sets(coverage: float) -> ConformalSets:
-    """Return conformal sets that a file can store: not randomised, and never empty."""
+    """Return unfitted sets that a file can store: without random draws, and never empty."""
     return ConformalSets("lac", coverage, randomised=False, allow_empty=False)
 
 

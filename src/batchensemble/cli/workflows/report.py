@@ -85,7 +85,7 @@ def _comparison(
     recipe, name = results.get("recipe"), described["name"]
     if recipe is not None:
         raise ValueError(
-            f"the recipe in {folder} keeps no files of its runs; make its page again with "
+            f"the recipe in {folder} stores no files of its runs; write its report again with "
             f"batchensemble compare --recipe {recipe}"
         )
     values: dict[str, Any] = {
@@ -99,7 +99,7 @@ def _comparison(
     target = target or described.get("target")
     if source is None and target is not None and not Path(name).exists():
         raise FileNotFoundError(
-            f"the comparison in {folder} ran on {name}, which is not here; give --data PATH"
+            f"the comparison in {folder} ran on {name}, which does not exist; give --data PATH"
         )
     task = described.get("task") if target is not None else None
     known = Dialect.from_settings(described.get("dialect"))
@@ -220,7 +220,7 @@ def _one_an_example(model: Ensemble, X: np.ndarray) -> Prediction | RegressionPr
     prediction = predict(model, X)
     if isinstance(prediction, MultiLabelPrediction) or prediction.total.ndim != 1:
         raise ValueError(
-            "a report is of a model that predicts a class or a number for each example, got a "
+            "a report needs a model that predicts a class or a number for each example, got a "
             f"{type(prediction).__name__} of the shape {list(prediction.total.shape)}; "
             "batchensemble evaluate scores it"
         )

@@ -1,4 +1,4 @@
-"""A decision about a saved model in words, for the terminal."""
+"""A decision about a saved model as sentences for the terminal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from batchensemble.decisions.conformal.quantile import least_examples
 
 
 def in_words(decision: Decision) -> list[tuple[str, str]]:
-    """Return the parts of a decision in words, each with a title.
+    """Return the parts of a decision as pairs of title and text.
+
+    Args:
+        decision: a decision about a model of classes or of numbers.
 
     Example:
         >>> from batchensemble.cli.workflows.decision import smallest_sets
@@ -20,50 +23,50 @@ def in_words(decision: Decision) -> list[tuple[str, str]]:
         >>> found = Threshold("total", 0.25, 0.8, 0.0125, 0.04, 0.05, 0.95, 100)
         >>> for title, text in in_words(Decision("", "", 100, found, sets, None, 1.2, 0.8)):
         ...     print(f"{title}: {text}")
-        Answer: where the total uncertainty is below 0.25 nats: 80 of 100 examples (80.0%), of \
-which 1 is wrong (1.2%). Of new examples like these that are answered, at most 4.0% are wrong, \
-with a confidence of 95%.
-        Sets: the classes with a probability of at least 0.4 hold the true one in 90% of new \
-examples like these. Mean size 1.20; in 80.0% of the examples it is one class.
+        Answer: if the total uncertainty is below 0.25 nats: 80 of 100 examples (80.0%), of \
+which 1 is wrong (1.2%). On new examples of this kind at most 4.0% of the answers are wrong, \
+with 95% confidence.
+        Sets: all classes with a probability of at least 0.4; they contain the true class for 90% \
+of new examples of this kind. Mean size 1.20; 80.0% of the sets have one class.
     """
-    said = []
+    parts = []
     if decision.threshold is not None:
-        said.append(("Answer", _threshold(decision.threshold, decision.intervals is not None)))
+        parts.append(("Answer", _threshold(decision.threshold, decision.intervals is not None)))
     elif decision.intervals is not None:
-        said.append(
+        parts.append(
             (
                 "Answer",
-                "no threshold yet: say how far an answer may be off, in the unit of the target, "
+                "no threshold yet: give the largest acceptable error, in the unit of the target, "
                 "with --tolerance X.",
             )
         )
     if decision.sets is not None:
-        said.append(("Sets", _sets(decision, decision.sets)))
+        parts.append(("Sets", _sets(decision, decision.sets)))
     if decision.intervals is not None:
-        said.append(("Intervals", _intervals(decision, decision.intervals)))
-    return [*said, *(("Note", each) for each in decision.notes)]
+        parts.append(("Intervals", _intervals(decision, decision.intervals)))
+    return [*parts, *(("Note", each) for each in decision.notes)]
 
 
 def guarantee(decision: Decision) -> str:
-    """Return what the columns that ``predict`` adds are good for, in a sentence.
+    """Return the guarantee of the columns that ``predict`` adds, in a sentence.
 
     Args:
-        decision: of classes or of numbers.
+        decision: a decision about a model of classes or of numbers.
     """
     parts = []
     found = decision.threshold
     if found is not None and found.found:
         parts.append(
-            f"of the rows that are answered, at most {_percent(found.target)} are {_wrong(found)}, "
-            f"with a confidence of {_percent(found.confidence)}"
+            f"at most {_percent(found.target)} of the answered rows are {_wrong(found)}, with "
+            f"{_percent(found.confidence)} confidence"
         )
     elif found is not None:
         parts.append("no row is answered, since no threshold was found")
     if decision.sets is not None:
-        parts.append(f"the set holds the true class of {_percent(decision.sets.confidence)}")
+        parts.append(f"the set contains the true class of {_percent(decision.sets.confidence)}")
     if decision.intervals is not None:
         share = _percent(decision.intervals.confidence)
-        parts.append(f"conformal_lower to conformal_upper holds the true number of {share}")
+        parts.append(f"conformal_lower to conformal_upper contains the true number of {share}")
     return f"For rows like the {decision.data}: {'; '.join(parts)}."
 
 
@@ -71,32 +74,32 @@ def _threshold(found: Threshold, numbers: bool) -> str:
     examples, sure = found.examples, _percent(found.confidence)
     if not found.found:
         return (
-            f"none. No threshold on the {_name(found.by)} keeps the share that is {_wrong(found)} "
-            f"at {_percent(found.target)} with a confidence of {sure}: the lowest bound on these "
-            f"{examples:,} examples is {found.bound:.1%}. Allow more with --risk, or give more "
-            "rows with --data."
+            f"none. No threshold on the {_name(found.by)} keeps the share of answers that are "
+            f"{_wrong(found)} at or below {_percent(found.target)} with {sure} confidence: the "
+            f"lowest upper bound on these {examples:,} examples is {found.bound:.1%}. Allow more "
+            "with --risk, or give more rows with --data."
         )
     answered = round(found.coverage * examples)
     off = round(found.risk * answered)
-    where = "all" if math.isinf(found.value) else f"where the {_name(found.by)} is below "
+    condition = "always" if math.isinf(found.value) else f"if the {_name(found.by)} is below "
     if not math.isinf(found.value):
-        where += _value(found, numbers)
+        condition += _value(found, numbers)
     return (
-        f"{where}: {answered:,} of {examples:,} examples ({found.coverage:.1%}), of which {off:,} "
-        f"{'is' if off == 1 else 'are'} {_wrong(found)} ({found.risk:.1%}). Of new examples like "
-        f"these that are answered, at most {found.bound:.1%} are {_wrong(found)}, with a "
-        f"confidence of {sure}."
+        f"{condition}: {answered:,} of {examples:,} examples ({found.coverage:.1%}), of which "
+        f"{off:,} {'is' if off == 1 else 'are'} {_wrong(found)} ({found.risk:.1%}). On new "
+        f"examples of this kind at most {found.bound:.1%} of the answers are {_wrong(found)}, with "
+        f"{sure} confidence."
     )
 
 
 def _value(found: Threshold, numbers: bool) -> str:
     if not numbers:
         return f"{found.value:.4g}{'' if found.by == 'confidence' else ' nats'}"
-    return f"{found.value:.4g}, a deviation of {math.sqrt(found.value):.4g}"
+    return f"{found.value:.4g} (a standard deviation of {math.sqrt(found.value):.4g})"
 
 
 def _name(by: str) -> str:
-    return "doubt, 1 minus the confidence," if by == "confidence" else f"{by} uncertainty"
+    return "uncertainty (1 - confidence)" if by == "confidence" else f"{by} uncertainty"
 
 
 def _wrong(found: Threshold) -> str:
@@ -107,11 +110,11 @@ def _sets(decision: Decision, sets: ConformalSets) -> str:
     assert sets.thresholds_ is not None
     highest = float(sets.thresholds_[0])
     if math.isinf(highest):
-        return _too_few(decision, sets.confidence, "every set holds every class")
+        return _too_few(decision, sets.confidence, "every set contains every class")
     return (
-        f"the classes with a probability of at least {1 - highest:.3g} hold the true one in "
-        f"{_percent(sets.confidence)} of new examples like these. Mean size "
-        f"{decision.mean_size:.2f}; in {decision.share_of_one:.1%} of the examples it is one class."
+        f"all classes with a probability of at least {1 - highest:.3g}; they contain the true "
+        f"class for {_percent(sets.confidence)} of new examples of this kind. Mean size "
+        f"{decision.mean_size:.2f}; {decision.share_of_one:.1%} of the sets have one class."
     )
 
 
@@ -121,20 +124,20 @@ def _intervals(decision: Decision, intervals: ConformalIntervals) -> str:
         return _too_few(decision, intervals.confidence, "every interval is infinite")
     what = {
         "absolute": f"the mean ± {width:.4g}",
-        "normalised": f"the mean ± {width:.4g} deviations",
+        "normalised": f"the mean ± {width:.4g} standard deviations",
         "quantiles": "the model's own interval, each end moved "
         f"{'in' if width < 0 else 'out'}wards by {abs(width):.4g},",
     }[intervals.method_ or "absolute"]
     return (
-        f"{what} holds the true number in {_percent(intervals.confidence)} of new examples like "
-        f"these. Mean width {decision.mean_size:.4g}."
+        f"{what} contains the true number for {_percent(intervals.confidence)} of new examples of "
+        f"this kind. Mean width {decision.mean_size:.4g}."
     )
 
 
 def _too_few(decision: Decision, confidence: float, then: str) -> str:
     return (
-        f"{_percent(confidence)} takes at least {least_examples(confidence)} examples, and there "
-        f"are {decision.examples:,}, so {then}. Give more rows with --data."
+        f"{_percent(confidence)} needs at least {least_examples(confidence)} examples, got "
+        f"{decision.examples:,}, so {then}. Give more rows with --data."
     )
 
 

@@ -1,4 +1,4 @@
-"""Methods over several data sets: mean ranks, and which differences are more than chance."""
+"""Methods ranked over several data sets: mean ranks and significant differences."""
 
 from batchensemble.comparison.ranking.folders import Ranking, rank_folders
 from batchensemble.comparison.ranking.scored import RANKED_BY

@@ -22,20 +22,21 @@ from batchensemble.metrics.bootstrap import LEVEL, spread
 
 @dataclass(frozen=True)
 class Ranking:
-    """How methods rank over several data sets, see :func:`rank_folders`.
+    """Methods ranked over several data sets, see :func:`rank_folders`.
 
     Attributes:
-        by: the score.
-        datasets: their names; with the folder's where two have the same.
-        folders: of each data set.
-        methods: their names as users type them.
-        scores: means over the seeds, ``[datasets, methods]``, in the score's unit.
-        deviations: over the seeds; NaN for one seed.
-        seeds: that count, of each data set: those that every method finished.
-        ranks: 1 for the best on a data set; equal scores share theirs.
-        over_all: the mean ranks and what is told apart.
+        by: the score that ranks.
+        datasets: names of the data sets, with the folder where two have the same name.
+        folders: the folder of each data set.
+        methods: the methods' names, as on the command line.
+        scores: mean scores over the seeds, ``[datasets, methods]``, in the score's unit.
+        deviations: sample standard deviations over the seeds, ``[datasets, methods]``; NaN with one
+            seed.
+        seeds: the seeds used on each data set: those that every method finished.
+        ranks: ``[datasets, methods]``, 1 for the best; ties get mean ranks.
+        over_all: the mean ranks and the tests on them.
         level: 1 minus the significance level.
-        notes: what a reader must know beside it, a sentence each.
+        notes: what was left out and which settings differ, a sentence each.
     """
 
     by: Column
@@ -52,28 +53,28 @@ class Ranking:
 
     @property
     def names(self) -> list[str]:
-        """The methods' long names."""
+        """The methods' titles."""
         return [method_title(method) for method in self.methods]
 
     @property
     def order(self) -> list[int]:
-        """The methods by number, the best mean rank first."""
+        """The methods' numbers, the best mean rank first."""
         return [int(each) for each in np.argsort(self.over_all.mean, kind="stable")]
 
     @property
     def differ(self) -> bool:
-        """Whether the test finds that the methods are not all alike."""
+        """Whether Friedman's test finds a significant difference between the methods."""
         return self.over_all.p_value <= 1 - self.level
 
     def significantly_different(self, one: int, other: int) -> bool:
-        """Say whether two methods, by number, differ by more than chance.
+        """Return whether two methods, by number, differ significantly.
 
-        Pairs are looked at only if the test finds a difference at all (Demšar 2006).
+        Pairs are tested only if Friedman's test finds a difference at all (Demšar 2006).
         """
         return self.differ and self.over_all.significantly_different(one, other)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the ranking as JSON can hold it."""
+        """Return the ranking as a dictionary for JSON."""
         order = self.order
         return {
             "by": self.by.key,
@@ -115,13 +116,13 @@ def rank_folders(
     """Rank the methods that all comparisons have, by their mean score over the seeds.
 
     Args:
-        folders: of comparisons, each on another data set.
-        by: the score, a key of :data:`RANKED_BY`.
-        level: 1 minus the significance level.
+        folders: folders that ``compare`` wrote, each of another data set.
+        by: the score that ranks, a key of :data:`RANKED_BY`.
+        level: 1 minus the significance level, above 0 and below 1.
 
     Raises:
-        ValueError: there are fewer than two data sets or methods, one data set is there twice, or
-            a score is missing or not finite.
+        ValueError: there are fewer than two data sets or methods, a data set is given twice, or a
+            score is missing or not finite.
         OSError: a folder cannot be read.
 
     Example:
@@ -170,8 +171,7 @@ def _refuse_twice(found: Sequence[Scored]) -> None:
         before = seen.setdefault(each.identity, each)
         if before is not each:
             raise ValueError(
-                f"{each.name} is in {before.folder} and in {each.folder}; a data set counts once, "
-                "so give one of them"
+                f"{each.name} is in {before.folder} and in {each.folder}; give each data set once"
             )
 
 
@@ -192,7 +192,7 @@ def _refuse_missing(found: Sequence[Scored], by: str) -> None:
 
 
 def _common(found: Sequence[Scored]) -> list[str]:
-    """Return the methods that all have, in the order of the first."""
+    """Return the methods that all data sets have, in the order of the first."""
     common = [method for method in found[0].scores if all(method in each.scores for each in found)]
     if len(common) < 2:
         has = "; ".join(
@@ -206,7 +206,7 @@ def _common(found: Sequence[Scored]) -> list[str]:
 
 
 def _seeds(scored: Scored, methods: Sequence[str]) -> list[int]:
-    """Return the seeds that all methods finished: others would favour whom they are missing of."""
+    """Return the seeds that all methods finished: others would not compare like with like."""
     common = set.intersection(*(set(scored.scores[method]) for method in methods))
     if not common:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""What a reader of ranks must know beside them: what is left out, and what differs."""
+"""Notes on a ranking: what is left out, and which settings differ."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from batchensemble.comparison.ranking.scored import Scored, labels_of
 from batchensemble.comparison.wording import printable
 
-# What a folder may differ in and be of the same methods.
+# Settings that may differ between folders without changing the methods.
 NOT_OF_METHODS = ("methods", "seeds")
 
 
@@ -18,9 +18,9 @@ def notes_of(
     """Return what is left out and what differs, a sentence each.
 
     Args:
-        found: the comparisons.
-        methods: that are ranked.
-        seeds: that count, of each comparison.
+        found: the scores of the comparisons.
+        methods: names of the methods that are ranked.
+        seeds: the seeds used, of each comparison.
     """
     labels, notes = labels_of(found), []
     everyone = dict.fromkeys(method for each in found for method in each.scores)
@@ -32,8 +32,8 @@ def notes_of(
             notes.append(f"{printable(method)} is left out: {', '.join(without)} has no run of it.")
     if len({each.data.get("task") for each in found}) > 1:
         notes.append(
-            "Some data sets are of classes and some of numbers. Ranks compare within a data set, "
-            "so they can be put together; what they say is of both kinds together."
+            "The data sets mix classification and regression. Ranks are within a data set, so they "
+            "can be averaged; the result is about both kinds together."
         )
     notes += _differences(found, labels)
     counts = {label: str(len(own)) for label, own in zip(labels, seeds, strict=True)}
@@ -43,24 +43,24 @@ def notes_of(
         done = set().union(*(each.scores[method] for method in methods))
         if left := max(len(done), _count(each.settings.get("seeds"))) - len(own):
             notes.append(
-                f"{label}: {left} of the seeds {'is' if left == 1 else 'are'} left out, which not "
-                "every method finished."
+                f"{label}: {left} seed{'s' * (left > 1)} left out, since not every method finished "
+                f"{'it' if left == 1 else 'them'}."
             )
     return notes
 
 
 def _differences(found: Sequence[Scored], labels: Sequence[str]) -> list[str]:
-    """Return which settings differ between the folders: a method is what it is with them."""
+    """Return which settings differ between the folders."""
     keys = dict.fromkeys(key for each in found for key in each.settings)
     lines = []
     for key in keys:
         values = [_setting(each.settings.get(key)) for each in found]
         if key not in NOT_OF_METHODS and len(set(values)) > 1:
-            told = _values(dict(zip(labels, values, strict=True)))
-            lines.append(f"{printable(key).replace('_', ' ')} ({told})")
+            each_value = _values(dict(zip(labels, values, strict=True)))
+            lines.append(f"{printable(key).replace('_', ' ')} ({each_value})")
     if not lines:
         return []
-    return [f"Settings differ: {'; '.join(lines)}. So a method is not the same on all data sets."]
+    return [f"Settings differ: {'; '.join(lines)}. The methods are not the same on all data sets."]
 
 
 def _values(by_label: Mapping[str, str]) -> str:

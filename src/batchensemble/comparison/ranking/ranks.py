@@ -1,4 +1,4 @@
-"""Ranks of methods over data sets, and whether they differ by more than chance."""
+"""Ranks of methods over data sets, with the tests of Friedman and Nemenyi."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ from scipy.stats import chi2, f, rankdata, studentized_range
 from batchensemble.core.arguments import between, one_of
 from batchensemble.metrics.bootstrap import LEVEL
 
-# Orders of ranks that the exact test looks at on one data set; beyond, the formula is as good.
+# Most orders of ranks that the exact test enumerates; with more the approximation is as good.
 MOST_ORDERS = 2**19
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """How methods rank over several data sets.
+    """Mean ranks of methods over several data sets, and the tests on them.
 
     Attributes:
         mean: the mean rank of each method, 1 for the best, ``[methods]``.
-        critical_difference: mean ranks that are less apart are not told apart (Nemenyi).
+        critical_difference: mean ranks must differ by more than this to differ significantly
+            (Nemenyi).
         friedman: the statistic of Friedman's test.
-        p_value: of the test that all methods are equal: exact where that is quick, as it is for
-            four methods on thirty data sets, else by Iman and Davenport's statistic.
+        p_value: the p-value of the test that all methods are equal: exact where that is quick, such
+            as four methods on thirty data sets, else by Iman and Davenport's statistic.
     """
 
     mean: Float[np.ndarray, "methods"]
@@ -36,7 +37,7 @@ class Ranks:
     p_value: float
 
     def significantly_different(self, one: int, other: int) -> bool:
-        """Say whether two methods, by number, are further apart than chance would have them."""
+        """Return whether the mean ranks of two methods, by number, differ significantly."""
         return bool(abs(self.mean[one] - self.mean[other]) > self.critical_difference)
 
 
@@ -49,8 +50,8 @@ def rank(
     """Return the mean ranks over data sets and their critical difference (Demšar 2006, JMLR 7).
 
     Args:
-        scores: of each method on each data set.
-        better: which direction is good.
+        scores: the score of each method on each data set.
+        better: whether higher or lower scores are better.
         level: 1 minus the significance level of the critical difference.
 
     Raises:
@@ -68,7 +69,9 @@ def rank(
             f"{scores.shape[0]} and {scores.shape[1]}"
         )
     if not np.isfinite(scores).all():
-        raise ValueError("scores must be finite to be ranked; leave out the data sets where not")
+        raise ValueError(
+            "scores must be finite to be ranked; leave out the data sets where they are not"
+        )
     sets, methods = scores.shape
     ranks = ranked(scores, better)
     mean = ranks.mean(0)
@@ -83,7 +86,11 @@ def rank(
 def ranked(
     scores: Float[np.ndarray, "datasets methods"], better: Literal["higher", "lower"]
 ) -> Float[np.ndarray, "datasets methods"]:
-    """Return the rank of each method on each data set, 1 for the best; equal scores share theirs.
+    """Return the rank of each method on each data set, 1 for the best; ties get mean ranks.
+
+    Args:
+        scores: the score of each method on each data set.
+        better: whether higher or lower scores are better.
 
     Example:
         >>> ranked(np.array([[0.9, 0.8, 0.8]]), "higher").tolist()
@@ -94,7 +101,14 @@ def ranked(
 
 
 def critical_difference(methods: int, datasets: int, level: float = LEVEL) -> float:
-    """Return how far apart two mean ranks must be (Nemenyi 1963; Demšar 2006, section 3.2.2).
+    """Return the difference of mean ranks that is significant (Demšar 2006, section 3.2.2).
+
+    Nemenyi 1963, from the studentised range.
+
+    Args:
+        methods: number of methods.
+        datasets: number of data sets.
+        level: 1 minus the significance level.
 
     Example:
         >>> round(critical_difference(4, 14), 2)
@@ -105,12 +119,12 @@ def critical_difference(methods: int, datasets: int, level: float = LEVEL) -> fl
 
 
 def _exact_p_value(ranks: Float[np.ndarray, "datasets methods"]) -> float | None:
-    """Return how often ranks in random order on each data set lie as far apart as these.
+    """Return the probability of a Friedman statistic at least as large, by enumeration.
 
-    Friedman's statistic grows with the sum of the squares of the rank sums, and all methods are
-    alike under the hypothesis, so rank sums are counted without regard to whose they are.
+    The statistic grows with the sum of the squared rank sums, and under the null hypothesis methods
+    are exchangeable, so rank sums are counted without regard to whose they are.
 
-    ``None`` where there are too many orders to look at.
+    ``None`` where there are too many orders to enumerate.
     """
     twice = np.rint(2 * ranks).astype(np.int64)  # shared ranks are halves
     sets, methods = twice.shape

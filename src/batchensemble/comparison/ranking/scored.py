@@ -13,7 +13,7 @@ from batchensemble.comparison.summary import CLASSIFICATION, REGRESSION, Column
 from batchensemble.comparison.wording import printable
 
 PINBALL = Column("pinball", "Pinball loss", "", "lower", "#.4g")
-# The scores that have a direction; a NLL of classes and one of numbers are both in nats.
+# The scores with a direction; the NLL of classes and that of numbers are both in nats.
 RANKED_BY = {
     column.key: column
     for column in (*REGRESSION, PINBALL, *CLASSIFICATION)
@@ -27,10 +27,10 @@ class Scored:
     """The scores of one comparison.
 
     Attributes:
-        folder: where they are from.
-        data: what is known of its data set.
-        settings: of the comparison.
-        scores: of each method's runs, by seed and name.
+        folder: the folder that ``compare`` wrote.
+        data: the description of the data set in ``results.json``.
+        settings: the settings of the comparison.
+        scores: the scores by method, seed and name.
     """
 
     folder: Path
@@ -40,14 +40,14 @@ class Scored:
 
     @property
     def name(self) -> str:
-        """The data set's name, in letters that can be printed on one line."""
+        """The data set's name, printable on one line."""
         return printable(self.data["name"])
 
     @property
     def identity(self) -> str:
-        """What two comparisons of the same data set have in common.
+        """A key that is equal for comparisons on the same data set.
 
-        Files are known by more than their name, since every folder may have a train.csv.
+        Files are identified by more than their name, since every folder may have a train.csv.
         """
         keys = ("name", "target", "training_examples", "held_out_examples")
         known = keys[:1] if self.data.get("target") is None else (*keys, *NAMES)
@@ -55,7 +55,7 @@ class Scored:
 
     @property
     def has(self) -> set[str]:
-        """The scores that can rank and that any run has."""
+        """The scores of any run that can be ranked by."""
         runs = (run for own in self.scores.values() for run in own.values())
         return {key for run in runs for key in run if key in RANKED_BY}
 
@@ -64,10 +64,10 @@ def read_scores(folder: str | Path) -> Scored:
     """Return the scores of a comparison.
 
     Args:
-        folder: that ``compare`` wrote.
+        folder: a folder that ``compare`` wrote.
 
     Raises:
-        ValueError: what it holds is not of a comparison.
+        ValueError: the folder does not hold a comparison.
         OSError: it cannot be read.
     """
     folder = Path(folder)
@@ -86,7 +86,7 @@ def read_scores(folder: str | Path) -> Scored:
 
 
 def labels_of(found: Sequence[Scored]) -> tuple[str, ...]:
-    """Return what to call each data set: its name, with the folder where two have the same."""
+    """Return the name of each data set, with the folder where two have the same name."""
     names = [each.name for each in found]
     return tuple(
         name if names.count(name) == 1 else f"{name} in {printable(str(each.folder))}"

@@ -1,4 +1,4 @@
-"""What a ranking says, in a sentence."""
+"""The result of a ranking as a sentence."""
 
 from __future__ import annotations
 
@@ -12,60 +12,69 @@ from batchensemble.comparison.wording import join_names, method_phrase
 
 
 def sentence(ranking: Ranking) -> str:
-    """Return which methods are better than which, or that nothing can be told.
+    """Return which methods are significantly better than which, or that none is.
 
     Args:
-        ranking: from :func:`batchensemble.comparison.ranking.rank_folders`.
+        ranking: a ranking, from :func:`batchensemble.comparison.ranking.rank_folders`.
     """
     sets, methods = ranking.scores.shape
     score, least = score_name(ranking.by), ranking.over_all.critical_difference
     fewest = fewest_sets(methods, ranking.level)
     if sets < fewest:
         return (
-            f"With {sets} data sets nothing can be told of {methods} methods: even the same order "
-            f"on all of them is within chance. Give at least {fewest} data sets."
+            f"{sets} data sets are too few for {methods} methods: even the same order on all of "
+            f"them would not be significant. Give at least {fewest} data sets."
         )
     if not ranking.differ:
         return (
-            f"By {score} no difference between the methods is found over {sets} data sets "
-            f"({p_text(ranking.over_all.p_value)}). With so many, a difference in mean ranks below "
-            f"{least:.2f} says nothing."
+            f"No significant difference in {score} between the methods over {sets} data sets "
+            f"({p_text(ranking.over_all.p_value)}; critical difference of mean ranks {least:.2f})."
         )
-    better, level = _better(ranking), groups(ranking)
+    better = _better(ranking)
     if not better:
         return (
-            f"By {score} the methods are not all alike ({p_text(ranking.over_all.p_value)}), but "
-            f"no two mean ranks are {least:.2f} apart, so it cannot be said which differ."
+            f"By {score} the methods differ significantly ({p_text(ranking.over_all.p_value)}), "
+            f"but no two mean ranks differ by more than {least:.2f}, so it is open which ones do."
         )
-    return f"By {score} {_told(ranking, better, level)}."
+    return f"By {score} {_listed(ranking, better)}."
 
 
 def groups(ranking: Ranking) -> list[list[int]]:
-    """Return the methods that are not told apart, as many together as can be, the best first.
+    """Return the largest groups of methods without a significant difference, the best first.
 
-    A method may be in several groups; one that is told apart from all others is in none.
+    A method may be in several groups; one that differs significantly from all others is in none.
+
+    Args:
+        ranking: a ranking, from :func:`batchensemble.comparison.ranking.rank_folders`.
+
+    Returns:
+        Lists of the methods' numbers, each ordered by mean rank.
     """
     order = ranking.order
     found: list[list[int]] = []
     end = 0
     for start, first in enumerate(order):
-        level = [
+        tied = [
             place
             for place in range(start, len(order))
             if not ranking.significantly_different(first, order[place])
         ]
-        if len(level) > 1 and level[-1] >= end:
-            found.append([order[place] for place in level])
-            end = level[-1] + 1
+        if len(tied) > 1 and tied[-1] >= end:
+            found.append([order[place] for place in tied])
+            end = tied[-1] + 1
     return found
 
 
 def fewest_sets(methods: int, level: float) -> int:
-    """Return on how many data sets the best of so many methods can be told from the worst.
+    """Return the number of data sets from which the best and the worst method can differ.
 
-    They must be able to be further apart than the critical difference, and the same order on all
-    data sets must be rare enough: it comes by chance once in ``methods!`` to the power of one less
-    than the data sets.
+    Their mean ranks must be able to differ by more than the critical difference, and the same order
+    on all data sets must be rare enough: by chance it has the probability ``methods!`` to the power
+    of ``1 - sets``.
+
+    Args:
+        methods: number of methods that are ranked.
+        level: 1 minus the significance level.
 
     Example:
         >>> fewest_sets(4, 0.95), fewest_sets(2, 0.95)
@@ -80,7 +89,7 @@ def fewest_sets(methods: int, level: float) -> int:
 
 
 def score_name(column: Column) -> str:
-    """Return a score's name within a sentence, where only names and acronyms are written large.
+    """Return a score's name within a sentence: only names and acronyms have capitals.
 
     Example:
         >>> from batchensemble.comparison.ranking import RANKED_BY
@@ -91,7 +100,7 @@ def score_name(column: Column) -> str:
 
 
 def p_text(p_value: float) -> str:
-    """Return a p-value as prose has it.
+    """Return a p-value as text.
 
     Example:
         >>> p_text(0.0312), p_text(1e-6)
@@ -101,7 +110,7 @@ def p_text(p_value: float) -> str:
 
 
 def _better(ranking: Ranking) -> list[tuple[list[int], list[int]]]:
-    """Return which methods are better than which, those together that beat the same."""
+    """Return which methods are significantly better than which, grouped by the latter."""
     order = ranking.order
     found: list[tuple[list[int], list[int]]] = []
     for place, method in enumerate(order):
@@ -115,21 +124,14 @@ def _better(ranking: Ranking) -> list[tuple[list[int], list[int]]]:
     return found
 
 
-def _told(
-    ranking: Ranking, better: Sequence[tuple[list[int], list[int]]], level: Sequence[list[int]]
-) -> str:
+def _listed(ranking: Ranking, better: Sequence[tuple[list[int], list[int]]]) -> str:
     def named(methods: Sequence[int]) -> str:
         return join_names([method_phrase(ranking.methods[each]) for each in methods])
 
-    winners, losers = better[0]
-    if len(better) == 1 and winners in level:
-        every = "both" if len(winners) == 2 else "all"
-        told = f"{named(winners)} are not told apart; {every} are better than {named(losers)}"
-        return told + (", which are not told apart either" if len(losers) > 1 else "")
-    told = ", and ".join(
-        f"{named(ones)} {'is' if len(ones) == 1 else 'are'} better than {named(others)}"
+    listed = ", and ".join(
+        f"{named(ones)} {'is' if len(ones) == 1 else 'are'} significantly better than "
+        f"{named(others)}"
         for ones, others in better
     )
-    if level:
-        told += f"; not told apart are {'; nor '.join(named(each) for each in level)}"
-    return told
+    pairs = [f"between {named(each)}" for each in groups(ranking)]
+    return f"{listed}; no significant difference {', or '.join(pairs)}" if pairs else listed

@@ -1,4 +1,4 @@
-"""``calibrate``: from a trained ensemble and data it has not seen to one that is calibrated."""
+"""``calibrate``: calibrate a trained ensemble on held-out data."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from batchensemble.losses.targets import ONE_HOT, parted
 CalibrationMethod = Literal["temperature", "vector", "platt", "isotonic"]
 Model = TypeVar("Model", bound=Ensemble)
 
-LEAST_FOR_ISOTONIC = 100  # below it has a step for every few examples, and follows their noise
+LEAST_FOR_ISOTONIC = 100  # with fewer examples it follows their noise
 
 
 def calibrate(
@@ -39,52 +39,53 @@ def calibrate(
     class_names: Sequence[Any] = (),
     memory_limit: int = MEMORY_LIMIT,
 ) -> Model:
-    """Return a copy of the model whose probabilities are calibrated on these data.
+    """Return a calibrated copy of the model.
 
-    Give data that the model was not trained on, and score it on yet others: a network is surer
-    of its training examples than of any others, so what is fitted to them leaves it too sure,
-    and scores on the calibration data are too good. The data of the last training are known
-    again, also by a saved model, and warned of; a part of them, another order, or what a data
-    loader yields is not.
+    Use data that the model was not trained on, and score it on other data again: a network is
+    overconfident on its training examples, so a calibrator fitted on them does not help, and scores
+    on the calibration data are too good. The data of the last training are recognised, also by a
+    saved model, with a warning; a part of them, another order, or the examples of a data loader are
+    not.
 
-    Before averaging, each member's logits are scaled: a call of the copy returns scaled logits,
-    and the uncertainties are of scaled members. The temperature and the weights of ``"vector"``
-    are those with which the members' *mean* is most likely; calibrating each member alone would
-    make the mean too unsure. After averaging, the members stay as they are, and ``predict``
-    puts the ensemble's probabilities through the calibrator. ``benchmarks/claims/calibration.py``
-    compares the two.
+    With ``pooling="before"``, each member's logits are scaled: a call of the copy returns scaled
+    logits, and the uncertainties are those of the scaled members. The temperature and the weights
+    of ``"vector"`` maximise the likelihood of the members' *mean*; calibrating each member
+    separately would make the mean underconfident. With ``pooling="after"``, the members stay as
+    they are, and ``predict`` applies the calibrator to the ensemble's probabilities.
+    ``benchmarks/claims/calibration.py`` compares the two.
 
-    ``member(i)`` of the copy computes what the copy computes for that member: with a calibrator
-    that pools before averaging it is a network whose outputs are calibrated, by a forward hook, so
-    that its weights and names stay the user's own; with one that pools after, which changes no
-    member, the member as it was. ``uncalibrated().member(i)`` is without. ``select`` keeps one that
-    pools before averaging; one that pools after belongs to the mean of all and cannot be kept.
-    To train on, take ``uncalibrated()``, and calibrate again after it.
+    ``member(i)`` of the copy computes what the copy computes for that member: with
+    ``pooling="before"`` a network whose outputs are calibrated by a forward hook, so that its
+    weights and names stay the user's own; with ``pooling="after"``, which changes no member, the
+    member as it was. ``uncalibrated().member(i)`` is without a calibrator. ``select`` keeps a
+    calibrator that pools before averaging; one that pools after is for the mean of all members and
+    cannot be kept. To continue training, use ``uncalibrated()``, and calibrate again afterwards.
 
     Args:
-        model: trained on other data; it stays as it is.
+        model: an ensemble trained on other data; it is not changed.
         data: inputs and class numbers, in any form that :func:`batchensemble.fit` takes.
-        method: ``"temperature"``, one number, which changes no predicted class where it is
-            applied after averaging; ``"vector"``, a weight and a bias a class; ``"platt"``, a
-            sigmoid a class; ``"isotonic"``, a rising function a class. The last two fit each
-            class against the others, before averaging to the members' own probabilities, and
-            are then normalised; only the first two are never worse than no calibration, on the
-            data given.
-        pooling: ``"before"`` or ``"after"`` averaging.
-        per_member: whether each member has numbers of its own, before averaging.
-        target: the column or key of the labels.
-        class_names: the classes in the order of their numbers, where the labels are text; by
-            default those of the training.
-        memory_limit: bytes; larger files are streamed, though all outputs are kept.
+        method: ``"temperature"`` (the default), one number, which changes no predicted class if
+            it is applied after averaging; ``"vector"``, a weight and a bias for each class;
+            ``"platt"``, a sigmoid for each class; ``"isotonic"``, a monotonic function for each
+            class. The last two fit each class against the rest, before averaging on the members'
+            own probabilities, and normalise; only the first two are never worse than no
+            calibration on the given data.
+        pooling: ``"before"`` (the default) or ``"after"`` averaging.
+        per_member: whether each member has its own parameters, with ``pooling="before"``; false by
+            default.
+        target: name of the column or key of the labels; by default that of the training.
+        class_names: the classes in the order of their numbers, if the labels are text; by default
+            those of the training.
+        memory_limit: size in bytes above which files are streamed; all outputs are kept in memory.
 
     Returns:
-        A model of the same class. A calibrator that the model has already is replaced.
+        A model of the same class. An existing calibrator is replaced.
 
     Raises:
-        TypeError: the data are of the wrong type.
-        ValueError: an argument is out of range; the data are empty, do not fit the network,
-            hold one class only, lack a class that the method needs, or are too few for
-            ``"isotonic"``; the network's outputs are no logits of classes, or not finite.
+        TypeError: the data have the wrong type.
+        ValueError: an argument is out of range; the data are empty, do not fit the network, have
+            only one class, lack a class that the method needs, or are too few for ``"isotonic"``;
+            the network's outputs are not logits of classes, or not finite.
 
     Example:
         >>> import torch
@@ -103,15 +104,14 @@ def calibrate(
     one_of("pooling", pooling, ("before", "after"))
     if per_member and pooling == "after":
         raise ValueError(
-            "per_member=True gives each member numbers of its own, which only pooling='before' "
-            "can: after the members' mean there are no members"
+            "per_member=True needs pooling='before': after the members' mean there are no members"
         )
     logits, labels = _outputs(model, data, target, class_names, memory_limit)
     _check(logits, labels, method)
     fitted = FITS[method](logits, labels, pooling, per_member=per_member)
     scaling = method in ("temperature", "vector")
     if scaling and nll(fitted, logits, labels) > nll(None, logits, labels):
-        # What the search found is no better than float32 can tell.
+        # The search found nothing better within the precision of float32.
         fitted = _identity(fitted)
     result = model.uncalibrated()
     result.attach(fitted.to(place_of(model)["device"]))
@@ -119,7 +119,7 @@ def calibrate(
 
 
 def _identity(fitted: Calibrator) -> Calibrator:
-    """Return a temperature, or weights, of 1."""
+    """Return the same calibrator with a temperature, or weights, of 1."""
     same = copy.deepcopy(fitted)
     for name, value in same.named_buffers():
         value.fill_(0.0 if name == "bias" else 1.0)
@@ -135,7 +135,7 @@ def _outputs(
 ) -> tuple[Tensor, Tensor]:
     """Return the members' logits ``[entries, members, classes]``, float64, and the classes.
 
-    Entries are examples, or their tokens or pixels that have a class.
+    Entries are examples, or their tokens or pixels with a class.
     """
     loss = CrossEntropy() if model.loss is None else model.loss
     if not isinstance(loss, CrossEntropy):
@@ -155,9 +155,8 @@ def _outputs(
     )
     if model.trained_on is not None and batches.fingerprint == model.trained_on:
         warnings.warn(
-            "the model was trained on these data, of which it is surer than of any others, so that "
-            "what is fitted to them leaves it too sure; calibrate on examples held out from its "
-            "training",
+            "the model was trained on these data, on which it is overconfident, so a calibrator "
+            "fitted on them does not help; calibrate on examples held out from its training",
             stacklevel=3,
         )
     plain = model.uncalibrated()
@@ -179,7 +178,7 @@ def _outputs(
                 cure = f"; {ONE_HOT}" if classes.shape[1:] == outputs.shape[2:] else ""
                 raise ValueError(
                     f"labels must have the shape {[len(outputs), *outputs.shape[3:]]}, one for "
-                    f"each class that is predicted, got {list(classes.shape)}{cure}"
+                    f"each predicted class, got {list(classes.shape)}{cure}"
                 )
             entries = outputs.movedim((1, 2), (-2, -1)).flatten(0, -3).cpu().double()
             classes = classes.flatten()
@@ -194,7 +193,7 @@ def _outputs(
 
 
 def _check(logits: Tensor, labels: Tensor, method: str) -> None:
-    """Raise ``ValueError`` where nothing can be fitted to outputs and labels."""
+    """Raise ``ValueError`` if a calibrator cannot be fitted to outputs and labels."""
     finite = logits.isfinite().flatten(1).all(1)
     if not finite.all():
         row = int((~finite).nonzero()[0])
@@ -210,8 +209,8 @@ def _check(logits: Tensor, labels: Tensor, method: str) -> None:
     counts = labels.bincount(minlength=classes)
     if (counts > 0).sum() == 1:
         raise ValueError(
-            f"the calibration data must hold more than one class, got {len(labels)} examples of "
-            f"class {int(counts.argmax())} alone"
+            f"the calibration data must have more than one class, got {len(labels)} examples of "
+            f"class {int(counts.argmax())} only"
         )
     if method != "temperature" and not counts.all():
         missing = int((counts == 0).nonzero()[0])

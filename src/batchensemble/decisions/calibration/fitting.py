@@ -1,4 +1,4 @@
-"""How calibrators are fitted, in float64 on a CPU: by SciPy and scikit-learn."""
+"""Fitting of calibrators, in float64 on a CPU, by SciPy and scikit-learn."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from batchensemble.ensembles.calibrators import (
     log_of,
 )
 
-# How far the search for log T goes from the log of the logits' spread: ten thousand spreads leave
-# all classes equally probable, a ten-thousandth of one makes the first class certain.
+# Distance of the bounds of log T from the log of the logits' spread: at ten thousand spreads all
+# classes are equally probable, at a ten-thousandth the first class is certain.
 REACH = float(np.log(1e4))
 GRID = 41  # temperatures that are tried before the search
 LARGEST_BIAS = 20.0
@@ -33,9 +33,9 @@ def nll(calibrator: Calibrator | None, logits: Tensor, labels: Tensor) -> float:
     """Return the mean negative log-likelihood of the ensemble's probabilities, nats.
 
     Args:
-        calibrator: by which they are calibrated; none leaves them.
-        logits: of the members, ``[examples, members, classes]``, float64.
-        labels: ``[examples]``.
+        calibrator: the calibrator to apply; ``None`` for the uncalibrated probabilities.
+        logits: the members' logits, ``[examples, members, classes]``, float64.
+        labels: the true class numbers, ``[examples]``.
     """
     with torch.no_grad():
         if calibrator is None:
@@ -52,13 +52,14 @@ def pooled(logits: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Common:
-    """The temperature that suits all members best.
+    """The common temperature of all members.
 
     Attributes:
-        log: of the temperature.
-        bounds: of that, on either side of the spread of the logits; equal where they have none.
-        end: ``"cold"`` or ``"hot"`` where the likelihood would go on beyond these, ``"none"`` where
-            the logits are equal, and else empty.
+        log: logarithm of the temperature.
+        bounds: bounds of that logarithm, around the log of the logits' spread; equal if the logits
+            are.
+        end: ``"cold"`` or ``"hot"`` if the optimum is at a bound, ``"none"`` if the logits are
+            equal, otherwise empty.
     """
 
     log: float
@@ -73,12 +74,18 @@ def fit_temperature(
 
     After the mean the NLL is convex in 1 / T, so it has one minimum, which Brent's method finds on
     log T. Before it the NLL is that of a mixture, and not convex: the search starts from the best
-    of a grid, so that no temperature of the grid, 1 among them, is better than what is found.
+    of a grid, so that no temperature of the grid, which includes 1, is better than the result.
     Temperatures of each member start from the common one. The bounds are relative to the spread of
     the logits.
 
+    Args:
+        logits: the members' logits, ``[examples, members, classes]``, float64.
+        labels: the true class numbers, ``[examples]``.
+        pooling: ``"before"`` or ``"after"`` averaging.
+        per_member: whether each member has its own temperature; false by default.
+
     Warns:
-        UserWarning: the likelihood wants certainty, or equal probabilities, or cannot tell.
+        UserWarning: the optimum is certainty or equal probabilities, or is not determined.
     """
     common = _common(logits, labels, pooling)
     members = logits.shape[1] if per_member else 1
@@ -87,10 +94,10 @@ def fit_temperature(
         return Temperature(pooling, torch.ones(members))
     if common.end == "hot":
         _warn(
-            "the calibration data say that the network's outputs tell nothing of the classes: the "
-            "likelihood is best where all are equally probable (an infinite temperature), and "
-            f"{np.exp(common.log):.3g}, at which they nearly are, is taken; see whether the labels "
-            "are in the order of the outputs, and whether the network has learnt"
+            "the calibration data say that the network's outputs are uninformative: the likelihood "
+            "is highest for equal probabilities (an infinite temperature), and "
+            f"{np.exp(common.log):.3g}, which nearly gives them, is used; check that the labels "
+            "are in the order of the outputs, and that the network is trained"
         )
     if not per_member:
         return Temperature(pooling, torch.tensor([common.log], dtype=torch.float64).exp())
@@ -105,14 +112,14 @@ def fit_temperature(
     if ended and common.end != "hot":
         of = ", ".join(f"{own[index].exp():.3g} of member {index}" for index in ended)
         _warn(
-            f"the likelihood of the calibration data would go on beyond the bounds of the "
-            f"temperature, where these stopped: {of}; per_member=False is safer, or give more data"
+            f"the likelihood of the calibration data increases beyond the bounds of the "
+            f"temperature, where these stopped: {of}; use per_member=False, or give more data"
         )
     return Temperature(pooling, own.exp())
 
 
 def _common(logits: Tensor, labels: Tensor, pooling: Pooling) -> Common:
-    """Return the temperature that suits all members best."""
+    """Return the common temperature of all members."""
     given = _given(logits, pooling)
     spread = float((given - given.mean(2, keepdim=True)).square().mean().sqrt())
     largest = float(given.abs().max())
@@ -140,19 +147,19 @@ def _cannot_tell(
     pooling: Pooling,
     what: str = "the temperature, and 1 is kept",
 ) -> str:
-    """Return why data do not tell the temperature.
+    """Return a warning that the data do not determine the temperature.
 
     Args:
-        common: what was found.
-        logits: of the members.
-        labels: of the examples.
-        pooling: when the temperature is applied.
-        what: they cannot tell, and what is done.
+        common: the common temperature that was found.
+        logits: the members' logits, ``[examples, members, classes]``.
+        labels: the true class numbers, ``[examples]``.
+        pooling: ``"before"`` or ``"after"`` averaging.
+        what: what is not determined, and what is done.
     """
     if common.end == "none":
         return (
-            "the network's outputs are the same for all classes, up to rounding, so that with any "
-            f"calibration data they cannot tell {what}; see whether the network has learnt"
+            "the network's outputs are the same for all classes, up to rounding, so no calibration "
+            f"data can determine {what}; check that the network is trained"
         )
     given = _given(logits, pooling)
     true = given.gather(2, labels.view(-1, 1, 1).expand(-1, given.shape[1], 1))[..., 0]
@@ -161,9 +168,8 @@ def _cannot_tell(
     if given.shape[1] > 1 and first.all():
         who = "every member"
     return (
-        f"{who} has the true class of each of the {len(labels)} calibration examples first, so "
-        f"that the likelihood wants certainty (temperature 0) and they cannot tell {what}; give "
-        "more data"
+        f"{who} predicts all {len(labels)} calibration examples correctly, so the likelihood is "
+        f"highest for certainty (temperature 0) and they cannot determine {what}; give more data"
     )
 
 
@@ -181,7 +187,7 @@ def fit_vector(
     regression on the log-probabilities; before it, it is not.
 
     Warns:
-        UserWarning: the likelihood wants certainty, and 1 is kept.
+        UserWarning: the optimum is certainty, and 1 is kept.
     """
     given = _given(logits, pooling)
     groups, classes = (logits.shape[1] if per_member else 1), logits.shape[2]
@@ -211,7 +217,7 @@ def fit_platt(
     """Return the sigmoid of each class against the others, by scikit-learn's logistic regression.
 
     The targets are Platt's: not 1 and 0 but (n + 1) / (n + 2) and 1 / (n + 2) for n examples of
-    either kind, so that classes that are told apart have no infinite slope.
+    either kind, so that the slope of separable classes is finite.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -219,8 +225,8 @@ def fit_platt(
         counts = np.bincount(true, minlength=2)
         high, low = (counts[1] + 1) / (counts[1] + 2), 1 / (counts[0] + 2)
         share = np.where(true == 1, high, low)
-        spread = float(odds.std()) or 1.0  # which the solver's steps are made for
-        # A target between is an example of both, each counting its share.
+        spread = float(odds.std()) or 1.0  # the solver expects standardised inputs
+        # A target between 0 and 1 is an example of both classes, weighted by its share.
         twice = LogisticRegression(C=np.inf, tol=1e-8, max_iter=1000).fit(
             np.concatenate([odds, odds])[:, None] / spread,
             np.repeat([1, 0], len(odds)),
@@ -239,17 +245,17 @@ def fit_platt(
 def fit_isotonic(
     logits: Tensor, labels: Tensor, pooling: Pooling, *, per_member: bool = False
 ) -> Isotonic:
-    """Return the rising function of each class's probability, by scikit-learn.
+    """Return the isotonic regression of each class's probability, by scikit-learn.
 
-    Its values are kept between 1 / (n + 2) and 1 - 1 / (n + 2) of n examples (Laplace's rule of
-    succession), since a class that n examples do not show is not impossible.
+    Its values are clipped to 1 / (n + 2) and 1 - 1 / (n + 2) for n examples (Laplace's rule of
+    succession), since a class that n examples do not contain is not impossible.
     """
     from sklearn.isotonic import IsotonicRegression
 
     least = 1 / (len(labels) + 2)
 
     def steps(probs: np.ndarray, true: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        # As the calibrator looks them up, so that none falls on the other side of a threshold.
+        # In the precision of the calibrator, so that none falls on the other side of a threshold.
         rising = IsotonicRegression(y_min=least, y_max=1 - least, out_of_bounds="clip")
         rising.fit(probs.astype(np.float32).astype(np.float64), true)
         return rising.X_thresholds_, rising.y_thresholds_
@@ -287,13 +293,13 @@ def _one_against_rest(
     *,
     per_member: bool,
 ) -> tuple[list[list[Tensor]], list[list[Tensor]]]:
-    """Fit each class, of two the second alone, on all members' scores or on each member's own.
+    """Fit each class (with two, only the second) on all members' scores or each member's own.
 
     Args:
         scores: ``[examples, members, classes]``.
         labels: ``[examples]``.
-        fit: from scores and whether the class is the true one to two arrays.
-        per_member: whether each member has its own.
+        fit: function from scores and whether the class is the true one to two arrays.
+        per_member: whether each member has its own fit.
 
     Returns:
         The first and the second arrays, member by member and class by class.
@@ -313,13 +319,13 @@ def _one_against_rest(
 
 
 def _filled(values: Tensor, length: int, fill: float | None) -> Tensor:
-    """Return numbers lengthened by ``fill``, or by the last of them."""
+    """Return numbers extended by ``fill``, or by the last of them."""
     more = values[-1:] if fill is None else torch.full((1,), fill, dtype=values.dtype)
     return torch.cat([values, more.expand(length - len(values))])
 
 
 def _loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the NLL of the mean of these members, ``[examples, members, classes]``."""
+    """Return the NLL of the members' mean, from logits ``[examples, members, classes]``."""
     log_probs = logits.gather(2, labels.view(-1, 1, 1).expand(-1, logits.shape[1], 1))[..., 0]
     log_probs = log_probs - logits.logsumexp(2)
     members = float(np.log(logits.shape[1]))
@@ -329,7 +335,7 @@ def _loss(logits: Tensor, labels: Tensor) -> Tensor:
 def _least(
     loss: Callable[[Tensor], Tensor], start: Tensor, bounds: list[tuple[float, float]]
 ) -> Tensor:
-    """Return where a loss is least, by L-BFGS-B; never worse than the start."""
+    """Return the minimum of a loss by L-BFGS-B; never worse than the start."""
 
     def value_and_slope(values: np.ndarray) -> tuple[float, np.ndarray]:
         parameters = torch.from_numpy(values.copy()).requires_grad_()

@@ -1,4 +1,4 @@
-"""Intervals that hold the true number as often as promised: split conformal regression."""
+"""Prediction intervals with a coverage guarantee: split conformal regression."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Intervals:
     """An interval for each example, both ends in it.
 
     Attributes:
-        lower, upper: the ends, ``[examples]``, in the unit of the targets.
-        confidence: the share of intervals that was to hold the target.
+        lower, upper: ends of the intervals, ``[examples]``, in the unit of the targets.
+        confidence: nominal coverage, 0 to 1.
 
     Example:
         >>> found = Intervals(np.array([0.0, 1.0]), np.array([2.0, 5.0]), 0.9)
@@ -46,16 +46,16 @@ class Intervals:
         return self.upper - self.lower
 
     def contains(self, targets: Any) -> Bool[np.ndarray, "examples"]:
-        """Return which intervals hold the target.
+        """Return which intervals contain the target, boolean ``[examples]``.
 
         Raises:
-            ValueError: ``targets`` is not of the shape ``[examples]`` or not finite.
+            ValueError: ``targets`` does not have the shape ``[examples]`` or is not finite.
         """
         targets = finite_numbers("targets", targets, len(self))
         return (self.lower <= targets) & (targets <= self.upper)
 
     def coverage(self, targets: Any) -> float:
-        """Return the share of intervals that hold the target.
+        """Return the share of intervals that contain the target.
 
         Raises:
             ValueError: as for :meth:`contains`, or there are no examples.
@@ -68,40 +68,40 @@ class Intervals:
 
 @dataclass
 class ConformalIntervals:
-    """Intervals that hold the target with a given probability, whatever the model.
+    """Intervals that contain the target with a given probability, whatever the model.
 
-    The promise is that of :class:`ConformalSets`. With ``q`` the conformal quantile of the scores
-    of held-out examples, ``m`` the ensemble's mean, ``d`` its deviation and ``[l, u]`` its own
-    interval of this confidence, they are:
+    The guarantee is that of :class:`ConformalSets`. With ``q`` the conformal quantile of the scores
+    of held-out examples, ``m`` the ensemble's mean, ``d`` its standard deviation and ``[l, u]`` its
+    own interval of this confidence, they are:
 
     ==============  ======================  ======================================================
     method          score                   interval
     ==============  ======================  ======================================================
     ``absolute``    ``|y - m|``             ``m ± q``: one width; Lei et al. 2018, arXiv 1604.04173
-    ``normalised``  ``|y - m| / d``         ``m ± q d``: wider where the ensemble is less sure;
-                                            section 5.2 there
+    ``normalised``  ``|y - m| / d``         ``m ± q d``: wider where the ensemble is more
+                                            uncertain; section 5.2 there
     ``quantiles``   ``max(l - y, y - u)``   ``[l - q, u + q]``: CQR, Romano et al. 2019, arXiv
                                             1905.03222
     ==============  ======================  ======================================================
 
-    Numbers of another library are a prediction too: ``Points(mean[:, None])``,
+    Predictions of another library work too: ``Points(mean[:, None])``,
     ``Normals(mean[:, None], deviation[:, None])`` and ``Quantiles(bounds[:, None], levels)`` of
     :mod:`batchensemble.predictions`.
 
     Args:
-        method: by default what the network was trained for: ``"normalised"`` of normal
-            distributions, ``"quantiles"`` of quantiles, ``"absolute"`` of points, whose members
-            may agree entirely.
-        confidence: the share of intervals that shall hold the target, between 0 and 1. Quantiles
-            that do not reach so far start from the widest interval that they have.
+        method: ``"absolute"``, ``"normalised"`` or ``"quantiles"``; by default by the kind of
+            prediction: ``"normalised"`` for normal distributions, ``"quantiles"`` for quantiles,
+            ``"absolute"`` for points, whose members may agree entirely.
+        confidence: nominal coverage, between 0 and 1, 0.9 by default. Quantiles that do not reach
+            that far start from their widest interval.
 
     Attributes:
-        method_: the one that ``fit`` went by.
+        method_: the method that ``fit`` used.
         quantile_: ``q``, in the unit of the targets or in deviations; infinite where ``fit`` had
             fewer than ``confidence / (1 - confidence)`` examples, and so are the intervals then.
 
     Raises:
-        TypeError, ValueError: an argument of the wrong type or out of range.
+        TypeError, ValueError: an argument has the wrong type or is out of range.
 
     Example:
         >>> from batchensemble.predictions import Normals
@@ -127,19 +127,19 @@ class ConformalIntervals:
         self.confidence = between("confidence", self.confidence, 0, 1)
 
     def fit(self, prediction: RegressionPrediction, targets: Any) -> ConformalIntervals:
-        """Learn the width from held-out examples that the model was not trained on.
+        """Fit the width on held-out examples that the model was not trained on.
 
         Args:
-            prediction: of the held-out examples, one number each.
+            prediction: prediction on the held-out examples, one number for each.
             targets: their true numbers, ``[examples]``.
 
         Returns:
-            Itself.
+            The object itself.
 
         Raises:
-            TypeError: the prediction is not one of numbers.
-            ValueError: shapes differ, there are no examples, a number is not finite, or a deviation
-                is 0 that ``"normalised"`` divides by.
+            TypeError: the prediction is not of numbers.
+            ValueError: the shapes differ, there are no examples, a number is not finite, or a
+                standard deviation that ``"normalised"`` divides by is 0.
         """
         centre = _centre(prediction)
         targets = finite_numbers("targets", targets, len(centre))
@@ -154,7 +154,7 @@ class ConformalIntervals:
         self.quantile_ = conformal_quantile(scores, self.confidence)
         if math.isinf(self.quantile_):
             warnings.warn(
-                f"a confidence of {self.confidence} takes at least "
+                f"a confidence of {self.confidence} needs at least "
                 f"{least_examples(self.confidence)} held-out examples, got {len(scores)}: every "
                 "interval is infinite",
                 stacklevel=2,
@@ -164,14 +164,14 @@ class ConformalIntervals:
     def __call__(self, prediction: RegressionPrediction) -> Intervals:
         """Return the interval of each example.
 
-        Where quantiles would move past each other, both ends are their middle.
+        Where the ends of a quantile interval would cross, both are its middle.
 
         Raises:
             RuntimeError: ``fit`` was not called.
             TypeError, ValueError: as for :meth:`fit`.
         """
         if self.method_ is None:
-            raise RuntimeError("the width is not known yet: call fit on held-out examples")
+            raise RuntimeError("the intervals are not fitted yet: call fit with held-out examples")
         centre = _centre(prediction)
         if self.method_ != "quantiles":
             half = self.quantile_ * self._spread(prediction)
@@ -185,24 +185,25 @@ class ConformalIntervals:
         )
 
     def _spread(self, prediction: RegressionPrediction) -> PerExample:
-        """Return what a width of 1 is for each example."""
+        """Return the unit of the width for each example."""
         if self.method_ == "absolute":
             return np.ones(len(prediction))
         found = finite_numbers("the deviation", prediction.deviation, len(prediction))
         if (found <= 0).any():
             raise ValueError(
-                f"the deviation must be above 0, got {int((found <= 0).sum())} of {len(found)} "
-                "that are not, where members agree entirely; take method='absolute'"
+                f"the standard deviation must be above 0, got {int((found <= 0).sum())} of "
+                f"{len(found)} examples where it is not and members agree entirely; use "
+                "method='absolute'"
             )
         return found
 
     def _own(self, prediction: RegressionPrediction) -> tuple[PerExample, PerExample]:
-        """Return the ensemble's own interval of the confidence, or as much as it has of it."""
+        """Return the ensemble's own interval of the confidence, or its widest."""
         coverage = self.confidence
         if isinstance(prediction, Quantiles):
             coverage = min(coverage, prediction.widest)
             if coverage <= 0:
-                raise ValueError("one quantile has no interval to move; take method='absolute'")
+                raise ValueError("one quantile has no interval; use method='absolute'")
         lower, upper = prediction.interval(coverage)
         examples = len(prediction)
         return finite_numbers("the lower end", lower, examples), finite_numbers(
@@ -213,14 +214,14 @@ class ConformalIntervals:
 def _centre(prediction: RegressionPrediction) -> PerExample:
     if not isinstance(prediction, RegressionPrediction):
         raise TypeError(
-            f"intervals are of predicted numbers, got {type(prediction).__name__}; of classes take "
-            "ConformalSets, and put numbers of your own into Points of batchensemble.predictions"
+            f"intervals need predicted numbers, got {type(prediction).__name__}; use ConformalSets "
+            "for classes, and batchensemble.predictions.Points for your own numbers"
         )
     return finite_numbers("the predicted numbers", one_number_each(prediction), len(prediction))
 
 
 def _usual(prediction: RegressionPrediction) -> IntervalMethod:
-    """Return the method for what a network was trained to say."""
+    """Return the default method for a kind of prediction."""
     if isinstance(prediction, Normals):
         return "normalised"
     wide = isinstance(prediction, Quantiles) and prediction.widest > 0

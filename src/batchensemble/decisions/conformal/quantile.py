@@ -1,4 +1,4 @@
-"""The quantile of split conformal prediction, and how many examples it takes."""
+"""The quantile of split conformal prediction, and the number of examples that it needs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jaxtyping import Float
 def rank_of(examples: int, confidence: float) -> int:
     """Return which of the sorted scores is the threshold: ``ceil((examples + 1) * confidence)``.
 
-    Counted with the decimal number that the user wrote: in binary, 0.7 * 10 is above 7.
+    Computed with the decimal number that the user wrote: in binary, 0.7 * 10 is above 7.
 
     Example:
         >>> rank_of(9, 0.7), rank_of(9, 0.9), rank_of(8, 0.9)
@@ -22,7 +22,7 @@ def rank_of(examples: int, confidence: float) -> int:
 
 
 def least_examples(confidence: float) -> int:
-    """Return how many examples a finite threshold takes.
+    """Return the number of examples that a finite threshold needs.
 
     Example:
         >>> least_examples(0.9), least_examples(0.95), least_examples(0.99)
@@ -33,7 +33,7 @@ def least_examples(confidence: float) -> int:
 
 
 def conformal_quantile(scores: Float[np.ndarray, "examples"], confidence: float) -> float:
-    """Return the threshold that the score of a new example passes with no more than ``1 - c``.
+    """Return the threshold that a new score exceeds with a probability of at most ``1 - c``.
 
     It is the ``ceil((n + 1) c)``-th smallest of ``n`` scores, and infinite where there are too few:
     ``n < c / (1 - c)``. If the scores and the new one are exchangeable, the new one is at most the
@@ -41,7 +41,7 @@ def conformal_quantile(scores: Float[np.ndarray, "examples"], confidence: float)
     scores tie (Vovk, Gammerman and Shafer 2005; Lei et al. 2018, arXiv 1604.04173, theorem 2.2).
 
     Args:
-        scores: of held-out examples; the higher, the worse the truth fits the prediction.
+        scores: scores of held-out examples, higher where the truth fits the prediction worse.
         confidence: ``c``, between 0 and 1.
 
     Example:

@@ -1,4 +1,4 @@
-"""Sets of classes that hold the true one as often as promised: split conformal prediction."""
+"""Prediction sets with a coverage guarantee: split conformal classification."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from batchensemble.predictions import Prediction
 SetMethod = Literal["lac", "aps", "raps"]
 SET_METHODS = ("lac", "aps", "raps")
 BLOCK = 1 << 15  # rows at a time: their scores stay in the cache, and memory stays small
-HELD_OUT, NEW = 1, 2  # streams of random numbers; (seed, 0) would be that of the seed alone
+HELD_OUT, NEW = 1, 2  # random streams; (seed, 0) would be that of the seed itself
 
 ClassScores = Float[np.ndarray, "examples classes"]
 
 
 @dataclass(frozen=True)
 class PredictionSets:
-    """Which classes are in the set of each example.
+    """A set of classes for each example.
 
     Attributes:
         contains: ``[examples, classes]``, true for the classes in the set.
-        confidence: the share of sets that was to hold the true class.
+        confidence: nominal coverage, 0 to 1.
 
     Example:
         >>> sets = PredictionSets(np.array([[True, True, False], [False, False, False]]), 0.9)
@@ -46,7 +46,7 @@ class PredictionSets:
 
     @property
     def sizes(self) -> Int[np.ndarray, "examples"]:
-        """How many classes are in each set."""
+        """The number of classes in each set."""
         sizes: Int[np.ndarray, "examples"] = self.contains.sum(1)
         return sizes
 
@@ -57,7 +57,7 @@ class PredictionSets:
 
     @property
     def empty(self) -> Bool[np.ndarray, "examples"]:
-        """Which sets hold no class."""
+        """Which sets are empty."""
         return self.sizes == 0
 
     def classes(self, example: int) -> list[int]:
@@ -66,7 +66,7 @@ class PredictionSets:
         return found
 
     def coverage(self, labels: Any) -> float:
-        """Return the share of sets that hold the true class.
+        """Return the share of sets that contain the true class.
 
         Raises:
             ValueError: ``labels`` does not fit, or there are no examples.
@@ -74,7 +74,7 @@ class PredictionSets:
         return float(self._covered(labels)[1].mean())
 
     def coverage_by_class(self, labels: Any) -> Float[np.ndarray, "classes"]:
-        """Return the same for the examples of each class, NaN for a class that has none."""
+        """Return the coverage of the examples of each class; NaN for a class without any."""
         labels, covered = self._covered(labels)
         classes = self.contains.shape[1]
         with np.errstate(invalid="ignore"):
@@ -91,12 +91,12 @@ class PredictionSets:
 
 @dataclass
 class ConformalSets:
-    """Prediction sets that hold the true class with a given probability, whatever the model.
+    """Prediction sets that contain the true class with a given probability, whatever the model.
 
-    Held-out examples say how high the score of the true class may be; a set holds the classes with
-    a score of at most that. If held-out and new examples are exchangeable, a new set holds the true
-    class with a probability of at least ``confidence``, on average over draws of both. It is no
-    promise for one kind of examples, except for classes with ``by_class``.
+    A threshold on the score of a class is fitted on held-out examples; a set contains the classes
+    with a score of at most that. If held-out and new examples are exchangeable, a new set contains
+    the true class with a probability of at least ``confidence``, on average over draws of both. The
+    guarantee is not conditional on the kind of example, except on the class with ``by_class``.
 
     With ``p`` the ensemble's probabilities, sorted from the highest, ``r`` the rank of a class from
     1, and ``u`` a uniform random number of the example, the scores are:
@@ -104,33 +104,35 @@ class ConformalSets:
     ========  ======================================  ============================================
     ``lac``   ``1 - p_r``                             the smallest sets on average; Sadinle et al.
                                                       2019, arXiv 1609.00451
-    ``aps``   ``p_1 + ... + p_(r-1) + u p_r``         larger sets where the model is less sure;
+    ``aps``   ``p_1 + ... + p_(r-1) + u p_r``         larger sets where it is more uncertain;
                                                       Romano et al. 2020, arXiv 2006.02544
     ``raps``  that ``+ penalty max(0, r - free)``     the same without long tails; Angelopoulos et
                                                       al. 2021, arXiv 2009.14193
     ========  ======================================  ============================================
 
-    ``u`` makes the coverage exact. ``randomised=False`` takes 0 in its place: the first class is
-    then always in the set and coverage may be above what was asked.
+    ``u`` makes the coverage exact. ``randomised=False`` uses 0 instead: the most probable class is
+    then always in the set, and the coverage may be above the nominal one.
 
     Args:
-        method: ``"lac"``, ``"aps"`` or ``"raps"``.
-        confidence: the share of sets that shall hold the true class, between 0 and 1.
-        by_class: a threshold for each class, so that the examples of each are covered (Mondrian;
-            Vovk et al. 2005). Takes ``confidence / (1 - confidence)`` held-out examples of each.
-        randomised: whether ``aps`` and ``raps`` draw ``u``.
-        allow_empty: whether a set may be empty; if not, it then holds the most probable class.
-        penalty: of ``raps``, for each rank above ``free``.
-        free: ranks without a penalty.
-        seed: of ``u``. With a number, the same prediction gets the same sets. A generator of NumPy
-            goes on from call to call: take one where examples come one by one.
+        method: ``"lac"``, ``"aps"`` (the default) or ``"raps"``.
+        confidence: nominal coverage, between 0 and 1, 0.9 by default.
+        by_class: whether each class has its own threshold, which guarantees the coverage of each
+            class (Mondrian; Vovk et al. 2005). Needs ``confidence / (1 - confidence)`` held-out
+            examples of each class. False by default.
+        randomised: whether ``aps`` and ``raps`` draw ``u``; true by default.
+        allow_empty: whether a set may be empty, true by default; if not, it contains the most
+            probable class instead.
+        penalty: penalty of ``raps`` for each rank above ``free``, 0.01 by default.
+        free: number of ranks without a penalty, 5 by default.
+        seed: seed of ``u``, 0 by default. With a number, the same prediction gets the same sets; a
+            NumPy generator advances from call to call: use one if examples come one by one.
 
     Attributes:
-        thresholds_: ``[classes]``, the highest score in a set; infinite where too few held-out
-            examples were given, so that the set of every example holds the class.
+        thresholds_: ``[classes]``, the highest score in a set; infinite if there were too few
+            held-out examples, so that the class is in every set.
 
     Raises:
-        TypeError, ValueError: an argument of the wrong type or out of range.
+        TypeError, ValueError: an argument has the wrong type or is out of range.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -165,17 +167,17 @@ class ConformalSets:
             whole_number("seed", self.seed, at_least=0)
 
     def fit(self, prediction: Prediction, labels: Any) -> ConformalSets:
-        """Learn the thresholds from held-out examples that the model was not trained on.
+        """Fit the thresholds on held-out examples that the model was not trained on.
 
         Args:
-            prediction: of the held-out examples.
+            prediction: prediction on the held-out examples.
             labels: their true classes, ``[examples]``.
 
         Returns:
-            Itself.
+            The object itself.
 
         Raises:
-            ValueError: ``labels`` does not fit, there are no examples, or a probability is NaN.
+            ValueError: the labels do not fit, there are no examples, or a probability is NaN.
         """
         labels = checked_labels(prediction, labels)
         scores = np.concatenate(
@@ -197,14 +199,14 @@ class ConformalSets:
 
         Raises:
             RuntimeError: ``fit`` was not called.
-            ValueError: the classes are not those of ``fit``, or a probability is NaN.
+            ValueError: the number of classes is not that of ``fit``, or a probability is NaN.
         """
         if self.thresholds_ is None:
-            raise RuntimeError("the thresholds are not known yet: call fit on held-out examples")
+            raise RuntimeError("the sets are not fitted yet: call fit with held-out examples")
         probs = class_probs(prediction)
         if probs.shape[1] != len(self.thresholds_):
             raise ValueError(
-                f"the prediction must have the {len(self.thresholds_)} classes that fit saw, got "
+                f"the prediction must have {len(self.thresholds_)} classes as in fit, got "
                 f"{probs.shape[1]}"
             )
         contains = np.empty(probs.shape, dtype=bool)
@@ -218,8 +220,8 @@ class ConformalSets:
     def _scores(self, prediction: Prediction, stream: int) -> Iterator[tuple[slice, ClassScores]]:
         """Yield the scores of all classes, some rows at a time.
 
-        Held-out and new examples draw from streams of their own: were they the same numbers, the
-        new score would not be exchangeable with the old ones.
+        Held-out and new examples use separate random streams: with the same numbers the new scores
+        would not be exchangeable with the old ones.
         """
         probs = prediction.probs
         generator = (
@@ -232,7 +234,7 @@ class ConformalSets:
             block = probs[rows]
             if not np.isfinite(block).all():
                 raise ValueError(
-                    "the probabilities must be finite, got NaN or infinity; look at the model's "
+                    "the probabilities must be finite, got NaN or infinity; check the model's "
                     "weights and inputs"
                 )
             u = generator.random(len(block)) if self.randomised else np.zeros(len(block))
@@ -264,9 +266,9 @@ class ConformalSets:
             got = f"fewer than {least} of each of the classes {', '.join(map(str, endless))}"
             then = "these classes are in every set"
         else:
-            got, then = str(examples), "every set holds every class"
+            got, then = str(examples), "every set contains every class"
         warnings.warn(
-            f"a confidence of {self.confidence} takes at least {least} held-out examples"
+            f"a confidence of {self.confidence} needs at least {least} held-out examples"
             f"{' of each class' if self.by_class else ''}, got {got}: {then}",
             stacklevel=3,
         )

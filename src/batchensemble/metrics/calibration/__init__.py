@@ -1,1 +1,1 @@
-"""Calibration error: of bins, smooth, of each class, and its interval by chance."""
+"""Calibration error: binned, smooth, by class, and its bootstrap interval."""

@@ -1,4 +1,4 @@
-"""Calibration class by class, which one number for the predicted class may hide."""
+"""Calibration errors by class, which one number over all classes may hide."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Classwise:
     """The calibration error of each class.
 
     Attributes:
-        each: ``[classes]``; NaN where a class has nothing to be measured on.
-        counts: how many examples each was measured on, ``[classes]``.
-        ece: their mean, as the function that made this weighs it.
+        each: calibration error of each class, ``[classes]``; NaN for a class without examples.
+        counts: number of examples that each is computed from, ``[classes]``.
+        ece: their mean, weighted as the function that returned this says.
     """
 
     each: Float[np.ndarray, "classes"]
@@ -31,17 +31,17 @@ class Classwise:
 def classwise(
     prediction: Prediction, labels: Any, bins: int = BINS, *, binning: Binning = "width"
 ) -> Classwise:
-    """Return how far each class's probability is from how often the class is the true one.
+    """Return the gap between each class's probability and its frequency.
 
-    For a class, its probabilities on all examples are binned, those of examples where another class
-    is predicted too; ``ece`` is the plain mean over the classes (Kull et al. 2019,
-    arXiv 1910.12656).
+    For each class its probabilities on all examples are binned, also those where another class is
+    predicted; ``ece`` is the unweighted mean over the classes (Kull et al. 2019, arXiv 1910.12656).
 
     Args:
-        prediction: of any ensemble.
+        prediction: the prediction of any ensemble.
         labels: the true class numbers, ``[examples]``.
-        bins: how many.
-        binning: as in :func:`~batchensemble.metrics.reliability`.
+        bins: number of bins, 15 by default.
+        binning: ``"width"`` (the default) or ``"mass"``, see
+            :func:`~batchensemble.metrics.reliability`.
 
     Raises:
         TypeError: ``bins`` is not a whole number.
@@ -64,17 +64,18 @@ def classwise(
 def top_label_by_class(
     prediction: Prediction, labels: Any, bins: int = BINS, *, binning: Binning = "width"
 ) -> Classwise:
-    """Return the calibration error of the confidence, for each predicted class apart.
+    """Return the calibration error of the confidence, separately for each predicted class.
 
-    A confidence may be right on average though it is too high whenever one class is predicted and
-    too low for another; ``ece`` is the mean weighted by how often a class is predicted, and never
-    below the ECE with the same bins (Gupta and Ramdas 2022, arXiv 2107.08353).
+    The confidence may be right on average although it is too high for one predicted class and too
+    low for another; ``ece`` is the mean weighted by how often a class is predicted, and never below
+    the ECE with the same bins (Gupta and Ramdas 2022, arXiv 2107.08353).
 
     Args:
-        prediction: of any ensemble.
+        prediction: the prediction of any ensemble.
         labels: the true class numbers, ``[examples]``.
-        bins: how many, of each class.
-        binning: as in :func:`~batchensemble.metrics.reliability`.
+        bins: number of bins for each class, 15 by default.
+        binning: ``"width"`` (the default) or ``"mass"``, see
+            :func:`~batchensemble.metrics.reliability`.
 
     Raises:
         TypeError: ``bins`` is not a whole number.

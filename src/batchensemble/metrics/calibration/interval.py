@@ -1,4 +1,4 @@
-"""How sure a calibration error is: its interval over other draws of the examples."""
+"""Bootstrap interval of the expected calibration error."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from batchensemble.metrics.calibration.reliability import (
 )
 from batchensemble.predictions import Prediction
 
-BLOCK = 1 << 18  # numbers of resamples that are in memory at a time
+BLOCK = 1 << 18  # numbers in memory at a time
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A number, and between which two it is thought to be.
+    """A number with its interval.
 
     Attributes:
-        value: as it was found.
-        low, high: the ends.
-        level: how often such an interval holds the true number, 0 to 1.
+        value: the estimate.
+        low, high: ends of the interval.
+        level: how often such an interval contains the true number, 0 to 1.
     """
 
     value: float
@@ -48,27 +48,28 @@ def ece_interval(
 ) -> Interval:
     """Return the expected calibration error with a bootstrap interval over the examples.
 
-    The examples are drawn anew with replacement, in the bins that all of them make. The interval is
-    the basic one, ``2 ECE - quantile`` (Davison and Hinkley 1997), as Kumar et al. 2019 take it:
-    the noise that lifts the ECE above the true error lifts its resamples once more, so that an
-    interval of their quantiles would lie too high by twice the bias. It is cut off at 0.
+    The examples are resampled with replacement, in the bins of the original ones. The interval is
+    the basic one, ``2 ECE - quantile`` (Davison and Hinkley 1997), as in Kumar et al. 2019: the
+    noise that lifts the ECE above the true error lifts its resamples once more, so that a
+    percentile interval would be too high by twice the bias. It is cut off at 0.
 
-    What a resample holds is counted cell by cell, a cell being the right or the wrong examples of a
-    bin. Its counts are multinomial, as in drawing one by one; the sum of the confidences of a cell
-    is drawn from a normal distribution with its mean and variance. A resample then takes the same
-    time for any number of examples.
+    A resample is drawn by cells, a cell being the correct or the wrong examples of a bin. The
+    counts are multinomial, as in drawing one by one; the sum of the confidences of a cell is drawn
+    from a normal distribution with its mean and variance. So a resample takes the same time for any
+    number of examples.
 
     Args:
-        prediction: of any ensemble.
+        prediction: the prediction of any ensemble.
         labels: the true class numbers, ``[examples]``.
-        bins: how many.
-        binning: as in :func:`~batchensemble.metrics.reliability`.
-        level: of the interval, above 0 and below 1.
-        resamples: how many draws.
-        seed: of the draws.
+        bins: number of bins, 15 by default.
+        binning: ``"width"`` (the default) or ``"mass"``, see
+            :func:`~batchensemble.metrics.reliability`.
+        level: level of the interval, 0.95 by default.
+        resamples: number of bootstrap resamples, 2,000 by default.
+        seed: seed of the random draws, 0 by default.
 
     Raises:
-        TypeError: an argument is of the wrong type.
+        TypeError: an argument has the wrong type.
         ValueError: an argument is out of range, or the labels do not fit the prediction.
 
     Example:

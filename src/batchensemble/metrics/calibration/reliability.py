@@ -1,4 +1,4 @@
-"""Calibration: whether predictions made with a confidence of 80% are right in 80% of the cases."""
+"""Reliability: accuracy against confidence in bins, and the errors computed from them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Reliability:
             1 counts.
         counts: examples in each bin.
         confidence: mean probability of the predicted class in each bin; NaN where it is empty.
-        accuracy: share of right predictions in each bin; NaN where it is empty.
+        accuracy: share of correct predictions in each bin; NaN where it is empty.
     """
 
     edges: Float[np.ndarray, "edges"]
@@ -40,8 +40,8 @@ class Reliability:
     def ece(self) -> float:
         """Expected calibration error, 0 to 1: the mean gap of the bins, weighted by their counts.
 
-        Noise alone makes a gap: a perfectly calibrated model has an ECE above 0, and the more so
-        the fewer examples a bin has. See :attr:`debiased_ece`.
+        It is biased: a perfectly calibrated model has an ECE above 0, the more the fewer examples
+        a bin has. See :attr:`debiased_ece`.
         """
         gaps, shares, _ = self._full()
         return float((shares * gaps).sum())
@@ -54,12 +54,12 @@ class Reliability:
 
     @property
     def debiased_ece(self) -> float:
-        """The ECE without what noise alone adds to it, from 0 to 1.
+        """The ECE without its bias from noise, 0 to 1.
 
         Kumar et al. 2019 (arXiv 1909.10155) draw the accuracy of each bin from a normal
         distribution around the one found, with variance ``accuracy (1 - accuracy) / count``, and
-        take the mean growth of the gaps off the ECE. That mean is the one of a folded normal
-        distribution, so nothing is drawn here. Where it takes off more than there is, 0 is left.
+        subtract the mean growth of the gaps from the ECE. That mean is the one of a folded normal
+        distribution, so nothing is drawn here. The result is cut off at 0.
         """
         gaps, shares, deviations = self._full()
         ratio = np.divide(gaps, deviations, out=np.full_like(gaps, np.inf), where=deviations > 0)
@@ -75,10 +75,10 @@ class Reliability:
 
     @property
     def debiased_squared(self) -> float:
-        """The mean squared gap without what noise alone adds, which may take it below 0.
+        """The mean squared gap without its bias from noise; it may be below 0.
 
         ``Σ share (gap² - accuracy (1 - accuracy) / (count - 1))`` (Bröcker 2012; Kumar et al. 2019
-        show that it needs fewer examples). A bin of one example says nothing of its noise and
+        show that it needs fewer examples). A bin with one example has no estimate of its noise and
         adds its squared gap.
         """
         gaps, shares, deviations = self._full()
@@ -97,15 +97,15 @@ class Reliability:
 def reliability(
     prediction: Prediction, labels: Any, bins: int = BINS, *, binning: Binning = "width"
 ) -> Reliability:
-    """Return how often the ensemble is right at each level of its confidence.
+    """Return the accuracy of the ensemble at each level of its confidence.
 
     Args:
-        prediction: of any ensemble.
+        prediction: the prediction of any ensemble.
         labels: the true class numbers, ``[examples]``.
-        bins: how many.
-        binning: ``"width"``, bins of equal width from 0 to 1, or ``"mass"``, of equally many
-            examples (adaptive; Nguyen and O'Connor 2015), of which equal confidences are never
-            parted, so that there may be fewer.
+        bins: number of bins, 15 by default.
+        binning: ``"width"`` (the default), bins of equal width from 0 to 1, or ``"mass"``, bins
+            with equal numbers of examples (adaptive; Nguyen and O'Connor 2015); equal confidences
+            are never split, so there may be fewer bins.
 
     Raises:
         TypeError: ``bins`` is not a whole number.
@@ -124,7 +124,7 @@ def reliability(
 def top_label(
     prediction: Prediction, labels: Any
 ) -> tuple[PerExample, Bool[np.ndarray, "examples"]]:
-    """Return the probability of each example's predicted class, and whether it is the true one.
+    """Return the confidence of each example, and whether its predicted class is the true one.
 
     Raises:
         ValueError: the labels do not fit the prediction.
@@ -134,19 +134,19 @@ def top_label(
 
 
 def edges_of(confidence: PerExample, bins: int, binning: str) -> Float[np.ndarray, "edges"]:
-    """Return the edges of the bins of these probabilities, from 0 to 1."""
+    """Return the edges of the bins for these probabilities, from 0 to 1, ``[bins + 1]``."""
     bins = whole_number("bins", bins)
     if one_of("binning", binning, ("width", "mass")) == "width":
         return np.linspace(0, 1, bins + 1)
     last = np.ceil(np.arange(1, bins) * len(confidence) / bins).astype(int) - 1
     ordered = np.sort(confidence)
     inner = np.unique(ordered[last[last >= 0]])
-    # The largest ends the last bin; where many are exactly 0, the first bin is theirs alone.
+    # The largest ends the last bin; probabilities of exactly 0 have the first bin for themselves.
     return np.concatenate([[0.0], inner[inner < ordered[-1]], [1.0]])
 
 
 def bins_of(confidence: PerExample, edges: Float[np.ndarray, "edges"]) -> Any:
-    """Return in which bin each probability is, ``[examples]``."""
+    """Return the bin of each probability, ``[examples]``."""
     # A mean of ones may round to just above 1.
     index = np.searchsorted(edges, confidence, side="left") - 1
     return np.clip(index, 0, len(edges) - 2, out=index)
@@ -155,7 +155,7 @@ def bins_of(confidence: PerExample, edges: Float[np.ndarray, "edges"]) -> Any:
 def of_bins(
     confidence: PerExample, right: np.ndarray, edges: Float[np.ndarray, "edges"]
 ) -> Reliability:
-    """Return the bins of probabilities of anything, and of whether it happened."""
+    """Return the bins of any probabilities and of whether the events happened."""
     bins = len(edges) - 1
     index = bins_of(confidence, edges)
     counts = np.bincount(index, minlength=bins)

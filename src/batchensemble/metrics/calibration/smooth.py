@@ -1,4 +1,4 @@
-"""The smooth calibration error: a kernel in place of bins, with nothing to choose."""
+"""The smooth calibration error: a kernel instead of bins, without parameters to choose."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ class Smooth:
     """The smooth calibration error, and the width of the kernel that it is measured with.
 
     Attributes:
-        ece: 0 to 1.
-        bandwidth: of the kernel, in units of the confidence; the same number, but for rounding.
+        ece: smooth calibration error, 0 to 1.
+        bandwidth: bandwidth of the kernel, in units of the confidence; the same number, except for
+            rounding.
     """
 
     ece: float
@@ -34,14 +35,14 @@ def smooth_ece(prediction: Prediction, labels: Any) -> Smooth:
 
     With residuals ``right - confidence`` and a Gaussian kernel K of bandwidth σ, reflected at 0 and
     1, ``smECE_σ = ∫ |mean_i K_σ(t, confidence_i) residual_i| dt``. It falls as σ grows, and the
-    smooth ECE is where both are the same number (Błasiok and Nakkiran 2023, arXiv 2309.12236):
+    smooth ECE is the number at which both are equal (Błasiok and Nakkiran 2023, arXiv 2309.12236):
     unlike with bins, a small change of the confidences is a small change of the error.
 
-    The residuals are rounded onto a grid of 8,192 steps, each to its two neighbours by distance,
+    The residuals are spread onto a grid of 8,192 steps, each onto its two neighbours by distance,
     and smoothed there in the cosine basis, in which the reflected kernel is diagonal.
 
     Args:
-        prediction: of any ensemble.
+        prediction: the prediction of any ensemble.
         labels: the true class numbers, ``[examples]``.
 
     Raises:

@@ -1,1 +1,1 @@
-"""What the members are to each other: diversity, the gain of having them, their weights."""
+"""Members of an ensemble: diversity, gain, number of effective members, weights."""

@@ -1,4 +1,4 @@
-"""Whether the members differ: in the classes they name, in their errors, in their probabilities."""
+"""Diversity of the members: in predicted classes, errors and probabilities."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ Pairs = Float[np.ndarray, "members members"]
 
 @dataclass(frozen=True)
 class Diversity:
-    """How much each pair of members differs; the means over the pairs are properties.
+    """Diversity of each pair of members; the means over the pairs are properties.
 
     Attributes:
-        disagreements: share of examples for which two members name different classes, 0 to 1.
+        disagreements: share of examples for which two members predict different classes, 0 to 1.
         kls: mean KL divergence of the row's member from the column's, nats, 0 to infinity.
-        q_statistics: Yule's Q of the members' errors, −1 to 1: 0 where they err independently of
-            each other, 1 where on the same examples. With ``a`` examples that both have right,
-            ``d`` both wrong, ``b`` and ``c`` one of them, it is ``(ad − bc) / (ad + bc)``; NaN
-            where that is 0 / 0. ``None`` without labels.
-        error_correlations: Pearson's correlation of being wrong, −1 to 1; NaN for a member that is
-            never or always wrong. ``None`` without labels. Where one of two members errs seldom it
-            stays far below 1, which Q does not.
+        q_statistics: Yule's Q of the members' errors, −1 to 1: 0 if they err independently, 1 if
+            on the same examples. With ``a`` examples that both predict correctly, ``d`` that both
+            get wrong, and ``b`` and ``c`` with one of them wrong, it is ``(ad − bc) / (ad + bc)``;
+            NaN for 0 / 0. ``None`` without labels.
+        error_correlations: Pearson's correlation of the errors, −1 to 1; NaN for a member that is
+            never or always wrong. ``None`` without labels. If one of two members errs rarely it
+            stays far below 1, unlike Q.
 
     Source: Kuncheva and Whitaker 2003, Machine Learning 51, doi 10.1023/A:1022859003006.
     """
@@ -41,7 +41,7 @@ class Diversity:
 
     @property
     def disagreement(self) -> float:
-        """Mean share of examples for which two members name different classes."""
+        """Mean share of examples for which two members predict different classes."""
         return _over_pairs(self.disagreements, alone=0.0)
 
     @property
@@ -51,21 +51,21 @@ class Diversity:
 
     @property
     def q_statistic(self) -> float:
-        """Mean Q of the pairs for which it is defined; NaN for none."""
+        """Mean Q of the pairs for which it is defined; NaN without any."""
         return _over_pairs(self.q_statistics)
 
     @property
     def error_correlation(self) -> float:
-        """Mean correlation of the errors of the pairs for which it is defined; NaN for none."""
+        """Mean correlation of the errors of the pairs for which it is defined; NaN without any."""
         return _over_pairs(self.error_correlations)
 
 
 def diversity(prediction: Prediction, labels: Any = None) -> Diversity:
-    """Return how much the members differ, pair by pair.
+    """Return the diversity of the members, pair by pair.
 
     Args:
-        prediction: of any ensemble.
-        labels: the true class numbers, ``[examples]``; without them nothing is said of errors.
+        prediction: the prediction of any ensemble.
+        labels: the true class numbers, ``[examples]``; without them errors are left out.
 
     Raises:
         ValueError: there are no examples, or the labels do not fit.
@@ -79,8 +79,9 @@ def diversity(prediction: Prediction, labels: Any = None) -> Diversity:
     """
     if prediction.member_probs.ndim > 3:
         raise ValueError(
-            "prediction must have one class an example, got the shape "
-            f"{list(prediction.member_probs.shape)}; give what metrics.entries makes of it"
+            "prediction must have one class for each example, got the shape "
+            f"{list(prediction.member_probs.shape)}; metrics.entries turns tokens and pixels into "
+            "examples"
         )
     if len(prediction) == 0:
         raise ValueError("there must be at least one example to compare members on, got none")
@@ -92,7 +93,7 @@ def diversity(prediction: Prediction, labels: Any = None) -> Diversity:
 
 
 def one_class(prediction: Prediction) -> int | None:
-    """Return the class that all members name for every example; ``None`` where they name several.
+    """Return the class that all members predict for every example; ``None`` if there are several.
 
     Example:
         >>> one_class(Prediction(np.array([[[0.9, 0.1]], [[0.6, 0.4]]])))
@@ -114,7 +115,7 @@ def disagreement(prediction: Prediction) -> float:
 
 
 def disagreement_by_example(prediction: Prediction) -> Float[np.ndarray, "examples"]:
-    """Return the share of pairs of members that name different classes, for each example.
+    """Return the share of pairs of members that predict different classes, for each example.
 
     Example:
         >>> disagreement_by_example(Prediction(np.array([[[0.9, 0.1], [0.2, 0.8]]]))).tolist()
@@ -129,12 +130,12 @@ def disagreement_by_example(prediction: Prediction) -> Float[np.ndarray, "exampl
 
 
 def _tops(prediction: Prediction) -> Int[np.ndarray, "members examples"]:
-    """Return the most probable class of each member, each member's in one piece of memory."""
+    """Return the most probable class by each member, contiguous in memory for each."""
     return np.ascontiguousarray(prediction.member_labels.T)
 
 
 def _differing(tops: Int[np.ndarray, "members examples"]) -> Pairs:
-    """Return how many examples each pair of members gives different classes."""
+    """Return the number of examples on which each pair of members disagrees."""
     counts = np.zeros((len(tops), len(tops)))
     for one in range(len(tops)):
         for other in range(one):
@@ -143,7 +144,7 @@ def _differing(tops: Int[np.ndarray, "members examples"]) -> Pairs:
 
 
 def _kls(prediction: Prediction) -> Pairs:
-    """Return the mean KL divergences: entropies less cross-entropies, a matrix product a block."""
+    """Return the mean KL divergences: cross-entropies minus entropies, by matrix products."""
     examples, members, classes = prediction.member_probs.shape
     crossed, excluded = np.zeros((members, members)), np.zeros((members, members))
     for block in row_blocks(examples, members * classes):
@@ -154,26 +155,26 @@ def _kls(prediction: Prediction) -> Pairs:
         if nothing.any():
             excluded += probs @ nothing.T
     kls = np.maximum(np.diag(crossed)[:, None] - crossed, 0.0) / examples
-    kls[excluded > 0] = np.inf  # what one deems possible, the other excludes
+    kls[excluded > 0] = np.inf  # one gives probability to what the other excludes
     return kls
 
 
 def _of_errors(wrong: Bool[np.ndarray, "members examples"]) -> tuple[Pairs, Pairs]:
-    """Return Q and the correlation of each pair of members."""
+    """Return Q and the error correlation of each pair of members."""
     errors = wrong.astype(np.float64)
     examples, by_member = wrong.shape[1], errors.sum(1)
     both = errors @ errors.T
     first, second = by_member[:, None] - both, by_member - both
     neither = examples - both - first - second
-    joint, apart = both * neither, first * second
+    joint, opposite = both * neither, first * second
     spread = by_member * (examples - by_member)
     with np.errstate(invalid="ignore"):
-        q = (joint - apart) / (joint + apart)
-        return q, (joint - apart) / np.sqrt(spread[:, None] * spread)
+        q = (joint - opposite) / (joint + opposite)
+        return q, (joint - opposite) / np.sqrt(spread[:, None] * spread)
 
 
 def _over_pairs(matrix: NDArray[np.float64] | None, alone: float = np.nan) -> float:
-    """Return the mean over pairs of different members for which there is a value."""
+    """Return the mean over pairs of different members, without NaN."""
     if matrix is None:
         return np.nan
     if len(matrix) == 1:

@@ -1,4 +1,4 @@
-"""How much of a deep ensemble's gain over one network an ensemble brings."""
+"""An ensemble's share of the deep ensemble's gain over one network."""
 
 from __future__ import annotations
 
@@ -20,18 +20,20 @@ Several = Prediction | Sequence[Prediction]
 
 @dataclass(frozen=True)
 class ShareOfGain:
-    """Which share of a deep ensemble's gain over one network an ensemble brings.
+    """An ensemble's share of a deep ensemble's gain over one network.
+
+    Gains are in the score's unit.
 
     Attributes:
-        share: ``gain / deep_gain``: 0 is one network, 1 the deep ensemble, below 0 is worse than
-            one network, above 1 better than the deep ensemble. NaN where it is not defined.
-        low, high: the ends of its interval; NaN where it is not defined.
-        gain: one network's loss less the ensemble's.
-        gain_low, gain_high: the ends of its interval.
-        deep_gain: one network's loss less the deep ensemble's.
-        deep_low, deep_high: the ends of its interval.
-        level: of the intervals.
-        reason: why the share is not defined, a sentence; empty where it is.
+        share: ``gain / deep_gain``: 0 is one network, 1 the deep ensemble, below 0 worse than one
+            network, above 1 better than the deep ensemble. NaN if it is not defined.
+        low, high: ends of its interval; NaN if it is not defined.
+        gain: one network's loss minus the ensemble's.
+        gain_low, gain_high: ends of its interval.
+        deep_gain: one network's loss minus the deep ensemble's.
+        deep_low, deep_high: ends of its interval.
+        level: level of the intervals, 0 to 1.
+        reason: a sentence on why the share is not defined; empty if it is.
     """
 
     share: float
@@ -60,22 +62,21 @@ def share_of_gain(
 ) -> ShareOfGain:
     """Return (single − ours) / (single − deep) of a score, with a paired bootstrap interval.
 
-    The examples are drawn anew, the same ones for all three, and so are the seeds where there are
-    several, see :func:`batchensemble.metrics.bootstrap.bootstrap`. The ends are quantiles of the
-    draws. Where the deep ensemble's own gain is within noise of 0, or below, there is nothing to
-    have a
-    share of: the share is NaN, and ``reason`` says so.
+    Examples are resampled, the same for all three, and so are seeds if there are several, see
+    :func:`batchensemble.metrics.bootstrap.bootstrap`; the ends of the interval are quantiles. If
+    the deep ensemble's own gain is not significantly above 0, the share is not defined: it is NaN,
+    and ``reason`` says so.
 
     Args:
-        single: one network's prediction, or one a seed.
-        ours: the ensemble's, as many.
-        deep: the deep ensemble's, as many.
+        single: prediction of one network, or one for each seed.
+        ours: prediction of the ensemble, or one for each seed.
+        deep: prediction of the deep ensemble, or one for each seed.
         labels: the true class numbers, ``[examples]``, the same for all.
-        score: ``"nll"``, ``"brier"``, ``"error"`` or ``"auroc"``, see :func:`losses_by_example`;
-            of each, less is better.
-        level: of the intervals.
-        resamples: how many draws.
-        seed: of the draws.
+        score: the loss: ``"nll"`` (the default), ``"brier"``, ``"error"`` or ``"auroc"``, see
+            :func:`losses_by_example`; lower is better.
+        level: level of the intervals, 0.95 by default.
+        resamples: number of bootstrap resamples, 1,000 by default.
+        seed: seed of the random draws, 0 by default.
 
     Raises:
         TypeError: an argument is of the wrong type.
@@ -88,7 +89,7 @@ def share_of_gain(
         >>> round(share_of_gain(one, four, best, np.zeros(50, int)).share, 4)
         0.5419
         >>> share_of_gain(one, four, one, np.zeros(50, int)).reason
-        'the deep ensemble gains 0 [0, 0] nats over one network, within noise of nothing'
+        "the deep ensemble's gain over one network, 0 [0, 0] nats, is not significant"
     """
     of_single = losses_by_seed("single", single, labels, score)
     for prediction in _list(single):
@@ -97,7 +98,7 @@ def share_of_gain(
     of_deep = losses_by_seed("deep", deep, labels, score)
     if not len(of_single) == len(of_ours) == len(of_deep):
         raise ValueError(
-            "single, ours and deep must have as many predictions, one a seed, got "
+            "single, ours and deep must have as many predictions, one for each seed, got "
             f"{len(of_single)}, {len(of_ours)} and {len(of_deep)}"
         )
     gains = [Contributions((of_single - each)[..., None]) for each in (of_ours, of_deep)]
@@ -107,17 +108,17 @@ def share_of_gain(
     share = low = high = math.nan
     reason = ""
     if math.isnan(gain + deep_gain):
-        reason = "there is no AUROC where none or all of the predictions are wrong"
+        reason = "the AUROC is not defined if none or all of the predictions are wrong"
     elif deep_ends[0] > 0:
         share = gain / deep_gain
-        # A draw in which the deep ensemble gains nothing has no share; there are few of them.
+        # A resample without a gain of the deep ensemble has no share; there are few of them.
         sound = drawn[1] > 0
         low, high = middle(drawn[0, sound] / drawn[1, sound], level)
     else:
-        verdict = "within noise of nothing" if deep_ends[1] >= 0 else "it is worse"
+        verdict = "not significant" if deep_ends[1] >= 0 else "significantly negative"
         reason = (
-            f"the deep ensemble gains {deep_gain:.3g} [{deep_ends[0]:.3g}, {deep_ends[1]:.3g}] "
-            f"{UNITS[score]} over one network, {verdict}"
+            f"the deep ensemble's gain over one network, {deep_gain:.3g} [{deep_ends[0]:.3g}, "
+            f"{deep_ends[1]:.3g}] {UNITS[score]}, is {verdict}"
         )
     return ShareOfGain(share, low, high, gain, *gain_ends, deep_gain, *deep_ends, level, reason)
 
@@ -125,10 +126,10 @@ def share_of_gain(
 def losses_by_seed(
     name: str, predictions: Several, labels: Labels, score: Loss
 ) -> Float[np.ndarray, "seeds examples"]:
-    """Return the losses of one prediction, or of one a seed.
+    """Return the losses of one prediction, or of one for each seed.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is no prediction.
     """
     several = _list(predictions)
     if not several:
@@ -137,7 +138,7 @@ def losses_by_seed(
 
 
 def check_one_network(single: Prediction) -> None:
-    """Check that what gains are counted from is one network.
+    """Check that the baseline of a gain is one network.
 
     Raises:
         ValueError: it has several members.
@@ -149,7 +150,7 @@ def check_one_network(single: Prediction) -> None:
 
 
 def check_several_members(deep: Prediction) -> None:
-    """Check that what is called a deep ensemble can be one.
+    """Check that a deep ensemble has several members.
 
     Raises:
         ValueError: it has one member.

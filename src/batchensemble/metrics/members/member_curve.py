@@ -1,4 +1,4 @@
-"""Scores against the number of members, and how many members are worth their place."""
+"""Scores against the number of members, and the effective number of members."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ SUBSETS = 100  # of each size; all of them up to 8 members, whose largest number
 
 @dataclass(frozen=True)
 class MemberCurve:
-    """The scores of ensembles of 1 to M of the members, each the mean over such ensembles.
+    """Scores of ensembles of 1 to M of the members, each the mean over subsets of that size.
 
     Attributes:
-        members: 1 to M.
-        accuracy: share of right examples.
+        members: sizes of the subsets, 1 to M.
+        accuracy: share of correct predictions.
         nll: negative log-likelihood, nats; where it is exact it never rises.
-        exact: whether all subsets of that size were taken, or a sample of them.
+        exact: whether all subsets of that size were used, or a random sample of them.
     """
 
     members: Int[np.ndarray, "sizes"]
@@ -43,10 +43,10 @@ def by_members(
     """Return accuracy and NLL against the number of members, from 1 to all.
 
     Args:
-        prediction: of any ensemble.
+        prediction: the prediction of any ensemble.
         labels: the true class numbers, ``[examples]``.
-        subsets: where there are more subsets of a size, so many are drawn.
-        seed: of the draws.
+        subsets: largest number of subsets of each size, 100 by default; more are sampled.
+        seed: seed of the random draws, 0 by default.
 
     Raises:
         ValueError: the labels do not fit, or ``subsets`` is below 1.
@@ -77,24 +77,25 @@ def by_members(
 
 
 def effective_members(prediction: Prediction, labels: Any, deep: Prediction | None = None) -> float:
-    """Return how many independent members the ensemble is worth.
+    """Return the effective number of members.
 
-    With a deep ensemble: the number of independently trained networks that reach the same NLL, read
-    off :func:`by_members` of the deep ensemble with straight lines between whole numbers, as the
-    deep ensemble equivalent of Ashukha et al. 2020, arXiv 2002.06470. It is 1 for an ensemble that
-    is no better than one network, and all of the deep ensemble's members means *at least* so many.
-    NaN where the deep ensemble itself gains nothing from its members.
+    With a deep ensemble: the number of independently trained networks with the same NLL, by linear
+    interpolation in :func:`by_members` of the deep ensemble (the deep ensemble equivalent of
+    Ashukha et al. 2020, arXiv 2002.06470). It is 1 for an ensemble that is no better than one
+    network, and the deep ensemble's number of members means *at least* that many. NaN if the deep
+    ensemble does not gain from its members.
 
     Without one: M / (1 + (M − 1) ρ), the number of independent values whose mean varies as much as
     that of M values with correlation ρ, here the mean correlation of two members' log-likelihoods
-    over the examples. Examples that are hard are hard for all networks, so even a deep ensemble has
-    a ρ above 0 and a number below M: compare the number with another ensemble's, not with M. NaN
-    where a member has the same log-likelihood on all examples.
+    over the examples. Hard examples are hard for all networks, so even a deep ensemble has a ρ
+    above 0 and a number below M: compare the number with another ensemble's, not with M. NaN if a
+    member has the same log-likelihood on all examples.
 
     Args:
-        prediction: of any ensemble.
+        prediction: the prediction of any ensemble.
         labels: the true class numbers, ``[examples]``.
-        deep: a deep ensemble's prediction for the same examples, with at least 2 members.
+        deep: prediction of a deep ensemble with at least 2 members on the same examples; none by
+            default.
 
     Raises:
         ValueError: the labels do not fit, or ``deep`` has one member.
@@ -117,25 +118,25 @@ def effective_members(prediction: Prediction, labels: Any, deep: Prediction | No
     correlations = np.corrcoef(logs)
     rho = (correlations.sum() - members) / (members * (members - 1))
     inflation = 1 + (members - 1) * rho
-    # Members that cancel each other out: their mean does not vary at all.
+    # Members that cancel out: their mean does not vary at all.
     return math.inf if inflation <= 1e-12 else float(members / inflation)
 
 
 def _read_off(nll: float, deep: Prediction, labels: Labels) -> float:
     check_several_members(deep)
     curve = by_members(deep, labels)
-    # Where subsets are drawn the curve may rise a little by chance.
+    # With sampled subsets the curve may rise a little by chance.
     falling = np.minimum.accumulate(curve.nll)
     if falling[0] == falling[-1]:
         return math.nan
-    # np.interp wants rising places: it is read from the right.
+    # np.interp needs ascending x: the curve is reversed.
     return float(np.interp(nll, falling[::-1], curve.members[::-1].astype(np.float64)))
 
 
 def _chosen(
     members: int, subsets: int, generator: np.random.Generator
 ) -> tuple[Float[np.ndarray, "subsets members"], Bool[np.ndarray, "sizes"]]:
-    """Return who is in which subset, 1 or 0, and whether the subsets of each size are all."""
+    """Return the subsets as rows of 1 and 0, and whether those of each size are complete."""
     rows: list[np.ndarray] = []
     exact = np.array([math.comb(members, size) <= subsets for size in range(1, members + 1)])
     for size, complete in enumerate(exact, 1):

@@ -1,8 +1,8 @@
-"""Is this ensemble a single model? Asked of each run, since for BatchEnsemble it can be either.
+"""Is this ensemble practically a single model? For BatchEnsemble it can be either, run by run.
 
 Zamyatin et al. 2026, arXiv 2601.16936, find BatchEnsemble close to one network in accuracy,
 calibration and detection on CIFAR-10, and its members nearly the same function on MNIST. Whether
-that holds for a run at hand can be counted.
+that holds for a given run can be measured.
 """
 
 from __future__ import annotations
@@ -28,38 +28,39 @@ from batchensemble.predictions import Prediction
 OneModelAnswer = Literal["one model", "ensemble", "undecided"]
 Ends = tuple[float, float, float]  # a number, and the ends of its interval
 
-# What averaging gains grows with how far the members are apart (Krogh and Vedelsby 1995): with a
-# tenth of what parts independent networks, at most about a tenth of their gain is to be had.
+# The gain of averaging grows with the diversity of the members (Krogh and Vedelsby 1995): with a
+# tenth of the diversity of independent networks, at most about a tenth of their gain is possible.
 ALIKE = 0.1
-# Errors only bound how often independent networks part, since labels that are wrong by chance part
-# nobody: a deep ensemble's members on noisy moons part 0.13 times as often as they err, says
-# docs/pictures/uncertainty.py. A tenth of that is few on such data, too.
+# The error rate is only an upper bound of the disagreement of independent networks, since noisy
+# labels cause errors without disagreement: on noisy moons a deep ensemble's members disagree 0.13
+# times as often as they err (docs/pictures/uncertainty.py). A tenth of that is little there, too.
 ALIKE_BY_ERRORS = 0.01
-# Where none of n cases was seen their rate may still be 3 / n (Hanley and Lippman-Hand 1983).
+# If none of n cases was observed, their rate may still be 3 / n (Hanley and Lippman-Hand 1983).
 RULE_OF_THREE = 3
-FEWEST = 10  # cases that an interval is taken seriously with
+FEWEST = 10  # cases that an interval needs
 
 
 @dataclass(frozen=True)
 class OneModel:
-    """Whether an ensemble is a single model, and what that is judged by.
+    """Whether an ensemble is practically a single model, and the evidence.
 
     Attributes:
-        answer: ``"one model"``, ``"ensemble"``, or ``"undecided"`` where the examples do not tell.
-        difference: how often two members name different classes, over how often two independent
-            networks do: 0 is one model, 1 independent networks.
-        low, high: the ends of its interval; the upper one is at least 3 / n of the n examples on
-            which independent networks part, so that few examples show nothing.
-        compared_with: what stands for independent networks, ``"deep ensemble"`` or ``"error
+        answer: ``"one model"``, ``"ensemble"``, or ``"undecided"`` if the examples do not tell.
+        difference: disagreement of two members, relative to that of two independent networks: 0 is
+            one model, 1 independent networks.
+        low, high: ends of its interval; the upper one is at least 3 / n, with n the number of
+            examples on which independent networks disagree, so that few examples decide nothing.
+        compared_with: the reference for independent networks, ``"deep ensemble"`` or ``"error
             rate"``.
-        disagreement: how often two members name different classes, 0 to 1.
-        epistemic_share: the mean epistemic uncertainty over the deep ensemble's; NaN without one.
-        averaging_gain: the members' mean NLL less that of their mean, nats, at least 0: what
-            averaging them brings.
-        gain, gain_low, gain_high: one network's NLL less the ensemble's, nats, and the ends of its
+        disagreement: how often two members predict different classes, 0 to 1.
+        epistemic_share: mean epistemic uncertainty, relative to the deep ensemble's; NaN without
+            one.
+        averaging_gain: the members' mean NLL minus that of the ensemble, nats, at least 0.
+        gain, gain_low, gain_high: one network's NLL minus the ensemble's, nats, and the ends of its
             interval; NaN without ``single``.
-        share: of the deep ensemble's gain over one network; ``None`` without both.
-        verdict: all of it in one or two sentences.
+        share: share of the deep ensemble's gain over one network; ``None`` without ``single`` or
+            ``deep``.
+        verdict: the answer and its evidence in a sentence.
     """
 
     answer: OneModelAnswer
@@ -87,26 +88,28 @@ def is_one_model(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> OneModel:
-    """Return whether an ensemble is a single model, on the examples at hand.
+    """Return whether an ensemble is practically a single model, on the given examples.
 
-    It is one if its members part less than a tenth (``ALIKE``) as often as a deep ensemble's. It is
-    one as well if it brings less than a tenth of the deep ensemble's gain over ``single``, where
-    there is a gain to bring. It is an ensemble if its members part more and, where ``single`` is
-    given, it beats that. Each is to hold for the whole interval; else it is ``"undecided"``.
+    It is one if its members disagree less than a tenth (``ALIKE``) as often as a deep ensemble's,
+    or if it has less than a tenth of the deep ensemble's gain over ``single``, where that is
+    significant. It is an ensemble if its members disagree more often and, if ``single`` is given,
+    it is significantly better than that. Each must hold for the whole interval; otherwise the
+    answer is ``"undecided"``.
 
-    Without a deep ensemble a member's errors stand for it, since two trainings of one network part
-    about as often as one of them is wrong, if the labels are clean (Jiang et al. 2022, arXiv
-    2106.13799). Noisy labels are errors that part nobody, so then it is one model only below a
-    hundredth, and between that and a tenth a deep ensemble must tell.
+    Without a deep ensemble the reference is the members' error rate, since two trainings of one
+    network disagree about as often as one of them is wrong, if the labels are clean (Jiang et al.
+    2022, arXiv 2106.13799). Noisy labels cause errors without disagreement, so then the answer is
+    ``"one model"`` only below a hundredth, and undecided between that and a tenth.
 
     Args:
-        prediction: of the ensemble in question.
-        labels: the true class numbers, ``[examples]``, which no training saw.
-        single: of one network, trained as well, for the same examples.
-        deep: of a deep ensemble, for the same examples.
-        level: of the intervals.
-        resamples: draws of the bootstrap.
-        seed: of the draws.
+        prediction: prediction of the ensemble in question.
+        labels: the true class numbers, ``[examples]``, of examples that no training used.
+        single: prediction of one network with the same training, on the same examples; none by
+            default.
+        deep: prediction of a deep ensemble on the same examples; none by default.
+        level: level of the intervals, 0.95 by default.
+        resamples: number of bootstrap resamples, 1,000 by default.
+        seed: seed of the random draws, 0 by default.
 
     Raises:
         TypeError: an argument is of the wrong type.
@@ -118,7 +121,7 @@ def is_one_model(
         >>> found.answer, found.difference
         ('one model', 0.0)
         >>> found.verdict.split(", ")[0]
-        'One model: two members name different classes on 0 of the examples'
+        'One model: two members disagree on 0 of the examples'
     """
     labels = checked_labels(prediction, labels)
     if single is not None:
@@ -141,11 +144,15 @@ def is_one_model(
     answer, but = _answer(
         prediction.members, float(independent.sum()), difference, gain, share, deep is None
     )
-    name = "the deep ensemble's do" if deep is not None else "a member is wrong"
+    rate = f"{independent.mean():.2g}"
+    reference = (
+        f"times as often as the deep ensemble's ({rate})"
+        if deep is not None
+        else f"times as often as a member is wrong ({rate})"
+    )
     verdict = (
-        f"{answer.capitalize()}: two members name different classes on {ours.mean():.2g} of the "
-        f"examples, {_written(difference)} times as often as independent networks "
-        f"({name} on {independent.mean():.2g}){but}."
+        f"{answer.capitalize()}: two members disagree on {ours.mean():.2g} of the examples, "
+        f"{_written(difference)} {reference}{but}."
     )
     return OneModel(
         answer,
@@ -168,7 +175,7 @@ def _answer(
     share: ShareOfGain | None,
     by_errors: bool,
 ) -> tuple[OneModelAnswer, str]:
-    """Return the answer, and what is to be said besides."""
+    """Return the answer, and the rest of the sentence."""
     _, low, high = difference
     limit = ALIKE_BY_ERRORS if by_errors else ALIKE
     if members == 1:
@@ -176,21 +183,27 @@ def _answer(
     if cases < FEWEST:
         return "undecided", f"; that is {cases:.3g} examples, too few to tell"
     if high < limit:
-        beats = f"; it beats one network by {_written(gain)} nats, but not by averaging"
-        return "one model", beats if gain[1] > 0 else ""
+        better = f"; its NLL is {_written(gain)} nats below one network's, but not by averaging"
+        return "one model", better if gain[1] > 0 else ""
     if low < ALIKE:
         more = "a deep ensemble" if by_errors else "more examples"
-        return "undecided", f"; below {limit:g} it is one model, from {ALIKE:g} not: give {more}"
+        return (
+            "undecided",
+            f"; below {limit:g} is one model, above {ALIKE:g} an ensemble: give {more} to decide",
+        )
     if share is not None and share.reason:
         return "ensemble", f"; {share.reason}"
     if share is not None and share.high < ALIKE:
         brought = _written((share.share, share.low, share.high))
-        return "one model", f"; yet they bring {brought} of the deep ensemble's gain"
+        return "one model", f"; but it has only {brought} of the deep ensemble's gain"
     if math.isnan(gain[0]):
         return "ensemble", ""
     if gain[1] > 0:
-        return "ensemble", f"; it beats one network by {_written(gain)} nats"
-    return "undecided", f"; yet its gain over one network is {_written(gain)} nats"
+        return "ensemble", f"; its NLL is {_written(gain)} nats below one network's"
+    return (
+        "undecided",
+        f"; but its gain over one network is {_written(gain)} nats, not significantly above 0",
+    )
 
 
 def _written(ends: Ends) -> str:
@@ -199,7 +212,7 @@ def _written(ends: Ends) -> str:
 
 
 def _ratio(ours: np.ndarray, independent: np.ndarray, drawn: np.ndarray, level: float) -> Ends:
-    """Return the ratio of two rates and its interval; NaN where the second is 0."""
+    """Return the ratio of two rates with its interval; NaN if the second is 0."""
     sound = drawn[1] > 0
     cases = float(independent.sum())
     if cases == 0 or not sound.any():

@@ -1,4 +1,4 @@
-"""How far the members are apart in their weights, whatever the method shares."""
+"""Diversity of the members' weights."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from batchensemble.layers import RankOne
 
 @dataclass(frozen=True)
 class WeightDiversity:
-    """The cosines of the members' weights, layer by layer.
+    """Cosine similarities of the members' weights, layer by layer.
 
     Attributes:
-        cosines: by name of the weight, ``[members, members]``, −1 to 1; 1 is the same direction.
-            NaN for a member whose weights there are all 0.
-        together: the same of all these weights in one vector.
-        fast_weight_spread: how far the fast weights are apart, over their size, 0 to 1;
-            ``None`` for methods without.
+        cosines: cosine similarities by name of the weight, ``[members, members]``, −1 to 1. NaN
+            for a member whose weights there are all 0.
+        together: cosine similarities of all these weights as one vector, ``[members, members]``.
+        fast_weight_spread: root mean squared deviation of the fast weights from their mean over the
+            members, relative to their root mean square, 0 to 1; ``None`` for methods without.
     """
 
     cosines: dict[str, Float[np.ndarray, "members members"]]
@@ -34,28 +34,28 @@ class WeightDiversity:
 
     @property
     def mean_cosines(self) -> dict[str, float]:
-        """Mean cosine of two different members, by name of the weight; 1 for one member."""
+        """Mean cosine similarity of two members, by name of the weight; 1 for one member."""
         return {name: _over_pairs(each) for name, each in self.cosines.items()}
 
     @property
     def mean_cosine(self) -> float:
-        """Mean cosine of two different members' weights as one vector; 1 for one member."""
+        """Mean cosine similarity of two members, all weights as one vector; 1 for one member."""
         return _over_pairs(self.together)
 
 
 def weight_diversity(model: Ensemble) -> WeightDiversity:
-    """Return how far the members are apart in their weights, and in their fast weights.
+    """Return the diversity of the members' weights, and of their fast weights.
 
     The weights are those of ``model.member(i)``, so a rank-one member's are its own W_m. Only
-    weights of two and more axes are compared, those of layers and not of biases and norms. Parts
-    that all members share have cosines of 1.
+    weights with two or more axes are compared: those of layers, not of biases and norms. Weights
+    that all members share have cosine similarities of 1.
 
-    Weights say less than predictions (:func:`batchensemble.metrics.diversity`): two
-    networks whose hidden units have other places or signs compute the same with a cosine near 0. A
-    cosine near 1 throughout does mean members that are one model.
+    Weights tell less than predictions (:func:`batchensemble.metrics.diversity`): two networks whose
+    hidden units are permuted or have other signs compute the same with a similarity near 0. A
+    similarity near 1 throughout does mean that the members are one model.
 
     Args:
-        model: any ensemble; it stays as it is. Its members are held in memory as plain networks.
+        model: any ensemble; it is not changed. Its members are held in memory as plain networks.
 
     Raises:
         ValueError: no weight has two axes.
@@ -84,7 +84,7 @@ def weight_diversity(model: Ensemble) -> WeightDiversity:
 
 
 def _products(weights: list[Tensor]) -> Float[np.ndarray, "members members"]:
-    """Return the inner products of one layer's weights, in double, a layer at a time in memory."""
+    """Return the inner products of the members' weights of one layer, in float64."""
     flat = torch.stack([weight.detach().flatten().double().cpu() for weight in weights])
     return (flat @ flat.T).numpy()
 
@@ -103,7 +103,7 @@ def _over_pairs(matrix: Float[np.ndarray, "members members"]) -> float:
 
 
 def fast_weight_spread(model: Ensemble) -> float | None:
-    """Return how far the members' fast weights are apart, over their size; ``None`` for none."""
+    """Return the spread of the fast weights relative to their size; ``None`` without any."""
     spread = size = 0.0
     for _, twin in twins(model.network):
         for each in twin.modules():

@@ -1,4 +1,4 @@
-"""The figures, one file a question; each function takes matplotlib axes and returns them."""
+"""The figures, one file per question; each function takes matplotlib axes and returns them."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ __all__ = [
 
 
 def draw_all(comparison: Comparison) -> dict[str, Figure]:
-    """Return every figure that the comparison allows, by name, in the order of a report.
+    """Return every figure that a comparison has, by name, in the order of the report.
 
     Figures show each method's first seed, except for accuracy or error against time. Without a
-    finished run there are none. Of classes, ``plane`` and ``members`` need two features that vary,
-    ``member_curves`` and ``epistemic_histogram`` a method with more than one member; of numbers,
-    ``curve`` needs one feature.
+    finished run there are none. For classes, ``plane`` and ``members`` need two features that vary,
+    ``member_curves`` and ``epistemic_histogram`` a method with several members; for numbers,
+    ``curve`` needs a single feature.
 
     Example:
         >>> from batchensemble.comparison.compare import Settings, compare

@@ -1,4 +1,4 @@
-"""Reliability diagrams: does a confidence of 90 % mean right in 90 % of the cases."""
+"""Reliability diagrams: is accuracy 90 % where the confidence is 90 %?"""
 
 from __future__ import annotations
 
@@ -31,14 +31,13 @@ LEVEL = 0.95  # of the intervals of a bin's accuracy
 
 @drawing()
 def reliability(comparison: Comparison, axes: Any = None) -> list[Axes]:
-    """Draw accuracy against confidence for each method, and how many examples are in each bin.
+    """Draw accuracy against confidence for each method, and the number of examples in each bin.
 
-    The bins are those of the expected calibration error. Whiskers are 95 % Wilson intervals, since
-    a bin of three examples says little.
+    The bins are those of the expected calibration error; whiskers are 95 % Wilson intervals.
 
     Args:
         comparison: with at least one finished run.
-        axes: where to draw, two rows of one a method; those of a new figure by default.
+        axes: two rows of axes, one column for each method; by default those of a new figure.
 
     Returns:
         The axes drawn into, row by row.
@@ -67,10 +66,11 @@ def reliability_diagram(
     """Draw accuracy against confidence of one prediction, such as before and after calibration.
 
     Args:
-        found: from :func:`batchensemble.metrics.calibration.reliability`.
-        ax: where; by default a new figure's.
-        method: whose colour and marker, a name of :data:`batchensemble.ensembles.METHODS`.
-        title: by default the method's long name.
+        found: the bins, from :func:`batchensemble.metrics.calibration.reliability`.
+        ax: axes to draw into; by default those of a new figure.
+        method: the method whose colour and marker to use, a name of
+            :data:`batchensemble.ensembles.METHODS`.
+        title: title of the axes; by default the method's title.
 
     Returns:
         The axes drawn into.
@@ -145,8 +145,8 @@ def wilson(share: np.ndarray, examples: np.ndarray) -> tuple[np.ndarray, np.ndar
     """Return the ends of the 95 % interval of a share (Wilson 1927).
 
     Args:
-        share: of the examples that are right, ``[bins]``.
-        examples: how many there are, at least 1 each.
+        share: observed shares, 0 to 1, ``[bins]``.
+        examples: numbers of examples, at least 1 each, ``[bins]``.
 
     Example:
         >>> low, high = wilson(np.array([1.0]), np.array([10]))

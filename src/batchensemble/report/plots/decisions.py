@@ -1,4 +1,4 @@
-"""What uncertainties are good for: risk against coverage, set sizes, detection, corruption."""
+"""Figures on decisions: risk against coverage, set sizes, detection, corruption."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ MEASURES = {
     "aleatoric": "mean aleatoric uncertainty (nats)",
     "epistemic": "mean epistemic uncertainty (nats)",
 }
-# Okabe and Ito's, in the order in which they are told apart best.
+# The palette of Okabe and Ito, the most distinct colours first.
 SPARE = [
     ("#0072B2", "s", (0, (5, 1.6))),
     ("#D55E00", "^", "solid"),
@@ -49,12 +49,12 @@ SPARE = [
 def risk_coverage(
     curves: Mapping[str, RiskCoverage], ax: Axes | None = None, threshold: Threshold | None = None
 ) -> Axes:
-    """Draw the share of errors against the share of examples answered, and the best order, pale.
+    """Draw risk against coverage, and pale the risk of the best possible order.
 
     Args:
-        curves: by what the legend calls them; the names of methods get their own style.
-        ax: where to draw; a new figure by default.
-        threshold: is marked, with its bound, if given and found.
+        curves: curves by their names in the legend; names of methods get the method's style.
+        ax: axes to draw into; by default those of a new figure.
+        threshold: a threshold to mark with its bound; none by default.
 
     Raises:
         ValueError: there are no curves.
@@ -69,14 +69,14 @@ def risk_coverage(
         )  # fmt: skip
         ax.plot(
             curve.coverage[at], curve.best[at], color=pale(style.colour, 0.5), linewidth=1,
-            linestyle=style.line, zorder=1, label=f"errors last: {curve.best.mean():.4f}",
+            linestyle=style.line, zorder=1, label=f"best order: {curve.best.mean():.4f}",
         )  # fmt: skip
     if threshold is not None and threshold.found:
         above = np.array([[0.0], [threshold.bound - threshold.risk]])
         ax.errorbar(
             threshold.coverage, threshold.risk, yerr=above,
             fmt="o", color=SOFT, capsize=3, clip_on=False, zorder=4,
-            label=f"threshold for {100 * threshold.target:g} %, and its bound",
+            label=f"threshold for {100 * threshold.target:g} % with its bound",
         )  # fmt: skip
     ax.set(xlabel="coverage (share of examples answered)", ylabel="risk (mean loss of these)")
     ax.set(xlim=(0, 1), ylim=(0, None))
@@ -89,15 +89,15 @@ def risk_coverage(
 def set_sizes(
     sets: PredictionSets, labels: Int[np.ndarray, "examples"] | None = None, ax: Axes | None = None
 ) -> Axes:
-    """Draw how many classes the prediction sets hold, and with labels how many hold the true one.
+    """Draw the sizes of prediction sets, and with labels which sizes contain the true class.
 
     Args:
-        sets: of at least one example.
-        labels: the true classes.
-        ax: where to draw; a new figure by default.
+        sets: prediction sets of at least one example.
+        labels: the true classes, ``[examples]``; by default only the sizes are drawn.
+        ax: axes to draw into; by default those of a new figure.
 
     Raises:
-        ValueError: there are no examples, or ``labels`` does not fit.
+        ValueError: there are no examples, or the labels do not fit.
     """
     if not len(sets):
         raise ValueError("there must be at least one set to draw, got none")
@@ -109,7 +109,7 @@ def set_sizes(
     ax.bar(sizes, shares, color=pale(colour, 0.3), width=0.8, label="all sets")
     title = f"mean size {sets.mean_size:.2f}"
     if labels is not None:
-        title += f", coverage {sets.coverage(labels):.1%}, asked {sets.confidence:.1%}"
+        title += f", coverage {sets.coverage(labels):.1%}, nominal {sets.confidence:.1%}"
         right = sets.contains[np.arange(len(sets)), labels]
         held = np.bincount(sets.sizes[right], minlength=len(counts)) / len(sets)
         ax.bar(sizes, held, color=colour, width=0.8, label="with the true class")
@@ -122,11 +122,12 @@ def set_sizes(
 
 @drawing()
 def detection_roc(detections: Mapping[str, Detection], ax: Axes | None = None) -> Axes:
-    """Draw the share found against the share of false alarms, by each uncertainty.
+    """Draw the ROC curve of detection by each uncertainty.
 
     Args:
-        detections: by what the legend calls them, as ``detect_errors`` and ``detect_shift`` return.
-        ax: where to draw; a new figure by default.
+        detections: detections by their names in the legend, as ``detect_errors`` and
+            ``detect_shift`` return them.
+        ax: axes to draw into; by default those of a new figure.
 
     Raises:
         ValueError: there is none, or none with a curve.
@@ -144,7 +145,7 @@ def detection_roc(detections: Mapping[str, Detection], ax: Axes | None = None) -
             label=f"{style.name}, AUROC {each.auroc:.3f}", gid=name,
         )  # fmt: skip
     ax.plot([0, 1], [0, 1], color=SOFT, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
-    ax.set(xlabel="false alarms (share of the others)", ylabel="found (share of those to find)")
+    ax.set(xlabel="false positive rate", ylabel="true positive rate")
     ax.set(xlim=(0, 1), ylim=(0, 1.01), aspect="equal")
     ax.legend(loc="lower right")
     return ax
@@ -157,10 +158,11 @@ def shift_curves(
     """Draw a score or a mean uncertainty against the strength of a corruption.
 
     Args:
-        rows: of ``under_shift``, by what the legend calls them; methods get their own style.
-        measure: ``"accuracy"``, ``"nll"``, ``"ece"``, ``"total"``, ``"aleatoric"`` or
+        rows: results of ``under_shift`` by their names in the legend; names of methods get the
+            method's style.
+        measure: ``"accuracy"`` (the default), ``"nll"``, ``"ece"``, ``"total"``, ``"aleatoric"`` or
             ``"epistemic"``.
-        ax: where to draw; a new figure by default.
+        ax: axes to draw into; by default those of a new figure.
 
     Raises:
         ValueError: there are no rows, or an unknown measure.
@@ -181,7 +183,7 @@ def shift_curves(
 
 
 def _styles(named: Mapping[str, object]) -> list[MethodStyle]:
-    """Return a style for each name: a method's own, the others one after the other."""
+    """Return a style for each name: a method's own, or the next spare one."""
     if not named:
         raise ValueError("there must be at least one curve to draw, got none")
     if all(name in METHODS for name in named):
@@ -192,5 +194,5 @@ def _styles(named: Mapping[str, object]) -> list[MethodStyle]:
 
 
 def _points(examples: int) -> Int[np.ndarray, "points"]:
-    """Return the indices of at most so many points as a figure can show, both ends among them."""
+    """Return the indices of at most as many points as a figure can show, with both ends."""
     return np.unique(np.linspace(0, examples - 1, min(examples, POINTS)).round().astype(int))

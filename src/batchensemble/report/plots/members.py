@@ -1,4 +1,4 @@
-"""What members are worth: the scores of ensembles of some of them."""
+"""Scores against the number of members."""
 
 from __future__ import annotations
 
@@ -24,22 +24,20 @@ PANELS: tuple[tuple[str, Loss, str], ...] = (
     ("accuracy", "error", "accuracy"),
     ("nll", "nll", "NLL (nats)"),
 )
-LEAST_SPAN = (
-    4  # standard errors that an axis spans at least, so that chance does not look like more
-)
+LEAST_SPAN = 4  # standard errors that an axis spans at least, so that noise looks like noise
 
 
 @drawing()
 def member_curves(comparison: Comparison, axes: Any = None) -> list[Axes]:
     """Draw accuracy and NLL against the number of members that are averaged.
 
-    Each point is the mean over the ensembles of so many of a method's members; a single network is
-    the point at 1. Of each method's first seed. An axis spans at least four standard errors of a
-    score on so many examples.
+    Each point is the mean over subsets of that many of a method's members; a single network is the
+    point at 1. Each method's first seed is drawn. An axis spans at least four standard errors of
+    its score.
 
     Args:
-        comparison: of classes, with at least one finished run.
-        axes: where to draw, two; those of a new figure by default.
+        comparison: a comparison of classifiers with at least one finished run.
+        axes: two axes to draw into; by default those of a new figure.
 
     Returns:
         The axes drawn into.
@@ -84,7 +82,7 @@ def _error(comparison: Comparison, method: str, loss: Loss) -> float:
 
 
 def _widen(ax: Axes, least: float) -> None:
-    """Let the axis span at least so much, with what is drawn in its middle."""
+    """Make the axis span at least so much, around what is drawn."""
     low, high = ax.get_ylim()
     short = max(0.0, least - (high - low))
     ax.set_ylim(low - short / 2, high + short / 2)

@@ -1,4 +1,4 @@
-"""What the networks say over two axes of the features: the class, the scale, the members."""
+"""Predictions over two axes of the features: classes, epistemic uncertainty, members."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from batchensemble.report.plots.style import (
 
 MOST_POINTS = 1500
 MOST_CLASSES_NAMED = 12
-# Purple to orange: told apart without red and green, and the colour of no method.
+# Purple to orange: distinct without red and green, and the colour of no method.
 PROBABILITY = LinearSegmentedColormap.from_list(
     "probability", ["#A59BCB", "#D3CEE6", "#F9F9F9", "#FBD9AC", "#F2AE5E"]
 )
@@ -59,7 +59,7 @@ ROOM_FOR_A_NAME = 5
 
 
 def drawable(plane: Plane | Line | None) -> bool:
-    """Say whether there is a plane to draw: an axis without extent is none."""
+    """Return whether there is a plane to draw, with two axes of some extent."""
     if not isinstance(plane, Plane):
         return False
     return bool(plane.x[0] < plane.x[-1] and plane.y[0] < plane.y[-1])
@@ -67,14 +67,15 @@ def drawable(plane: Plane | Line | None) -> bool:
 
 @drawing()
 def plane(comparison: Comparison, axes: Any = None) -> list[Axes]:
-    """Draw each method's mean probabilities over the plane, and below the doubt of its members.
+    """Draw each method's mean probabilities over the plane, and below the mutual information.
 
-    Two classes: the probability of the second. More: the colour and name of the predicted class,
-    paler where it is less probable. Below: the epistemic part in nats, one scale for all methods.
+    With two classes: the probability of the second. With more: the colour and name of the predicted
+    class, paler where it is less probable. Below: the epistemic uncertainty in nats, on one scale
+    for all methods.
 
     Args:
-        comparison: with at least one finished run.
-        axes: where to draw, two rows of one a method; those of a new figure by default.
+        comparison: a comparison with at least one finished run.
+        axes: two rows of axes, one column for each method; by default those of a new figure.
 
     Returns:
         The axes drawn into, row by row.
@@ -108,13 +109,13 @@ def plane(comparison: Comparison, axes: Any = None) -> list[Axes]:
 
 @drawing()
 def members(comparison: Comparison, axes: Any = None) -> list[Axes]:
-    """Draw where each member changes its most probable class, one panel a method.
+    """Draw the decision boundary of each member, a panel for each method.
 
-    The thick pale line is that of the members' mean probabilities.
+    The thick pale line is the boundary of the members' mean probabilities.
 
     Args:
-        comparison: with at least one finished run.
-        axes: where to draw, one a method; those of a new figure by default.
+        comparison: a comparison with at least one finished run.
+        axes: axes to draw into, one for each method; by default those of a new figure.
 
     Returns:
         The axes drawn into, row by row.
@@ -186,7 +187,7 @@ def _classes(ax: Axes, grid: Plane, run: Run, comparison: Comparison) -> None:
 
 
 def _strength(probability: Any) -> Any:
-    """Map a probability to how full a class' colour is: never so full that points drown in it."""
+    """Map a probability to the strength of a class's colour, pale enough for points on it."""
     return 0.04 + 0.46 * np.asarray(probability)
 
 
@@ -266,7 +267,7 @@ def _label_axes(figure: Figure, grid: Plane, left: list[Axes]) -> None:
 def _colour_bar(
     figure: Figure, axes: list[Axes], cmap: Colormap, scale: Normalize, name: str
 ) -> None:
-    # The lowest colour of a log scale also stands for all that is less.
+    # The lowest colour of a log scale is also that of smaller values.
     extend = "min" if isinstance(scale, LogNorm) else "neither"
     bar = figure.colorbar(
         ScalarMappable(scale, cmap), ax=axes, pad=0.01, fraction=0.05, aspect=18, extend=extend
@@ -276,7 +277,7 @@ def _colour_bar(
 
 
 def _class_legend(figure: Figure, comparison: Comparison) -> None:
-    """Say above the panels which held-out points are of which class, unless there are too many."""
+    """Add a legend of the classes above the panels, unless there are too many."""
     names = comparison.data.class_names
     if len(names) > MOST_CLASSES_NAMED:
         return

@@ -1,4 +1,4 @@
-"""Mean ranks over several data sets, and what is not told apart (Demšar 2006, figure 1)."""
+"""Mean ranks over several data sets, and which do not differ significantly (Demšar 2006)."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ INCHES_A_ROW = 0.3
 def mean_ranks(ranking: Ranking, ax: Axes | None = None) -> Axes:
     """Draw the mean rank of each method, the best at the left, and the critical difference.
 
-    A bar joins methods that are not told apart.
+    A bar joins methods without a significant difference (Demšar 2006, figure 1).
 
     Args:
-        ranking: from :func:`batchensemble.comparison.ranking.rank_folders`.
-        ax: where to draw; a new figure by default, as high as the methods need.
+        ranking: a ranking, from :func:`batchensemble.comparison.ranking.rank_folders`.
+        ax: axes to draw into; by default those of a new figure, as high as the methods need.
     """
-    means, order, level = ranking.over_all.mean, ranking.order, groups(ranking)
-    first = FIRST_BAR + BAR * len(level) + BELOW_BARS
+    means, order, tied = ranking.over_all.mean, ranking.order, groups(ranking)
+    first = FIRST_BAR + BAR * len(tied) + BELOW_BARS
     last = first + len(order) - 1
     ax = single_panel(ax, 6.4, 1.1 + INCHES_A_ROW * (last + SCALE))
     for row, method in enumerate(order, start=1):
@@ -54,7 +54,7 @@ def mean_ranks(ranking: Ranking, ax: Axes | None = None) -> Axes:
             f"{means[method]:.2f}", (means[method], place), xytext=(8, 0),
             textcoords="offset points", va="center",
         )  # fmt: skip
-    for number, together in enumerate(level):
+    for number, together in enumerate(tied):
         ends = [means[together[0]], means[together[-1]]]
         height = FIRST_BAR + BAR * number
         ax.plot(
@@ -67,7 +67,7 @@ def mean_ranks(ranking: Ranking, ax: Axes | None = None) -> Axes:
 
 
 def described(ranking: Ranking) -> str:
-    """Return what the figure shows, for those who cannot see it."""
+    """Return a description of the figure for those who cannot see it."""
     ranks = [f"{ranking.names[each]} {ranking.over_all.mean[each]:.2f}" for each in ranking.order]
     return (
         f"Mean ranks over {len(ranking.datasets)} data sets, 1 is the best: {join_names(ranks)}; "
@@ -77,11 +77,11 @@ def described(ranking: Ranking) -> str:
 
 
 def _scale(ax: Axes, ranking: Ranking) -> None:
-    """Draw how long the critical difference is; where no two can be as far apart, say it."""
+    """Draw the critical difference as a length, or say that it is larger than any difference."""
     length, most = ranking.over_all.critical_difference, len(ranking.methods) - 1
     text = f"critical difference {length:.2f}"
     if length > most:
-        text += f", more than ranks can differ, {most}"
+        text += f", larger than any possible difference, {most}"
     else:
         ax.errorbar(
             1 + length / 2, -SCALE, xerr=length / 2, color=SOFT, capsize=4, linewidth=1.4,

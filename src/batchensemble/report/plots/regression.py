@@ -1,4 +1,4 @@
-"""Predicted numbers: the curve and its bands, if intervals cover, if doubt tells errors."""
+"""Predicted numbers: curve and intervals, coverage, and error against predicted deviation."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ GROUPS = 10  # of equally many examples, by their predicted deviation
 
 
 def of_numbers(run: Run) -> RegressionPrediction:
-    """Return the prediction of a run on the held-out examples, which is one of numbers."""
+    """Return the prediction of a run on the held-out examples, of numbers."""
     assert isinstance(run.prediction, RegressionPrediction)
     return run.prediction
 
 
 @drawing()
 def curve(comparison: Comparison, axes: Any = None) -> list[Axes]:
-    """Draw each method's mean over the only feature and its 90 % interval, below the deviations.
+    """Draw each method's mean and 90 % interval over the feature, and below the deviations.
 
     Args:
-        comparison: with at least one finished run.
-        axes: where to draw, two rows of one a method; those of a new figure by default.
+        comparison: a comparison with at least one finished run.
+        axes: two rows of axes, one column for each method; by default those of a new figure.
 
     Returns:
         The axes drawn into, row by row.
 
     Raises:
-        ValueError: the data have more features than one.
+        ValueError: the data have more than one feature.
     """
     line = comparison.plane
     if not isinstance(line, Line):
@@ -63,7 +63,7 @@ def curve(comparison: Comparison, axes: Any = None) -> list[Axes]:
     )
     some = subsample(len(line.examples), MOST_POINTS)
     data = comparison.data
-    y = (data.train if len(data.train[1]) else data.held_out)[1]  # of those that the line is of
+    y = (data.train if len(data.train[1]) else data.held_out)[1]  # those the line was made from
     for ax, below, run in zip(upper, lower, runs, strict=True):
         _bands(ax, run, line)
         ax.plot(line.examples[some], y[some], ".", color="#9a9a9a", markersize=2, zorder=1)
@@ -80,19 +80,19 @@ def curve(comparison: Comparison, axes: Any = None) -> list[Axes]:
 
 
 def _bands(ax: Axes, run: Run, line: Line) -> None:
-    """Draw the interval, in it 90 % of what the members differ in, and the mean."""
+    """Draw the mean, the interval, and in it the interval by the epistemic part alone."""
     prediction, colour = run.plane, style_of(run.method).colour
     assert isinstance(prediction, RegressionPrediction)
     low, high, _ = widest_interval(prediction)
     ax.fill_between(line.x, low, high, color=pale(colour, 0.2), linewidth=0)
-    apart = norm.ppf((1 + COVERAGE) / 2) * np.sqrt(prediction.epistemic)
+    half = norm.ppf((1 + COVERAGE) / 2) * np.sqrt(prediction.epistemic)
     mean = prediction.mean
-    ax.fill_between(line.x, mean - apart, mean + apart, color=pale(colour, 0.5), linewidth=0)
+    ax.fill_between(line.x, mean - half, mean + half, color=pale(colour, 0.5), linewidth=0)
     ax.plot(line.x, mean, color=colour)
 
 
 def _deviations(ax: Axes, run: Run, line: Line) -> None:
-    """Draw the deviation of the mixture, and of it what the members differ in."""
+    """Draw the total and the epistemic standard deviation."""
     prediction, colour = run.plane, style_of(run.method).colour
     assert isinstance(prediction, RegressionPrediction)
     ax.fill_between(line.x, prediction.deviation, color=pale(colour, 0.2), linewidth=0)
@@ -101,11 +101,11 @@ def _deviations(ax: Axes, run: Run, line: Line) -> None:
 
 @drawing()
 def coverage(comparison: Comparison, ax: Axes | None = None) -> Axes:
-    """Draw how many held-out targets are in central intervals, against how many should be.
+    """Draw the coverage of central intervals against their nominal coverage.
 
     Args:
-        comparison: of numbers, with at least one finished run.
-        ax: where to draw; a new figure by default.
+        comparison: a comparison of predicted numbers with at least one finished run.
+        ax: axes to draw into; by default those of a new figure.
     """
     ax = single_panel(ax, 6.4, 4.6)
     ax.plot([0, 1], [0, 1], color=SOFT, linewidth=1, linestyle=(0, (4, 3)))
@@ -123,7 +123,7 @@ def coverage(comparison: Comparison, ax: Axes | None = None) -> Axes:
             markersize=4,
             markevery=3,
         )
-    ax.set(xlabel="share that an interval should hold", ylabel="share that it holds")
+    ax.set(xlabel="nominal coverage", ylabel="coverage")
     ax.set(xlim=(0, 1), ylim=(0, 1))
     ax.grid()
     method_legend(ax, comparison.methods, line="own", markersize=5)
@@ -134,12 +134,12 @@ def coverage(comparison: Comparison, ax: Axes | None = None) -> Axes:
 def error_by_deviation(comparison: Comparison, ax: Axes | None = None) -> Axes:
     """Draw the root mean squared error of examples against their predicted deviation.
 
-    The held-out examples are in ten groups of equally many, by predicted deviation. On the dashed
-    line an error is as large as was predicted.
+    The held-out examples are in ten groups of equal size, by predicted standard deviation. On the
+    dashed line the error is as large as predicted.
 
     Args:
-        comparison: of numbers, with at least one finished run.
-        ax: where to draw; a new figure by default.
+        comparison: a comparison of predicted numbers with at least one finished run.
+        ax: axes to draw into; by default those of a new figure.
     """
     ax = single_panel(ax, 6.4, 4.6)
     y = comparison.data.held_out[1]

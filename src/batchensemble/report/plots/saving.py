@@ -1,4 +1,4 @@
-"""Figures as SVG and PNG, the same bytes each time."""
+"""Figures as SVG and PNG files, with the same bytes each time."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def save_all(figures: Mapping[str, Figure], folder: str | Path) -> None:
     """Write each figure as ``NAME.svg`` and ``NAME.png``; the same figure gives the same bytes.
 
     Args:
-        figures: by name, from :func:`batchensemble.report.plots.draw_all`.
-        folder: is made if it is missing.
+        figures: figures by name, from :func:`batchensemble.report.plots.draw_all`.
+        folder: folder to write to; it is created if it is missing.
 
     Raises:
-        OSError: it cannot be written; no file is left half done.
+        OSError: a file cannot be written; no file is left incomplete.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -34,23 +34,21 @@ def save_all(figures: Mapping[str, Figure], folder: str | Path) -> None:
 
 
 def save_as(figure: Figure, path: str | Path, description: str) -> None:
-    """Write a figure as the kind of file that its name says, whole or not at all.
+    """Write a figure as SVG or PNG, by the ending of the file's name, atomically.
 
     Args:
-        figure: any.
-        path: ends in ``.svg`` or ``.png``; its folder is made if it is missing.
-        description: what the figure shows, for those who cannot see it.
+        figure: any figure.
+        path: file name that ends in ``.svg`` or ``.png``; its folder is created if it is missing.
+        description: description of the figure for those who cannot see it.
 
     Raises:
         ValueError: the name has another ending.
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     path = Path(path)
     kinds = {".svg": svg, ".png": png}
     if path.suffix.lower() not in kinds:
-        raise ValueError(
-            f"a figure is written as .svg or .png, got {path.name!r}; give the file such an ending"
-        )
+        raise ValueError(f"the name of a figure must end in .svg or .png, got {path.name!r}")
     content = kinds[path.suffix.lower()](figure, description)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -60,13 +58,13 @@ def save_as(figure: Figure, path: str | Path, description: str) -> None:
 
 
 def svg(figure: Figure, description: str | None = None) -> bytes:
-    """Return a figure as an SVG file without a date; readers of screens read its description."""
+    """Return a figure as an SVG file without a date; screen readers read its description."""
     described = {} if description is None else {"Title": description}
     return _rendered(figure, "svg", RASTER_DPI, {"Date": None, "Creator": None, **described})
 
 
 def png(figure: Figure, description: str | None = None) -> bytes:
-    """Return a figure as a PNG file without the name of the program that made it."""
+    """Return a figure as a PNG file without the name of the program that wrote it."""
     described = {} if description is None else {"Description": description}
     return _rendered(figure, "png", PNG_DPI, {"Software": None, **described})
 
@@ -74,7 +72,7 @@ def png(figure: Figure, description: str | None = None) -> bytes:
 def _rendered(figure: Figure, kind: str, dpi: int, metadata: dict[str, str | None]) -> bytes:
     buffer = io.BytesIO()
     with drawing(), warnings.catch_warnings():
-        # A box in place of a letter that the font lacks is all there is to do about it.
+        # A box replaces a letter that the font lacks; there is nothing to do about it.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(buffer, format=kind, dpi=dpi, metadata=metadata)
     return buffer.getvalue()

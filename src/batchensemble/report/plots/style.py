@@ -1,4 +1,4 @@
-"""What all figures share: one colour, marker and line style a method, and the type."""
+"""The style of all figures: a colour, marker and line style for each method, and the fonts."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ LONGEST_NAME = 28
 
 @dataclass(frozen=True)
 class MethodStyle:
-    """How one method looks in every figure.
+    """The style of one method in every figure.
 
     Attributes:
-        name: its long name.
-        colour: of Okabe and Ito's palette, which colour-blind readers can tell apart.
-        marker: told apart without colour.
-        line: the same, for lines.
+        name: the method's title.
+        colour: a colour of Okabe and Ito's palette, which is safe for colour-blind readers.
+        marker: a marker that is distinct without colour.
+        line: a line style that is distinct without colour.
     """
 
     name: str
@@ -45,7 +45,7 @@ class MethodStyle:
 
 
 def style_of(method: str) -> MethodStyle:
-    """Return how a method looks; one that is not known here is grey."""
+    """Return the style of a method; an unknown one is grey."""
     if method not in METHODS:
         return MethodStyle(method_title(method), SOFT, "o", "solid")
     style = METHODS[method].style
@@ -88,7 +88,7 @@ RC: dict[Any, Any] = {
 
 @contextmanager
 def drawing() -> Iterator[None]:
-    """Draw and save in the package's style, whatever the user's own settings are."""
+    """Draw and save in the package's style, whatever the user's settings are."""
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(RC)
@@ -101,10 +101,10 @@ def row_of_panels(
     """Return a figure of equal panels, side by side.
 
     Args:
-        columns: panels in a row.
-        height: of the figure, inches.
-        rows: rows of panels.
-        options: for :meth:`matplotlib.figure.Figure.subplots`.
+        columns: number of panels in a row.
+        height: height of the figure, inches.
+        rows: number of rows, 1 by default.
+        options: options of :meth:`matplotlib.figure.Figure.subplots`.
     """
     layout = ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.05)
     width = max(PANEL * columns + 0.6, LEAST_WIDTH)
@@ -121,11 +121,11 @@ def panels_of(
     """Return the axes given, row by row, or those of a new figure, see :func:`row_of_panels`.
 
     Args:
-        axes: matplotlib axes in any array or list, or ``None``.
-        columns: panels in a row.
-        height: of a new figure, inches.
-        rows: rows of panels.
-        options: for a new figure.
+        axes: matplotlib axes in any array or list; ``None`` makes a new figure.
+        columns: number of panels in a row.
+        height: height of a new figure, inches.
+        rows: number of rows, 1 by default.
+        options: options of a new figure, see :func:`row_of_panels`.
 
     Raises:
         ValueError: there are more or fewer axes than panels.
@@ -161,10 +161,11 @@ def method_legend(
     """Name the methods in one row above a figure or its only panel.
 
     Args:
-        place: where; a figure must have a constrained layout.
-        methods: which.
-        line: style of the lines, ``"own"`` for each method's own, ``"none"`` for markers alone.
-        options: for the markers and lines.
+        place: the figure, with a constrained layout, or the axes.
+        methods: names of the methods.
+        line: line style; ``"own"`` for each method's own, ``"none"`` for markers alone, by default
+            solid.
+        options: options of :class:`matplotlib.lines.Line2D`.
     """
     handles = [
         Line2D(
@@ -205,7 +206,7 @@ def pale(colour: str, strength: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
 
     Args:
         colour: any name matplotlib knows.
-        strength: a number, or an array of them.
+        strength: one number or an array of numbers, 0 to 1.
 
     Returns:
         RGB, ``[..., 3]``.

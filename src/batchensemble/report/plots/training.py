@@ -1,4 +1,4 @@
-"""How training went, and what its time bought."""
+"""Losses by epoch, and scores against training time."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ MARKERS_A_LINE = 8
 
 @drawing()
 def loss_curves(comparison: Comparison, axes: Any = None) -> list[Axes]:
-    """Draw the training loss (solid) and the held-out one (dashed) after each epoch.
+    """Draw the training loss (solid) and the held-out loss (dashed) after each epoch.
 
-    Of classes in nats, on a log scale; of numbers in the loss's own unit, of standardised targets
-    unless the history says otherwise, which may be below 0. Methods without held-out scores in
+    For classes in nats, on a log scale; for numbers in the loss's own unit, which may be below 0,
+    of standardised targets unless the history says otherwise. Methods without held-out scores in
     their history have no dashed line.
 
     Args:
-        comparison: with at least one finished run.
-        axes: where to draw, one for the training and one for held-out scores, if there are any;
-            those of a new figure by default.
+        comparison: a comparison with at least one finished run.
+        axes: one axes for the training loss and, if there are any, one for held-out scores; by
+            default those of a new figure.
 
     Returns:
         The axes drawn into.
@@ -75,7 +75,7 @@ def loss_curves(comparison: Comparison, axes: Any = None) -> list[Axes]:
 
 
 def _curve(ax: Axes, run: Run, values: list[float], line: str, above: int) -> None:
-    """Draw one line, the wider the more lines come above it, so that none is hidden."""
+    """Draw one line, wider if more lines are drawn above it, so that none is hidden."""
     if not values:
         return
     style = style_of(run.method)
@@ -96,15 +96,14 @@ def _curve(ax: Axes, run: Run, values: list[float], line: str, above: int) -> No
 
 @drawing()
 def accuracy_time(comparison: Comparison, ax: Axes | None = None) -> Axes:
-    """Draw held-out accuracy against the seconds of training, one marker a method.
+    """Draw held-out accuracy against training time in seconds, a marker for each method.
 
-    With several seeds the marker is their mean, the bars are their sample deviation, and each
-    seed is a faint point. With one seed the bar is the standard error of a share of so many
-    examples: without it the axis would make a difference out of chance.
+    With several seeds the marker is their mean, the bars are their sample standard deviation, and
+    each seed is a faint point. With one seed the bar is the standard error of the accuracy.
 
     Args:
-        comparison: with at least one finished run.
-        ax: where to draw; a new figure by default.
+        comparison: a comparison with at least one finished run.
+        ax: axes to draw into; by default those of a new figure.
     """
     ax = _score_time(comparison, ax, "accuracy")
     ax.set_ylabel("held-out accuracy")
@@ -115,22 +114,22 @@ def accuracy_time(comparison: Comparison, ax: Axes | None = None) -> Axes:
 
 @drawing()
 def error_time(comparison: Comparison, ax: Axes | None = None) -> Axes:
-    """Draw the held-out RMSE against the seconds of training, one marker a method.
+    """Draw the held-out RMSE against training time in seconds, a marker for each method.
 
-    With several seeds the marker is their mean, the bars are their sample deviation, and each
-    seed is a faint point. With one seed the bar is the standard error on so many examples.
+    With several seeds the marker is their mean, the bars are their sample standard deviation, and
+    each seed is a faint point. With one seed the bar is the standard error of the RMSE.
 
     Args:
-        comparison: of numbers, with at least one finished run.
-        ax: where to draw; a new figure by default.
+        comparison: a comparison of predicted numbers with at least one finished run.
+        ax: axes to draw into; by default those of a new figure.
     """
     ax = _score_time(comparison, ax, "rmse")
     ax.set_ylabel("held-out RMSE")
     return ax
 
 
-def _chance(comparison: Comparison, run: Run, mean: float) -> float:
-    """Return the standard error of a score on so many examples: of a share, or of an RMSE."""
+def _standard_error(comparison: Comparison, run: Run, mean: float) -> float:
+    """Return the standard error of an accuracy or an RMSE over the held-out examples."""
     y = comparison.data.held_out[1]
     if comparison.data.task == "classification":
         return math.sqrt(mean * (1 - mean) / len(y))
@@ -145,7 +144,7 @@ def _score_time(comparison: Comparison, ax: Axes | None, score: str) -> Axes:
         seconds = [run.cost.training_seconds for run in runs]
         scores = [run.scores[score] for run in runs]
         mean, several = statistics.fmean(scores), len(runs) > 1
-        chance = _chance(comparison, runs[0], mean)
+        error = _standard_error(comparison, runs[0], mean)
         if several:
             faint = pale(style.colour, 0.35)
             ax.plot(seconds, scores, style.marker, color=faint, markersize=5, zorder=1)
@@ -153,7 +152,7 @@ def _score_time(comparison: Comparison, ax: Axes | None, score: str) -> Axes:
             statistics.fmean(seconds),
             mean,
             xerr=statistics.stdev(seconds) if several else None,
-            yerr=statistics.stdev(scores) if several else chance,
+            yerr=statistics.stdev(scores) if several else error,
             fmt=style.marker,
             color=style.colour,
             markersize=9,

@@ -1,4 +1,4 @@
-"""How much the members differ on the held-out examples."""
+"""Epistemic uncertainty of the held-out examples."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ BINS_A_DECADE = 4
 
 @drawing()
 def epistemic_histogram(comparison: Comparison, ax: Axes | None = None) -> Axes:
-    """Draw how the mutual information of class and member is spread over the held-out examples.
+    """Draw the histogram of the mutual information of class and member over held-out examples.
 
     Methods with one member, whose mutual information is always 0, are left out and named.
 
     Args:
-        comparison: with at least one finished run.
-        ax: where to draw; a new figure by default.
+        comparison: a comparison of classifiers with at least one finished run.
+        ax: axes to draw into; by default those of a new figure.
     """
     ax = single_panel(ax)
     runs = [comparison.of(method)[0] for method in comparison.methods]

@@ -1,4 +1,4 @@
-"""What an ensemble that may decline to answer risks: coverage against errors, by its doubt."""
+"""Selective prediction on the page: coverage against error, by uncertainty."""
 
 from __future__ import annotations
 
@@ -19,11 +19,13 @@ class Abstaining:
     """Coverage and risk at each threshold, see :class:`batchensemble.decisions.RiskCoverage`.
 
     Attributes:
-        thresholds: the least confidence that is answered; of numbers the share that is.
-        coverage: share of the examples that are.
-        risk: share of wrong answers among those, or their mean absolute error; NaN where there is
-            none.
-        deviation: of numbers: the largest predicted deviation that is answered.
+        thresholds: of classes, the least confidence that is answered; of numbers, the share of the
+            examples that is answered. From 0 to 1.
+        coverage: share of the examples that are answered, 0 to 1.
+        risk: error rate of the answered examples, or their mean absolute error in the targets'
+            unit; NaN where none is answered.
+        deviation: of numbers, the largest predicted standard deviation that is answered, in the
+            targets' unit; ``None`` of classes.
     """
 
     thresholds: Float[np.ndarray, "thresholds"]
@@ -37,12 +39,13 @@ def abstaining(
     labels: np.ndarray,
     thresholds: Float[np.ndarray, "thresholds"] = THRESHOLDS,
 ) -> Abstaining:
-    """Return what is answered, and how often wrongly, at each threshold.
+    """Return coverage and error rate at each threshold of the confidence.
 
     Args:
-        predictions: of one method, one a seed; all of them count as one.
+        predictions: predictions of one method on the same examples, one for each seed; they are
+            pooled.
         labels: the true classes, ``[examples]``.
-        thresholds: of the probability of the predicted class.
+        thresholds: least probabilities of the predicted class, 0 to 1.
 
     Example:
         >>> one = Prediction(np.array([[[0.9, 0.1]], [[0.4, 0.6]]]))
@@ -62,12 +65,14 @@ def abstaining_from_numbers(
     targets: np.ndarray,
     shares: Float[np.ndarray, "thresholds"] = THRESHOLDS[1:],
 ) -> Abstaining:
-    """Return the mean absolute error of the share of the examples that are surest.
+    """Return the mean absolute error of the most certain examples.
 
     Args:
-        predictions: of one method, one a seed; all of them count as one.
+        predictions: predictions of one method on the same examples, one for each seed; they are
+            pooled.
         targets: the true numbers, ``[examples]``.
-        shares: that are answered, those of the smallest predicted deviation.
+        shares: shares of the examples that are answered, above 0 and up to 1, those with the
+            smallest predicted standard deviation first.
 
     Example:
         >>> from batchensemble.predictions import Points

@@ -1,4 +1,4 @@
-"""Calibration: is an error more than that of a calibrated network on so few examples."""
+"""Calibration: is the error larger than that of a calibrated network on as many examples?"""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from batchensemble.predictions import Prediction, Quantiles
 from batchensemble.report.sections.tables import Head, Table, TableRow, mean_entry
 
 DRAWS = 500
-LEVELS = (0.5, 0.8, 0.9, 0.95)  # of intervals
+LEVELS = (0.5, 0.8, 0.9, 0.95)  # nominal coverage of the intervals
 
 
 def calibration_table(comparison: Comparison) -> Table:
-    """Return the calibration errors of each method or what its intervals hold, over its seeds."""
+    """Return the calibration errors or the coverage of intervals of each method."""
     numbers = comparison.data.task == "regression"
     targets = comparison.data.held_out[1]
     lines, form = [], ".1%" if numbers else ".4f"
@@ -29,14 +29,14 @@ def calibration_table(comparison: Comparison) -> Table:
         entries = tuple(mean_entry(values, form) for values in zip(*found, strict=True))
         lines.append(TableRow(method_title(method), method, entries))
     if numbers:
-        caption = "Share of the held-out targets in intervals that should hold so many."
-        heads = tuple(Head(f"Of {level:.0%}") for level in LEVELS)
+        caption = "Share of the held-out targets inside intervals of the given nominal coverage."
+        heads = tuple(Head(f"{level:.0%} interval") for level in LEVELS)
         return Table("calibration", caption, "Method", heads, tuple(lines))
     caption = (
-        "Calibration errors. By chance: what the ECE of a calibrated network of this confidence "
-        "stays below in 95% of the cases, on so many examples."
+        "Calibration errors. By chance: the ECE that a calibrated network with the same confidence "
+        "stays below in 95% of the cases on as many examples."
     )
-    heads = tuple(map(Head, ("ECE", "By chance", "ECE without its bias", "Largest error of a bin")))
+    heads = tuple(map(Head, ("ECE", "By chance", "ECE, debiased", "Largest error of a bin")))
     return Table("calibration", caption, "Method", heads, tuple(lines))
 
 
@@ -57,15 +57,15 @@ def _holds(run: Run, targets: np.ndarray) -> list[float]:
 
 
 def error_by_chance(prediction: Prediction, *, level: float = LEVEL, seed: int = 0) -> float:
-    """Return the calibration error that a network of this confidence stays below if calibrated.
+    """Return the ECE that a calibrated network with the same confidence stays below.
 
-    Right and wrong are drawn as its confidence says, again and again, and the ECE counted (Bröcker
-    and Smith 2007, consistency resampling).
+    Correct and wrong are drawn at random with the predicted confidence, again and again, and the
+    ECE of each draw is computed (consistency resampling, Bröcker and Smith 2007).
 
     Args:
-        prediction: of classes.
-        level: how often a calibrated network stays below.
-        seed: of the draws.
+        prediction: class probabilities of any ensemble.
+        level: how often a calibrated network stays below the number returned, 0 to 1.
+        seed: seed of the random draws.
 
     Example:
         >>> sure = Prediction(np.full((100, 1, 2), 0.5))

@@ -1,4 +1,4 @@
-"""Charts that the page draws itself, in its own colours: where each point is, and what it says."""
+"""Charts that the page draws as SVG in its own colours: coordinates and texts of each point."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from batchensemble.comparison.wording import capitalised, join_names, method_phr
 from batchensemble.report.sections.abstaining import Abstaining
 from batchensemble.report.sections.tables import risk_of, signed
 
-IN_UNIT = REGRESSION[0]  # how numbers in the unit of the target are printed
+IN_UNIT = REGRESSION[0]  # its format is that of all numbers in the unit of the target
 WIDTH = 640
-LEFT, RIGHT, TOP, BOTTOM = 72, 28, 14, 46  # around the axes of the curves
+LEFT, RIGHT, TOP, BOTTOM = 72, 28, 14, 46  # margins around the axes of the curves
 HEIGHT = 330
-ROW = 36  # of the intervals
-NAMES = 185
-POINTS_WITH_TEXT = 10  # every so many thresholds a point says its numbers
+ROW = 36  # height of a row of the intervals
+NAMES = 185  # width of the column of names
+POINTS_WITH_TEXT = 10  # every tenth threshold has a marker with its numbers
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Tick:
 
 @dataclass(frozen=True)
 class Bar:
-    """An interval of a difference: its ends, its middle, and what it says."""
+    """An interval of a difference: its ends, its estimate, and its text."""
 
     name: str
     method: str
@@ -48,7 +48,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Forest:
-    """Intervals of differences to one method, a row each, and where 0 is."""
+    """Intervals of differences to one method, one row each, and the position of 0."""
 
     height: int
     zero: float
@@ -59,7 +59,7 @@ class Forest:
 
 @dataclass(frozen=True)
 class Point:
-    """A point that says its numbers."""
+    """A marker with a text."""
 
     x: float
     y: float
@@ -68,7 +68,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Curve:
-    """A method's line through the chart."""
+    """A method's curve: its SVG path and its markers."""
 
     name: str
     method: str
@@ -78,7 +78,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Risks:
-    """Risk against coverage: curves, axes, and the numbers that the slider reads."""
+    """Risk against coverage: curves, axes, and the numbers for the slider."""
 
     curves: tuple[Curve, ...]
     x_ticks: tuple[Tick, ...]
@@ -90,7 +90,7 @@ class Risks:
 def forest(
     column: Column, rows: Sequence[Row], differences: Differences, reference: str
 ) -> Forest | None:
-    """Return the intervals of a score's differences to a method; ``None`` where there are none."""
+    """Return the intervals of differences in a score to one method; ``None`` without any."""
     found = [
         (row, differences.between(column.key, row.method, reference))
         for row in rows
@@ -143,7 +143,7 @@ def _significance(
 
 
 def risks(comparison: Comparison) -> Risks:
-    """Return the curves of risk against coverage of each method, and the slider's numbers."""
+    """Return each method's curve of risk against coverage, and the numbers for the slider."""
     numbers = comparison.data.task == "regression"
     found = {method: risk_of(comparison, method) for method in comparison.methods}
     highest = max(float(np.nanmax(each.risk)) for each in found.values())
@@ -172,7 +172,7 @@ def risks(comparison: Comparison) -> Risks:
         chosen.append({"method": method, "texts": texts, "places": places})
     thresholds = next(iter(found.values())).thresholds
     intros = [
-        f"The surest {each:.0%}:" if numbers else f"From {each:.2f} on:"
+        f"Coverage {each:.0%}:" if numbers else f"Confidence of at least {each:.2f}:"
         for each in thresholds.tolist()
     ]
     return Risks(
@@ -192,23 +192,23 @@ def _pairs(each: Abstaining) -> list[tuple[float, float]]:
 
 
 def _at_threshold(name: str, each: Abstaining, index: int) -> str:
-    """Say what a method risks at a threshold."""
+    """Return a method's coverage and risk at a threshold, as a sentence."""
     coverage, risk = each.coverage[index], each.risk[index]
     if not np.isfinite(risk):
-        return f"{name} answers none."
+        return f"{name}: no predictions answered."
     if each.deviation is not None:
         deviation, error = (
             format_number(each.deviation[index], IN_UNIT),
             format_number(risk, IN_UNIT),
         )
         return (
-            f"{name} answers deviations up to {deviation}, with a mean absolute error of {error}."
+            f"{name}: predicted standard deviation up to {deviation}, mean absolute error {error}."
         )
-    return f"{name} answers {coverage:.1%}, {risk:.2%} of them wrongly."
+    return f"{name}: coverage {coverage:.1%}, error rate {risk:.2%}."
 
 
 def _finding(comparison: Comparison, numbers: bool) -> str:
-    """Say what each method gains by leaving the most doubtful tenth of the examples unanswered."""
+    """Return each method's risk with and without the most uncertain tenth of the examples."""
     changes = []
     for method in comparison.methods:
         if numbers:
@@ -221,8 +221,8 @@ def _finding(comparison: Comparison, numbers: bool) -> str:
         wrong = (prediction.labels != comparison.data.held_out[1])[order]
         answered = max(1, round(0.9 * len(wrong)))
         changes.append(f"{method_title(method)} {wrong.mean():.2%} → {wrong[:answered].mean():.2%}")
-    what = "Mean absolute error" if numbers else "Wrong answers"
-    return f"{what} if the most doubtful tenth is left unanswered: {'; '.join(changes)}."
+    what = "Mean absolute error" if numbers else "Error rate"
+    return f"{what} of all predictions → without the most uncertain 10%: {'; '.join(changes)}."
 
 
 def _ticks(low: float, high: float, most: int) -> list[float]:

@@ -1,4 +1,4 @@
-"""Intervals of numbers that hold what they should: how wide, and how often they really do."""
+"""Conformal intervals on the page: their width, and their coverage on other examples."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ LEVELS = (0.8, 0.9, 0.95)
 
 
 def interval_table(comparison: Comparison, *, seed: int = 0) -> Table:
-    """Return the coverage and width of conformal intervals of each method, of its first seed.
+    """Return the coverage and width of conformal intervals of each method, for its first seed.
 
-    The width is learnt on a half of the held-out examples, drawn at random, and the coverage
-    counted on the other. How far chance takes it from what was meant is known: with ``k`` the rank
-    of the quantile among ``n`` examples, the others that are covered are beta-binomial with ``k``
-    and ``n + 1 - k`` (Vovk 2012, arXiv 1209.2673).
+    The width is fitted on a random half of the held-out examples and the coverage measured on the
+    other half. Its distribution is known: with ``k`` the rank of the quantile among ``n`` examples,
+    the number of covered examples is beta-binomial with ``k`` and ``n + 1 - k`` (Vovk 2012, arXiv
+    1209.2673).
 
     Args:
-        comparison: of numbers, with a run at least.
-        seed: of the halves.
+        comparison: a comparison of predicted numbers with at least one finished run.
+        seed: seed of the random split into halves.
     """
     targets = comparison.data.held_out[1]
     order = np.random.default_rng(seed).permutation(len(targets))
@@ -44,13 +44,12 @@ def interval_table(comparison: Comparison, *, seed: int = 0) -> Table:
             entries.append(_by_chance(level, len(learn), len(count)))
         lines.append(TableRow(f"{level:.0%}", "", tuple(entries)))
     caption = (
-        "Conformal intervals: around each prediction, so wide that they hold the true number as "
-        "often as asked. Learnt on a half of the held-out examples, and counted on the other: the "
-        "share that is held, and the mean width in the unit of the target. By chance: between "
-        f"which the share is in {LEVEL:.0%} of the cases. First seed."
+        "Conformal intervals, fitted on a random half of the held-out examples: coverage on the "
+        "other half, and mean width in the unit of the target. By chance: the range in which the "
+        f"coverage is in {LEVEL:.0%} of the cases. First seed."
     )
     heads = (*(Head(method_title(method)) for method in comparison.methods), Head("By chance"))
-    return Table("intervals", caption, "Should hold", heads, tuple(lines))
+    return Table("intervals", caption, "Nominal coverage", heads, tuple(lines))
 
 
 def _entry(
@@ -66,9 +65,9 @@ def _entry(
     return Entry(f"{held:.1%}", held, "", f"width {given.widths.mean():.4g}")
 
 
-def _by_chance(level: float, learnt: int, counted: int) -> Entry:
-    rank = rank_of(learnt, level)
-    low, high = betabinom(counted, rank, learnt + 1 - rank).interval(LEVEL)
+def _by_chance(level: float, fitted: int, counted: int) -> Entry:
+    rank = rank_of(fitted, level)
+    low, high = betabinom(counted, rank, fitted + 1 - rank).interval(LEVEL)
     return Entry(f"{low / counted:.1%} to {high / counted:.1%}", float(low / counted))
 
 

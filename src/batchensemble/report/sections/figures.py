@@ -1,4 +1,4 @@
-"""What is said beside each figure: what it shows in this run, and how to read it."""
+"""The captions of the figures: the finding in this comparison, and how to read the figure."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ COLUMN = {column.key: column for column in (*CLASSIFICATION, *REGRESSION, *COST)
 
 @dataclass(frozen=True)
 class FigureText:
-    """What is said of a figure.
+    """The caption of a figure.
 
     Attributes:
         title: its heading.
-        section: of the page.
-        finding: returns a sentence with this run's numbers.
-        reading: how to read it.
+        section: the section of the page that it is in.
+        finding: function from the comparison to a sentence with its numbers.
+        reading: how to read the figure.
     """
 
     title: str
@@ -38,7 +38,7 @@ class FigureText:
 
 @dataclass(frozen=True)
 class ShownFigure:
-    """A figure as the page holds it; width and height in CSS pixels."""
+    """A figure on the page; width and height in CSS pixels."""
 
     name: str
     title: str
@@ -54,12 +54,12 @@ class ShownFigure:
 def shown_figures(
     comparison: Comparison, figures: Mapping[str, Figure], images: Mapping[str, bytes]
 ) -> list[ShownFigure]:
-    """Return the figures with what is said of them.
+    """Return the figures with their captions.
 
     Args:
-        comparison: what they show.
-        figures: from :func:`batchensemble.report.plots.draw_all`.
-        images: the same as SVG.
+        comparison: the comparison that the figures show.
+        figures: the figures by name, from :func:`batchensemble.report.plots.draw_all`.
+        images: the same figures as SVG files, by name.
     """
     return [
         _shown(comparison, name, figure, images[name], TEXTS[name])
@@ -86,7 +86,7 @@ def _shown(
 
 
 def _each(comparison: Comparison, text: Callable[[Run], str]) -> str:
-    """Return what is said of each method's first run, joined."""
+    """Return the texts of each method's first run, joined."""
     runs = [comparison.of(method)[0] for method in comparison.methods]
     return "; ".join(f"{method_title(run.method)} {text(run)}" for run in runs) + "."
 
@@ -102,14 +102,14 @@ def _reliability(comparison: Comparison) -> str:
 def _plane(comparison: Comparison) -> str:
     def text(run: Run) -> str:
         if not isinstance(run.plane, Prediction) or run.plane.members == 1:
-            return "0, one member"
+            return "0 (one member)"
         return f"{float(run.plane.epistemic.max()):.4f}"
 
-    return "Highest mutual information anywhere on the map, in nats: " + _each(comparison, text)
+    return "Highest mutual information on the map, in nats: " + _each(comparison, text)
 
 
 def _members(comparison: Comparison) -> str:
-    return "Share of the held-out examples on which two members differ: " + _each(
+    return "Disagreement of two members on the held-out examples: " + _each(
         comparison, lambda run: _number(run, "disagreement")
     )
 
@@ -121,7 +121,7 @@ def _member_curves(comparison: Comparison) -> str:
         nll = by_members(run.classes, labels).nll
         return f"{nll[0]:.4f}" if len(nll) == 1 else f"{nll[0]:.4f} → {nll[-1]:.4f}"
 
-    return "NLL in nats, of one member → of all: " + _each(comparison, text)
+    return "NLL in nats, one member → all members: " + _each(comparison, text)
 
 
 def _histogram(comparison: Comparison) -> str:
@@ -148,13 +148,13 @@ def _curves(comparison: Comparison) -> str:
 
 
 def _curve(comparison: Comparison) -> str:
-    return "Deviation of what the members differ in, on held-out examples: " + _each(
+    return "Epistemic standard deviation on the held-out examples: " + _each(
         comparison, lambda run: _number(run, "epistemic")
     )
 
 
 def _coverage(comparison: Comparison) -> str:
-    return "Intervals that should hold 90% hold: " + _each(
+    return "Coverage of the 90% intervals: " + _each(
         comparison, lambda run: f"{run.scores['coverage']:.1%}"
     )
 
@@ -186,99 +186,96 @@ TEXTS = {
         "Reliability",
         "calibration",
         _reliability,
-        "A bar is the share of right predictions among those made with that confidence; whiskers "
-        "are 95% intervals. On the dashed line a confidence of 80% is right in 80% of the "
-        "cases; above it the network is too modest, below it too sure. The counts below are on a "
-        "log scale.",
+        "Bars: accuracy of the predictions with that confidence; whiskers: 95% intervals. Dashed: "
+        "perfect calibration. Bars above it mean underconfidence, below it overconfidence. The "
+        "counts are on a log scale.",
     ),
     "plane": FigureText(
-        "Predictions and doubt over the plane",
+        "Predictions and epistemic uncertainty over the plane",
         "uncertainty",
         _plane,
-        "Above, what each method predicts, with held-out examples on it and a line where the "
-        "predicted class changes. Below, in nats and on one log scale, how much the members "
-        "differ: a useful ensemble is dark where there were no examples to learn from.",
+        "Top: predictions with the held-out examples and the decision boundary. Bottom: mutual "
+        "information in nats, on one log scale. A useful ensemble is dark where there were no "
+        "training examples.",
     ),
     "members": FigureText(
-        "Where each member draws the line",
+        "Decision boundaries of the members",
         "members",
         _members,
-        "Thin lines are the members' own decisions, the wide pale one is that of their mean "
-        "probabilities. Lines on top of each other mean that the members learned the same.",
+        "Thin lines: single members. Wide pale line: the ensemble's mean probabilities. Lines on "
+        "top of each other: the members learned the same boundary.",
     ),
     "member_curves": FigureText(
-        "What members are worth",
+        "Score against the number of members",
         "members",
         _member_curves,
-        "A point is the mean over all ensembles of so many of the members. A steep line has "
-        "members that know different things, a flat one is one network several times over. A line "
-        "that begins above the single network has members that are worse alone. The axes span at "
-        "least four standard errors of a score on so many examples.",
+        "Each point is the mean over subsets of that many members. A steep curve: the members "
+        "complement each other. A flat curve: they are one network several times over. A curve "
+        "that starts above the single network: its members are worse on their own. The axes span "
+        "at least four standard errors.",
     ),
     "epistemic_histogram": FigureText(
-        "How much the members differ",
+        "Epistemic uncertainty of the held-out examples",
         "uncertainty",
         _histogram,
-        "The mutual information of class and member for each held-out example. Further right, "
-        "the members differ more; to the far left they are one network several times over.",
+        "Mutual information of class and member for each held-out example. Far right: the members "
+        "differ. Far left: they are one network several times over.",
     ),
     "loss_curves": FigureText(
         "Training",
         "training",
         _curves,
-        "The loss is averaged over the epoch and over the members, the held-out one is that of "
-        "the ensemble after the epoch. A training loss that falls while the held-out one rises is "
-        "overfitting.",
+        "Training loss: mean over the epoch and the members. Held-out loss: the ensemble after the "
+        "epoch. A held-out loss that rises while the training loss falls is overfitting.",
     ),
     "curve": FigureText(
-        "The curve and its doubt",
+        "Prediction and uncertainty",
         "uncertainty",
         _curve,
-        "The line is the mean, the pale band holds 90% of what is predicted, the darker one in it "
-        "is what the members differ in. Dashed lines are the ends of the training examples, which "
-        "are the points. Below, the standard deviations: of all (pale) and of what the members "
-        "differ in, which should grow beyond the examples and in gaps.",
+        "Line: the mean. Pale band: 90% interval; darker band: 90% by the epistemic part alone. "
+        "Points: training examples, which end at the dashed lines. Bottom: total (pale) and "
+        "epistemic standard deviation; the latter should grow outside the examples and in gaps.",
     ),
     "coverage": FigureText(
-        "Do intervals cover?",
+        "Coverage of intervals",
         "calibration",
         _coverage,
-        "On the dashed line an interval that should hold 90% of the targets holds 90%. Below it "
-        "the method is too sure, above it too modest.",
+        "Dashed: perfect calibration, 90% intervals contain 90% of the targets. Below it the "
+        "intervals are too narrow, above it too wide.",
     ),
     "error_by_deviation": FigureText(
-        "Does doubt tell errors?",
+        "Error against predicted standard deviation",
         "uncertainty",
         _error_by_deviation,
-        "The held-out examples in ten groups, from those the method is surest of to those it "
-        "doubts most. On the dashed line the errors are as large as predicted; markers at one "
-        "height say that the doubt tells nothing.",
+        "The held-out examples in ten groups, from the most certain to the most uncertain. Dashed: "
+        "errors as large as predicted. Markers at one height: the uncertainty does not predict "
+        "the error.",
     ),
     "error_time": FigureText(
-        "Error for the time",
+        "RMSE against training time",
         "cost",
         _time,
-        "Down and to the left is better. With one seed a bar is the standard error of the RMSE on "
-        "so many examples; with several, bars are sample deviations and faint points the seeds.",
+        "Down and to the left is better. Bars: standard error with one seed, sample standard "
+        "deviation with several, whose runs are the faint points.",
     ),
     "accuracy_time": FigureText(
-        "Accuracy for the time",
+        "Accuracy against training time",
         "cost",
         _time,
-        "Up and to the left is better. With one seed a bar is the standard error of the accuracy "
-        "on so many examples; with several, bars are sample deviations and faint points the seeds.",
+        "Up and to the left is better. Bars: standard error with one seed, sample standard "
+        "deviation with several, whose runs are the faint points.",
     ),
 }
 ALTERNATIVES = {
     "reliability": "Accuracy against confidence in bins, a panel for each method.",
     "plane": "Maps over two axes of the features, two for each method: the predicted probabilities "
     "with the held-out examples, and the mutual information of class and member.",
-    "members": "The decision lines of the members, a panel for each method.",
+    "members": "Decision boundaries of the members, a panel for each method.",
     "member_curves": "Accuracy and NLL against the number of members that are averaged.",
     "epistemic_histogram": "Histograms of the mutual information on the held-out examples.",
-    "curve": "The predicted mean over the only feature with its intervals, a panel a method.",
-    "coverage": "The share of held-out targets in intervals, against the share meant.",
-    "error_by_deviation": "The error of ten groups of examples against the deviation predicted.",
+    "curve": "The predicted mean and its intervals over the feature, a panel for each method.",
+    "coverage": "Coverage of intervals against their nominal coverage.",
+    "error_by_deviation": "RMSE of ten groups of examples against the predicted deviation.",
     "error_time": "RMSE against training time.",
     "loss_curves": "Training loss and held-out loss by epoch.",
     "accuracy_time": "Accuracy against training time.",

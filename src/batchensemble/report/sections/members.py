@@ -1,4 +1,4 @@
-"""What the page says of members: each alone, how they differ, and what they gain together."""
+"""Members on the page: their own scores, their diversity, and the gain of averaging them."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from batchensemble.report.sections.tables import Entry, Head, Table, TableRow, b
 
 DIVERSITY = (
     Head("Disagreement"),
-    Head("KL of two members", "nats"),
-    Head("Q of their errors"),
-    Head("Correlation of their errors"),
+    Head("Pairwise KL", "nats"),
+    Head("Q of errors"),
+    Head("Correlation of errors"),
     Head("Effective members"),
 )
 GAINS: dict[Loss, str] = {
     "nll": "Gain in NLL",
     "error": "Gain in accuracy",
-    "auroc": "Gain in finding errors by the epistemic part (AUROC)",
+    "auroc": "Gain in error detection by epistemic uncertainty (AUROC)",
 }
 
 
 def member_table(comparison: Comparison) -> Table:
-    """Return the accuracy or RMSE of each member alone, and of all together, run by run."""
+    """Return the accuracy or RMSE of each member and of the ensemble, for every run."""
     most = max(run.prediction.members for run in comparison.runs)
     first, numbers = quality(comparison)[0], comparison.data.task == "regression"
     lines = []
@@ -43,16 +43,16 @@ def member_table(comparison: Comparison) -> Table:
         ]
         entries += [Entry("")] * (most - len(own))
         lines.append(TableRow(method_title(run.method), run.method, tuple(entries)))
-    heads = (Head("Seed"), Head("Together"), *(Head(f"Member {i + 1}") for i in range(most)))
-    together = "their mean" if numbers else "the mean of their probabilities"
-    caption = f"{first.title} of each member alone, and of {together}."
+    heads = (Head("Seed"), Head("Ensemble"), *(Head(f"Member {i + 1}") for i in range(most)))
+    mean = "their mean" if numbers else "their mean probabilities"
+    caption = f"{first.title} of each member, and of the ensemble ({mean})."
     return Table("members", caption, "Method", heads, tuple(lines))
 
 
 def diversity_table(comparison: Comparison) -> Table | None:
-    """Return how much the members of each ensemble differ, run by run.
+    """Return how much the members of each ensemble differ, for every run.
 
-    ``None`` of numbers, or where there is no ensemble.
+    ``None`` for predicted numbers, or without an ensemble.
     """
     if comparison.data.task == "regression":
         return None
@@ -79,15 +79,14 @@ def diversity_table(comparison: Comparison) -> Table | None:
     if not lines:
         return None
     measure = (
-        f"how many members of {method_phrase(reference)} reach the same NLL"
+        f"the number of members of {method_phrase(reference)} with the same NLL"
         if reference is not None
-        else "how many independent members would have a mean that varies as much"
+        else "the number of independent members whose mean would vary as much"
     )
     caption = (
-        "How two members of an ensemble differ, mean over the pairs: how often they name different "
-        "classes, how far their probabilities are apart, and whether they are wrong on the same "
-        "examples; a Q or a correlation of 1 says on exactly the same, 0 that they err "
-        f"independently. The effective number of members is {measure}."
+        "Diversity, mean over pairs of members. Disagreement: how often they predict different "
+        "classes. Q and correlation of errors: 1 if they are wrong on the same examples, 0 if "
+        f"independently. Effective members: {measure}."
     )
     return Table("diversity", caption, "Method", (Head("Seed"), *DIVERSITY), tuple(lines))
 
@@ -97,8 +96,8 @@ class GainShares:
     """Shares of the deep ensemble's gain over one network.
 
     Attributes:
-        table: of each other ensemble; ``None`` where there is nothing to have a share of.
-        reasons: why there is no share of a score, a sentence each.
+        table: the share of each other ensemble; ``None`` where no share is defined.
+        reasons: a sentence for each score without a defined share, saying why.
     """
 
     table: Table | None
@@ -106,9 +105,9 @@ class GainShares:
 
 
 def gain_shares(comparison: Comparison) -> GainShares | None:
-    """Return which share of the deep ensemble's gain over one network each other ensemble keeps.
+    """Return each other ensemble's share of the deep ensemble's gain over one network.
 
-    ``None`` of numbers, and where the single network, the deep ensemble or any other is missing.
+    ``None`` for predicted numbers, and without a single network, a deep ensemble and another one.
     """
     if comparison.data.task == "regression":
         return None
@@ -119,7 +118,7 @@ def gain_shares(comparison: Comparison) -> GainShares | None:
         for method in comparison.methods
         if method not in names
     }
-    # Of the seeds that all have: a share is of the same gain for all.
+    # The seeds that all methods have: the shares are then of the same gain.
     seeds = sorted(set.intersection(*map(set, (single, deep, *others.values()))))
     if not others or not seeds or deep[seeds[0]].members < 2:
         return None
@@ -144,16 +143,16 @@ def gain_shares(comparison: Comparison) -> GainShares | None:
         for row, method in enumerate(others)
     )
     caption = (
-        "Which share of what a deep ensemble gains over one network is kept: 0% is one network, "
-        "100% the deep ensemble. Below it the 95% bootstrap interval. The epistemic part of one "
-        "network is always 0 and finds nothing, an AUROC of 0.5."
+        "Share of the deep ensemble's gain over one network (0%: one network, 100%: the deep "
+        "ensemble), with its 95% bootstrap interval. The epistemic uncertainty of one network is "
+        "always 0, an AUROC of 0.5."
     )
     heads = tuple(Head(GAINS[score]) for score in defined)
     return GainShares(Table("gain-shares", caption, "Method", heads, lines), reasons)
 
 
 def _predictions(comparison: Comparison, method: str | None) -> dict[int, Prediction]:
-    """Return a method's predictions by seed; none of a method that the comparison lacks."""
+    """Return a method's predictions by seed; empty for a method that was not compared."""
     return {run.seed: run.classes for run in comparison.runs if run.method == method}
 
 

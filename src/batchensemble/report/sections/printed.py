@@ -1,4 +1,4 @@
-"""The losses that a notebook prints, beside those of this run."""
+"""The losses that a notebook prints, next to those of this run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from batchensemble.comparison.wording import method_title
 
 
 def printed_losses(comparison: Comparison) -> list[list[tuple[str, str, str]]]:
-    """Return for each epoch and training: the notebook's loss, this run's, their difference."""
+    """Return the notebook's loss, this run's and their difference, by epoch and training."""
     trainings = [list(zip_longest(*both)) for both in comparison.printed.values()]
     epochs = max((len(training) for training in trainings), default=0)
     return [

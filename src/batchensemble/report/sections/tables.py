@@ -1,4 +1,4 @@
-"""The tables of the page, each as heads, rows and a caption that says what is marked."""
+"""The tables of the page: a caption, column heads and rows."""
 
 from __future__ import annotations
 
@@ -37,20 +37,20 @@ SHOWN_THRESHOLDS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 
 # Caption, and titles and units of the columns.
 UNCERTAINTY = (
-    "Mean uncertainty of right and of wrong predictions. AUROC: how often a wrong prediction is "
-    "more doubtful than a right one; 0.5 is chance.",
+    "Mean uncertainty of correct and of wrong predictions. AUROC: probability that a wrong "
+    "prediction is more uncertain than a correct one; 0.5 is chance.",
     (
-        ("Total, right ones", "nats"),
-        ("Total, wrong ones", "nats"),
-        ("Epistemic, right ones", "nats"),
-        ("Epistemic, wrong ones", "nats"),
+        ("Total, correct", "nats"),
+        ("Total, wrong", "nats"),
+        ("Epistemic, correct", "nats"),
+        ("Epistemic, wrong", "nats"),
         ("AUROC of total", ""),
         ("AUROC of epistemic", ""),
     ),
 )
 UNCERTAINTY_OF_NUMBERS = (
-    "Mean variances by their source, and whether doubt tells errors: the rank correlation of the "
-    "predicted deviation and the absolute error; 0 is chance, 1 the best.",
+    "Mean variances by source, and the rank correlation of the predicted variance with the "
+    "absolute error: 0 is chance, 1 is best.",
     (
         ("Aleatoric variance", ""),
         ("Epistemic variance", ""),
@@ -62,7 +62,7 @@ UNCERTAINTY_OF_NUMBERS = (
 
 @dataclass(frozen=True)
 class Head:
-    """The head of a column, and the unit below it."""
+    """The head of a column, and its unit."""
 
     title: str
     unit: str = ""
@@ -73,10 +73,11 @@ class Entry:
     """One cell.
 
     Attributes:
-        text: what it shows; a deviation after `` ± ``.
-        detail: in a line of its own below.
-        value: what it is sorted by; ``None`` comes last.
-        mark: ``"best"``, ``"tied"`` with the best, or empty.
+        text: the text shown; a standard deviation follows after `` ± ``.
+        value: the number to sort by; ``None`` comes last.
+        mark: ``"best"``; ``"tied"``, not significantly different from the best;
+            ``"significant"``, a significant difference; or empty.
+        detail: a second line below the text.
     """
 
     text: str
@@ -87,7 +88,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class TableRow:
-    """One row: its head, whose method's colour it has, and its cells."""
+    """One row: its head, the method whose colour it has, and its cells."""
 
     name: str
     method: str
@@ -99,11 +100,11 @@ class Table:
     """A table of the page.
 
     Attributes:
-        name: of its elements on the page.
-        caption: what it shows.
-        first: head of the column of row heads.
-        heads: of the other columns.
-        lines: its rows.
+        name: prefix of the HTML ids of the table.
+        caption: the text above the table.
+        first: head of the first column, which has the heads of the rows.
+        heads: heads of the other columns.
+        lines: the rows.
     """
 
     name: str
@@ -120,26 +121,26 @@ def quality_table(comparison: Comparison, rows: Sequence[Row]) -> Table:
 
 
 def cost_table(comparison: Comparison, rows: Sequence[Row]) -> Table:
-    """Return what each method takes."""
-    return _columns("cost", f"What each method takes. {means(comparison)}", rows, COST)
+    """Return the cost of each method."""
+    return _columns("cost", f"Cost of each method. {means(comparison)}", rows, COST)
 
 
 def means(comparison: Comparison) -> str:
-    """Say over what the numbers are means."""
+    """Return what the numbers are means over, as a sentence."""
     seeds = len({run.seed for run in comparison.runs})
     return f"Mean ± sample standard deviation over {seeds} seeds." if seeds > 1 else "One seed."
 
 
 def marks(comparison: Comparison, rows: Sequence[Row]) -> str:
-    """Say what bold and ≈ mean, where there is something to mark."""
+    """Return what bold and ≈ mean, where there is something to mark."""
     if len(rows) < 2:
         return ""
     seeds = len({run.seed for run in comparison.runs})
     over = "the seeds and the examples" if seeds > 1 else "the examples"
     few = ", too narrow for so few seeds" if 1 < seeds < ENOUGH_SEEDS else ""
     return (
-        " Bold is better than all others by more than chance; where no method is, those with ≈ are "
-        f"not told apart from the best (95% bootstrap interval over {over}{few})."
+        " Bold: significantly better than all others. ≈: where none is, the best and those not "
+        f"significantly different from it (95% bootstrap interval over {over}{few})."
     )
 
 
@@ -159,7 +160,7 @@ def _columns(name: str, caption: str, rows: Sequence[Row], columns: Sequence[Col
 def difference_table(
     comparison: Comparison, rows: Sequence[Row], differences: Differences, reference: str
 ) -> Table | None:
-    """Return how far each method is from one of them, with intervals; ``None`` for one method."""
+    """Return the difference of each method to one of them, with intervals; ``None`` for one."""
     compared = [column for column in quality(comparison) if column.better]
     others = [row for row in rows if row.method != reference]
     lines = []
@@ -171,8 +172,8 @@ def difference_table(
         return None
     name = method_phrase(reference)
     caption = (
-        f"Difference of each method to {name}, with its 95% interval below. An interval "
-        "that holds 0 is within chance; one that does not is bold."
+        f"Difference of each method to {name}, with its 95% interval below. Bold: significant, "
+        "the interval does not contain 0."
     )
     heads = tuple(Head(column.title, column.unit) for column in compared)
     return Table("differences", caption, "Method", heads, tuple(lines))
@@ -187,7 +188,7 @@ def _difference(found: Difference | None, column: Column) -> Entry:
 
 
 def signed(number: float, column: Column) -> str:
-    """Return a difference as the column prints numbers, with its sign.
+    """Return a difference in the number format of a column, with its sign.
 
     Example:
         >>> signed(-0.25, COST[-1])
@@ -198,13 +199,13 @@ def signed(number: float, column: Column) -> str:
 
 
 def uncertainty_table(comparison: Comparison) -> Table:
-    """Return how doubtful right and wrong predictions are, and how well doubt finds mistakes."""
+    """Return the uncertainty of correct and wrong predictions, and how well it finds errors."""
     numbers = comparison.data.task == "regression"
     targets = comparison.data.held_out[1]
-    way: Any = _uncertainty_of_numbers if numbers else _uncertainty_of_classes
+    measure: Any = _uncertainty_of_numbers if numbers else _uncertainty_of_classes
     lines = []
     for method in comparison.methods:
-        found = [way(run.prediction, targets) for run in comparison.of(method)]
+        found = [measure(run.prediction, targets) for run in comparison.of(method)]
         form = RMSE.format if numbers else ".4f"
         entries = tuple(mean_entry(values, form) for values in zip(*found, strict=True))
         lines.append(TableRow(method_title(method), method, entries))
@@ -215,7 +216,7 @@ def uncertainty_table(comparison: Comparison) -> Table:
 
 
 def mean_entry(values: Sequence[float], form: str = ".4f") -> Entry:
-    """Return the mean over the seeds, or a dash where it is not known."""
+    """Return the mean over the seeds, or a dash where it is NaN."""
     mean = sum(values) / len(values)
     return Entry("-") if math.isnan(mean) else Entry(format(mean, form).rstrip("."), mean)
 
@@ -227,8 +228,8 @@ def _uncertainty_of_classes(prediction: Prediction, labels: np.ndarray) -> list[
         for part in (~wrong, wrong):
             found.append(float(uncertainty[part].mean()) if part.any() else math.nan)
     for uncertainty in (prediction.total, prediction.epistemic):
-        told = wrong.any() and not wrong.all() and uncertainty.max() > 0
-        found.append(float(roc_auc_score(wrong, uncertainty)) if told else math.nan)
+        defined = wrong.any() and not wrong.all() and uncertainty.max() > 0
+        found.append(float(roc_auc_score(wrong, uncertainty)) if defined else math.nan)
     return found
 
 
@@ -242,12 +243,12 @@ def _uncertainty_of_numbers(prediction: RegressionPrediction, targets: np.ndarra
 
 
 def threshold_table(comparison: Comparison) -> Table:
-    """Return coverage and risk of each method at some thresholds of confidence."""
+    """Return coverage and risk of each method at several thresholds."""
     numbers = comparison.data.task == "regression"
     at = np.array(SHOWN_SHARES if numbers else SHOWN_THRESHOLDS)
     found = {method: risk_of(comparison, method, at) for method in comparison.methods}
-    answered = "largest deviation" if numbers else "share answered"
-    whats = (answered, "mean absolute error" if numbers else "wrong among them")
+    answered = "largest predicted deviation" if numbers else "coverage"
+    whats = (answered, "mean absolute error" if numbers else "error rate")
     heads = tuple(Head(method_title(method), what) for method in found for what in whats)
     lines = []
     for index, threshold in enumerate(at.tolist()):
@@ -261,35 +262,37 @@ def threshold_table(comparison: Comparison) -> Table:
         lines.append(TableRow(name, "", tuple(entries)))
     if numbers:
         caption = (
-            "The error of the examples that a method is surest of: those of the smallest predicted "
-            "deviation. Both in the unit of the target."
+            "Mean absolute error when only the predictions with the smallest predicted standard "
+            "deviations are answered. Both in the unit of the target."
         )
-        return Table("thresholds", caption, "Share answered", heads, tuple(lines))
-    caption = "What is answered if a prediction must have at least this confidence."
+        return Table("thresholds", caption, "Coverage", heads, tuple(lines))
+    caption = (
+        "Coverage and error rate when only predictions of at least this confidence are answered."
+    )
     return Table("thresholds", caption, "Confidence", heads, tuple(lines))
 
 
 def guarantee_table(comparison: Comparison) -> Table:
-    """Return the thresholds that keep errors as rare as asked, of classes."""
+    """Return thresholds of confidence with a guarantee on the error rate, for classes."""
     labels = comparison.data.held_out[1]
     lines = []
     for risk in GUARANTEED_RISKS:
         entries = []
         for method in comparison.methods:
             with warnings.catch_warnings():
-                # That no threshold reaches the risk stands in the table.
-                warnings.filterwarnings("ignore", message="errors of .*: no threshold")
+                # The table has "none" where no threshold meets the risk.
+                warnings.filterwarnings("ignore", message="error rate at most .*: no threshold")
                 found = threshold_for(
                     comparison.of(method)[0].classes, labels, risk, by="confidence"
                 )
             entries.append(_guarantee(found))
         lines.append(TableRow(f"{risk:.1%}", "", tuple(entries)))
     caption = (
-        "Share that can be answered, and the confidence it takes, so that at most so many answers "
-        "are wrong among all new examples like these, with a confidence of 95%. First seed."
+        "Coverage and least confidence to answer that keep the error rate on new examples from the "
+        "same distribution at or below a limit, with 95% confidence. First seed."
     )
     heads = tuple(Head(method_title(method)) for method in comparison.methods)
-    return Table("guarantees", caption, "Errors at most", heads, tuple(lines))
+    return Table("guarantees", caption, "Error rate at most", heads, tuple(lines))
 
 
 def _guarantee(found: Threshold) -> Entry:
@@ -300,10 +303,10 @@ def _guarantee(found: Threshold) -> Entry:
 
 
 def risk_of(comparison: Comparison, method: str, at: np.ndarray | None = None) -> Abstaining:
-    """Return what a method risks, at all thresholds or some."""
-    way: Any = abstaining_from_numbers if comparison.data.task == "regression" else abstaining
+    """Return coverage and risk of a method, at all thresholds or at the given ones."""
+    curve: Any = abstaining_from_numbers if comparison.data.task == "regression" else abstaining
     predictions = [run.prediction for run in comparison.of(method)]
-    found: Abstaining = way(
+    found: Abstaining = curve(
         predictions, comparison.data.held_out[1], *(() if at is None else (at,))
     )
     return found
@@ -318,7 +321,7 @@ def _number(number: float) -> Entry:
 
 
 def run_table(comparison: Comparison) -> Table:
-    """Return the scores and the training time of each run."""
+    """Return the scores and the training time of every run."""
     columns = (
         *quality(comparison),
         next(column for column in COST if column.key == "training_seconds"),
@@ -338,10 +341,10 @@ def run_table(comparison: Comparison) -> Table:
         for run in by_method(comparison)
     ]
     heads = (Head("Seed"), *(Head(column.title, column.unit) for column in columns))
-    caption = "Scores on the held-out examples, and training time, of every method from every seed."
+    caption = "Scores on the held-out examples and training time, for every method and seed."
     return Table("runs", caption, "Method", heads, tuple(lines))
 
 
 def by_method(comparison: Comparison) -> list[Run]:
-    """Return the runs, those of a method together."""
+    """Return the runs, grouped by method."""
     return [run for method in comparison.methods for run in comparison.of(method)]
