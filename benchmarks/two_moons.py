@@ -27,10 +27,10 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import batchensemble as be
-from batchensemble.comparison.compare import Comparison, Settings, build, compare
+from batchensemble.comparison.compare import Comparison, Settings, build_ensemble, compare
 from batchensemble.comparison.recipes import notebook
 from batchensemble.comparison.wording import method_title
-from batchensemble.data.datasets import Data, load
+from batchensemble.data.datasets import Data, load_dataset
 from batchensemble.ensembles import METHODS
 from batchensemble.ensembles.networks import multilayer_perceptron
 
@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="2 seeds, 1 process, 3 repetitions")
     parser.add_argument("--time-one-process", type=int, metavar="N", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    data = load("moons")
+    data = load_dataset("moons")
     if arguments.time_one_process:
         print(json.dumps(time_ratios(data, arguments.time_one_process)))
         return
@@ -116,7 +116,7 @@ def time_ratios(data: Data, repetitions: int) -> dict[str, list[float]]:
     """Return for each method the ratios of its training time to the notebook's."""
 
     def ours(method: str) -> float:
-        model = build(method, Settings(members=MEMBERS), data, seed=0)
+        model = build_ensemble(method, Settings(members=MEMBERS), data, seed=0)
         return be.fit(model, data.train, epochs=1, progress=False).total_seconds
 
     ratios: dict[str, list[float]] = {method: [] for method in METHODS}

@@ -22,7 +22,7 @@ from rich.console import Console
 from scipy.stats import t as student
 
 import batchensemble as be
-from batchensemble.data.datasets import load
+from batchensemble.data.datasets import load_dataset
 from batchensemble.ensembles.networks import multilayer_perceptron
 from batchensemble.metrics import score
 
@@ -80,7 +80,7 @@ def main() -> None:
 
 def measure(data: str, kind: str, seed: int) -> dict[str, dict[str, float]]:
     """Return the scores of one training, by the way it was calibrated; means of both directions."""
-    named = load(data)
+    named = load_dataset(data)
     X, y = (np.concatenate(both) for both in zip(named.train, named.held_out, strict=True))
     order = np.random.default_rng(seed).permutation(len(X))
     held_out, training = np.split(order[: 2 * HELD_OUT[data]], 2)

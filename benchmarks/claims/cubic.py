@@ -25,7 +25,7 @@ from rich.progress import track
 from torch import nn
 
 import batchensemble as be
-from batchensemble.data.datasets import Data, load
+from batchensemble.data.datasets import Data, load_dataset
 from batchensemble.ensembles import METHODS
 
 if not __package__:  # run as a file: imports start at the root of the repository
@@ -76,7 +76,7 @@ def main() -> None:
     arguments = parser.parse_args()
     # A second thread only waits for the first with networks so small.
     torch.set_num_threads(1)
-    data = load("cubic")
+    data = load_dataset("cubic")
     lines = [HEADINGS]
     ensembles = [(method, members) for members in arguments.members for method in ("deep", "batch")]
     for method, members in (("single", 1), *ensembles):

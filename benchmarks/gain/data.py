@@ -22,7 +22,7 @@ from sklearn import datasets
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 
-from batchensemble.data.datasets import load
+from batchensemble.data.datasets import load_dataset
 from benchmarks.pages import ROOT
 
 KEPT = ROOT / "runs" / "worth"  # as before the room was called gain: runs take long
@@ -94,7 +94,7 @@ def split(source: Source, seed: int) -> Parts:
 @cache
 def _examples(name: str) -> Examples:
     if name == "moons":
-        data = load("moons")
+        data = load_dataset("moons")
         X, y = (np.concatenate(each) for each in zip(data.train, data.held_out, strict=True))
     elif name == "digits":
         X, y = datasets.load_digits(return_X_y=True)

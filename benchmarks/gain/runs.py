@@ -18,7 +18,7 @@ from torch import nn
 
 import batchensemble as be
 from batchensemble.comparison.files import RunFiles, fingerprint_of
-from batchensemble.comparison.jobs import Failure, prepare, run_many
+from batchensemble.comparison.jobs import Failure, prepare_backend, run_many
 from batchensemble.ensembles.networks import multilayer_perceptron
 from benchmarks.gain.data import MOST, Parts, Source, split
 
@@ -128,7 +128,7 @@ def run_all(todo: Sequence[Job], folder: Path, processes: int) -> Iterator[tuple
             yield job, ""
         return
     for number, result in run_many(
-        Job.run, [(job, folder) for job in todo], jobs=prepare(processes)
+        Job.run, [(job, folder) for job in todo], jobs=prepare_backend(processes)
     ):
         yield todo[number], result.reason if isinstance(result, Failure) else ""
 

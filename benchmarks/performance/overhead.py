@@ -28,8 +28,8 @@ from rich.progress import track
 from torch import Tensor, nn
 
 import batchensemble as be
-from batchensemble.comparison.compare import Settings, build
-from batchensemble.data.datasets import load
+from batchensemble.comparison.compare import Settings, build_ensemble
+from batchensemble.data.datasets import load_dataset
 
 if not __package__:  # run as a file: imports start at the root of the repository
     sys.path[0] = str(Path(__file__).resolve().parents[2])
@@ -46,9 +46,9 @@ Case = tuple[be.Ensemble, Tensor, Tensor, int]
 
 
 def moons() -> Case:
-    data = load("moons")
+    data = load_dataset("moons")
     X, y = (torch.from_numpy(part) for part in data.train)
-    return build("batch", Settings(members=3), data, seed=0), X, y, 128
+    return build_ensemble("batch", Settings(members=3), data, seed=0), X, y, 128
 
 
 def resnet() -> Case:

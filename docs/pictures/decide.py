@@ -17,7 +17,7 @@ import batchensemble as be
 from batchensemble.core.atomic_files import write_whole
 from batchensemble.decisions import ConformalSets
 from batchensemble.ensembles.networks import multilayer_perceptron
-from batchensemble.report.plots import detection_roc, risk_coverage, set_sizes, shift_curves
+from batchensemble.report.plots import detection_roc, risk_coverage_curves, set_sizes, shift_curves
 from batchensemble.report.plots.saving import png
 from batchensemble.report.plots.style import drawing
 
@@ -54,7 +54,7 @@ def main() -> None:
     with drawing():
         figure = Figure(figsize=(11.5, 7.4), layout="constrained")
         (first, second), (third, fourth) = figure.subplots(2, 2)
-        risk_coverage(curves, first, threshold)
+        risk_coverage_curves(curves, first, threshold)
         set_sizes(sets, new_y, second)
         detection_roc(be.detect_errors(ours[1], new_y), third)
         shift_curves(rows, "nll", fourth)

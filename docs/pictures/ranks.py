@@ -16,7 +16,7 @@ from sklearn import datasets
 from batchensemble.comparison.compare import Settings, compare
 from batchensemble.comparison.files import RESULTS
 from batchensemble.comparison.ranking import rank_folders, sentence
-from batchensemble.data.datasets import Data, load
+from batchensemble.data.datasets import Data, load_dataset
 from batchensemble.report.embedded import finite
 from batchensemble.report.plots import figure_of, mean_ranks, save_as
 from batchensemble.report.plots.ranks import described
@@ -57,13 +57,13 @@ def compared(name: str, folder: Path) -> Path:
 def data_of(name: str, folder: Path) -> Data:
     """Return a data set by name, or write it as a table and return that."""
     if name in NAMED:
-        return load(name)
+        return load_dataset(name)
     X, y = TABLES[name](return_X_y=True)
     lines = [",".join(map(str, [*row, f"class {label}"])) for row, label in zip(X, y, strict=True)]
     header = ",".join([*(f"x{column}" for column in range(X.shape[1])), "kind"])
     path = folder / f"{name}.csv"
     path.write_text("\n".join([header, *lines]) + "\n")
-    return load(str(path), "kind")
+    return load_dataset(str(path), "kind")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from batchensemble.cli.app import app
 from batchensemble.cli.workflows import predict as predict_file
 from batchensemble.cli.workflows import scored_rows
 from batchensemble.cli.workflows.report import subject_from_folder
-from batchensemble.data.datasets import load
+from batchensemble.data.datasets import load_dataset
 from batchensemble.ensembles.networks import multilayer_perceptron
 from batchensemble.report.plots.training import loss_curves
 from batchensemble.report.sections import figures
@@ -88,7 +88,7 @@ def test_train_leaves_all_that_belongs_to_a_model(tmp_path):
 def test_the_model_is_the_one_that_fit_trains(tmp_path):
     run("train", *QUICK, "--set", "mode=additive", "--set", "rank=2", "--out", tmp_path)
     loaded = be.load(tmp_path)
-    data = load("breast_cancer")
+    data = load_dataset("breast_cancer")
     torch.manual_seed(0)
     model = be.BatchEnsemble(multilayer_perceptron(30, [8], 2), 2, mode="additive", rank=2)
     be.fit(model, data.train, validation=data.held_out, epochs=2)
@@ -120,7 +120,7 @@ def test_each_method_can_be_trained_and_scored(method, tmp_path):
     assert run("train", *options, "--out", tmp_path, "--quiet").output == ""
     done = run("evaluate", tmp_path, "--json")
     assert done.exit_code == 0, done.output
-    scores = be.evaluate(be.load(tmp_path), load("breast_cancer").held_out)
+    scores = be.evaluate(be.load(tmp_path), load_dataset("breast_cancer").held_out)
     assert json.loads(done.stdout) == dict(scores)
 
 
@@ -220,8 +220,8 @@ def test_a_network_that_the_first_batch_does_not_fit_leaves_nothing(
         "        nn.Flatten(0), nn.Unflatten(0, (1, 2)))\n"  # takes one example alone
     )
     monkeypatch.syspath_prepend(tmp_path)
-    frame = pd.DataFrame(load("breast_cancer").train[0]).add_prefix("x")
-    frame.assign(y=load("breast_cancer").train[1]).to_csv(tmp_path / "t.csv", index=False)
+    frame = pd.DataFrame(load_dataset("breast_cancer").train[0]).add_prefix("x")
+    frame.assign(y=load_dataset("breast_cancer").train[1]).to_csv(tmp_path / "t.csv", index=False)
     before = sorted(tmp_path.iterdir())
     data = ["--data", tmp_path / "t.csv", "--target", "y", "--memory-limit", limit, *trackers]
     done = run("train", *data, "--network", "alone:make", "--method", "single", "--out",
@@ -256,7 +256,7 @@ def test_predict_writes_ids_labels_probabilities_and_uncertainties(trained, tmp_
     assert list(frame) == names
     table = pd.read_csv(trained / "plants.csv", dtype={"name": str})
     assert frame["name"].tolist() == table["name"].tolist()
-    data = load(str(trained / "train.csv"), "kind")
+    data = load_dataset(str(trained / "train.csv"), "kind")
     X = (table[list(data.feature_names)].to_numpy() - data.mean) / data.scale
     said = be.predict(be.load(trained / "m"), X.astype(np.float32))
     np.testing.assert_allclose(frame[["prob_a", "prob_b"]], said.probs, atol=1e-6)

@@ -15,7 +15,7 @@ from torch import nn
 
 import batchensemble as be
 from batchensemble.comparison import compare as comparing
-from batchensemble.comparison.compare import Settings, build, compare
+from batchensemble.comparison.compare import Settings, build_ensemble, compare
 from batchensemble.comparison.planes import make_plane
 from batchensemble.data.datasets import Data
 from batchensemble.ensembles import METHODS
@@ -74,7 +74,7 @@ def test_seeds_give_other_networks(finished):
 def test_a_run_is_what_building_fitting_and_predicting_give(finished):
     data, settings = finished.data, finished.settings
     for run in finished.of("batch"):
-        model = build("batch", settings, data, run.seed)
+        model = build_ensemble("batch", settings, data, run.seed)
         be.fit(model, data.train, epochs=2, batch_size=16, seed=run.seed)
         prediction = predict(model, data.held_out[0])
         np.testing.assert_array_equal(prediction.member_probs, run.prediction.member_probs)
@@ -272,7 +272,7 @@ def test_a_run_that_cannot_be_kept_is_in_the_comparison_all_the_same(tmp_path, m
 
 @pytest.mark.parametrize("method", METHODS)
 def test_all_methods_get_the_same_network(method):
-    model = build(method, quick(members=5, hidden=(7, 6)), small(), seed=0)
+    model = build_ensemble(method, quick(members=5, hidden=(7, 6)), small(), seed=0)
     assert isinstance(model, METHODS[method].kind)
     assert model.members == (1 if method == "single" else 5)
     assert model.parameters_of_one == (3 * 7 + 7) + (7 * 6 + 6) + (6 * 3 + 3)

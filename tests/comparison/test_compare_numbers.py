@@ -15,7 +15,7 @@ from batchensemble.cli.app import app
 from batchensemble.comparison.compare import Comparison, Run, Settings, compare, loss_of
 from batchensemble.comparison.planes import Line
 from batchensemble.comparison.summary import compare_methods, headline, quality, summarise
-from batchensemble.data.datasets import load
+from batchensemble.data.datasets import load_dataset
 from batchensemble.predictions import Normals, Points, Quantiles
 from batchensemble.report import write_report
 from batchensemble.report.plots import draw_all
@@ -26,7 +26,7 @@ from batchensemble.report.sections.tables import risk_of
 @pytest.fixture(scope="module")
 def comparison() -> Comparison:
     settings = Settings(methods=("single", "batch"), epochs=3, hidden=(16,), lr=1e-2)
-    return compare(load("cubic"), settings)
+    return compare(load_dataset("cubic"), settings)
 
 
 def write_csv(path: Path, rows: int = 60) -> Path:
@@ -38,7 +38,7 @@ def write_csv(path: Path, rows: int = 60) -> Path:
 
 
 def test_the_cubic_data_have_a_gap_and_keep_their_unit() -> None:
-    data = load("cubic")
+    data = load_dataset("cubic")
     assert data.task == "regression"
     assert data.classes == 0
     x = data.mean[0] + data.scale[0] * data.train[0][:, 0]
@@ -46,18 +46,18 @@ def test_the_cubic_data_have_a_gap_and_keep_their_unit() -> None:
     assert abs(x).max() <= 4 + 1e-6
     noise = data.train[1] - x.astype(np.float64) ** 3
     assert noise.std() == pytest.approx(3, rel=0.1)
-    assert load("diabetes").features == 10
+    assert load_dataset("diabetes").features == 10
 
 
 def test_the_task_is_checked_against_the_data(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="cubic is for regression"):
-        load("cubic", task="classification")
+        load_dataset("cubic", task="classification")
     with pytest.raises(ValueError, match="task must be one of classification, regression"):
-        load("cubic", task="regresion")
+        load_dataset("cubic", task="regresion")
     path = write_csv(tmp_path / "houses.csv")
     with pytest.raises(ValueError, match="--task regression"):
-        load(str(path), "price")
-    data = load(str(path), "price", "regression")
+        load_dataset(str(path), "price")
+    data = load_dataset(str(path), "price", "regression")
     assert data.task == "regression"
     assert len(data.train[1]) == 48
     with pytest.raises(ValueError, match=r"loss must be one of gaussian_nll.*'cross_entropy'"):
@@ -95,7 +95,7 @@ def test_rows_and_ranking_are_of_numbers(comparison: Comparison) -> None:
 @pytest.mark.parametrize(("loss", "kind"), [("mse", Points), ("quantile", Quantiles)])
 def test_other_losses_are_ranked_by_crps(loss: str, kind: type) -> None:
     settings = Settings(methods=("batch",), epochs=1, hidden=(8,), loss=loss)
-    found = compare(load("diabetes"), settings)
+    found = compare(load_dataset("diabetes"), settings)
     assert isinstance(found.runs[0].prediction, kind)
     assert headline(found).key == "crps"
     if kind is Quantiles:
@@ -156,7 +156,7 @@ def test_intervals_are_learnt_on_one_half_and_counted_on_the_other(comparison: C
 def test_intervals_hold_what_chance_lets_them(loss: str) -> None:
     """The halves are drawn at random, so that over many draws the law of the caption holds."""
     settings = Settings(methods=("batch",), epochs=2, hidden=(8,), loss=loss)
-    found, draws = compare(load("cubic"), settings), 50
+    found, draws = compare(load_dataset("cubic"), settings), 50
     outside = np.zeros(3)
     for seed in range(draws):
         for row, line in enumerate(interval_table(found, seed=seed).lines):

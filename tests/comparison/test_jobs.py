@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from batchensemble.comparison.jobs import Failure, prepare, run_many, threads_of
+from batchensemble.comparison.jobs import Failure, prepare_backend, run_many, threads_of
 
 WITHOUT_RAY = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs ray")
 
@@ -124,13 +124,13 @@ def test_processes_whose_parent_is_killed_end(tmp_path):
 )
 def test_what_cannot_be_is_refused(arguments, error, sentence):
     with pytest.raises(error, match=sentence):
-        prepare(*arguments)
+        prepare_backend(*arguments)
 
 
 def test_without_ray_a_sentence_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"pip install 'batchensemble\[ray\]'"):
-        prepare(2, "ray")
+        prepare_backend(2, "ray")
 
 
 @WITHOUT_RAY

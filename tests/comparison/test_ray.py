@@ -7,8 +7,8 @@ from importlib.machinery import ModuleSpec
 import pytest
 
 from batchensemble.comparison import ray as on_ray
-from batchensemble.comparison.jobs import Failure, prepare, run_many
-from batchensemble.comparison.ray import connect, run_on_ray
+from batchensemble.comparison.jobs import Failure, prepare_backend, run_many
+from batchensemble.comparison.ray import connect_to_ray, run_on_ray
 
 pytestmark = pytest.mark.usefixtures("as_users_run_it")
 
@@ -101,10 +101,10 @@ def run(count=4, **options):
 
 def test_it_says_that_ray_starts_and_is_there(ray):
     said = []
-    assert prepare(2, "ray", say=said.append) == 2
+    assert prepare_backend(2, "ray", say=said.append) == 2
     assert said == ["Ray: starting on this machine", "Ray: there after 0 s"]
     said.clear()
-    prepare(2, "ray", say=said.append)  # it is there now
+    prepare_backend(2, "ray", say=said.append)  # it is there now
     assert said == []
 
 
@@ -124,12 +124,12 @@ def test_it_says_that_ray_starts_and_is_there(ray):
 def test_where_ray_gives_nothing_a_sentence_says_so(ray, what, error, sentence):
     setattr(ray, what, error)
     with pytest.raises(OSError, match=sentence):
-        connect(2, "auto", print)
+        connect_to_ray(2, "auto", print)
 
 
 def test_more_jobs_than_cpus_are_refused(ray):
     with pytest.raises(ValueError, match="jobs must be at most 2, the cores that Ray has, got 3"):
-        connect(3, None, print)
+        connect_to_ray(3, None, print)
 
 
 def test_as_many_as_jobs_are_given_out_at_a_time(ray):

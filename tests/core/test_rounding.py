@@ -16,7 +16,7 @@ from batchensemble.cli.workflows.evaluate import evaluate_folder
 from batchensemble.cli.workflows.model_folder import ModelFolder
 from batchensemble.cli.workflows.predict import predict_file
 from batchensemble.cli.workflows.settings import resolve
-from batchensemble.cli.workflows.train import train
+from batchensemble.cli.workflows.train import train_model
 from batchensemble.ensembles.saving import load
 from batchensemble.losses import MSE, GaussianNLL, Standardised, standardised
 from batchensemble.metrics import score
@@ -155,7 +155,7 @@ def test_the_commands_score_against_the_numbers_of_the_file(limit, tmp_path):
     asked = {"data": str(path), "target": "y", "task": "regression", "epochs": 2, "members": 2}
     settings = resolve({**asked, "hidden": [16], "memory_limit": limit})
     folder = tmp_path / "model"
-    model, _, scores = train(settings, folder, progress=False)
+    model, _, scores = train_model(settings, folder, progress=False)
     held_out = list(ModelFolder(folder).rows(model))
     truth = np.concatenate([np.asarray(targets) for _, targets in held_out])
     assert set(truth) <= set(Y)
@@ -359,7 +359,7 @@ def test_times_are_no_numbers(tmp_path):
         with pytest.raises(
             ValueError, match=rf"{name!r} must hold numbers, got datetime64\[.*unit"
         ):
-            train(resolve({**asked, "data": str(path)}), tmp_path / "model", progress=False)
+            train_model(resolve({**asked, "data": str(path)}), tmp_path / "model", progress=False)
     two = Points(np.zeros((2, 3)))
     with pytest.raises(ValueError, match=r"targets must hold numbers, got datetime64\[D\]; give"):
         score(two, np.array(["2026-01-01", "2026-01-02"], "datetime64[D]"))

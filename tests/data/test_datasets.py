@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn import datasets
 
-from batchensemble.data.datasets import NAMED, load
+from batchensemble.data.datasets import NAMED, load_dataset
 
 
 @pytest.mark.parametrize(
@@ -17,7 +17,7 @@ from batchensemble.data.datasets import NAMED, load
     ],
 )
 def test_named_sets_have_their_known_sizes(name, train, held_out, features, classes):
-    data = load(name)
+    data = load_dataset(name)
     assert data.name == name
     assert data.train[0].shape == (train, features)
     assert data.held_out[0].shape == (held_out, features)
@@ -36,7 +36,7 @@ def test_every_named_set_is_tested_above():
 
 def test_moons_are_scikit_learns_in_their_order_and_unscaled():
     x, y = datasets.make_moons(30_000, noise=0.2, random_state=42)
-    data = load("moons")
+    data = load_dataset("moons")
     np.testing.assert_array_equal(data.train[0], x[:24_000].astype(np.float32))
     np.testing.assert_array_equal(data.held_out[1], y[24_000:])
     assert not data.standardised
@@ -44,7 +44,7 @@ def test_moons_are_scikit_learns_in_their_order_and_unscaled():
 
 @pytest.mark.parametrize("name", ["digits", "breast_cancer"])
 def test_columns_are_standardised_by_the_training_part(name):
-    data = load(name)
+    data = load_dataset(name)
     columns = data.train[0].astype(np.float64)
     assert data.standardised
     np.testing.assert_allclose(columns.mean(0), 0, atol=1e-6)
@@ -55,7 +55,7 @@ def test_columns_are_standardised_by_the_training_part(name):
 
 @pytest.mark.parametrize("name", ["digits", "breast_cancer"])
 def test_no_example_is_lost_or_on_both_sides(name):
-    data, bunch = load(name), getattr(datasets, f"load_{name}")()
+    data, bunch = load_dataset(name), getattr(datasets, f"load_{name}")()
     together = np.concatenate([data.train[0], data.held_out[0]])
     classes = np.concatenate([data.train[1], data.held_out[1]])
     assert np.bincount(classes).tolist() == np.bincount(bunch.target).tolist()
@@ -64,14 +64,14 @@ def test_no_example_is_lost_or_on_both_sides(name):
 
 @pytest.mark.parametrize("name", ["digits", "breast_cancer"])
 def test_classes_have_equal_shares_in_both_parts(name):
-    data = load(name)
+    data = load_dataset(name)
     train, held_out = (np.bincount(y) / len(y) for _, y in (data.train, data.held_out))
     np.testing.assert_allclose(train, held_out, atol=0.01)
 
 
 @pytest.mark.parametrize("name", NAMED)
 def test_a_set_is_the_same_each_time(name):
-    for one, two in zip(load(name).train, load(name).train, strict=True):
+    for one, two in zip(load_dataset(name).train, load_dataset(name).train, strict=True):
         np.testing.assert_array_equal(one, two)
 
 
@@ -84,7 +84,7 @@ def write(tmp_path, lines, header="a,b,y"):
 def test_a_file_is_split_and_standardised(tmp_path):
     rng = np.random.default_rng(0)
     lines = [f"{rng.normal(5, 3)},7,{'cat' if n % 4 else 'dog'}" for n in range(40)]
-    data = load(write(tmp_path, lines), "y")
+    data = load_dataset(write(tmp_path, lines), "y")
     assert data.name == "mine.csv"
     assert (data.feature_names, data.class_names) == (("a", "b"), ("cat", "dog"))
     assert (len(data.train[0]), len(data.held_out[0])) == (32, 8)
@@ -94,13 +94,13 @@ def test_a_file_is_split_and_standardised(tmp_path):
 
 
 def test_a_class_that_appears_once_can_be_split(tmp_path):
-    data = load(write(tmp_path, [f"{n},{n},{n % 2}" for n in range(20)] + ["1,2,9"]), "y")
+    data = load_dataset(write(tmp_path, [f"{n},{n},{n % 2}" for n in range(20)] + ["1,2,9"]), "y")
     assert data.class_names == ("0", "1", "9")
     assert len(data.train[0]) + len(data.held_out[0]) == 21
 
 
 def test_more_classes_than_held_out_examples_can_be_split(tmp_path):
-    data = load(write(tmp_path, [f"{n},{n},{n % 5}" for n in range(10)]), "y")
+    data = load_dataset(write(tmp_path, [f"{n},{n},{n % 5}" for n in range(10)]), "y")
     assert data.classes == 5
     assert len(data.held_out[0]) == 2
 
@@ -117,15 +117,15 @@ def test_more_classes_than_held_out_examples_can_be_split(tmp_path):
 )
 def test_a_source_that_is_not_there_is_refused(source, target, error, sentence):
     with pytest.raises(error, match=sentence):
-        load(source, target)
+        load_dataset(source, target)
 
 
 def test_a_file_needs_its_target(tmp_path):
     path = write(tmp_path, ["1,2,3"] * 20)
     with pytest.raises(ValueError, match=r"target is missing: name the column of .* the labels"):
-        load(path)
+        load_dataset(path)
 
 
 def test_a_folder_is_refused(tmp_path):
     with pytest.raises(ValueError, match="is a folder without Parquet files; give a CSV file"):
-        load(str(tmp_path), "y")
+        load_dataset(str(tmp_path), "y")

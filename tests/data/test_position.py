@@ -22,7 +22,7 @@ from torch.utils.data import (
 )
 
 import batchensemble as be
-from batchensemble.training.checkpoints.store import CheckpointError, Checkpoints, read
+from batchensemble.training.checkpoints.store import CheckpointError, Checkpoints, read_checkpoint
 
 # Types are checked in other tests; here that would take longer than what is tested.
 pytestmark = pytest.mark.usefixtures("as_users_run_it")
@@ -415,7 +415,7 @@ def test_a_checkpoint_that_kept_no_such_state_is_gone_on_with_and_says_so(tmp_pa
     """The version before wrote those."""
     train(LOADERS["random"], tmp_path, epochs=1)
     folder = next(tmp_path.iterdir())
-    found = read(folder)
+    found = read_checkpoint(folder)
     state = {name: each for name, each in found.state.items() if name not in ("data", "optional")}
     shutil.rmtree(folder)
     Checkpoints(tmp_path).save(folder.name, found.tensors, state, wait=True)

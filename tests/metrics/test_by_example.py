@@ -5,7 +5,7 @@ import pytest
 
 from batchensemble.metrics import score
 from batchensemble.metrics.bootstrap import difference
-from batchensemble.metrics.by_example import CLASSES, NUMBERS, contributions
+from batchensemble.metrics.by_example import CLASS_SCORES, NUMBERS, contributions
 from batchensemble.predictions import Normals, Points, Prediction
 
 RNG = np.random.default_rng(0)
@@ -15,7 +15,7 @@ TARGETS = RNG.normal(size=200)
 NORMALS = [Normals(RNG.normal(size=(200, 4)), 1 + RNG.random((200, 4))) for _ in range(2)]
 
 
-@pytest.mark.parametrize("key", CLASSES)
+@pytest.mark.parametrize("key", CLASS_SCORES)
 def test_the_examples_add_up_to_the_scores_of_classes(key):
     found = contributions(key, PROBS, LABELS)
     assert found.score == pytest.approx(np.mean([score(p, LABELS)[key] for p in PROBS]))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from batchensemble.comparison.compare import Settings, compare
-from batchensemble.data.datasets import Data, load
+from batchensemble.data.datasets import Data, load_dataset
 from batchensemble.report import write_report
 from browsing import chromium, faults, opened
 
@@ -139,7 +139,7 @@ def test_the_page_is_small(report):
 @pytest.fixture(scope="module")
 def numbers(tmp_path_factory):
     settings = Settings(("single", "batch"), members=2, epochs=2, hidden=(4,))
-    comparison = compare(load("cubic"), settings, progress=False)
+    comparison = compare(load_dataset("cubic"), settings, progress=False)
     return write_report(comparison, tmp_path_factory.mktemp("numbers"))
 
 

@@ -10,15 +10,15 @@ import sys
 import typer
 from typer.core import TyperGroup
 
-from batchensemble.cli.compare import compare
-from batchensemble.cli.decide import decide
-from batchensemble.cli.evaluate import evaluate
-from batchensemble.cli.inspect import inspect
+from batchensemble.cli.compare import compare_command
+from batchensemble.cli.decide import decide_command
+from batchensemble.cli.evaluate import evaluate_command
+from batchensemble.cli.inspect import inspect_command
 from batchensemble.cli.options import INTERRUPTED, errors, refuse_several
-from batchensemble.cli.predict import predict
-from batchensemble.cli.rank import rank
-from batchensemble.cli.report import report
-from batchensemble.cli.train import train
+from batchensemble.cli.predict import predict_command
+from batchensemble.cli.rank import rank_command
+from batchensemble.cli.report import report_command
+from batchensemble.cli.train import train_command
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -55,5 +55,15 @@ def main() -> None:
         sys.exit(INTERRUPTED)
 
 
-for command in (compare, inspect, train, evaluate, decide, predict, report, rank):
-    app.command()(command)
+COMMANDS = {
+    "compare": compare_command,
+    "inspect": inspect_command,
+    "train": train_command,
+    "evaluate": evaluate_command,
+    "decide": decide_command,
+    "predict": predict_command,
+    "report": report_command,
+    "rank": rank_command,
+}
+for name, command in COMMANDS.items():
+    app.command(name)(command)

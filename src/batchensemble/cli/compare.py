@@ -82,7 +82,7 @@ def comparison_settings(
 
 
 @with_options(dialect=csv_dialect, settings=comparison_settings)
-def compare(
+def compare_command(
     data: DataSetOption = "moons",
     target: FileTargetOption = None,
     task: TaskOption = None,
@@ -184,20 +184,20 @@ def load_data(
     source: str, target: str | None, task: str | None = None, dialect: Dialect | None = None
 ) -> Data:
     """Return a named data set, or that of a file."""
-    from batchensemble.data.datasets import load
+    from batchensemble.data.datasets import load_dataset
 
-    return load(source, target, task, dialect)
+    return load_dataset(source, target, task, dialect)
 
 
 def _comparison(
     data: Data, settings: Settings, folder: Path, jobs: int, backend: str, address: Any, say: Any
 ) -> Any:
     from batchensemble.comparison.compare import compare as compare_methods
-    from batchensemble.comparison.jobs import prepare
-    from batchensemble.comparison.results import loss_of
+    from batchensemble.comparison.jobs import prepare_backend
+    from batchensemble.comparison.results import comparison_loss
 
-    prepare(jobs, backend, address, say or (lambda _: None))
-    loss_of(settings, data)
+    prepare_backend(jobs, backend, address, say or (lambda _: None))
+    comparison_loss(settings, data)
 
     def run(progress: bool | None, on_run: Any) -> Comparison:
         return compare_methods(

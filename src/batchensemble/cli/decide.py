@@ -65,7 +65,7 @@ def guarantees(
 
 
 @with_options(guarantee=guarantees, dialect=csv_dialect, network=network_and_trust)
-def decide(
+def decide_command(
     folder: ModelArgument,
     data: Annotated[
         str | None,

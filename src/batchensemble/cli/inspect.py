@@ -21,7 +21,7 @@ from batchensemble.cli.options import (
 )
 
 
-def inspect(
+def inspect_command(
     network: Annotated[
         str | None,
         typer.Argument(
@@ -69,13 +69,15 @@ def inspect(
         loaded = load_data(data, target)
     except (ValueError, TypeError, OSError) as error:
         refuse(error)
-    from batchensemble.comparison.compare import build
+    from batchensemble.comparison.compare import build_ensemble
     from batchensemble.comparison.wording import method_title
     from batchensemble.report.terminal import ensemble_table
 
     console = Console()
     for method in settings.methods:
-        console.print(ensemble_table(method_title(method), build(method, settings, loaded, seed=0)))
+        console.print(
+            ensemble_table(method_title(method), build_ensemble(method, settings, loaded, seed=0))
+        )
 
 
 def _inspect_network(path: str, **options: Any) -> None:

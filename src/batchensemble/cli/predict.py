@@ -24,7 +24,7 @@ from batchensemble.data.tables.dialects import Dialect
 
 
 @with_options(dialect=csv_dialect, network=network_and_trust)
-def predict(
+def predict_command(
     folder: ModelArgument,
     data: Annotated[
         Path,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from batchensemble.comparison.ranking import Ranking
 
 
-def rank(
+def rank_command(
     folders: Annotated[
         list[Path],
         typer.Argument(metavar="DIR", help="Folders written by compare, one per data set."),

@@ -19,11 +19,11 @@ from batchensemble.cli.options import (
 )
 from batchensemble.data.tables.dialects import Dialect
 
-FORMATS = ("html", "md")
+REPORT_FORMATS = ("html", "md")
 
 
 @with_options(dialect=csv_dialect, network=network_and_trust)
-def report(
+def report_command(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="Folder written by compare or train.")
     ],
@@ -75,7 +75,7 @@ def report(
     from batchensemble.report import markdown, write_page
 
     try:
-        one_of("format", format, FORMATS)
+        one_of("format", format, REPORT_FORMATS)
         subject = subject_from_folder(folder, data, target, dialect=dialect, **network)
         if format == "md":
             text = markdown(subject)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -35,7 +36,7 @@ from batchensemble.data.tables.dialects import Dialect
     optimiser_options=optimiser_settings,
     training_options=training_settings,
 )
-def train(
+def train_command(
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="Folder for the model, its settings and history.")
     ],
@@ -102,13 +103,12 @@ def train(
       batchensemble train --config runs/moons-4/run.toml --seed 1 --out runs/again
     """
     from batchensemble.cli.workflows.scored_rows import notes_on
-    from batchensemble.cli.workflows.settings import parse, read, resolve
-    from batchensemble.cli.workflows.train import train as train_in_folder
-    from batchensemble.training.checkpoints.store import CheckpointError
+    from batchensemble.cli.workflows.settings import parse, read_settings, resolve
+    from batchensemble.cli.workflows.train import train_model as train_in_folder
     from batchensemble.training.distributed.processes import from_launcher
 
-    try:
-        given = {} if config is None else read(config)
+    with _exit_with_a_sentence(out):
+        given = {} if config is None else read_settings(config)
         typed = parse(assignments or ())
         if not trust and model_options["network"] is None and "network" not in typed:
             _check_trusted(config, given)
@@ -118,6 +118,17 @@ def train(
         model, history, scores = train_in_folder(
             settings, writable(out), resume=resume, progress=False if quiet else None
         )
+    if not quiet and from_launcher().writes:
+        _print(out, settings, history, scores, model.class_names, notes_on(model.loss))
+
+
+@contextmanager
+def _exit_with_a_sentence(out: Path) -> Iterator[None]:
+    """Print the sentence of an error, and exit with the code of its kind."""
+    from batchensemble.training.checkpoints.store import CheckpointError
+
+    try:
+        yield
     except (ValueError, TypeError, ImportError, OSError, CheckpointError) as error:
         refuse(error)
     except FloatingPointError as error:
@@ -129,8 +140,6 @@ def train(
             markup=False,
         )
         raise typer.Exit(int(str(end.code))) from None
-    if not quiet and from_launcher().writes:
-        _print(out, settings, history, scores, model.class_names, notes_on(model.loss))
 
 
 def _check_trusted(config: Path | None, given: dict[str, Any]) -> None:

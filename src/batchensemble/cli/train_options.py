@@ -59,7 +59,7 @@ def data_settings(
 ) -> dict[str, Any]:
     """Return the settings of the data; ``None`` where the user gives none."""
     settings = dict(locals())
-    return {**settings, "classes": None if classes is None else listed(classes)}
+    return {**settings, "classes": None if classes is None else parse_list(classes)}
 
 
 def model_settings(
@@ -98,7 +98,7 @@ def model_settings(
     """
     settings = dict(locals())
     try:
-        settings["hidden"] = None if hidden is None else [int(each) for each in listed(hidden)]
+        settings["hidden"] = None if hidden is None else [int(each) for each in parse_list(hidden)]
     except ValueError:
         raise ValueError(
             f"hidden must be whole numbers with commas between, such as 128,128, got {hidden!r}"
@@ -202,9 +202,9 @@ def training_settings(
 ) -> dict[str, Any]:
     """Return the settings of the training; ``None`` where the user gives none."""
     settings = dict(locals())
-    return {**settings, "trackers": None if trackers is None else listed(trackers)}
+    return {**settings, "trackers": None if trackers is None else parse_list(trackers)}
 
 
-def listed(text: str) -> list[str]:
+def parse_list(text: str) -> list[str]:
     """Return the words of a comma-separated list."""
     return [each.strip() for each in text.split(",") if each.strip()]

@@ -11,14 +11,14 @@ import torch
 
 from batchensemble.comparison.cost import measure_cost
 from batchensemble.comparison.files import RunFiles
-from batchensemble.comparison.jobs import Failure, prepare, run_many
+from batchensemble.comparison.jobs import Failure, prepare_backend, run_many
 from batchensemble.comparison.planes import make_plane
 from batchensemble.comparison.results import (
     Comparison,
     Run,
     Settings,
     compared_loss,
-    loss_of,
+    comparison_loss,
     read_run,
     run_fingerprint,
     write_run,
@@ -32,7 +32,7 @@ from batchensemble.predictions.predict import predict
 from batchensemble.training.fit import fit
 from batchensemble.training.history import History
 
-__all__ = ["Comparison", "Run", "Settings", "build", "compare", "make_run"]
+__all__ = ["Comparison", "Run", "Settings", "build_ensemble", "compare", "make_run"]
 
 
 def compare(
@@ -54,7 +54,7 @@ def compare(
     that raises any other error or whose process is killed.
 
     Args:
-        data: a data set, from :func:`batchensemble.data.datasets.load`.
+        data: a data set, from :func:`batchensemble.data.datasets.load_dataset`.
         settings: the settings; the defaults are the notebook's.
         jobs: number of trainings at once, each in its own process with its share of the cores;
             1 trains in this process. The scores are the same; the times are not, since jobs share
@@ -75,16 +75,16 @@ def compare(
             loss is not one for the data's task.
 
     Example:
-        >>> from batchensemble.data.datasets import load
+        >>> from batchensemble.data.datasets import load_dataset
         >>> quick = Settings(methods=("batch",), epochs=1)
-        >>> [run.method for run in compare(load("breast_cancer"), quick).runs]
+        >>> [run.method for run in compare(load_dataset("breast_cancer"), quick).runs]
         ['batch']
     """
     settings = settings or Settings()
-    loss_of(settings, data)
+    comparison_loss(settings, data)
     comparison = Comparison(settings, data, make_plane(data))
     say = say or (lambda sentence: None)
-    jobs = prepare(jobs, backend, address, say)
+    jobs = prepare_backend(jobs, backend, address, say)
     files = None if folder is None else RunFiles(folder, run_fingerprint(settings, data))
     order = [(method, seed) for seed in range(settings.seeds) for method in settings.methods]
     left = list(order)
@@ -146,7 +146,7 @@ def _add(comparison: Comparison, run: Run, on_run: Callable[[Run], None] | None)
 
 def _run(comparison: Comparison, method: str, seed: int, progress: bool | None) -> Run:
     settings, data = comparison.settings, comparison.data
-    model = build(method, settings, data, seed)
+    model = build_ensemble(method, settings, data, seed)
     history = fit(
         model,
         data.train,
@@ -188,7 +188,7 @@ def make_run(
     )
 
 
-def build(method: str, settings: Settings, data: Data, seed: int) -> Ensemble:
+def build_ensemble(method: str, settings: Settings, data: Data, seed: int) -> Ensemble:
     """Return an untrained ensemble of the comparison's network.
 
     Args:

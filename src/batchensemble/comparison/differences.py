@@ -26,9 +26,10 @@ class Differences:
 
     Example:
         >>> from batchensemble.comparison.compare import Settings, compare
-        >>> from batchensemble.data.datasets import load
+        >>> from batchensemble.data.datasets import load_dataset
         >>> quick = Settings(methods=("single", "deep"), epochs=1)
-        >>> differences = Differences(compare(load("breast_cancer"), quick), scores=["accuracy"])
+        >>> comparison = compare(load_dataset("breast_cancer"), quick)
+        >>> differences = Differences(comparison, scores=["accuracy"])
         >>> differences.between("accuracy", "single", "single").significant
         False
     """

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from batchensemble.core.atomic_files import open_regular, write_whole, writing
-from batchensemble.core.strict_json import LARGE, read_json
+from batchensemble.core.strict_json import LARGE_LIMITS, read_json
 
 JSON_PART = "run"
 DAMAGED = (
@@ -143,7 +143,7 @@ def read_results(folder: Path) -> dict[str, Any]:
             f"{folder} has no {RESULTS}; give a folder that batchensemble compare wrote"
         )
     try:
-        found = read_json(path, **LARGE, nan=True)
+        found = read_json(path, **LARGE_LIMITS, nan=True)
         kinds = (found["settings"], dict), (found["data"], dict), (found["runs"], list)
         fitting = all(isinstance(each, kind) for each, kind in kinds)
         if not fitting or not isinstance(found["data"]["name"], str):

@@ -24,7 +24,7 @@ from typing import Any
 from joblib import Parallel, cpu_count, delayed
 from joblib.externals.loky import BrokenProcessPool, ProcessPoolExecutor
 
-from batchensemble.comparison.ray import Say, connect, run_on_ray
+from batchensemble.comparison.ray import Say, connect_to_ray, run_on_ray
 from batchensemble.core.arguments import one_of, whole_number
 from batchensemble.training.distributed.processes import from_launcher
 
@@ -46,7 +46,7 @@ def _silent(sentence: str) -> None:
     """Say nothing."""
 
 
-def prepare(
+def prepare_backend(
     jobs: int, backend: str = "loky", address: str | None = None, say: Say = _silent
 ) -> int:
     """Check the number of jobs and the backend, and connect to Ray if that is the backend.
@@ -74,7 +74,7 @@ def prepare(
     if backend == "ray":
         if jobs == 1:
             raise ValueError("backend='ray' needs jobs of at least 2, got 1")
-        connect(jobs, address, say)
+        connect_to_ray(jobs, address, say)
     elif address is not None:
         raise ValueError(f"address is for backend='ray', got {address!r} with {backend!r}")
     return jobs
@@ -98,7 +98,8 @@ def run_many(
         task: a function that other processes can import.
         arguments: the positional arguments of each call.
         jobs: number of calls at once; each process gets its share of the cores.
-        backend: ``"loky"`` (the default) or ``"ray"``; :func:`prepare` must have been called.
+        backend: ``"loky"`` (the default) or ``"ray"``; :func:`prepare_backend` must have been
+            called.
         begun: called with the number of each task that begins; by default nothing is called.
         say: called with a sentence when nothing has finished on Ray for 30 s; by default nothing is
             said.

@@ -10,7 +10,7 @@ from sklearn.decomposition import PCA
 
 from batchensemble.data.datasets import Data
 
-GRID = 120  # points along each side of the plane
+PLANE_GRID = 120  # points along each side of the plane
 LINE = 400  # points of the line
 BEYOND = 0.25  # how far the line goes on beyond the examples, as a share of their range
 
@@ -74,7 +74,7 @@ def make_plane(data: Data) -> Plane | Line | None:
         )
     low, high = shown.min(0), shown.max(0)
     margin = 0.15 * (high - low)
-    x, y = (np.linspace(a, b, GRID) for a, b in zip(low - margin, high + margin, strict=True))
+    x, y = (np.linspace(a, b, PLANE_GRID) for a, b in zip(low - margin, high + margin, strict=True))
     points = np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
     if pca is not None:
         points = pca.inverse_transform(points)

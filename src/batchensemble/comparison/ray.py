@@ -16,7 +16,7 @@ SILENT = 30.0  # seconds without a finished task after which the state is report
 ROUNDS = 3  # how often a task is tried whose machine was lost
 
 
-def connect(jobs: int, address: str | None, say: Say) -> None:
+def connect_to_ray(jobs: int, address: str | None, say: Say) -> None:
     """Connect to Ray, or start it here, and check that it runs a task.
 
     Args:

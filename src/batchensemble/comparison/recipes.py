@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from batchensemble.comparison.compare import make_run
 from batchensemble.comparison.planes import make_plane
 from batchensemble.comparison.results import Comparison, Run, Settings
-from batchensemble.data.datasets import Data, load, plane_data
+from batchensemble.data.datasets import Data, load_dataset, plane_data
 from batchensemble.ensembles import MIMO, BatchEnsemble, DeepEnsemble, Single
 from batchensemble.ensembles.networks import multilayer_perceptron
 from batchensemble.layers import FastWeights
@@ -30,7 +30,7 @@ from batchensemble.training.history import History
 OnRun = Callable[[Run], None]
 Recipe = Callable[[bool | None, OnRun | None], Comparison]
 
-SEED = 42
+RECIPE_SEED = 42
 MEMBERS = 3
 
 # Loss of the last batch of each epoch, as the notebook prints it; the last five of BatchEnsemble
@@ -50,9 +50,9 @@ def notebook(progress: bool | None = None, on_run: OnRun | None = None) -> Compa
     one hidden layer that is trained on the mean of its members' logits.
     """
     settings = Settings(methods=("deep", "batch"), members=MEMBERS, cooldown=0.0)
-    comparison = _started("notebook", load("moons"), settings)
+    comparison = _started("notebook", load_dataset("moons"), settings)
     with _kept_if_interrupted(comparison), torch.random.fork_rng([]):
-        torch.manual_seed(SEED)
+        torch.manual_seed(RECIPE_SEED)
         _network(comparison)  # built and not used: its draws come first in the notebook too
         batch = BatchEnsemble(
             _undrawn_network(comparison.data),
@@ -77,11 +77,13 @@ def mimo_notebook(progress: bool | None = None, on_run: OnRun | None = None) -> 
 
     2,000 points, 250 epochs, loss on the mean of the heads' logits, against a deep ensemble.
     """
-    points = plane_data("moons, 2,000 points", *make_moons(2000, noise=0.2, random_state=SEED))
+    points = plane_data(
+        "moons, 2,000 points", *make_moons(2000, noise=0.2, random_state=RECIPE_SEED)
+    )
     settings = Settings(methods=("deep", "mimo"), members=MEMBERS, epochs=250, cooldown=0.0)
     comparison = _started("mimo-notebook", points, settings)
     with _kept_if_interrupted(comparison), torch.random.fork_rng([]):
-        torch.manual_seed(SEED)
+        torch.manual_seed(RECIPE_SEED)
         mimo = MIMO(_network(comparison), MEMBERS)
         _deep_ensemble(comparison, progress, on_run)
         history = _fit(comparison, mimo, "MIMO", progress, loss_on="mean_logits")
@@ -171,7 +173,7 @@ def _fit(
 def _add(
     comparison: Comparison, method: str, model: Any, history: History, on_run: OnRun | None
 ) -> None:
-    run = make_run(comparison, method, SEED, model, history)
+    run = make_run(comparison, method, RECIPE_SEED, model, history)
     theirs = notebook_ece(run.classes, comparison.data.held_out[1])
     run = replace(run, scores=Scores({**run.scores, "notebook_ece": theirs}))
     comparison.runs.append(run)

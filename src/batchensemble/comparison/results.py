@@ -29,7 +29,7 @@ LOSSES_OF: dict[str, tuple[str, ...]] = {
     "regression": ("gaussian_nll", "mse", "huber", "quantile"),
 }
 
-LEVELS = tuple(round(0.05 + 0.1 * step, 2) for step in range(10))  # of quantiles
+QUANTILE_LEVELS = tuple(round(0.05 + 0.1 * step, 2) for step in range(10))  # of quantiles
 
 
 @dataclass(frozen=True)
@@ -222,12 +222,12 @@ class Comparison:
                 name: {"notebook": given, "here": ours}
                 for name, (given, ours) in self.printed.items()
             },
-            "versions": versions(),
+            "versions": environment_versions(),
             "runs": [run.to_dict() for run in self.runs],
         }
 
 
-def loss_of(settings: Settings, data: Data) -> str:
+def comparison_loss(settings: Settings, data: Data) -> str:
     """Return the name of the loss that a comparison trains with.
 
     Raises:
@@ -246,8 +246,8 @@ def loss_of(settings: Settings, data: Data) -> str:
 
 def compared_loss(settings: Settings, data: Data) -> EnsembleLoss:
     """Return the loss that a comparison trains with; its quantiles allow 90% intervals."""
-    name = loss_of(settings, data)
-    return Quantile(LEVELS) if name == "quantile" else as_loss(name)
+    name = comparison_loss(settings, data)
+    return Quantile(QUANTILE_LEVELS) if name == "quantile" else as_loss(name)
 
 
 def run_fingerprint(settings: Settings, data: Data) -> str:
@@ -280,7 +280,7 @@ def write_run(files: RunFiles, run: Run, comparison: Comparison) -> None:
         comparison.failures.append(f"{run.method}, seed {run.seed}: {error}")
 
 
-def versions() -> dict[str, str]:
+def environment_versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that a result depends on."""
     return {
         "python": platform.python_version(),

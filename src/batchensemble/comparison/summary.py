@@ -125,9 +125,9 @@ def summarise(comparison: Comparison, differences: Differences | None = None) ->
 
     Example:
         >>> from batchensemble.comparison.compare import Settings, compare
-        >>> from batchensemble.data.datasets import load
+        >>> from batchensemble.data.datasets import load_dataset
         >>> quick = Settings(methods=("single", "deep"), epochs=1)
-        >>> row = summarise(compare(load("breast_cancer"), quick))[1]
+        >>> row = summarise(compare(load_dataset("breast_cancer"), quick))[1]
         >>> row.name, row.cells["parameter_ratio"].text
         ('Deep ensemble', '3.00')
     """

@@ -137,7 +137,7 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def checksum(paths: Iterable[Path]) -> str:
+def file_checksum(paths: Iterable[Path]) -> str:
     """Return a SHA-256 checksum of files, in their order.
 
     Above 64 MiB in total it covers the sizes and about 1,024 evenly spaced pieces of 64 KiB, at

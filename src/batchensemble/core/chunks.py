@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+FloatArray = NDArray[np.float64]
 
 # float64 numbers of one block: 2 MiB, so that a few temporaries of its size stay in a core's cache.
-BLOCK = 2**18
+CHUNK_SIZE = 2**18
 
 
 def row_blocks(rows: int, width: int) -> Iterator[slice]:
@@ -25,14 +25,14 @@ def row_blocks(rows: int, width: int) -> Iterator[slice]:
         >>> list(row_blocks(5, width=2**17))
         [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
     """
-    step = max(BLOCK // max(width, 1), 1)
+    step = max(CHUNK_SIZE // max(width, 1), 1)
     for start in range(0, rows, step):
         yield slice(start, min(start + step, rows))
 
 
 def by_row_blocks(
-    function: Callable[[Array], tuple[Array, ...]], array: NDArray[Any]
-) -> list[Array]:
+    function: Callable[[FloatArray], tuple[FloatArray, ...]], array: NDArray[Any]
+) -> list[FloatArray]:
     """Apply a row-wise function to an array, block by block.
 
     Args:
@@ -43,7 +43,7 @@ def by_row_blocks(
         >>> by_row_blocks(lambda block: (block.sum(1),), np.ones((3, 2)))
         [array([2., 2., 2.])]
     """
-    results: list[Array] = []
+    results: list[FloatArray] = []
     for block in row_blocks(len(array), array[0].size):
         parts = function(np.asarray(array[block], dtype=np.float64))
         if not results:

@@ -51,7 +51,7 @@ def encode(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {"dict": [[encode(key), encode(each)] for key, each in value.items()]}
     if isinstance(value, (list, tuple, set, frozenset, deque)):
-        name = next(name for name, kind in KINDS.items() if isinstance(value, kind))
+        name = next(name for name, kind in SOURCE_KINDS.items() if isinstance(value, kind))
         kinds = set(map(type, value))
         if kinds in ({int}, {float}) and len(value) > 16:
             numbers = np.asarray(list(value))
@@ -83,7 +83,7 @@ def decode(value: Any) -> Any:
     if name == "dict":
         return {decode(key): decode(each) for key, each in held}
     items = _unpacked(held).tolist() if isinstance(held, dict) else [decode(each) for each in held]
-    return KINDS[name](items)
+    return SOURCE_KINDS[name](items)
 
 
 def set_source(source: Any, value: Any) -> None:
@@ -107,7 +107,7 @@ def set_source(source: Any, value: Any) -> None:
         source.setstate(state)
 
 
-KINDS: dict[str, Any] = {
+SOURCE_KINDS: dict[str, Any] = {
     "list": list,
     "tuple": tuple,
     "set": set,

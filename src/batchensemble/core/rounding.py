@@ -13,7 +13,7 @@ from torch import Tensor
 ROWS, NUMBERS = 1 << 16, 1 << 22  # largest sample that is checked
 LARGEST_ERROR = 0.01  # of rounding, in standard deviations of the column
 LARGEST_BATCH_ERROR = 0.1  # where only one batch is known, which may vary less than all rows
-SCALE = (
+SCALE_ADVICE = (
     "give it less its mean and over its standard deviation (sklearn.preprocessing.StandardScaler), "
     "or train network.double()"
 )
@@ -46,7 +46,7 @@ are spread by 0.289 around 1000000000.5, where those of float32 are 64 apart; gi
 mean and over its standard deviation (sklearn.preprocessing.StandardScaler), or train \
 network.double()
     """
-    _check(parts, examples, dtype, name, SCALE)
+    _check(parts, examples, dtype, name, SCALE_ADVICE)
 
 
 def check_targets_held(

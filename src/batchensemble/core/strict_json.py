@@ -15,7 +15,7 @@ MOST_VALUES = 500_000  # a value of one byte takes 60 in Python
 MOST_NESTED = 100_000  # objects and lists
 DEEPEST = 64
 # Of files that grow with a training.
-LARGE = {"most": 2**28, "most_values": 20_000_000, "most_nested": 5_000_000}
+LARGE_LIMITS = {"most": 2**28, "most_values": 20_000_000, "most_nested": 5_000_000}
 MOST_DIGITS = 19
 
 
@@ -89,11 +89,11 @@ def parse_json(
     return found
 
 
-def shown(value: Any) -> str:
-    """Return a value for an error message, shortened to one line.
+def brief(value: Any) -> str:
+    """Return a value for an error message, brief to one line.
 
     Example:
-        >>> shown("a" * 1000)
+        >>> brief("a" * 1000)
         "'aaaaaaaaaaaaaaaaaaaaaaaaaaa...aaaaaaaaaaaaaaaaaaaaaaaaaaaa'"
     """
     short = reprlib.Repr()
@@ -106,7 +106,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:
-            raise ValueError(f"it has the key {shown(key)} twice")
+            raise ValueError(f"it has the key {brief(key)} twice")
         found[key] = value
     return found
 
@@ -118,13 +118,13 @@ def _constant(text: str) -> Any:
 def _finite(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
-        raise ValueError(f"it holds the number {shown(text)}, which is too large")
+        raise ValueError(f"it holds the number {brief(text)}, which is too large")
     return number
 
 
 def _whole(text: str) -> int:
     if len(text) > MOST_DIGITS + 1 or abs(int(text)) >= 2**63:
-        raise ValueError(f"it holds the whole number {shown(text)}, which is too large")
+        raise ValueError(f"it holds the whole number {brief(text)}, which is too large")
     return int(text)
 
 
@@ -145,5 +145,5 @@ def _check(found: Any) -> None:
                 try:
                     value.encode("utf-8")
                 except UnicodeEncodeError:
-                    raise ValueError(f"{shown(value)} is no valid text") from None
+                    raise ValueError(f"{brief(value)} is no valid text") from None
         level, depth = beneath, depth + 1

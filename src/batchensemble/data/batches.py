@@ -34,7 +34,7 @@ Read = Callable[[Tensor, torch.dtype], Tensor]  # as EnsembleLoss.read
 Draw = Callable[[Tensor], Tensor]
 
 PREDICTION_BATCH = 4096
-SAMPLE = 4096  # numbers that go into a checksum of the data
+CHECKSUM_ROWS = 4096  # numbers that go into a checksum of the data
 
 NO_OWN_TARGETS = (
     "y must have the shape [examples, ...] for an ensemble that gives each member examples of its "
@@ -154,7 +154,7 @@ class ArrayBatches:
     def _checksum(self, values: Tensor) -> str:
         """Return a checksum of numbers rounded to the network's type, as checkpoints store it."""
         exact = self.inputs.dtype == torch.float64 or values.dtype != torch.float64
-        return checksum(values, torch.float64 if exact else torch.float32)
+        return tensor_checksum(values, torch.float64 if exact else torch.float32)
 
     def _drawn(self, steps: Tensor) -> Tensor:
         if self.draw is None:
@@ -263,10 +263,10 @@ class LoaderBatches:
         return inputs, rest[0] if len(rest) == 1 else Weighted(*rest)
 
 
-def checksum(values: Tensor, dtype: torch.dtype = torch.float64) -> str:
+def tensor_checksum(values: Tensor, dtype: torch.dtype = torch.float64) -> str:
     """Return a checksum of an evenly spaced sample of the numbers, rounded to a type."""
     flat = values.flatten()
-    some = flat[:: max(1, len(flat) // SAMPLE)].cpu().to(dtype).double()
+    some = flat[:: max(1, len(flat) // CHECKSUM_ROWS)].cpu().to(dtype).double()
     return hashlib.sha256(some.numpy().tobytes()).hexdigest()[:8]
 
 

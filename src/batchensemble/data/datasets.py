@@ -16,11 +16,11 @@ from batchensemble.core.arguments import nearest, one_of
 from batchensemble.core.inputs import Scaling
 from batchensemble.data.tables.dialects import FOUND, Dialect
 from batchensemble.data.tables.in_memory import read_table
-from batchensemble.data.tables.split import Parts, last_rows_split, random_split
+from batchensemble.data.tables.split import SplitParts, last_rows_split, random_split
 
 # "_examples": the two parts of a data set differ in length, so the name binds no size.
 Features = Float[np.ndarray, "_examples features"]
-Labels = Int[np.ndarray, "_examples"] | Float[np.ndarray, "_examples"]
+DataLabels = Int[np.ndarray, "_examples"] | Float[np.ndarray, "_examples"]
 Task = Literal["classification", "regression"]
 
 TASKS: tuple[Task, ...] = ("classification", "regression")
@@ -47,8 +47,8 @@ class Data:
     """
 
     name: str
-    train: tuple[Features, Labels]
-    held_out: tuple[Features, Labels]
+    train: tuple[Features, DataLabels]
+    held_out: tuple[Features, DataLabels]
     feature_names: tuple[str, ...]
     class_names: tuple[str, ...]
     standardised: bool
@@ -80,7 +80,7 @@ class Data:
         return {**found, "dialect": asdict(self.dialect)}
 
 
-def load(
+def load_dataset(
     source: str,
     target: str | None = None,
     task: str | None = None,
@@ -100,7 +100,7 @@ def load(
         FileNotFoundError: there is no such file.
 
     Example:
-        >>> data = load("moons")
+        >>> data = load_dataset("moons")
         >>> data.train[0].shape, data.held_out[0].shape
         ((24000, 2), (6000, 2))
     """
@@ -217,7 +217,7 @@ NAMED: dict[str, Callable[[], Data]] = {
 }
 
 
-def plane_data(name: str, X: Features, y: Labels) -> Data:
+def plane_data(name: str, X: Features, y: DataLabels) -> Data:
     """Return points of the plane, the last fifth of them held out; they need no scaling."""
     train_X, test_X, train_y, test_y = last_rows_split(X.astype(np.float32), y.astype(np.int64))
     return Data(name, (train_X, train_y), (test_X, test_y), ("x1", "x2"), ("0", "1"), False)
@@ -232,7 +232,7 @@ def _bunch(name: str, bunch: Any) -> Data:
 def _split(
     name: str,
     X: Features,
-    y: Labels,
+    y: DataLabels,
     feature_names: tuple[str, ...],
     class_names: tuple[str, ...],
     scaling: Scaling | None = None,
@@ -242,13 +242,13 @@ def _split(
     return _standardised(name, rows, feature_names, class_names, scaling)
 
 
-def _targets(y: Labels, class_names: tuple[str, ...]) -> Labels:
+def _targets(y: DataLabels, class_names: tuple[str, ...]) -> DataLabels:
     return y.astype(np.int64 if class_names else np.float64)
 
 
 def _standardised(
     name: str,
-    rows: Parts,
+    rows: SplitParts,
     feature_names: tuple[str, ...],
     class_names: tuple[str, ...],
     scaling: Scaling | None = None,

@@ -15,7 +15,7 @@ from batchensemble.data.tables.columns import library_of
 
 Collate = Callable[[list[Any]], Any]
 
-FIRST = 1000  # examples of an iterable dataset that are checked
+FIRST_EXAMPLES = 1000  # examples of an iterable dataset that are checked
 AS_A_DATASET = "an IterableDataset of Hugging Face rounds to it: give a Dataset"
 
 
@@ -40,7 +40,9 @@ def as_tensors(data: Any, target: str | None, *, in_order: bool) -> tuple[Any, C
     if not _is_float64(data, target):
         return data.with_format("torch"), collated
     if in_order:
-        first = [torch.tensor(each[target], dtype=torch.float64) for each in islice(data, FIRST)]
+        first = [
+            torch.tensor(each[target], dtype=torch.float64) for each in islice(data, FIRST_EXAMPLES)
+        ]
         if first:
             rows = torch.stack([each.flatten() for each in first])
             check_targets_held(

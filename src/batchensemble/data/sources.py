@@ -30,10 +30,10 @@ from batchensemble.data.tables.columns import (
     as_array,
     as_table,
     as_text,
+    check_finite,
     declared_by,
     feature_columns,
     features_of,
-    finite,
     library_of,
 )
 from batchensemble.data.tables.files import Files
@@ -209,7 +209,7 @@ def _pair(
         labels = table.column(target), f"{where}: the target column {target!r}"
         found = ColumnNames(remembered(names))
         if numbers:
-            return (features, finite(*labels, cure=TARGET_CURE)), found
+            return (features, check_finite(*labels, cure=TARGET_CURE)), found
         targets, classes = labels_of(*labels, class_names, declared=table.declared(target))
         return (features, targets), replace(found, classes=classes)
     if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
@@ -241,7 +241,7 @@ def _pair(
     else:
         y = np.asarray(y)
     if numbers:
-        return (X, finite(y, "y", cure=TARGET_CURE), *weights), found
+        return (X, check_finite(y, "y", cure=TARGET_CURE), *weights), found
     targets, classes = labels_of(y, "y", class_names, declared=declared)
     return (X, targets, *weights), replace(found, classes=classes)
 

@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 from sklearn.preprocessing import StandardScaler
 
-from batchensemble.core.atomic_files import checksum
-from batchensemble.data.datasets import NAMED, load, load_table
+from batchensemble.core.atomic_files import file_checksum
+from batchensemble.data.datasets import NAMED, load_dataset, load_table
 from batchensemble.data.sources import MEMORY_LIMIT
-from batchensemble.data.tables.class_labels import ClassNames, names_of
+from batchensemble.data.tables.class_labels import ClassNames, class_names_in
 from batchensemble.data.tables.columns import MAX_CLASSES, as_text
 from batchensemble.data.tables.dialects import Dialect
 from batchensemble.data.tables.files import Files
 from batchensemble.data.tables.formats import is_csv, table_files
-from batchensemble.data.tables.in_memory import check_classes, check_rows
+from batchensemble.data.tables.in_memory import check_class_count, check_rows
 from batchensemble.data.tables.rows import BLOCK_ROWS
 from batchensemble.data.tables.schema import Columns
 from batchensemble.data.tables.split import HashSplit, Rule, Split
@@ -117,7 +117,7 @@ def open_data(
         return found
     other = Path(validation)
     held_out = labelled_table(other, replace(found.columns, given=given), target, memory_limit)
-    split = Split("file", found.split.table, checksum(table_files(other)))
+    split = Split("file", found.split.table, file_checksum(table_files(other)))
     if split.table == split.held_out:
         raise ValueError(
             f"{other.name} has the rows that the model is trained on, which cannot test it; give "
@@ -131,7 +131,7 @@ def open_data(
 
 
 def _named(source: str, target: str | None, loss: EnsembleLoss) -> TrainingData:
-    data = load(source, target)  # raises the error for anything but a named data set
+    data = load_dataset(source, target)  # raises the error for anything but a named data set
     classes = isinstance(loss, ClassLoss)
     if classes and not data.class_names:
         raise ValueError(
@@ -165,7 +165,7 @@ def _of_table(
         files = Files(table_files(path), target, numbers=not classes, dialect=dialect)
         if rule is None and files.bytes_as_float32 <= memory_limit // WHOLE_SHARE:
             files = None
-    known = checksum(table_files(path))
+    known = file_checksum(table_files(path))
     if files is None:
         split: dict[str, Any] = {
             "numbers": not classes,
@@ -264,6 +264,6 @@ def _class_names(files: Files) -> ClassNames:
             found |= set(np.unique(values).tolist())
             if len(found) > MAX_CLASSES:
                 break
-        names = names_of(map(as_text, found))
-    check_classes(file, target, names, files.rows)
+        names = class_names_in(map(as_text, found))
+    check_class_count(file, target, names, files.rows)
     return names

@@ -13,9 +13,9 @@ from sklearn.metrics import auc
 
 from batchensemble.decisions.uncertainty_score import (
     UNCERTAINTIES,
-    PerExample,
+    ExampleScores,
     finite_numbers,
-    names_of,
+    score_names,
     sort_by_uncertainty,
     uncertainty_score,
 )
@@ -152,7 +152,7 @@ def detect_shift(
     for name, each in (("inside", inside), ("outside", outside)):
         if not len(each):
             raise ValueError(f"{name} must have at least one example, got none")
-    by = names_of(inside) if by is None else by
+    by = score_names(inside) if by is None else by
     to_find = np.repeat([False, True], [len(inside), len(outside)])
     return {
         name: Detection.of(
@@ -168,7 +168,7 @@ def _names(by: str | Sequence[str]) -> Sequence[str]:
     return [by] if isinstance(by, str) else by
 
 
-def _measures(values: PerExample, sought: Bool[np.ndarray, "examples"]) -> dict[str, Any]:
+def _measures(values: ExampleScores, sought: Bool[np.ndarray, "examples"]) -> dict[str, Any]:
     """Return the measures and the ROC curve, from counts at each value of the uncertainty."""
     ranking = sort_by_uncertainty(values, sought.astype(np.float64))
     found, others = ranking.losses[-1], ranking.accepted[-1] - ranking.losses[-1]

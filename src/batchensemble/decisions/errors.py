@@ -8,14 +8,14 @@ import numpy as np
 from jaxtyping import Bool
 
 from batchensemble.core.arguments import positive_number
-from batchensemble.decisions.uncertainty_score import PerExample, finite_numbers, one_number_each
+from batchensemble.decisions.uncertainty_score import ExampleScores, finite_numbers, one_number_each
 from batchensemble.metrics.labels import checked_labels
 from batchensemble.predictions import Prediction, RegressionPrediction
 
 
 def answer_losses(
     prediction: Prediction | RegressionPrediction, targets: Any, tolerance: float | None = None
-) -> PerExample:
+) -> ExampleScores:
     """Return the loss of each answer: 1 if it is wrong and 0 if not, or its absolute error.
 
     Args:
@@ -75,7 +75,7 @@ def are_wrong(
     return wrong
 
 
-def off_by(prediction: RegressionPrediction, targets: Any) -> PerExample:
+def off_by(prediction: RegressionPrediction, targets: Any) -> ExampleScores:
     """Return the absolute errors of predicted numbers, in the targets' unit.
 
     Raises:

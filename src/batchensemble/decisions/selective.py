@@ -12,7 +12,7 @@ import numpy as np
 from batchensemble.core.arguments import fraction
 from batchensemble.decisions.errors import answer_losses
 from batchensemble.decisions.uncertainty_score import (
-    PerExample,
+    ExampleScores,
     finite_numbers,
     name_of,
     sort_by_uncertainty,
@@ -33,8 +33,8 @@ class RiskCoverage:
     """
 
     by: str
-    risk: PerExample
-    best: PerExample
+    risk: ExampleScores
+    best: ExampleScores
 
     @classmethod
     def of(cls, uncertainty: Any, losses: Any, by: str = "given") -> RiskCoverage:
@@ -64,7 +64,7 @@ class RiskCoverage:
         return cls(by, sums / answered, np.sort(losses).cumsum() / answered)
 
     @cached_property
-    def coverage(self) -> PerExample:
+    def coverage(self) -> ExampleScores:
         """The share of examples answered, at each point of ``risk``."""
         return np.arange(1, len(self.risk) + 1) / len(self.risk)
 

@@ -19,8 +19,8 @@ from batchensemble.metrics.labels import checked_labels
 from batchensemble.predictions import Prediction
 from batchensemble.predictions.predict import predict
 
-Inputs = Float[np.ndarray, "examples ..."]
-Corruption = Callable[[Inputs, float, np.random.Generator], Inputs]
+ExampleArray = Float[np.ndarray, "examples ..."]
+Corruption = Callable[[ExampleArray, float, np.random.Generator], ExampleArray]
 STRENGTHS = (0.0, 0.5, 1.0, 2.0, 4.0)
 STREAM = 3  # data that were drawn with the same seed would otherwise be their own noise
 
@@ -48,7 +48,7 @@ class Shifted:
     epistemic: float
 
 
-def noise(X: Inputs, strength: float, rng: np.random.Generator) -> Inputs:
+def noise(X: ExampleArray, strength: float, rng: np.random.Generator) -> ExampleArray:
     """Add Gaussian noise of ``strength`` standard deviations.
 
     The standard deviations are those of each column of a table ``[examples, features]``, or of each
@@ -59,7 +59,7 @@ def noise(X: Inputs, strength: float, rng: np.random.Generator) -> Inputs:
     return (X + strength * deviation * rng.standard_normal(X.shape)).astype(X.dtype)
 
 
-def dropout(X: Inputs, strength: float, rng: np.random.Generator) -> Inputs:
+def dropout(X: ExampleArray, strength: float, rng: np.random.Generator) -> ExampleArray:
     """Replace each number by the mean of its column or channel, with probability 1 - 2^-strength.
 
     A strength of 1 replaces half of the numbers, 4 all but 6 %.
@@ -69,7 +69,7 @@ def dropout(X: Inputs, strength: float, rng: np.random.Generator) -> Inputs:
     return np.where(lost, X.mean(axes, keepdims=True, dtype=np.float64), X).astype(X.dtype)
 
 
-def blur(X: Inputs, strength: float, rng: np.random.Generator) -> Inputs:
+def blur(X: ExampleArray, strength: float, rng: np.random.Generator) -> ExampleArray:
     """Blur images ``[examples, ..., height, width]`` by a Gaussian of ``strength`` pixels.
 
     Raises:
@@ -146,7 +146,7 @@ def under_shift(
     return rows
 
 
-def _inputs(X: Any) -> Inputs:
+def _inputs(X: Any) -> ExampleArray:
     inputs = np.asarray(X)
     if inputs.ndim < 2 or not np.issubdtype(inputs.dtype, np.number):
         raise ValueError(
@@ -156,7 +156,7 @@ def _inputs(X: Any) -> Inputs:
     return inputs if np.issubdtype(inputs.dtype, np.floating) else inputs.astype(np.float32)
 
 
-def _row(model: Ensemble, X: Inputs, y: Any, name: str, strength: float) -> Shifted:
+def _row(model: Ensemble, X: ExampleArray, y: Any, name: str, strength: float) -> Shifted:
     prediction = predict(model, X)
     if not isinstance(prediction, Prediction):
         raise TypeError(

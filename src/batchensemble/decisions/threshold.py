@@ -20,7 +20,7 @@ from batchensemble.decisions.uncertainty_score import (
 )
 from batchensemble.predictions import Prediction, RegressionPrediction
 
-LEVELS = 50
+THRESHOLD_LEVELS = 50
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def threshold_for(
     risk: float = 0.01,
     confidence: float = 0.95,
     by: Any = "total",
-    levels: int = LEVELS,
+    levels: int = THRESHOLD_LEVELS,
     *,
     tolerance: float | None = None,
 ) -> Threshold:

@@ -13,14 +13,14 @@ from batchensemble.data.tables.columns import refuse_times
 from batchensemble.metrics.labels import class_probs
 from batchensemble.predictions import Prediction, RegressionPrediction
 
-PerExample = Float[np.ndarray, "examples"]
+ExampleScores = Float[np.ndarray, "examples"]
 BOTH = ("total", "aleatoric", "epistemic")
 UNCERTAINTIES = (*BOTH, "confidence")  # of classes
 
 
 def uncertainty_score(
     prediction: Prediction | RegressionPrediction, by: Any = "total"
-) -> PerExample:
+) -> ExampleScores:
     """Return a score for each example that is higher where the prediction is more uncertain.
 
     Args:
@@ -61,15 +61,15 @@ def checked_name(prediction: Prediction | RegressionPrediction, by: str) -> str:
             "by='confidence' is the probability of a class, which predicted numbers do not have; "
             "take by='total', their variance"
         )
-    return one_of("by", by, names_of(prediction))
+    return one_of("by", by, score_names(prediction))
 
 
-def names_of(prediction: Prediction | RegressionPrediction) -> tuple[str, ...]:
+def score_names(prediction: Prediction | RegressionPrediction) -> tuple[str, ...]:
     """Return the names of the uncertainties that a prediction has."""
     return BOTH if isinstance(prediction, RegressionPrediction) else UNCERTAINTIES
 
 
-def one_number_each(prediction: RegressionPrediction) -> PerExample:
+def one_number_each(prediction: RegressionPrediction) -> ExampleScores:
     """Return the predicted means of a prediction with one number for each example.
 
     Raises:
@@ -80,7 +80,7 @@ def one_number_each(prediction: RegressionPrediction) -> PerExample:
             "the prediction must have one number for each example, got the shape "
             f"{list(prediction.mean.shape)}; use one target at a time"
         )
-    mean: PerExample = prediction.mean
+    mean: ExampleScores = prediction.mean
     return mean
 
 
@@ -91,7 +91,7 @@ def _check_one_each(prediction: Prediction | RegressionPrediction) -> None:
         class_probs(prediction)
 
 
-def finite_numbers(name: str, values: Any, examples: int) -> PerExample:
+def finite_numbers(name: str, values: Any, examples: int) -> ExampleScores:
     """Return finite numbers as float64, after checking that there is one for each example.
 
     Args:
@@ -147,7 +147,7 @@ class SortedExamples:
     losses: Float[np.ndarray, "values"]
 
 
-def sort_by_uncertainty(uncertainty: PerExample, losses: PerExample) -> SortedExamples:
+def sort_by_uncertainty(uncertainty: ExampleScores, losses: ExampleScores) -> SortedExamples:
     """Return the examples in the order of their uncertainty.
 
     Args:

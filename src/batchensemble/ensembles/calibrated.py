@@ -11,7 +11,7 @@ from torch import nn
 from batchensemble.core.deprecation import moved_to
 from batchensemble.ensembles.calibrators import Calibrator
 
-Model = TypeVar("Model", bound="Calibrated")
+CalibratedModel = TypeVar("CalibratedModel", bound="Calibrated")
 
 
 class Calibrated(nn.Module):
@@ -30,7 +30,7 @@ class Calibrated(nn.Module):
 
     calibrate = moved_to("batchensemble.calibrate", old="model.calibrate", until="0.3")
 
-    def uncalibrated(self: Model) -> Model:
+    def uncalibrated(self: CalibratedModel) -> CalibratedModel:
         """Return a copy of the model without a calibrator."""
         result = copy.deepcopy(self)
         result.calibrator = None

@@ -27,7 +27,7 @@ from batchensemble.ensembles.conversion.convert import (
 )
 from batchensemble.ensembles.conversion.tiling import Arguments, Tiling
 from batchensemble.ensembles.first_call.detection import detect_run_mode
-from batchensemble.ensembles.runner import RUN_MODES, Detection, MemberRunner, RunMode
+from batchensemble.ensembles.runner import RUN_MODES, MemberRunner, RunMode, RunModeDetection
 from batchensemble.layers import Independent, OneByOne, Twin, Vmapped
 from batchensemble.layers.base.rows import RUNNING, AmbiguousAxisError, NotPerExampleError, running
 from batchensemble.layers.base.written_inputs import lending
@@ -75,7 +75,7 @@ class ForwardPass(MemberRunner):
         self.run = run if run is None else one_of("run", run, RUN_MODES)  # type: ignore[assignment]
         self._look_at_network()
         alone = self.members == 1 or self.is_plain
-        self.detection = Detection(dict.fromkeys((False, True), alone or run is not None))
+        self.detection = RunModeDetection(dict.fromkeys((False, True), alone or run is not None))
 
     def forward(self, *args: Any, per_member: bool = False, **kwargs: Any) -> Any:
         """Run all members.

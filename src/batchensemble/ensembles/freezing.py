@@ -10,7 +10,7 @@ from torch import nn
 from batchensemble.core.arguments import whole_number
 from batchensemble.layers import Mergeable
 
-Model = TypeVar("Model", bound="Freezable")
+FreezableModel = TypeVar("FreezableModel", bound="Freezable")
 
 
 class Freezable(nn.Module):
@@ -18,7 +18,7 @@ class Freezable(nn.Module):
 
     _frozen = False
 
-    def freeze(self: Model, batch_size: int | None = None) -> Model:
+    def freeze(self: FreezableModel, batch_size: int | None = None) -> FreezableModel:
         """Set evaluation mode and let each layer choose once how it computes.
 
         Without it a layer chooses at each call. If it then caches the members' merged weights, it
@@ -64,7 +64,7 @@ class Freezable(nn.Module):
         self._frozen = True
         return self
 
-    def unfreeze(self: Model) -> Model:
+    def unfreeze(self: FreezableModel) -> FreezableModel:
         """Let each layer choose at each call again and free the memory; the mode is unchanged.
 
         Returns:
@@ -80,7 +80,7 @@ class Freezable(nn.Module):
         """Whether the model is frozen."""
         return self._frozen and all(layer.frozen for layer in self._mergeable())
 
-    def train(self: Model, mode: bool = True) -> Model:
+    def train(self: FreezableModel, mode: bool = True) -> FreezableModel:
         """Set the mode; training undoes :meth:`freeze`."""
         if mode:
             self._frozen = False

@@ -21,7 +21,7 @@ RUN_MODES = ("together", "one_by_one")
 
 
 @dataclass
-class Detection:
+class RunModeDetection:
     """State of the run mode detection, see :mod:`batchensemble.ensembles.first_call.detection`.
 
     Attributes:
@@ -52,7 +52,7 @@ class MemberRunner(nn.Module):
     batch_axis: int
     untiled: tuple[str, ...]
     run: RunMode | None
-    detection: Detection
+    detection: RunModeDetection
 
     @property
     def branched(self) -> bool:

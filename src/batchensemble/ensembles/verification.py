@@ -17,7 +17,7 @@ from batchensemble.ensembles.runner import MemberRunner
 from batchensemble.layers import Twin
 from batchensemble.layers.modes import evaluating
 
-CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+MODULE_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
 @dataclass(frozen=True)
@@ -296,7 +296,7 @@ def _caller(names: Mapping[str, nn.Module], name: str) -> str:
     """Return the name of the module around another that has a ``forward`` of its own."""
     while name:
         name = name.rpartition(".")[0]
-        if not isinstance(names.get(name), CONTAINERS):
+        if not isinstance(names.get(name), MODULE_CONTAINERS):
             return name
     return ""
 

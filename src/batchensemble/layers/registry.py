@@ -35,9 +35,9 @@ from batchensemble.layers.recurrent import IndependentRecurrent
 Stack = Callable[[Sequence[Any]], nn.Module]
 Factory = TypeVar("Factory", bound=Callable[..., nn.Module])
 
-BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+ALL_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
-NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.PReLU, *BATCH_NORMS, *INSTANCE_NORMS)
+NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.PReLU, *ALL_BATCH_NORMS, *INSTANCE_NORMS)
 
 
 def instance_norm(layer: nn.Module, members: int, **options: Any) -> Twin:
@@ -69,10 +69,10 @@ RANK_ONE: dict[type[nn.Module], Callable[..., Any]] = {
     nn.GroupNorm: MemberChannelNorm,
     nn.PReLU: MemberPReLU,
     **dict.fromkeys(INSTANCE_NORMS, instance_norm),
-    **dict.fromkeys(BATCH_NORMS, MemberBatchNorm),
+    **dict.fromkeys(ALL_BATCH_NORMS, MemberBatchNorm),
 }
 # Classes with stacked twins, so that a deep ensemble of them runs at once.
-STACKED = (nn.Linear, nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.PReLU, *BATCH_NORMS)
+STACKED = (nn.Linear, nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.PReLU, *ALL_BATCH_NORMS)
 # For classes that are missing here each member has a copy.
 INDEPENDENT: dict[type[nn.Module], Stack] = {
     nn.Linear: StackedLinear,
@@ -80,7 +80,7 @@ INDEPENDENT: dict[type[nn.Module], Stack] = {
     nn.RMSNorm: MemberNorm.of,
     nn.GroupNorm: MemberChannelNorm.of,
     nn.PReLU: MemberPReLU.of,
-    **dict.fromkeys(BATCH_NORMS, MemberBatchNorm.of),
+    **dict.fromkeys(ALL_BATCH_NORMS, MemberBatchNorm.of),
     nn.MultiheadAttention: IndependentAttention,
     nn.RNN: IndependentRecurrent,
     nn.LSTM: IndependentRecurrent,

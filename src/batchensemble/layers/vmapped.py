@@ -27,10 +27,10 @@ from batchensemble.layers.base.rows import (
     repeated,
     unfold,
 )
-from batchensemble.layers.base.twin import FILLED, HOOKS, Twin
+from batchensemble.layers.base.twin import FILLED, MODULE_HOOKS, Twin
 from batchensemble.layers.base.written_inputs import copies_of, lending
 
-Tensors = dict[str, Tensor]
+NamedTensors = dict[str, Tensor]
 
 
 class NotVmappableError(ValueError):
@@ -69,7 +69,7 @@ class Vmapped(Twin):
         first = networks[0]
         super().__init__(first, len(networks), batch_axis)
         shell = _with_tensors(first, lambda tensor: tensor.to("meta"))
-        for hooks in HOOKS:  # the shell calls them, with the tensors of a member
+        for hooks in MODULE_HOOKS:  # the shell calls them, with the tensors of a member
             getattr(self, hooks).clear()
         self.__dict__["shell"] = shell
         self.training = first.training
@@ -152,7 +152,7 @@ class Vmapped(Twin):
             raise TypeError("an input is a PackedSequence.")
         structure: list[Any] = []
 
-        def one(tensors: Tensors, parts: list[Tensor]) -> tuple[list[Tensor], Tensors]:
+        def one(tensors: NamedTensors, parts: list[Tensor]) -> tuple[list[Tensor], NamedTensors]:
             part = dict(zip(own, parts, strict=True))
             args, kwargs = map_leaves(lambda path, leaf: part.get(path, leaf), values)
             output, changed = self._call(tensors, buffers, args, kwargs)
@@ -184,8 +184,8 @@ class Vmapped(Twin):
         return output
 
     def _call(
-        self, tensors: Tensors, buffers: set[str], args: Any, kwargs: Any
-    ) -> tuple[Any, Tensors]:
+        self, tensors: NamedTensors, buffers: set[str], args: Any, kwargs: Any
+    ) -> tuple[Any, NamedTensors]:
         """Call the shell with a member's tensors; also return the buffers that it replaced.
 
         What it writes into a buffer is there anyway.
@@ -199,18 +199,18 @@ class Vmapped(Twin):
         devices = {tensor.device.type for _, tensor in _tensors_of(self.stacked)}
         return any(map(autocasts, devices))
 
-    def _tensors(self) -> tuple[Tensors, set[str]]:
+    def _tensors(self) -> tuple[NamedTensors, set[str]]:
         """Return all stacked tensors once, and the names of the buffers among them."""
         buffers = dict(self.stacked.named_buffers())
         return {**dict(self.stacked.named_parameters()), **buffers}, set(buffers)
 
-    def _set_buffers(self, changed: Tensors, index: int | None = None) -> None:
+    def _set_buffers(self, changed: NamedTensors, index: int | None = None) -> None:
         """Store the buffers that a network replaced, those of all members or of one."""
         for name, value in changed.items():
             buffer = self.stacked.get_buffer(name)
             (buffer if index is None else buffer[index]).copy_(value.detach())
 
-    def tensors(self, index: int) -> Tensors:
+    def tensors(self, index: int) -> NamedTensors:
         """Return the tensors of member ``index``'s network, by name, for autograd to follow."""
         return {name: value[index] for name, value in self._tensors()[0].items()}
 

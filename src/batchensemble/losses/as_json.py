@@ -8,14 +8,14 @@ from typing import Any
 
 from torch import Tensor
 
-from batchensemble.core.strict_json import shown
+from batchensemble.core.strict_json import brief
 from batchensemble.losses.base import EnsembleLoss
 from batchensemble.losses.by_name import LOSSES
 from batchensemble.losses.numbers import NumberLoss
 from batchensemble.losses.standardised import Standardised
 
-LARGEST = 1e300  # magnitude of a setting, beyond which float64 soon overflows
-KINDS: dict[str, Any] = {**LOSSES, "standardised": Standardised}
+LARGEST_WEIGHT = 1e300  # magnitude of a setting, beyond which float64 soon overflows
+LOSS_KINDS: dict[str, Any] = {**LOSSES, "standardised": Standardised}
 
 
 def to_dict(loss: EnsembleLoss) -> dict[str, Any] | None:
@@ -26,7 +26,7 @@ def to_dict(loss: EnsembleLoss) -> dict[str, Any] | None:
         >>> to_dict(Huber(delta=2.0))
         {'name': 'huber', 'settings': {'delta': 2.0}}
     """
-    name = next((name for name, kind in KINDS.items() if type(loss) is kind), None)
+    name = next((name for name, kind in LOSS_KINDS.items() if type(loss) is kind), None)
     if name is None:
         return None
     settings = {each.name: _plain(getattr(loss, each.name)) for each in fields(loss)}  # type: ignore[arg-type]
@@ -40,21 +40,21 @@ def from_dict(written: Mapping[str, Any]) -> EnsembleLoss:
         ValueError: the name or a setting is unknown, or a value is invalid.
     """
     if not isinstance(written, Mapping) or not isinstance(written.get("name"), str):
-        raise ValueError(f"a loss has a name and settings, got {shown(written)}")
+        raise ValueError(f"a loss has a name and settings, got {brief(written)}")
     name, settings = written["name"], written.get("settings")
-    if name not in KINDS:
+    if name not in LOSS_KINDS:
         raise ValueError(
-            f"the loss must be one of {', '.join(KINDS)}, got {shown(name)}; the model was saved "
-            "by a later version"
+            f"the loss must be one of {', '.join(LOSS_KINDS)}, got {brief(name)}; the model was "
+            "saved by a later version"
         )
-    known = [each.name for each in fields(KINDS[name])]
+    known = [each.name for each in fields(LOSS_KINDS[name])]
     if not isinstance(settings, Mapping) or not set(settings) <= set(known):
         raise ValueError(
-            f"the settings of {name} are {', '.join(known) or 'none'}, got {shown(settings)}"
+            f"the settings of {name} are {', '.join(known) or 'none'}, got {brief(settings)}"
         )
     values = {key: _read(name, key, value) for key, value in settings.items()}
     try:
-        loss: EnsembleLoss = KINDS[name](**values)
+        loss: EnsembleLoss = LOSS_KINDS[name](**values)
     except TypeError as error:
         raise ValueError(f"a setting of {name} has the wrong type: {error}") from None
     return loss
@@ -76,7 +76,7 @@ def _read(name: str, key: str, value: Any) -> Any:
         return loss
     if isinstance(value, Mapping) and key == "class_weight":
         if not all(each.isdecimal() and len(each) < 10 for each in value):
-            raise ValueError(f"{key} is by class number, got {shown(list(value))}")
+            raise ValueError(f"{key} is by class number, got {brief(list(value))}")
         _check_numbers(name, key, list(value.values()))
         return {int(number): weight for number, weight in value.items()}
     if isinstance(value, str) and key == "class_weight":
@@ -92,8 +92,12 @@ def _read(name: str, key: str, value: Any) -> Any:
 
 def _check_numbers(name: str, key: str, values: list[Any]) -> None:
     for each in values:
-        if isinstance(each, bool) or not isinstance(each, (int, float)) or abs(each) >= LARGEST:
-            raise ValueError(f"{key} of {name} holds no numbers that can be used: {shown(each)}")
+        if (
+            isinstance(each, bool)
+            or not isinstance(each, (int, float))
+            or abs(each) >= LARGEST_WEIGHT
+        ):
+            raise ValueError(f"{key} of {name} holds no numbers that can be used: {brief(each)}")
 
 
 def _plain(value: Any) -> Any:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from batchensemble.core.rounding import LARGEST_BATCH_ERROR, SCALE, check_targets_held
+from batchensemble.core.rounding import LARGEST_BATCH_ERROR, SCALE_ADVICE, check_targets_held
 from batchensemble.losses.targets import class_numbers, exact, numbers
 
 
@@ -135,7 +135,11 @@ class Custom(EnsembleLoss):
         if targets.is_floating_point():
             found = numbers(targets, dtype)
             check_targets_held(
-                lambda: [found], len(found), dtype, cure=SCALE, largest_error=LARGEST_BATCH_ERROR
+                lambda: [found],
+                len(found),
+                dtype,
+                cure=SCALE_ADVICE,
+                largest_error=LARGEST_BATCH_ERROR,
             )
             return found.to(dtype)
         return class_numbers(targets)

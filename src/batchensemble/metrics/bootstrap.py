@@ -18,7 +18,7 @@ from batchensemble.core.arguments import between, whole_number
 
 RESAMPLES = 1000
 LEVEL = 0.95  # level of intervals
-BLOCK = 2**20  # random numbers in memory at once, 8 bytes each
+DRAW_BLOCK = 2**20  # random numbers in memory at once, 8 bytes each
 # More examples are summed in this many random groups, which have the same variance.
 MOST_GROUPS = 10_000
 
@@ -197,7 +197,7 @@ def _grouped(
 
 
 def _blocks(resamples: int, size: int) -> Iterator[slice]:
-    step = max(1, BLOCK // size)
+    step = max(1, DRAW_BLOCK // size)
     for start in range(0, resamples, step):
         yield slice(start, min(start + step, resamples))
 

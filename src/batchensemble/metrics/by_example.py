@@ -14,7 +14,7 @@ from batchensemble.predictions import Prediction, RegressionPrediction
 
 Terms = np.ndarray
 ExampleScore = Callable[[Any, np.ndarray], Terms]
-TINY = np.finfo(np.float64).tiny
+SMALLEST = np.finfo(np.float64).tiny
 
 
 def contributions(
@@ -46,7 +46,7 @@ def contributions(
 def _example_scores(predictions: Sequence[Any], targets: np.ndarray) -> Mapping[str, ExampleScore]:
     """Return the scores of this kind of prediction that are functions of means over examples."""
     if all(isinstance(each, Prediction) and each.member_probs.ndim == 3 for each in predictions):
-        return CLASSES
+        return CLASS_SCORES
     if not all(isinstance(each, RegressionPrediction) for each in predictions):
         return {}
     if np.isnan(targets).any():
@@ -97,7 +97,7 @@ def _squares(prediction: RegressionPrediction, y: np.ndarray) -> np.ndarray:
 
 def _explained(means: np.ndarray) -> np.ndarray:
     errors, mean, square = np.moveaxis(means, -1, 0)
-    return 1 - errors / np.maximum(square - mean**2, TINY)
+    return 1 - errors / np.maximum(square - mean**2, SMALLEST)
 
 
 def _root(means: np.ndarray) -> np.ndarray:
@@ -108,7 +108,7 @@ def _sum_of_gaps(means: np.ndarray) -> np.ndarray:
     return np.abs(means).sum(-1)
 
 
-CLASSES: dict[str, ExampleScore] = {
+CLASS_SCORES: dict[str, ExampleScore] = {
     "accuracy": accuracy,
     "nll": example_losses,
     "brier": lambda prediction, labels: losses_by_example(prediction, labels, "brier"),

@@ -13,7 +13,7 @@ from batchensemble.metrics.labels import checked_labels
 from batchensemble.metrics.regression import crps
 from batchensemble.predictions import AnyPrediction, Prediction, RegressionPrediction
 
-Loss = Literal["nll", "brier", "error", "auroc"]
+ScoreName = Literal["nll", "brier", "error", "auroc"]
 UNITS = {
     "nll": "nats",
     "brier": "in Brier score",
@@ -23,7 +23,7 @@ UNITS = {
 
 
 def losses_by_example(
-    prediction: Prediction, labels: Any, score: Loss = "nll"
+    prediction: Prediction, labels: Any, score: ScoreName = "nll"
 ) -> Float[np.ndarray, "examples"]:
     """Return the loss of the ensemble's prediction on each example; their mean is the score.
 

@@ -18,7 +18,7 @@ from batchensemble.metrics.values import Scores
 from batchensemble.predictions import Normals, Points, Quantiles, RegressionPrediction
 
 COVERAGE = 0.9  # nominal coverage of the interval that is scored
-LEVELS = tuple(round(0.05 * step, 2) for step in range(1, 20))
+COVERAGE_LEVELS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 
 
 def score_numbers(prediction: RegressionPrediction, targets: Any) -> Scores:
@@ -177,7 +177,7 @@ class IntervalCalibration:
 
 
 def interval_calibration(
-    prediction: RegressionPrediction, targets: Any, levels: Sequence[float] = LEVELS
+    prediction: RegressionPrediction, targets: Any, levels: Sequence[float] = COVERAGE_LEVELS
 ) -> IntervalCalibration:
     """Return the coverage and width of central intervals.
 

@@ -24,7 +24,7 @@ from batchensemble.predictions import (
     Prediction,
     RegressionPrediction,
 )
-from batchensemble.predictions.predict import loss_of, predict_pairs
+from batchensemble.predictions.predict import model_loss, predict_pairs
 
 
 def evaluate(
@@ -63,7 +63,7 @@ def evaluate(
     prediction, targets = predict_pairs(
         model, data, loss=loss, target=target, class_names=class_names, memory_limit=memory_limit
     )
-    ignored = getattr(loss_of(model, loss), "ignore_index", None)
+    ignored = getattr(model_loss(model, loss), "ignore_index", None)
     return score(prediction, targets, ignore_index=ignored)
 
 

@@ -14,7 +14,7 @@ from batchensemble.metrics import BINS, Scores, one_class, reliability, score
 from batchensemble.metrics.regression import no_variance
 from batchensemble.metrics.scores import entries
 from batchensemble.predictions import AnyPrediction, MultiLabelPrediction, Prediction
-from batchensemble.predictions.predict import loss_of, predict
+from batchensemble.predictions.predict import model_loss, predict
 
 ROOTS = ("rmse", "epistemic", "aleatoric", "member_rmses")
 
@@ -42,7 +42,7 @@ def score_blocks(model: Ensemble, blocks: Iterable[tuple[Any, Any]]) -> Scores:
         0.0
     """
     sums: _Sums | None = None
-    ignored = getattr(loss_of(model), "ignore_index", None)
+    ignored = getattr(model_loss(model), "ignore_index", None)
     named: set[int | None] = set()  # the one class of each block, where there is one
     for X, targets in blocks:
         prediction, targets = predict(model, X), np.asarray(targets)

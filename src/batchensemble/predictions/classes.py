@@ -11,7 +11,7 @@ from scipy.special import entr
 
 from batchensemble.core.printed_tables import first_examples
 from batchensemble.predictions.uncertainty import mean_of_members
-from batchensemble.predictions.variances import Decomposed, PerExample
+from batchensemble.predictions.variances import Decomposed, PerExampleArray
 
 Members = Float[np.ndarray, "examples members classes ..."]
 Probabilities = Float[np.ndarray, "examples classes ..."]
@@ -76,9 +76,9 @@ class Prediction(Decomposed):
         return labels
 
     @cached_property
-    def confidence(self) -> PerExample:
+    def confidence(self) -> PerExampleArray:
         """The probability of the most probable class, ``[examples, ...]``."""
-        confidence: PerExample = np.take_along_axis(self.probs, self.labels[:, None], 1)[:, 0]
+        confidence: PerExampleArray = np.take_along_axis(self.probs, self.labels[:, None], 1)[:, 0]
         return confidence
 
     @cached_property
@@ -88,9 +88,9 @@ class Prediction(Decomposed):
         return labels
 
     @property
-    def total(self) -> PerExample:
+    def total(self) -> PerExampleArray:
         """Entropy of the ensemble's probabilities, nats."""
         if self.together is None:
             return super().total
-        entropy: PerExample = entr(self.probs).sum(1)
+        entropy: PerExampleArray = entr(self.probs).sum(1)
         return entropy

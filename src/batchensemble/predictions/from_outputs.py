@@ -32,7 +32,7 @@ from batchensemble.predictions.regression import RegressionPrediction
 AnyPrediction = Prediction | MultiLabelPrediction | RegressionPrediction
 Arrays = tuple[np.ndarray, ...]
 # The names of predictions in run files, which stay when a class is renamed.
-KINDS: dict[str, Any] = {
+PREDICTION_KINDS: dict[str, Any] = {
     "Prediction": Prediction,
     "MultiLabelPrediction": MultiLabelPrediction,
     "Points": Points,
@@ -184,7 +184,7 @@ def to_arrays(prediction: AnyPrediction) -> dict[str, np.ndarray]:
         >>> list(to_arrays(Points(np.zeros((5, 4)))))
         ['Points.values']
     """
-    kind = next(name for name, kind in KINDS.items() if type(prediction) is kind)
+    kind = next(name for name, kind in PREDICTION_KINDS.items() if type(prediction) is kind)
     return {
         f"{kind}.{each.name}": np.asarray(getattr(prediction, each.name))
         for each in fields(prediction)  # type: ignore[arg-type]
@@ -195,7 +195,7 @@ def to_arrays(prediction: AnyPrediction) -> dict[str, np.ndarray]:
 def from_arrays(arrays: Mapping[str, np.ndarray]) -> AnyPrediction:
     """Return the prediction from the arrays of :func:`to_arrays`."""
     parts = {name.partition(".")[2]: each for name, each in arrays.items()}
-    kind = KINDS[next(iter(arrays)).partition(".")[0]]
+    kind = PREDICTION_KINDS[next(iter(arrays)).partition(".")[0]]
     if "levels" in parts:
         parts["levels"] = parts["levels"].tolist()
     return kind(**parts)

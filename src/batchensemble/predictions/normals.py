@@ -10,6 +10,7 @@ import numpy as np
 from scipy.special import logsumexp, ndtr, ndtri
 
 from batchensemble.core.arguments import between
+from batchensemble.losses.numbers import HALF_LOG_TAU
 from batchensemble.predictions.regression import (
     MemberNumbers,
     Numbers,
@@ -17,7 +18,6 @@ from batchensemble.predictions.regression import (
     of_members,
 )
 
-HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
 HALVINGS = 60  # bisection steps for a quantile: more than the precision of float64
 
 

@@ -67,7 +67,7 @@ def predict(
     place = place_of(model)
     options: dict[str, Any] = {"target": target, "memory_limit": memory_limit, **place}
     batches = open_inputs(X, batch_size, known=ColumnNames.of(model), **options)
-    return _prediction(model, loss_of(model, loss), batches)
+    return _prediction(model, model_loss(model, loss), batches)
 
 
 def predict_pairs(
@@ -90,7 +90,7 @@ def predict_pairs(
         memory_limit: size in bytes above which files are streamed.
     """
     check_ensemble(model)
-    found = loss_of(model, loss)
+    found = model_loss(model, loss)
     batches = open_batches(
         data,
         PREDICTION_BATCH,
@@ -113,7 +113,7 @@ def predict_pairs(
     return prediction, torch.cat(seen).numpy()
 
 
-def loss_of(model: Ensemble, loss: str | Loss | None = None) -> EnsembleLoss:
+def model_loss(model: Ensemble, loss: str | Loss | None = None) -> EnsembleLoss:
     """Return the loss given, else the one that the model was trained with, else cross-entropy."""
     if loss is not None:
         return as_loss(loss)

@@ -27,12 +27,12 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import entr
 
-from batchensemble.core.chunks import Array, by_row_blocks
+from batchensemble.core.chunks import FloatArray, by_row_blocks
 
 MemberProbs = Float[np.ndarray, "examples members *outcomes"]
 
 # By how much a softmax in half precision over thousands of classes may differ from 1.
-TOLERANCE = 1e-2
+SUM_TOLERANCE = 1e-2
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def entropy_decomposition(member_probs: MemberProbs, *, labels: bool = False) ->
         (0.6931471805599453, 0.0, 0.6931471805599453)
     """
 
-    def entropies(probs: Array) -> tuple[Array, Array, Array]:
+    def entropies(probs: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
         mean = mean_of_members(probs)
         if labels:
             total = entr(mean) + entr(1 - mean)
@@ -140,7 +140,7 @@ def variance_decomposition(member_probs: MemberProbs, *, labels: bool = False) -
         ([[0.25, 0.25]], [0.5])
     """
 
-    def variances(probs: Array) -> tuple[Array, Array, Array]:
+    def variances(probs: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
         mean = mean_of_members(probs)
         centred = probs - mean[:, None]
         return mean * (1 - mean), _mean_product(probs, 1 - probs), _mean_product(centred, centred)
@@ -178,7 +178,7 @@ def pairwise_kl(member_probs: MemberProbs, *, labels: bool = False) -> Float[np.
         [0.8789, inf]
     """
 
-    def divergences(probs: Array) -> tuple[Array]:
+    def divergences(probs: FloatArray) -> tuple[FloatArray]:
         if labels:
             return (_covariance_with_log(probs) + _covariance_with_log(1 - probs),)
         return (_covariance_with_log(probs).sum(1),)
@@ -186,7 +186,7 @@ def pairwise_kl(member_probs: MemberProbs, *, labels: bool = False) -> Float[np.
     return _on_probabilities(divergences, member_probs, labels)[0]
 
 
-def mean_of_members(values: Array) -> Array:
+def mean_of_members(values: FloatArray) -> FloatArray:
     """Return the mean over the members of ``[examples, members, ...]``, in float64.
 
     NumPy's own mean along an axis that is neither first nor last has a fraction of this speed.
@@ -195,11 +195,11 @@ def mean_of_members(values: Array) -> Array:
         >>> mean_of_members(np.array([[[1.0, 0.0], [0.0, 0.0]]])).tolist()
         [[0.5, 0.0]]
     """
-    mean: Array = np.einsum("em...->e...", values, dtype=np.float64) / values.shape[1]
+    mean: FloatArray = np.einsum("em...->e...", values, dtype=np.float64) / values.shape[1]
     return mean
 
 
-def _covariance_with_log(probs: Array) -> Array:
+def _covariance_with_log(probs: FloatArray) -> FloatArray:
     """Return cov_m(p_m, ln p_m), from centred values, so that equal members give exactly 0."""
     nothing = probs == 0
     logs = np.log(np.where(nothing, 1.0, probs))
@@ -212,21 +212,21 @@ def _covariance_with_log(probs: Array) -> Array:
     return covariance
 
 
-def _log(probs: Array) -> Array:
+def _log(probs: FloatArray) -> FloatArray:
     """Return logarithms that are finite for a probability of 0, so that 0 ln 0 is 0."""
     logs = np.maximum(probs, np.finfo(np.float64).tiny)
     return np.log(logs, out=logs)
 
 
-def _mean_product(one: Array, other: Array) -> Array:
+def _mean_product(one: FloatArray, other: FloatArray) -> FloatArray:
     """Return the mean over the members of the product of two ``[examples, members, ...]``."""
-    mean: Array = np.einsum("em...,em...->e...", one, other) / one.shape[1]
+    mean: FloatArray = np.einsum("em...,em...->e...", one, other) / one.shape[1]
     return mean
 
 
 def _on_probabilities(
-    function: Callable[[Array], tuple[Array, ...]], member_probs: Any, labels: bool
-) -> list[Array]:
+    function: Callable[[FloatArray], tuple[FloatArray, ...]], member_probs: Any, labels: bool
+) -> list[FloatArray]:
     """Return the result of a function of probabilities, which are checked block by block."""
     if member_probs.ndim < (2 if labels else 3):
         outcomes = "..." if labels else "classes, ..."
@@ -240,9 +240,9 @@ def _on_probabilities(
             f"{list(member_probs.shape)}"
         )
 
-    def checked(probs: Array) -> tuple[Array, ...]:
+    def checked(probs: FloatArray) -> tuple[FloatArray, ...]:
         low, high = probs.min(), probs.max()
-        if not (low >= 0 and high <= 1 + TOLERANCE):
+        if not (low >= 0 and high <= 1 + SUM_TOLERANCE):
             worst = low if not low >= 0 else high
             raise ValueError(
                 f"member_probs must be from 0 to 1, got {worst:.6g}; give probabilities, not logits"
@@ -250,7 +250,7 @@ def _on_probabilities(
         if not labels:
             sums = np.einsum("emc...->em...", probs)
             off = sums.flat[np.abs(sums - 1).argmax()]
-            if abs(off - 1) > TOLERANCE:
+            if abs(off - 1) > SUM_TOLERANCE:
                 raise ValueError(
                     f"a member's probabilities must sum to 1 over the classes, got {off:.6g}; give "
                     "labels=True for multi-label predictions"

@@ -14,7 +14,7 @@ from batchensemble.predictions.uncertainty import (
     variance_decomposition,
 )
 
-PerExample = Float[np.ndarray, "examples ..."]
+PerExampleArray = Float[np.ndarray, "examples ..."]
 
 
 class Decomposed:
@@ -45,17 +45,17 @@ class Decomposed:
         return entropy_decomposition(self.member_probs, labels=self.label_by_label)
 
     @property
-    def total(self) -> PerExample:
+    def total(self) -> PerExampleArray:
         """Entropy of the mean probabilities, nats."""
         return self.entropy.total
 
     @property
-    def aleatoric(self) -> PerExample:
+    def aleatoric(self) -> PerExampleArray:
         """Mean of the members' entropies, nats."""
         return self.entropy.aleatoric
 
     @property
-    def epistemic(self) -> PerExample:
+    def epistemic(self) -> PerExampleArray:
         """Mutual information of prediction and member, nats, at least 0."""
         return self.entropy.epistemic
 
@@ -69,7 +69,7 @@ class Decomposed:
         return variance_decomposition(self.member_probs, labels=self.label_by_label)
 
     @cached_property
-    def pairwise_kl(self) -> PerExample:
+    def pairwise_kl(self) -> PerExampleArray:
         """Expected KL divergence of two members, nats, at least the epistemic uncertainty.
 
         See :func:`batchensemble.predictions.uncertainty.pairwise_kl`.

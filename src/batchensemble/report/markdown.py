@@ -20,10 +20,10 @@ def markdown(subject: Subject) -> str:
 
     Example:
         >>> from batchensemble.comparison.compare import Settings, compare
-        >>> from batchensemble.data.datasets import load
+        >>> from batchensemble.data.datasets import load_dataset
         >>> from batchensemble.report.subject import subject_from_comparison
         >>> quick = Settings(methods=("single",), epochs=1)
-        >>> text = markdown(subject_from_comparison(compare(load("breast_cancer"), quick)))
+        >>> text = markdown(subject_from_comparison(compare(load_dataset("breast_cancer"), quick)))
         >>> text.splitlines()[0]
         '### breast\\\\_cancer'
     """

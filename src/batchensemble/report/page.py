@@ -13,7 +13,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from batchensemble.comparison.files import RESULTS
-from batchensemble.comparison.results import Comparison, versions
+from batchensemble.comparison.results import Comparison, environment_versions
 from batchensemble.comparison.summary import compare_methods, headline, summarise
 from batchensemble.comparison.wording import method_phrase
 from batchensemble.core.atomic_files import write_whole
@@ -94,7 +94,7 @@ def render(subject: Subject, figures: Mapping[str, Figure], images: Mapping[str,
         script=Markup(script),
         policy=policy(style, script),
         results=json_block(subject.results),
-        versions=versions(),
+        versions=environment_versions(),
         shown=shown_figures(subject.comparison, figures, images),
         **_sections(subject.comparison),
     )

@@ -6,10 +6,10 @@ import shlex
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from batchensemble.comparison.results import Comparison, Settings, loss_of
+from batchensemble.comparison.results import Comparison, Settings, comparison_loss
 from batchensemble.data.datasets import Data
 
-SETTINGS = {
+SETTING_TITLES = {
     "members": "Members per ensemble",
     "epochs": "Epochs",
     "batch_size": "Batch size",
@@ -115,8 +115,8 @@ def predicted(data: Data) -> str:
 
 def _settings(comparison: Comparison) -> list[tuple[str, str]]:
     settings = comparison.settings
-    values = {**asdict(settings), "loss": loss_of(settings, comparison.data)}
-    return [(title, text_of(values[name])) for name, title in SETTINGS.items()]
+    values = {**asdict(settings), "loss": comparison_loss(settings, comparison.data)}
+    return [(title, text_of(values[name])) for name, title in SETTING_TITLES.items()]
 
 
 def text_of(setting: Any) -> str:

@@ -10,7 +10,6 @@ from scipy.stats import binom
 from batchensemble.comparison.differences import Differences
 from batchensemble.comparison.results import Comparison
 from batchensemble.comparison.summary import (
-    REGRESSION,
     Column,
     Row,
     format_number,
@@ -24,13 +23,12 @@ from batchensemble.metrics.bootstrap import LEVEL
 from batchensemble.metrics.members.one_model import OneModel, is_one_model
 from batchensemble.predictions import Prediction
 from batchensemble.report.sections.calibrated import error_by_chance
-from batchensemble.report.sections.tables import signed
+from batchensemble.report.sections.tables import RMSE, signed
 
 # Members whose accuracy is this much below the ensemble's were not trained to predict alone.
 MEMBERS_FAR_BELOW = 0.05
 # Below this share of the RMSE, members that predict numbers hardly differ.
 SMALL_SHARE = 0.1
-RMSE = REGRESSION[0]
 ANSWERS = {
     "one model": "Practically one model",
     "ensemble": "Yes",

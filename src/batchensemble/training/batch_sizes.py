@@ -24,7 +24,7 @@ from batchensemble.training.distributed.processes import split_by_size
 if TYPE_CHECKING:
     from batchensemble.training.objective import Objective
 
-Rows = Callable[[int], int]
+RowCount = Callable[[int], int]
 
 
 def check_smallest_batch(
@@ -107,7 +107,7 @@ def raise_for_single_row(error: Exception) -> None:
         ) from error
 
 
-def _rows_of(batches: Batches) -> Rows:
+def _rows_of(batches: Batches) -> RowCount:
     """Return a function from a batch's examples to the rows of one member."""
 
     def rows(batch: int) -> int:
@@ -124,7 +124,7 @@ def _fewest(
     size: int,
     micro_batch: int | None,
     objective: Objective,
-    rows_of: Rows,
+    rows_of: RowCount,
     *,
     drops: bool,
 ) -> int:

@@ -217,7 +217,7 @@ def check_data(
         check_targets_fit(loss, shape, batches.targets, per_member=per_member, drawn=drawn)
         check_some_count(loss.weights(batches.targets), batches.weights, "y")
     elif isinstance(batches, StreamBatches) and isinstance(loss, ClassLoss):
-        check_classes(model, loss, batches)
+        check_streamed_classes(model, loss, batches)
 
 
 def check_targets_rounding(loss: EnsembleLoss, batches: Batches, dtype: torch.dtype) -> None:
@@ -258,7 +258,7 @@ def check_order(
         )
 
 
-def check_classes(model: Ensemble, loss: ClassLoss, batches: StreamBatches) -> None:
+def check_streamed_classes(model: Ensemble, loss: ClassLoss, batches: StreamBatches) -> None:
     """Raise ``ValueError`` if a class of a streamed file is beyond the network's outputs.
 
     Class numbers are read once before training, so that the last row does not end it after an hour;
@@ -274,7 +274,7 @@ def check_classes(model: Ensemble, loss: ClassLoss, batches: StreamBatches) -> N
 def check_validation(model: Ensemble, loss: EnsembleLoss, batches: Batches) -> None:
     """Raise ``ValueError`` if held-out arrays or files cannot be scored."""
     if isinstance(batches, StreamBatches) and isinstance(loss, ClassLoss):
-        check_classes(model, loss, batches)
+        check_streamed_classes(model, loss, batches)
     if not isinstance(batches, ArrayBatches):
         return
     shape = check_inputs_fit(model, batches.inputs[:1]).shape

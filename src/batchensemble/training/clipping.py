@@ -13,7 +13,7 @@ from batchensemble.layers import Independent
 from batchensemble.layers.modes import preserve_buffers
 
 # A member whose factor is below this share of the others' is scaled down before they are added.
-ALONE = 0.5
+MEMBER_SHARE = 0.5
 
 
 class MemberClipping:
@@ -59,7 +59,7 @@ class MemberClipping:
         """
         before = norms = self.norms()
         factors = self._factors(norms)
-        if self.members > 1 and self.shared and factors.min() < ALONE * factors.max():
+        if self.members > 1 and self.shared and factors.min() < MEMBER_SHARE * factors.max():
             with preserve_buffers(self.network):
                 self.network.zero_grad()
                 recompute(factors / factors.max())

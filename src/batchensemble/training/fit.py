@@ -23,7 +23,7 @@ from batchensemble.training.run import TrainingRun
 from batchensemble.training.sampling import Sampling
 
 
-def train(run: TrainingRun) -> None:
+def training_loop(run: TrainingRun) -> None:
     """Train until the run is over: the loop of every training."""
     if run.step or run.over:
         run.begin()  # otherwise after the first batch was checked
@@ -241,5 +241,5 @@ def fit(
         progress=progress, label=label, strategy=strategy,
     )  # fmt: skip
     with prepare(plan, model, data, validation, callbacks=callbacks, trackers=trackers) as run:
-        train(run)
+        training_loop(run)
     return run.history

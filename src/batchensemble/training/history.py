@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from batchensemble.core.printed_tables import MOST_ROWS, table
-from batchensemble.core.strict_json import LARGE, read_json
+from batchensemble.core.strict_json import LARGE_LIMITS, read_json
 from batchensemble.losses.standardised import OF_STANDARDISED
 from batchensemble.training.plan import changed_options
 
@@ -166,7 +166,7 @@ class History:
             ValueError: the file does not hold a history.
             OSError: it cannot be read.
         """
-        found = read_json(path, **LARGE, nan=True)
+        found = read_json(path, **LARGE_LIMITS, nan=True)
         try:
             history = cls.from_dict(found)
             _check(history)

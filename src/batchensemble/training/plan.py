@@ -31,7 +31,7 @@ SCORES = {"nll": False, "brier": False, "ece": False, "accuracy": True}
 # Options of one run: they change where it stores and what it prints, not what is trained.
 OF_THE_RUN = ("checkpoints", "checkpoint_every", "keep", "resume", "progress", "label")
 RATES = ("lr", "weight_decay", "fast_lr_multiplier", "cooldown", "warmup")
-LONGEST = 120  # characters of an option that a sentence shows
+LONGEST_SHOWN = 120  # characters of an option that a sentence shows
 
 
 @dataclass(frozen=True)
@@ -236,9 +236,9 @@ def describe(value: Any) -> Any:
     text = value if isinstance(value, str) else repr(value)
     if isinstance(value, EnsembleLoss) and not is_dataclass(value):
         text = type(value).__name__  # whose repr may be an address
-    if len(text) <= LONGEST:
+    if len(text) <= LONGEST_SHOWN:
         return text
-    return f"{text[:LONGEST]}... ({hashlib.sha256(text.encode()).hexdigest()[:8]})"
+    return f"{text[:LONGEST_SHOWN]}... ({hashlib.sha256(text.encode()).hexdigest()[:8]})"
 
 
 def _as_json(value: Any) -> Any:

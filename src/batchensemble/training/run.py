@@ -12,7 +12,7 @@ from torch import Tensor
 
 from batchensemble.core.inputs import Inputs, Nested
 from batchensemble.core.random_state import DataStream, random_states, set_random_states
-from batchensemble.data.batches import Batches, LoaderBatches, Pair, checksum
+from batchensemble.data.batches import Batches, LoaderBatches, Pair, tensor_checksum
 from batchensemble.data.position import DataState
 from batchensemble.ensembles import Ensemble
 from batchensemble.losses.targets import Targets
@@ -148,7 +148,7 @@ class TrainingRun(TrainingState):
         if strategy is None or strategy.separate_weights:  # members may have orders of their own
             return
         tensors = inputs.tensors() if isinstance(inputs, Nested) else [inputs]
-        sums = strategy.processes.collect([checksum(each) for each in tensors])
+        sums = strategy.processes.collect([tensor_checksum(each) for each in tensors])
         for rank, other in enumerate(sums):
             if other != sums[0]:
                 raise ValueError(

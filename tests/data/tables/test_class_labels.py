@@ -14,7 +14,7 @@ from torch import nn
 
 import batchensemble as be
 from batchensemble.data.sources import open_batches
-from batchensemble.data.tables.class_labels import ClassNames, names_of, numbers_of
+from batchensemble.data.tables.class_labels import ClassNames, class_names_in, numbers_of
 from batchensemble.data.tables.dialects import Dialect
 from batchensemble.data.train_test import open_data
 from batchensemble.losses import as_loss
@@ -266,7 +266,7 @@ def test_class_names_stay_ordered_when_copied():
     names = ClassNames(["b", "a"], ordered=True)
     assert pickle.loads(pickle.dumps(names)).ordered
     assert ClassNames(names).ordered
-    assert not names_of({"b", "a"}).ordered
+    assert not class_names_in({"b", "a"}).ordered
 
 
 def test_dates_of_parquet_are_called_as_written_whole_and_streamed(tmp_path):

@@ -74,7 +74,7 @@ def true_value(cell):
 
 @pytest.mark.parametrize("block", [2, 5, 1 << 14])
 def test_a_nasty_file_is_the_same_whole_streamed_and_asked_about(tmp_path, monkeypatch, block):
-    monkeypatch.setattr("batchensemble.data.tables.formats.BLOCK_ROWS", block)
+    monkeypatch.setattr("batchensemble.data.tables.formats.FORMAT_BLOCK_ROWS", block)
     path = nasty(tmp_path)
     whole, streamed = read_table(path, "y"), Files([path], "y")
     assert whole.feature_names == streamed.names == ("x", "z")
@@ -268,7 +268,7 @@ def test_an_error_of_a_row_is_the_same_in_another_process():
 def test_streaming_reads_a_file_in_blocks_and_closes_it(tmp_path, monkeypatch):
     path = tmp_path / "table.csv"
     path.write_text("a,y\n" + "1,0\n2,1\n" * 50)
-    monkeypatch.setattr("batchensemble.data.tables.formats.BLOCK_ROWS", 10)
+    monkeypatch.setattr("batchensemble.data.tables.formats.FORMAT_BLOCK_ROWS", 10)
     form = Csv()
     [unit] = form.units(path, "y")
     blocks = form.read(unit, ["a"])

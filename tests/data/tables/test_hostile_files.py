@@ -20,7 +20,7 @@ from batchensemble.training.checkpoints.store import (
     Checkpoints,
     DamagedCheckpointError,
 )
-from batchensemble.training.checkpoints.store import read as read_checkpoint
+from batchensemble.training.checkpoints.store import read_checkpoint as read_checkpoint
 from bounds import bounded
 from hostile import DEEP
 

@@ -11,7 +11,7 @@ import batchensemble as be
 from batchensemble.cli.workflows.settings import method_defaults, resolve
 from batchensemble.comparison.compare import compare
 from batchensemble.comparison.results import Settings
-from batchensemble.data.datasets import load
+from batchensemble.data.datasets import load_dataset
 from batchensemble.ensembles import METHODS, BatchEnsemble
 from batchensemble.ensembles.methods import (
     Method,
@@ -61,7 +61,7 @@ def test_the_baseline_and_the_independent_members_are_found_by_what_they_are():
 def test_a_new_record_is_compared_and_stands_on_the_page(lopsided, tmp_path, monkeypatch):
     monkeypatch.setattr("batchensemble.report.page.draw_all", lambda comparison: {})
     settings = Settings(methods=("single", "lopsided"), members=2, epochs=1, hidden=(4,))
-    page = write_report(compare(load("breast_cancer"), settings), tmp_path).read_text()
+    page = write_report(compare(load_dataset("breast_cancer"), settings), tmp_path).read_text()
     assert "Lopsided ensemble" in page
     assert '<span class="mark lopsided" aria-hidden="true">◧</span>' in page
     assert ".lopsided { color: #123456; }" in page

@@ -6,8 +6,8 @@ from matplotlib.figure import Figure
 
 import batchensemble as be
 from batchensemble.decisions import ConformalSets, Detection, RiskCoverage, Shifted
-from batchensemble.report.plots import detection_roc, risk_coverage, set_sizes, shift_curves
-from batchensemble.report.plots.decisions import POINTS
+from batchensemble.report.plots import detection_roc, risk_coverage_curves, set_sizes, shift_curves
+from batchensemble.report.plots.decisions import MOST_CURVE_POINTS
 from batchensemble.report.plots.saving import png
 from batchensemble.report.plots.style import style_of
 
@@ -28,10 +28,10 @@ def names(ax):
 def test_risk_is_drawn_against_coverage_with_a_threshold():
     curves = {by: be.risk_coverage(PREDICTION, LABELS, by) for by in ("total", "epistemic")}
     threshold = be.threshold_for(PREDICTION, LABELS, risk=0.2)
-    ax = risk_coverage(curves, threshold=threshold)
+    ax = risk_coverage_curves(curves, threshold=threshold)
     assert list(lines(ax)) == ["total", "epistemic"]
     drawn = lines(ax)["total"]
-    assert len(drawn.get_xdata()) == POINTS
+    assert len(drawn.get_xdata()) == MOST_CURVE_POINTS
     assert drawn.get_xdata()[-1] == 1
     assert drawn.get_ydata()[-1] == curves["total"].risk[-1]
     assert f"total, AURC {curves['total'].aurc:.4f}" in names(ax)
@@ -77,14 +77,14 @@ def test_methods_keep_their_style_and_other_names_get_different_ones():
 def test_axes_that_are_given_are_drawn_on_and_can_be_saved():
     figure = Figure()
     axes = figure.subplots(1, 2)
-    assert risk_coverage({"a": RiskCoverage.of([0.1], [1.0])}, axes[0]) is axes[0]
+    assert risk_coverage_curves({"a": RiskCoverage.of([0.1], [1.0])}, axes[0]) is axes[0]
     assert shift_curves({"a": ROWS[:1]}, ax=axes[1]) is axes[1]
     assert png(figure).startswith(b"\x89PNG")
 
 
 def test_nothing_to_draw_gets_a_sentence():
     with pytest.raises(ValueError, match="at least one curve to draw, got none"):
-        risk_coverage({})
+        risk_coverage_curves({})
     with pytest.raises(ValueError, match=r"measure must be one of accuracy, .* got 'accurate'"):
         shift_curves({"a": ROWS}, "accurate")
     sets = ConformalSets().fit(PREDICTION, LABELS)(be.Prediction(np.zeros((0, 1, 4))))

@@ -16,7 +16,7 @@ from batchensemble.comparison.compare import Settings, compare
 from batchensemble.data.datasets import Data
 from batchensemble.ensembles.methods import METHODS
 from batchensemble.metrics import losses_by_example, score
-from batchensemble.metrics import reliability as bins_of
+from batchensemble.metrics import reliability_panels as bins_of
 from batchensemble.report.plots import (
     accuracy_time,
     draw_all,
@@ -25,8 +25,8 @@ from batchensemble.report.plots import (
     member_curves,
     members,
     plane,
-    reliability,
     reliability_diagram,
+    reliability_panels,
     save_all,
     style_of,
 )
@@ -189,7 +189,7 @@ def test_a_method_has_one_colour_and_marker_in_every_legend(binary):
 
 
 def test_panels_use_the_colour_of_the_method_they_name(binary):
-    for method, ax in zip(binary.methods, reliability(binary), strict=False):
+    for method, ax in zip(binary.methods, reliability_panels(binary), strict=False):
         style = style_of(method)
         assert ax.get_title() == style.name
         points = ax.containers[-1].lines[0]
@@ -210,7 +210,7 @@ def test_curves_hold_the_numbers_of_the_history(binary):
 
 
 def test_reliability_counts_every_example_and_says_the_error(binary):
-    axes = reliability(binary)
+    axes = reliability_panels(binary)
     figure = axes[0].figure
     heights = [bar.get_height() for bar in axes[4].patches]
     assert sum(heights) == len(binary.data.held_out[0])
@@ -240,7 +240,7 @@ def test_a_single_panel_is_drawn_into_the_axes_given(binary):
 
 @pytest.mark.parametrize(
     ("draw", "rows", "columns"),
-    [(reliability, 2, 4), (plane, 2, 4), (members, 1, 4), (loss_curves, 1, 2)],
+    [(reliability_panels, 2, 4), (plane, 2, 4), (members, 1, 4), (loss_curves, 1, 2)],
 )
 def test_panels_are_drawn_into_the_axes_given(binary, draw, rows, columns):
     axes = Figure(layout="constrained").subplots(rows, columns, squeeze=False)

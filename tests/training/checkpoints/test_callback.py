@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import batchensemble as be
 from batchensemble.training.callbacks.base import Callback
 from batchensemble.training.checkpoints.snapshot import join_tensors, split_tensors
-from batchensemble.training.checkpoints.store import FORMAT, CheckpointError
+from batchensemble.training.checkpoints.store import CHECKPOINT_FORMAT, CheckpointError
 from batchensemble.training.optim.schedules import Plateau
 
 # Types are checked in other tests; here that would take longer than what is tested.
@@ -317,11 +317,12 @@ def test_a_checkpoint_of_another_version_is_refused_not_passed_over(tmp_path):
     path = max(tmp_path.iterdir()) / "state.json"
     found = json.loads(path.read_text())
     sums = found.pop("sha256")
-    found["format"] = FORMAT + 1
+    found["format"] = CHECKPOINT_FORMAT + 1
     sums[path.name] = hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
     path.write_text(json.dumps({**found, "sha256": sums}))
     sentence = (
-        f"is of format {FORMAT + 1}, and this version .* reads formats .*{FORMAT}; resume with"
+        f"is of format {CHECKPOINT_FORMAT + 1}, and this version .* reads formats "
+        f".*{CHECKPOINT_FORMAT}; resume with"
     )
     with pytest.raises(CheckpointError, match=sentence):
         train(build(), tmp_path, epochs=2, resume=True)

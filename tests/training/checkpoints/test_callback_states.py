@@ -124,10 +124,10 @@ def test_a_key_is_a_name(tmp_path, key):
 
 def dropped(folder, name):
     """Take a state out of a checkpoint, as a rename of a class of the package would."""
-    from batchensemble.training.checkpoints.store import Checkpoints, read
+    from batchensemble.training.checkpoints.store import Checkpoints, read_checkpoint
 
     newest = max(folder.glob("step-*"))
-    found = read(newest)
+    found = read_checkpoint(newest)
     state = {**found.state, "parts": {**found.state["parts"]}}
     del state["parts"][name]
     shutil.rmtree(newest)

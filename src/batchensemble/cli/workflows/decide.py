@@ -23,14 +23,14 @@ from batchensemble.decisions.uncertainty_score import uncertainty_score
 from batchensemble.ensembles.saving.trust import Trust
 from batchensemble.losses import BinaryCrossEntropy
 from batchensemble.predictions import Normals, Points, Prediction, Quantiles, RegressionPrediction
-from batchensemble.predictions.predict import loss_of, predict
+from batchensemble.predictions.predict import model_loss, predict
 
 OneEach = Prediction | RegressionPrediction
 ALL_ALIKE = (
     "The {by} uncertainty is the same for all of these rows, so either all are answered or none. "
     "A single network has no epistemic uncertainty, and with --loss mse or huber it has no other."
 )
-ALIKE = 1e-12  # in nats or relative to a variance: differences below are rounding
+SAME_UNCERTAINTY = 1e-12  # in nats or relative to a variance: differences below are rounding
 
 
 def decide_folder(
@@ -84,7 +84,7 @@ def decide_folder(
     folder = ModelFolder(path, dialect)
     # As predict does, so that what is answered there is what was measured here.
     model = folder.load(device, network, trust).freeze(PREDICTION_BATCH)
-    if isinstance(loss_of(model), BinaryCrossEntropy):
+    if isinstance(model_loss(model), BinaryCrossEntropy):
         raise ValueError(
             f"the model in {path} is a multi-label classifier, and decide needs one class or one "
             "number for each example; batchensemble evaluate scores it"
@@ -103,7 +103,7 @@ def decide_folder(
             threshold = replace(found, by=by)
         about = (folder.config["sha256"], rows.title, len(targets), threshold)
         notes = rows.notes
-        if threshold is not None and np.ptp(uncertainties) <= ALIKE * max(
+        if threshold is not None and np.ptp(uncertainties) <= SAME_UNCERTAINTY * max(
             1.0, np.abs(uncertainties).max()
         ):
             notes += (ALL_ALIKE.format(by=by),)

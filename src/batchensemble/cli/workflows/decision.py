@@ -18,14 +18,14 @@ import numpy as np
 from batchensemble.cli.workflows.model_folder import ModelFolder
 from batchensemble.core.arguments import between, fraction, one_of, positive_number, whole_number
 from batchensemble.core.atomic_files import write_whole
-from batchensemble.core.strict_json import read_json, shown
+from batchensemble.core.strict_json import brief, read_json
 from batchensemble.decisions import ConformalIntervals, ConformalSets, Intervals, Threshold
 from batchensemble.decisions.conformal.intervals import INTERVAL_METHODS
 from batchensemble.decisions.uncertainty_score import UNCERTAINTIES
 from batchensemble.predictions import AnyPrediction, Prediction, RegressionPrediction
 
 DECISION = "decision.json"
-FORMAT = 1
+DECISION_FORMAT = 1
 BETWEEN = " | "  # separator of the classes of a set, in CSV
 
 
@@ -85,7 +85,7 @@ class Decision:
         """Return the decision as a dictionary for JSON; an infinite width or score is ``None``."""
         threshold, sets, intervals = self.threshold, self.sets, self.intervals
         return {
-            "format": FORMAT,
+            "format": DECISION_FORMAT,
             "model": self.model,
             "data": self.data,
             "examples": self.examples,
@@ -168,8 +168,10 @@ def read_decision(folder: ModelFolder) -> Decision | None:
     again = f"run batchensemble decide {folder.path} again, or delete it"
     try:
         found = read_json(path)
-        if found["format"] != FORMAT:
-            raise ValueError(f"it has the format {shown(found['format'])}, expected {FORMAT}")
+        if found["format"] != DECISION_FORMAT:
+            raise ValueError(
+                f"it has the format {brief(found['format'])}, expected {DECISION_FORMAT}"
+            )
         decision = Decision.from_dict(found, len(folder.columns.class_names))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} cannot be read ({error!r}); {again}") from None
@@ -258,7 +260,7 @@ def _or_infinite(number: Any) -> float:
 
 def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"expected a number, got {shown(value)}")
+        raise TypeError(f"expected a number, got {brief(value)}")
     return float(value)
 
 
@@ -268,11 +270,11 @@ def _whole(value: Any) -> int:
 
 def _texts(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list):
-        raise TypeError(f"expected texts, got {shown(value)}")
+        raise TypeError(f"expected texts, got {brief(value)}")
     return tuple(map(_text, value))
 
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"expected a text, got {shown(value)}")
+        raise TypeError(f"expected a text, got {brief(value)}")
     return value

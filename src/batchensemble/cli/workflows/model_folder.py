@@ -16,8 +16,8 @@ import torch
 from torch import nn
 
 from batchensemble.cli.workflows.scored_rows import ScoredRows, held_out_rows, table_rows
-from batchensemble.cli.workflows.settings import SETTINGS, read
-from batchensemble.core.atomic_files import checksum
+from batchensemble.cli.workflows.settings import SETTINGS_FILE, read_settings
+from batchensemble.core.atomic_files import file_checksum
 from batchensemble.data.datasets import NAMED
 from batchensemble.data.sources import MEMORY_LIMIT, open_batches
 from batchensemble.data.tables.blocks import Block
@@ -32,13 +32,13 @@ from batchensemble.ensembles.checks import place_of
 from batchensemble.ensembles.saving import load as load_model
 from batchensemble.ensembles.saving import read_config
 from batchensemble.ensembles.saving.trust import Trust
-from batchensemble.predictions.predict import loss_of
+from batchensemble.predictions.predict import model_loss
 
 TRAINED_ON = (
     "The model was trained on all or most of these rows, so the results do not hold for new rows: "
     "leave out --data to use the held-out rows."
 )
-PATIENCE = (
+EARLY_STOPPING_NOTE = (
     "Training stopped where it was best on these held-out examples (patience), so the results are "
     "slightly optimistic; give unseen rows with --data for unbiased ones."
 )
@@ -79,8 +79,8 @@ class ModelFolder:
         Raises:
             ValueError: the file of settings is damaged.
         """
-        path = self.path / SETTINGS
-        return read(path) if path.is_file() else {}
+        path = self.path / SETTINGS_FILE
+        return read_settings(path) if path.is_file() else {}
 
     @cached_property
     def split(self) -> Split | None:
@@ -145,7 +145,7 @@ class ModelFolder:
             )
         rule, table, held_out = self._remembered
         if rule is not None and (rule == "file") != (validation is not None):
-            raise ValueError(self._unknown(f"{self.path / SETTINGS} is of another training"))
+            raise ValueError(self._unknown(f"{self.path / SETTINGS_FILE} is of another training"))
         target, limit = self.settings.get("target"), self.settings.get("memory_limit", MEMORY_LIMIT)
         notes, columns = self._notes(None), self.columns
         if validation is not None:
@@ -156,7 +156,7 @@ class ModelFolder:
         if source not in NAMED:
             self._check(Path(source), table)
         data = open_data(
-            source, target, loss=loss_of(model), memory_limit=limit, columns=columns, rule=rule
+            source, target, loss=model_loss(model), memory_limit=limit, columns=columns, rule=rule
         )
         self._check_training(model, data, limit)
         in_memory = not isinstance(data.train, Files)
@@ -177,9 +177,9 @@ class ModelFolder:
             raise FileNotFoundError(
                 f"there is no file {path}, of which rows were held out from the training of "
                 f"{self.path}; run this command where it is, correct its path in "
-                f"{self.path / SETTINGS}, or give rows that the model has not seen with --data"
+                f"{self.path / SETTINGS_FILE}, or give rows that the model has not seen with --data"
             )
-        if known is not None and checksum(table_files(path)) != known:
+        if known is not None and file_checksum(table_files(path)) != known:
             raise ValueError(self._unknown(f"{path} is not as it was when the model was trained"))
 
     def _check_training(self, model: Ensemble, data: TrainingData, limit: int) -> None:
@@ -195,7 +195,7 @@ class ModelFolder:
             now = None
         else:
             place = place_of(model)
-            read = loss_of(model).read
+            read = model_loss(model).read
             now = open_batches(data.train, 1, memory_limit=limit, read=read, **place).fingerprint
         if _rows_of(then) is None or _rows_of(then) != _rows_of(now):
             raise ValueError(self._unknown(f"{data.name} holds other rows than it was trained on"))
@@ -208,7 +208,7 @@ class ModelFolder:
 
     def _named_rows(self, model: Ensemble, source: str, target: str | None) -> ScoredRows:
         """Return the held-out rows of a named data set, in the units and classes of the model."""
-        data = open_data(source, target, loss=loss_of(model))
+        data = open_data(source, target, loss=model_loss(model))
         own, columns, part = data.columns, self.columns, data.held_out
         if _numbering(own) != _numbering(columns):
             columns.check(source, own.feature_names)
@@ -228,7 +228,7 @@ class ModelFolder:
         _, table, held_out = self._remembered
         if path is not None and not _same(path, self.settings.get("validation"), held_out):
             return (TRAINED_ON,) if _same(path, self.settings.get("data"), table) else ()
-        notes = [PATIENCE] if "patience" in self.settings else []
+        notes = [EARLY_STOPPING_NOTE] if "patience" in self.settings else []
         return (*notes, *([CALIBRATED] if self.config.get("calibration") is not None else []))
 
 
@@ -243,7 +243,7 @@ def _same(path: Path, other: str | None, known: str | None) -> bool:
         return False
     if other is not None and Path(other).exists() and path.samefile(other):
         return True
-    return known is not None and checksum(table_files(path)) == known
+    return known is not None and file_checksum(table_files(path)) == known
 
 
 def _rows_of(fingerprint: str | None) -> Sequence[str | None] | None:

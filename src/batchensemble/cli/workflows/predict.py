@@ -32,11 +32,11 @@ from batchensemble.ensembles.saving.trust import Trust
 from batchensemble.losses import BinaryCrossEntropy, EnsembleLoss
 from batchensemble.metrics import widest_interval
 from batchensemble.predictions import AnyPrediction, MultiLabelPrediction, RegressionPrediction
-from batchensemble.predictions.predict import loss_of, predict
+from batchensemble.predictions.predict import model_loss, predict
 from batchensemble.training.callbacks.progress import rows_bar
 
-ROW = "row"
-UNCERTAINTIES = ("total", "aleatoric", "epistemic")
+ROW_COLUMN = "row"
+UNCERTAINTY_COLUMNS = ("total", "aleatoric", "epistemic")
 
 
 def predict_file(
@@ -85,7 +85,7 @@ def predict_file(
     # Frozen for one size, layers compute the same way whatever ran before.
     model = folder.load(device, network, trust).freeze(PREDICTION_BATCH)
     decision = read_decision(folder)
-    names = [id or ROW, *_names(columns, loss_of(model)), *UNCERTAINTIES]
+    names = [id or ROW_COLUMN, *_names(columns, model_loss(model)), *UNCERTAINTY_COLUMNS]
     names += [] if decision is None else decision.names
     if len(set(names)) < len(names):
         raise ValueError(f"id {id!r} is also the name of a column of the result; rename it")
@@ -99,7 +99,7 @@ def predict_file(
         about = {**_fingerprint(source), "model": folder.config["sha256"], "id": id, "rows": size}
         about |= {"dialect": asdict(rows.dialect)}
         about |= {} if decision is None else {"decision": decision.sha256}
-        parts = Parts(out, names, about)
+        parts = PredictionParts(out, names, about)
         done, start = len(parts), 0
         with rows_bar(f"predicting {source.name}", rows.count, show=progress) as advance:
             for number, block in enumerate(columns.blocks(rows, size, id=id)):
@@ -115,7 +115,7 @@ def predict_file(
     return start
 
 
-class Parts:
+class PredictionParts:
     """The finished parts of a result, in a folder beside it.
 
     Args:
@@ -191,7 +191,7 @@ def _predictions(
     lists: bool,
 ) -> pd.DataFrame:
     said = predict(model, X)
-    uncertainties = (getattr(said, name) for name in UNCERTAINTIES)
+    uncertainties = (getattr(said, name) for name in UNCERTAINTY_COLUMNS)
     decided = [] if decision is None else decision.columns(said, columns.class_names, lists=lists)
     values = [np.asarray(ids), *_values(columns, said), *uncertainties, *decided]
     return pd.DataFrame(dict(zip(names, values, strict=True)))

@@ -13,13 +13,13 @@ from torch import nn
 
 from batchensemble.cli.workflows.model_folder import ModelFolder
 from batchensemble.cli.workflows.scored_rows import ScoredRows, notes_on, scores_of
-from batchensemble.cli.workflows.settings import SETTINGS
+from batchensemble.cli.workflows.settings import SETTINGS_FILE
 from batchensemble.comparison.cost import measure_cost
 from batchensemble.comparison.files import RESULTS, RunFiles, read_results
 from batchensemble.comparison.planes import make_plane
 from batchensemble.comparison.results import Comparison, Run, Settings, read_run, run_fingerprint
 from batchensemble.comparison.wording import method_title
-from batchensemble.data.datasets import Data, load
+from batchensemble.data.datasets import Data, load_dataset
 from batchensemble.data.tables.dialects import Dialect
 from batchensemble.ensembles import Ensemble
 from batchensemble.ensembles.saving import CONFIG
@@ -103,7 +103,7 @@ def _comparison(
         )
     task = described.get("task") if target is not None else None
     known = Dialect.from_settings(described.get("dialect"))
-    data = load(source or name, target, task, (dialect or Dialect()).over(known))
+    data = load_dataset(source or name, target, task, (dialect or Dialect()).over(known))
     found = _runs(data, settings, folder / "runs")
     if not found.runs:
         raise ValueError(
@@ -238,5 +238,5 @@ def _commands(folder: Path, trained_here: bool, source: str | None, target: str 
     again += ["--target", target] if target else []
     if not trained_here:
         return shlex.join(again)
-    train = ["batchensemble", "train", "--config", str(folder / SETTINGS)]
+    train = ["batchensemble", "train", "--config", str(folder / SETTINGS_FILE)]
     return f"{shlex.join([*train, '--out', f'{folder}-again'])}\n{shlex.join(again)}"

@@ -16,9 +16,9 @@ from batchensemble.ensembles.checks import place_of
 from batchensemble.losses import MSE, EnsembleLoss, Huber
 from batchensemble.metrics import Scores, evaluate
 from batchensemble.metrics.streaming import score_blocks
-from batchensemble.predictions.predict import loss_of
+from batchensemble.predictions.predict import model_loss
 
-MOST_ROWS = 65_536
+MOST_BLOCK_ROWS = 65_536
 MOST_NUMBERS = 2**23  # of the members' probabilities of a block: 64 MB
 
 NO_NOISE = (
@@ -27,7 +27,7 @@ NO_NOISE = (
     "batchensemble decide computes intervals with guaranteed coverage."
 )
 
-Block = tuple[Any, Any]
+LabelledBlock = tuple[Any, Any]
 
 
 class ScoredRows:
@@ -48,11 +48,11 @@ class ScoredRows:
     def __init__(
         self,
         name: str,
-        blocks: Callable[[], Iterator[Block]],
+        blocks: Callable[[], Iterator[LabelledBlock]],
         *,
         held_out: bool,
-        whole: Block | None = None,
-        training: Block | None = None,
+        whole: LabelledBlock | None = None,
+        training: LabelledBlock | None = None,
         notes: tuple[str, ...] = (),
     ) -> None:
         self.name, self.held_out, self.whole, self.notes = name, held_out, whole, notes
@@ -69,7 +69,7 @@ class ScoredRows:
         """The title of their scores; complete after one iteration."""
         return f"{self.rows:,} {self.kind}{f' of {self.name}' if self.held_out else ''}"
 
-    def __iter__(self) -> Iterator[Block]:
+    def __iter__(self) -> Iterator[LabelledBlock]:
         """Yield blocks ``(features, targets)``.
 
         Raises:
@@ -83,7 +83,7 @@ class ScoredRows:
             raise ValueError(f"{self.name} has no rows; there is nothing to score")
         self.rows = rows
 
-    def arrays(self) -> Block:
+    def arrays(self) -> LabelledBlock:
         """Return all features and targets as arrays."""
         if self.whole is None:
             parts = [(np.asarray(X), np.asarray(targets)) for X, targets in self]
@@ -123,10 +123,10 @@ def held_out_rows(
     """
     size = block_rows(model.members, len(columns.class_names))
 
-    def blocks() -> Iterator[Block]:
+    def blocks() -> Iterator[LabelledBlock]:
         if isinstance(part, Files):
             options: dict[str, Any] = {"memory_limit": memory_limit, **place_of(model)}
-            yield from open_batches(part, size, read=loss_of(model).read, **options)
+            yield from open_batches(part, size, read=model_loss(model).read, **options)
             return
         X, targets = part
         for start in range(0, len(X), size):
@@ -150,7 +150,7 @@ def table_rows(
     """
     size = block_rows(model.members, len(columns.class_names))
 
-    def blocks() -> Iterator[Block]:
+    def blocks() -> Iterator[LabelledBlock]:
         return columns.labelled_blocks(path, size, target)
 
     return ScoredRows(path.name, blocks, held_out=False, **known)
@@ -167,4 +167,4 @@ def block_rows(members: int, classes: int) -> int:
         >>> block_rows(4, 10), block_rows(4, 1000)
         (65536, 2097)
     """
-    return min(MOST_ROWS, max(MOST_NUMBERS // (members * max(classes, 1)), 1))
+    return min(MOST_BLOCK_ROWS, max(MOST_NUMBERS // (members * max(classes, 1)), 1))

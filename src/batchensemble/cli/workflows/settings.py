@@ -16,7 +16,7 @@ from typing import Any
 
 from batchensemble.comparison.results import LOSSES_OF
 from batchensemble.core.arguments import nearest, one_of, whole_number
-from batchensemble.core.strict_json import shown
+from batchensemble.core.strict_json import brief
 from batchensemble.data.datasets import TASKS
 from batchensemble.data.tables.dialects import Dialect
 from batchensemble.ensembles import METHODS
@@ -28,7 +28,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-SETTINGS = "run.toml"  # in the folder of a model
+SETTINGS_FILE = "run.toml"  # in the folder of a model
 OWN: dict[str, Any] = {
     "data": "moons",
     "target": None,
@@ -45,11 +45,11 @@ OWN: dict[str, Any] = {
     "hidden": [128, 128],
     "network": None,
 }
-POINTS = ("mse", "huber")  # losses that model no noise
+POINT_LOSSES = ("mse", "huber")  # losses that model no noise
 POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 SIZE = re.compile(r"(?P<number>\d+(\.\d+)?) ?((?P<prefix>[kmgt])(?P<binary>i)?)?b?")
-MOST_BYTES = 2**20  # of a file of settings
-KINDS: dict[str, Any] = {  # types of the settings that other commands read from a folder
+MOST_SETTINGS_BYTES = 2**20  # of a file of settings
+SETTING_KINDS: dict[str, Any] = {  # types of the settings that other commands read from a folder
     **dict.fromkeys(("data", "target", "validation", "network", "task", "method", "loss"), str),
     **dict.fromkeys(("seed", "batch_size"), int),
     "memory_limit": (int, str),
@@ -131,7 +131,7 @@ def _of_task(asked: Mapping[str, Any]) -> dict[str, Any]:
     if task is not None and numbers != (task == "regression"):
         raise ValueError(f"loss {loss!r} is not for {task}; leave one of the two out")
     # Settings of earlier versions have no task, but standardise_targets for regression.
-    if task is None and loss in POINTS and "standardise_targets" not in asked:
+    if task is None and loss in POINT_LOSSES and "standardise_targets" not in asked:
         raise ValueError(
             f"loss {loss!r} models no noise, so that intervals are too narrow; give --task "
             f"regression, which models it, or --task regression --loss {loss} to predict means only"
@@ -185,7 +185,7 @@ def method_defaults(method: str) -> dict[str, Any]:
     return _defaults(METHODS[method].kind.__init__, NOT_OF_METHOD)
 
 
-def read(path: Path) -> dict[str, Any]:
+def read_settings(path: Path) -> dict[str, Any]:
     """Read settings from a TOML or JSON file.
 
     Raises:
@@ -194,10 +194,10 @@ def read(path: Path) -> dict[str, Any]:
     """
     kind = "JSON" if path.suffix == ".json" else "TOML"
     with path.open("rb") as file:  # may be a pipe made by the user
-        content = file.read(MOST_BYTES + 1)
+        content = file.read(MOST_SETTINGS_BYTES + 1)
     try:
-        if len(content) > MOST_BYTES:
-            raise ValueError(f"it is larger than {MOST_BYTES:,} bytes")
+        if len(content) > MOST_SETTINGS_BYTES:
+            raise ValueError(f"it is larger than {MOST_SETTINGS_BYTES:,} bytes")
         text = content.decode("utf-8")
         found = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except UnicodeDecodeError as error:
@@ -208,12 +208,12 @@ def read(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is not {kind} of settings: it is nested too deep") from None
     if not isinstance(found, dict):
         raise ValueError(f"{path} must hold settings by name, got a {type(found).__name__}")
-    for name, types in KINDS.items():
+    for name, types in SETTING_KINDS.items():
         value = found.get(name)
         if value is not None and (isinstance(value, bool) or not isinstance(value, types)):
             raise ValueError(
                 f"{path}: {name} must be {'text' if types is str else 'a number'}, got "
-                f"{shown(value)}"
+                f"{brief(value)}"
             )
     if found.get("memory_limit") is not None:
         found["memory_limit"] = size_in_bytes(found["memory_limit"])

@@ -12,7 +12,12 @@ import torch
 from torch import nn
 
 from batchensemble.cli.workflows.scored_rows import held_out_rows, scores_of
-from batchensemble.cli.workflows.settings import SETTINGS, fit_arguments, method_arguments, write
+from batchensemble.cli.workflows.settings import (
+    SETTINGS_FILE,
+    fit_arguments,
+    method_arguments,
+    write,
+)
 from batchensemble.core.atomic_files import leaving_nothing_empty, write_whole
 from batchensemble.data.sources import MEMORY_LIMIT
 from batchensemble.data.tables.dialects import Dialect
@@ -32,7 +37,7 @@ from batchensemble.training.history import History
 CHECKPOINTS = "checkpoints"
 
 
-def train(
+def train_model(
     settings: Mapping[str, Any],
     folder: Path,
     *,
@@ -80,7 +85,7 @@ def train(
         dialect=Dialect.from_settings(settings),
     )
     check_order(loss, data.columns.class_names, settings.get("classes", ()), "--classes")
-    model = build(settings, data, loss)
+    model = build_model(settings, data, loss)
     trackers = [Tracking(name, folder) for name in arguments.pop("trackers", ())]
     lines = JsonLines(folder / "history.jsonl")
     with leaving_nothing_empty(checkpoints):
@@ -93,7 +98,7 @@ def train(
             class_names=settings.get("classes", ()) if isinstance(data.train, Files) else (),
             checkpoints=checkpoints,
             resume=resume,
-            callbacks=[_SettingsFile(folder / SETTINGS, settings), lines, *trackers],
+            callbacks=[_SettingsFile(folder / SETTINGS_FILE, settings), lines, *trackers],
             progress=progress,
             **arguments,
         )
@@ -123,7 +128,7 @@ class _SettingsFile(Callback):
         write_whole(self.path, self.content)
 
 
-def build(settings: Mapping[str, Any], data: TrainingData, loss: EnsembleLoss) -> Ensemble:
+def build_model(settings: Mapping[str, Any], data: TrainingData, loss: EnsembleLoss) -> Ensemble:
     """Return the untrained ensemble; the caller's random state is not changed."""
     seed = settings.get("seed")
     with nullcontext() if seed is None else torch.random.fork_rng([]):

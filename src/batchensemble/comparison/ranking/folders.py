@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from batchensemble.comparison.ranking.notes import notes_of
 from batchensemble.comparison.ranking.ranks import Ranks, rank, ranked
-from batchensemble.comparison.ranking.scored import RANKED_BY, Scored, labels_of, read_scores
+from batchensemble.comparison.ranking.scored import RANKED_BY, Scored, read_scores, result_labels
 from batchensemble.comparison.summary import Column
 from batchensemble.comparison.wording import method_title, printable
 from batchensemble.core.arguments import between, one_of
@@ -152,7 +152,7 @@ def rank_folders(
     better: Literal["higher", "lower"] = "higher" if column.better == "higher" else "lower"
     return Ranking(
         column,
-        labels_of(found),
+        result_labels(found),
         tuple(each.folder for each in found),
         tuple(methods),
         scores,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from batchensemble.comparison.ranking.scored import Scored, labels_of
+from batchensemble.comparison.ranking.scored import Scored, result_labels
 from batchensemble.comparison.wording import printable
 
 # Settings that may differ between folders without changing the methods.
@@ -22,7 +22,7 @@ def notes_of(
         methods: names of the methods that are ranked.
         seeds: the seeds used, of each comparison.
     """
-    labels, notes = labels_of(found), []
+    labels, notes = result_labels(found), []
     everyone = dict.fromkeys(method for each in found for method in each.scores)
     for method in everyone:
         without = [

@@ -19,7 +19,7 @@ RANKED_BY = {
     for column in (*REGRESSION, PINBALL, *CLASSIFICATION)
     if column.better is not None
 }
-NAMES = ("feature_names", "class_names")
+NAME_KEYS = ("feature_names", "class_names")
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Scored:
         Files are identified by more than their name, since every folder may have a train.csv.
         """
         keys = ("name", "target", "training_examples", "held_out_examples")
-        known = keys[:1] if self.data.get("target") is None else (*keys, *NAMES)
+        known = keys[:1] if self.data.get("target") is None else (*keys, *NAME_KEYS)
         return json.dumps([self.data.get(key) for key in known])
 
     @property
@@ -85,7 +85,7 @@ def read_scores(folder: str | Path) -> Scored:
     return Scored(folder, results["data"], results["settings"], scores)
 
 
-def labels_of(found: Sequence[Scored]) -> tuple[str, ...]:
+def result_labels(found: Sequence[Scored]) -> tuple[str, ...]:
     """Return the name of each data set, with the folder where two have the same name."""
     names = [each.name for each in found]
     return tuple(

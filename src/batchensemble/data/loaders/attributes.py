@@ -48,14 +48,14 @@ FIXED = (
     fractions.Fraction, uuid.UUID, re.Pattern, torch.dtype, torch.device, np.dtype,
 )  # fmt: skip
 OTHERS = ("torch.nn", "torch.cuda", "numpy", "pandas", "pyarrow", "polars", "PIL", "threading")
-CONTAINERS = (list, tuple, set, frozenset, dict, deque)
+SEARCHED_CONTAINERS = (list, tuple, set, frozenset, dict, deque)
 
-FIRST = 64  # elements of a container that are visited
+FIRST_ITEMS = 64  # elements of a container that are visited
 DEPTH = 8
 
 
 @dataclass
-class Place:
+class StatePlace:
     """A place that may change while data are read.
 
     Attributes:
@@ -82,13 +82,13 @@ class Places:
     """
 
     def __init__(self, loader: DataLoader[Any]) -> None:
-        self.found: list[Place] = []
+        self.found: list[StatePlace] = []
         self.owners: dict[str, Any] = {}
         self.refused: list[str] = []
         self._seen: dict[int, Any] = {}
         self._data = loader.dataset
         self._workers = loader.num_workers > 0
-        if isinstance(loader.dataset, SCALARS + CONTAINERS):
+        if isinstance(loader.dataset, SCALARS + SEARCHED_CONTAINERS):
             self._seen[id(loader.dataset)] = loader.dataset  # examples, not an order
         self._attribute(loader, "loader", "generator", False)
         own = [name for name in vars(loader) if name not in ATTRIBUTES and name[0] != "_"]
@@ -110,7 +110,7 @@ class Places:
         """Record a value; ``order``: whether it determines which examples come next."""
         if isinstance(value, SCALARS):
             if order:
-                self.found.append(Place(path, value, put))
+                self.found.append(StatePlace(path, value, put))
             return
         if id(value) in self._seen or depth > DEPTH:
             return
@@ -119,8 +119,8 @@ class Places:
         if isinstance(value, random.SystemRandom):
             self._refuse(path, value, "draws from the operating system, which cannot be repeated")
         elif isinstance(value, SOURCES) or has_state_dict(value):
-            self.found.append(Place(path, value, put))
-        elif isinstance(value, (Tensor, np.ndarray, *CONTAINERS)):
+            self.found.append(StatePlace(path, value, put))
+        elif isinstance(value, (Tensor, np.ndarray, *SEARCHED_CONTAINERS)):
             self._visit_many(path, value, put, order, depth)
         elif isinstance(value, (type, types.ModuleType, nn.Module, *FIXED)):
             return
@@ -145,10 +145,10 @@ class Places:
         self, path: str, value: Any, put: Callable[[Any], None] | None, order: bool, depth: int
     ) -> None:
         if order and _is_plain(value):
-            self.found.append(Place(path, value, put))
-        elif isinstance(value, CONTAINERS):
+            self.found.append(StatePlace(path, value, put))
+        elif isinstance(value, SEARCHED_CONTAINERS):
             items = value.items() if isinstance(value, dict) else enumerate(value)
-            for (key, each), _ in zip(items, range(FIRST), strict=False):
+            for (key, each), _ in zip(items, range(FIRST_ITEMS), strict=False):
                 if not isinstance(each, SCALARS):
                     self._visit(f"{path}.{key}", each, None, order, depth + 1)
 
@@ -225,7 +225,7 @@ def _is_plain(value: Any) -> bool:
         return not value.dtype.hasobject
     if isinstance(value, dict):
         return all(map(_is_plain, value.keys())) and all(map(_is_plain, value.values()))
-    return isinstance(value, CONTAINERS) and all(map(_is_plain, value))
+    return isinstance(value, SEARCHED_CONTAINERS) and all(map(_is_plain, value))
 
 
 def _globals_of(code: types.CodeType, found: dict[str, Any]) -> Iterator[tuple[str, Any]]:

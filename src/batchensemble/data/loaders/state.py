@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader, Subset, TensorDataset
 
 from batchensemble.core.generators import SCALARS, SOURCES, NotKeptError, decode, encode, set_source
-from batchensemble.data.loaders.attributes import Place, Places, has_state_dict
+from batchensemble.data.loaders.attributes import Places, StatePlace, has_state_dict
 
 SOME = 4096  # elements of a list that go into its digest
 
@@ -158,7 +158,7 @@ class LoaderState:
             ) from error
 
 
-def _restore(place: Place, state: Any) -> None:
+def _restore(place: StatePlace, state: Any) -> None:
     """Restore one state, in place if possible."""
     value = place.value
     if has_state_dict(value):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from batchensemble.data.tables.columns import CURE, Array, Names, finite, merged_order
+from batchensemble.data.tables.columns import CURE, Array, Names, check_finite, merged_order
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Block:
             ValueError: a value is missing, infinite or not a number; the message says where.
         """
         where = f"{file}: column {name!r}"
-        values = finite(self.columns[name], where, self.first_row, self.decimal, cure)
+        values = check_finite(self.columns[name], where, self.first_row, self.decimal, cure)
         return values.astype(np.float64)
 
 

@@ -12,12 +12,12 @@ import numpy as np
 
 from batchensemble.core.arguments import nearest
 from batchensemble.data.tables.columns import (
-    NUMBER,
+    NUMBER_PATTERN,
     Array,
     RowError,
     as_text,
+    check_finite,
     few,
-    finite,
     is_missing,
 )
 from batchensemble.data.tables.dialects import GAPS
@@ -88,7 +88,7 @@ def are_measured(texts: Iterable[str], decimal: str = ".") -> bool:
         (True, True, False)
     """
     texts = [text.replace(decimal, ".") for text in texts]
-    if not all(map(NUMBER.fullmatch, texts)):
+    if not all(map(NUMBER_PATTERN.fullmatch, texts)):
         return False
     return are_numbers(texts) or any(set(text) & set(".eE") for text in texts)
 
@@ -112,7 +112,7 @@ def are_ordered(names: Sequence[str]) -> bool:
     return are_numbers(names) and list(names) == sorted(names, key=Decimal)
 
 
-def names_of(texts: Iterable[str], declared: Sequence[str] = ()) -> ClassNames:
+def class_names_in(texts: Iterable[str], declared: Sequence[str] = ()) -> ClassNames:
     """Return the classes of a column of labels, in order.
 
     Plain numbers are sorted by size, and equal ones (``1`` and ``1.0``) are one class, named by the
@@ -123,9 +123,11 @@ def names_of(texts: Iterable[str], declared: Sequence[str] = ()) -> ClassNames:
         declared: the order that the column declares, which may have further classes.
 
     Example:
-        >>> names_of({"10", "9"}), names_of({"10", "9", "007"}), names_of({"1", "1.0"})
-        (('9', '10'), ('007', '10', '9'), ('1',))
-        >>> names_of({"low", "high"}, ["low", "mid", "high"])
+        >>> class_names_in({"10", "9"}), class_names_in({"10", "9", "007"})
+        (('9', '10'), ('007', '10', '9'))
+        >>> class_names_in({"1", "1.0"})
+        ('1',)
+        >>> class_names_in({"low", "high"}, ["low", "mid", "high"])
         ('low', 'high')
     """
     found = set(texts)
@@ -149,7 +151,7 @@ def gap_among(texts: Iterable[str], gaps: Sequence[str] = GAPS) -> str | None:
         ('NA', None)
     """
     found = set(texts)
-    others = {text for text in found if not NUMBER.fullmatch(text)}
+    others = {text for text in found if not NUMBER_PATTERN.fullmatch(text)}
     words = others & set(gaps)
     return min(words) if words and words == others and len(others) < len(found) else None
 
@@ -209,7 +211,7 @@ def labels_of(
         values: the column ``[rows]``: numbers, or labels as text.
         where: the table and the column, for error messages.
         names: the classes in the order of their numbers; by default those of the column, see
-            :func:`names_of`.
+            :func:`class_names_in`.
         first_row: number of the first of them in the table, from 0.
         declared: the order of classes that the column declares.
 
@@ -221,13 +223,13 @@ def labels_of(
         (array([1, 0, 1]), ('cat', 'dog'))
     """
     names, declared = class_names_of(names), tuple(declared)
-    by_size = names_of(declared) == declared
+    by_size = class_names_in(declared) == declared
     if not is_text(values) and not _name_numbers(names) and (by_size or names):
-        return finite(values, where, first_row), ClassNames()
+        return check_finite(values, where, first_row), ClassNames()
     codes, texts = coded(values, where, first_row)
     if not names:
         refuse_gap(codes, texts, where, first_row)
-        names = names_of(texts, declared)
+        names = class_names_in(texts, declared)
     return numbered(codes, texts, names, where, first_row), names
 
 

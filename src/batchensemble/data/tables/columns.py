@@ -23,9 +23,11 @@ Names = tuple[str, ...]
 
 # A column of text with more different values than this holds no classes.
 MAX_CLASSES = 100_000
-LARGEST = 1e100  # in a column that is standardised, so that the sum of squares does not overflow
+LARGEST_FEATURE = (
+    1e100  # in a column that is standardised, so that the sum of squares does not overflow
+)
 # Text that is a number, but for a decimal comma; Python's float takes more, such as 1_000 and ١٢.
-NUMBER = re.compile(
+NUMBER_PATTERN = re.compile(
     r"[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|inf(?:inity)?)", re.IGNORECASE
 )
 CURE = "fill it, drop it or leave the column out"
@@ -64,7 +66,7 @@ class RowError(ValueError):
 
 
 @dataclass(frozen=True)
-class Table:
+class ColumnarTable:
     """Columns by name.
 
     Attributes:
@@ -90,7 +92,7 @@ def library_of(value: Any) -> str:
     return type(value).__module__.partition(".")[0]
 
 
-def as_table(value: Any) -> Table | None:
+def as_table(value: Any) -> ColumnarTable | None:
     """Return a data frame or an Arrow table as columns; ``None`` for anything else.
 
     Raises:
@@ -112,8 +114,10 @@ def as_table(value: Any) -> Table | None:
     return None
 
 
-def _table(names: Names, rows: int, get: Callable[[str], Any]) -> Table:
-    return Table(names, rows, lambda name: as_array(get(name)), lambda name: declared_by(get(name)))
+def _table(names: Names, rows: int, get: Callable[[str], Any]) -> ColumnarTable:
+    return ColumnarTable(
+        names, rows, lambda name: as_array(get(name)), lambda name: declared_by(get(name))
+    )
 
 
 def as_text(value: Any) -> str:
@@ -180,7 +184,7 @@ def as_array(column: Any) -> Array:
     return found
 
 
-def feature_columns(table: Table, target: str | None, where: str) -> Names:
+def feature_columns(table: ColumnarTable, target: str | None, where: str) -> Names:
     """Return all columns but the target.
 
     Raises:
@@ -198,7 +202,11 @@ def feature_columns(table: Table, target: str | None, where: str) -> Names:
 
 
 def features_of(
-    table: Table, names: Sequence[str], dtype: Any, where: str, scaling: Scaling | None = None
+    table: ColumnarTable,
+    names: Sequence[str],
+    dtype: Any,
+    where: str,
+    scaling: Scaling | None = None,
 ) -> Array:
     """Return columns of numbers as an array ``[rows, columns]``.
 
@@ -215,13 +223,13 @@ def features_of(
     """
     values = np.empty((table.rows, len(names)), dtype)
     for number, name in enumerate(names):
-        column = finite(table.column(name), f"{where}: column {name!r}")
+        column = check_finite(table.column(name), f"{where}: column {name!r}")
         one = None if scaling is None else (scaling[0][number], scaling[1][number])
-        fill(values, number, column, f"{where}: column {name!r}", scaling=one)
+        fill_column(values, number, column, f"{where}: column {name!r}", scaling=one)
     return values
 
 
-def fill(
+def fill_column(
     values: Array,
     number: int,
     column: Array,
@@ -273,16 +281,16 @@ def check_size(column: Array, where: str, first_row: int = 0) -> None:
     """
     if column.dtype.kind != "f" or not len(column):
         return
-    if max(float(column.max()), -float(column.min())) > LARGEST:
-        first = int((np.abs(column) > LARGEST).argmax())
+    if max(float(column.max()), -float(column.min())) > LARGEST_FEATURE:
+        first = int((np.abs(column) > LARGEST_FEATURE).argmax())
         raise RowError(
-            f"{where} must hold numbers up to {LARGEST:.0e}, got {column[first]:.6g}",
+            f"{where} must hold numbers up to {LARGEST_FEATURE:.0e}, got {column[first]:.6g}",
             first_row + first,
             "; give it in another unit, or leave the column out",
         )
 
 
-def finite(
+def check_finite(
     values: Array, where: str, first_row: int = 0, decimal: str = ".", cure: str = CURE
 ) -> Array:
     """Return a column as finite numbers.
@@ -301,7 +309,7 @@ def finite(
         ValueError: one is not; the message names the first.
 
     Example:
-        >>> finite(np.array([1.0, np.nan]), "points.csv: column 'x'")
+        >>> check_finite(np.array([1.0, np.nan]), "points.csv: column 'x'")
         Traceback (most recent call last):
         batchensemble.data.tables.columns.RowError: points.csv: column 'x' must hold a finite \
 number in every row, got no value in row 2; fill it, drop it or leave the column out
@@ -355,7 +363,7 @@ def _number(value: Any, decimal: str) -> float:
         if decimal != ".":
             # 1.5 is no number where 1,5 is one.
             text = text.replace(".", " ").replace(decimal, ".")
-        return float(text) if NUMBER.fullmatch(text) else np.nan
+        return float(text) if NUMBER_PATTERN.fullmatch(text) else np.nan
     return float(value) if isinstance(value, (Real, Decimal, np.bool_)) else np.nan
 
 

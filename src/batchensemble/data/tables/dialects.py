@@ -21,7 +21,7 @@ GAPS = (
     *("<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"),
 )
 SEPARATORS = (",", ";", "\t", "|")  # that are looked for
-SAMPLE = 1 << 16  # bytes that are looked at
+SAMPLE_BYTES = 1 << 16  # bytes that are looked at
 SAMPLE_ROWS = 100
 MARKS = (  # the longer one first: that of UTF-32 begins with that of UTF-16
     (codecs.BOM_UTF8, "utf-8"),
@@ -105,7 +105,7 @@ FOUND = Dialect()  # all of it is detected from the file
 
 
 @dataclass(frozen=True)
-class Layout:
+class CsvLayout:
     """The structure of a CSV file, detected from its beginning.
 
     Attributes:
@@ -121,7 +121,7 @@ class Layout:
     surplus: int
 
 
-def layout_of(path: Path, given: Dialect, known: Dialect) -> Layout:
+def layout_of(path: Path, given: Dialect, known: Dialect) -> CsvLayout:
     """Detect the structure of a file.
 
     Args:
@@ -134,11 +134,11 @@ def layout_of(path: Path, given: Dialect, known: Dialect) -> Layout:
         OSError: it cannot be read.
     """
     with _open_bytes(path) as file:
-        head = file.read(SAMPLE)
+        head = file.read(SAMPLE_BYTES)
     encoding = given.encoding or _encoding(path.name, head, known)
     with opened(path, encoding) as file:
-        text = file.read(SAMPLE)
-    whole = len(text) < SAMPLE
+        text = file.read(SAMPLE_BYTES)
+    whole = len(text) < SAMPLE_BYTES
     start, before = 0, 0
     lines = list(io.StringIO(text, newline=""))
     while before < len(lines) and not lines[before].strip():
@@ -159,14 +159,14 @@ def layout_of(path: Path, given: Dialect, known: Dialect) -> Layout:
         raise ValueError(
             f"{path.name} is not a regular table: a row has more fields than the header, "
             f"{len(rows[0])} and not {len(header)}, in row 1 (line {before + ends[0] + 1}); is "
-            f"{shown(separator)} the separator? give it with --separator"
+            f"{visible(separator)} the separator? give it with --separator"
         )
     decimal = given.decimal or _decimal(rows, separator) or known.decimal or "."
     if decimal == separator:
         decimal = "."
     gaps = given.gaps or known.gaps or GAPS
     found = Dialect(separator, decimal, encoding, gaps)
-    return Layout(found, header, before + ends[0], len(surplus))
+    return CsvLayout(found, header, before + ends[0], len(surplus))
 
 
 def opened(path: Path, encoding: str) -> io.TextIOWrapper:
@@ -176,7 +176,7 @@ def opened(path: Path, encoding: str) -> io.TextIOWrapper:
     return io.TextIOWrapper(_open_bytes(path), encoding=encoding, newline="")
 
 
-def shown(separator: str) -> str:
+def visible(separator: str) -> str:
     """Return the name of a separator for error messages."""
     return {"\t": "a tab", " ": "a blank"}.get(separator, separator)
 
@@ -233,8 +233,8 @@ def _separator(file: str, text: str, whole: bool, known: str | None) -> str:
     if len(likely) > 1:
         raise ValueError(
             f"{file}: its separator is ambiguous, "
-            f"{' or '.join(map(shown, sorted(likely)))}; give it with --separator, or from Python "
-            "a data frame"
+            f"{' or '.join(map(visible, sorted(likely)))}; give it with --separator, or from "
+            "Python a data frame"
         )
     return likely[0] if likely else ","
 

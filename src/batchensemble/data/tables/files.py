@@ -15,23 +15,23 @@ from batchensemble.data.tables.blocks import Block
 from batchensemble.data.tables.class_labels import (
     ClassNames,
     are_measured,
+    class_names_in,
     class_names_of,
     coded,
     gap_among,
     labels_of,
-    names_of,
     refuse_gap,
 )
 from batchensemble.data.tables.columns import (
     MAX_CLASSES,
     TARGET_CURE,
     Array,
+    ColumnarTable,
     Names,
-    Table,
+    check_finite,
     check_size,
     feature_columns,
-    fill,
-    finite,
+    fill_column,
     merged_order,
 )
 from batchensemble.data.tables.dialects import GAPS, Dialect
@@ -89,7 +89,7 @@ class Files:
             index = self.format.index(paths[0])
         columns = tuple(name for name in self.columns if name not in index or name == target)
         self.target = target = target if labelled or target in columns else None
-        self.names = feature_columns(Table(columns, 0, np.empty), target, paths[0].name)
+        self.names = feature_columns(ColumnarTable(columns, 0, np.empty), target, paths[0].name)
         self.target = target = target if labelled else None
         self.class_names = class_names_of(class_names)
         self.found = ClassNames()
@@ -111,7 +111,7 @@ class Files:
         if self._as_text and not self.class_names:
             self.found = self._classes()
             # Numbers are read as such; whether they are classes depends on the loss.
-            by_size = self.found == names_of(self.found)
+            by_size = self.found == class_names_in(self.found)
             measured = are_measured(self.found, self.decimal)
             self._as_text = not (by_size and measured)
             self.class_names = self.found if self._as_text else ClassNames()
@@ -252,11 +252,11 @@ class Files:
         row, decimal = block.first_row + first, block.decimal
         for number, name in enumerate(self.names):
             where = f"{path.name}: column {name!r}"
-            values = finite(block.columns[name][first:], where, row, decimal)
+            values = check_finite(block.columns[name][first:], where, row, decimal)
             if self._to_be_scaled:
                 check_size(values, where, row)
             scaling = (self._mean[number], self._scale[number]) if self._mean else None
-            fill(features, number, values, where, row, scaling)
+            fill_column(features, number, values, where, row, scaling)
         if self.target is None:
             return features, np.zeros(len(features), np.int64)
         where = f"{path.name}: the target column {self.target!r}"
@@ -264,7 +264,7 @@ class Files:
         if self._number is not None:
             return features, self._number(path.name, values, row)
         if not self._as_text and not self.class_names:
-            return features, finite(values, where, row, decimal, TARGET_CURE)
+            return features, check_finite(values, where, row, decimal, TARGET_CURE)
         return features, labels_of(values, where, self.class_names, row)[0]
 
     def _positions(self, start: int, rows: int) -> Array:
@@ -298,7 +298,7 @@ class Files:
                 for where, row, codes, texts, _ in self._target_alone():
                     if gap in texts:
                         refuse_gap(codes, [*texts, "0"], where, row, gaps)
-        return names_of(found, merged_order(list(orders)))
+        return class_names_in(found, merged_order(list(orders)))
 
     def _collected_texts(self) -> set[str]:
         """Return the labels of a CSV file, which were collected when its rows were counted.

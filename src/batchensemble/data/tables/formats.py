@@ -17,9 +17,9 @@ from batchensemble.data.tables.columns import MAX_CLASSES, Names, as_array, decl
 from batchensemble.data.tables.csv_files import CsvFile
 from batchensemble.data.tables.dialects import Dialect
 
-BLOCK_ROWS = 1 << 14  # rows that are decoded at a time
+FORMAT_BLOCK_ROWS = 1 << 14  # rows that are decoded at a time
 PARQUET = (".parquet", ".pq")
-KINDS = "a CSV file, a Parquet or Feather file, or a folder of Parquet files"
+TABLE_KINDS = "a CSV file, a Parquet or Feather file, or a folder of Parquet files"
 INDEX = re.compile(r"__index_level_\d+__")  # of pandas, without a name
 
 
@@ -138,7 +138,10 @@ class Parquet(Arrow):
         """Yield the columns of a row group as record batches."""
         with self._open(unit.path) as file:
             yield from file.iter_batches(
-                BLOCK_ROWS, row_groups=[unit.number], columns=list(columns), use_threads=False
+                FORMAT_BLOCK_ROWS,
+                row_groups=[unit.number],
+                columns=list(columns),
+                use_threads=False,
             )
 
     @staticmethod
@@ -217,7 +220,7 @@ class Csv:
     def units(self, path: Path, column: str) -> list[Unit]:
         """Return the file as one part; all of it is read, to count and to check its rows."""
         rows, texts = 0, set[str]()
-        for frame in self.file(path).frames(BLOCK_ROWS, [column]):
+        for frame in self.file(path).frames(FORMAT_BLOCK_ROWS, [column]):
             rows += len(frame)
             if len(texts) <= MAX_CLASSES:
                 texts |= set(frame[column].unique())
@@ -246,13 +249,13 @@ class Csv:
             unit: the file.
             columns: those that are wanted.
             text: columns that are read as text.
-            rows: of a block; by default :data:`BLOCK_ROWS`.
+            rows: of a block; by default :data:`FORMAT_BLOCK_ROWS`.
         """
         file = self.file(unit.path)
         # Rows with too many fields are detected only if all columns are read; once is enough.
         wanted = columns if unit.path in self._checked else None
         text, first_row = [name for name in text if name in file.names], 0
-        for frame in file.frames(rows or BLOCK_ROWS, text, wanted):
+        for frame in file.frames(rows or FORMAT_BLOCK_ROWS, text, wanted):
             values = {name: frame[name].to_numpy() for name in columns}
             yield Block(len(frame), values, {}, first_row, str(file.dialect.decimal))
             first_row += len(frame)
@@ -322,10 +325,10 @@ def table_files(path: Path) -> list[Path]:
     if path.is_dir():
         paths = sorted(parquet_files(path))
         if not paths:
-            raise ValueError(f"{path} is a folder without Parquet files; give {KINDS}")
+            raise ValueError(f"{path} is a folder without Parquet files; give {TABLE_KINDS}")
         return paths
     if not path.is_file():
-        raise FileNotFoundError(f"there is no file or folder {path}; give {KINDS}")
+        raise FileNotFoundError(f"there is no file or folder {path}; give {TABLE_KINDS}")
     return [path]
 
 

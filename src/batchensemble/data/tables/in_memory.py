@@ -13,13 +13,13 @@ from batchensemble.core.arguments import nearest
 from batchensemble.data.tables.blocks import Block, joined
 from batchensemble.data.tables.class_labels import (
     ClassNames,
+    class_names_in,
     coded,
     is_plain,
-    names_of,
     numbered,
     refuse_gap,
 )
-from batchensemble.data.tables.columns import NUMBER, TARGET_CURE, check_size
+from batchensemble.data.tables.columns import NUMBER_PATTERN, TARGET_CURE, check_size
 from batchensemble.data.tables.dialects import GAPS, Dialect
 from batchensemble.data.tables.rows import BLOCK_ROWS, open_rows
 
@@ -116,7 +116,7 @@ def check_rows(file: str, rows: int) -> None:
         )
 
 
-def check_classes(file: str, target: str, labels: Sequence[str], rows: int) -> None:
+def check_class_count(file: str, target: str, labels: Sequence[str], rows: int) -> None:
     """Check that the distinct labels of a column can be classes.
 
     Args:
@@ -133,7 +133,7 @@ def check_classes(file: str, target: str, labels: Sequence[str], rows: int) -> N
         raise ValueError(
             f"{file}: the target column {target!r} must hold at least two classes, got only {only}"
         )
-    numbers = all(map(NUMBER.fullmatch, labels))
+    numbers = all(map(NUMBER_PATTERN.fullmatch, labels))
     real = numbers and any(float(label) % 1 != 0 for label in labels)
     if real or len(labels) > max(MAX_NUMERIC_CLASSES, rows // 10):
         raise ValueError(
@@ -156,6 +156,6 @@ def _labels(
     codes, texts = coded(block.columns[target], where)
     if not names:
         refuse_gap(codes, texts, where, 0, gaps)
-        names = names_of(texts, block.declared.get(target, ()))
-        check_classes(file, target, names, block.rows)
+        names = class_names_in(texts, block.declared.get(target, ()))
+        check_class_count(file, target, names, block.rows)
     return numbered(codes, texts, names, where, by_value=by_value), names

@@ -14,14 +14,14 @@ from jaxtyping import Float, Int
 from batchensemble.core.arguments import nearest
 from batchensemble.data.tables.blocks import Block
 from batchensemble.data.tables.class_labels import ClassNames, coded, numbers_of
-from batchensemble.data.tables.columns import Array, RowError, fill
+from batchensemble.data.tables.columns import Array, RowError, fill_column
 from batchensemble.data.tables.dialects import FOUND, Dialect
 from batchensemble.data.tables.files import Files
 from batchensemble.data.tables.in_memory import other_separator
 from batchensemble.data.tables.rows import Rows, open_rows
 from batchensemble.data.tables.split import HashSplit
 
-CLASSES = ("cross_entropy", "ordinal")  # losses whose targets are classes
+CLASS_LOSSES = ("cross_entropy", "ordinal")  # losses whose targets are classes
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Columns:
             ValueError: it names none.
         """
         data = config.get("data") or {}
-        classes = (config.get("loss") or {}).get("name", "cross_entropy") in CLASSES
+        classes = (config.get("loss") or {}).get("name", "cross_entropy") in CLASS_LOSSES
         if not data.get("feature_names") or (classes and not data.get("class_names")):
             raise ValueError(
                 "the model does not say which columns it takes; save it with "
@@ -112,7 +112,9 @@ class Columns:
         for number, name in enumerate(self._in(list(block.columns))):
             column = block.numbers(file, name)
             scaling = (self.mean[number], self.scale[number]) if self.mean else None
-            fill(values, number, column, f"{file}: column {name!r}", block.first_row, scaling)
+            fill_column(
+                values, number, column, f"{file}: column {name!r}", block.first_row, scaling
+            )
         return values
 
     def open(self, path: Path) -> AbstractContextManager[Rows]:
@@ -244,7 +246,7 @@ def _check_network(config: Mapping[str, Any], features: int, classes: int) -> No
         return
     name = (config.get("loss") or {}).get("name", "cross_entropy")
     outputs = widths[-1] + (name == "ordinal")
-    if features != widths[0] or (name in CLASSES and classes != outputs):
+    if features != widths[0] or (name in CLASS_LOSSES and classes != outputs):
         raise ValueError(
             f"the model's network takes {widths[0]} features and predicts {outputs} classes, but "
             f"its data name {features} and {classes}; save it again with the names of its own"

@@ -11,13 +11,14 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from batchensemble.data.tables.columns import Array
+
 TEST_FRACTION = 0.2
-SEED = 42  # of random splits
+SPLIT_SEED = 42  # of random splits
 GROUP = round(1 / TEST_FRACTION)  # consecutive rows, one of which a HashSplit holds out
 COUNTED = 1 << 20  # rows that are counted at a time
 
-Array = np.ndarray[Any, np.dtype[Any]]
-Parts = tuple[Array, Array, Array, Array]  # train_X, test_X, train_y, test_y
+SplitParts = tuple[Array, Array, Array, Array]  # train_X, test_X, train_y, test_y
 
 Rule = Literal["named", "drawn", "hashed", "file"]
 
@@ -68,7 +69,7 @@ class Split:
         return found
 
 
-def last_rows_split(X: Array, y: Array) -> Parts:
+def last_rows_split(X: Array, y: Array) -> SplitParts:
     """Hold out the last fifth of the rows, in the order of the table.
 
     Args:
@@ -86,7 +87,7 @@ def last_rows_split(X: Array, y: Array) -> Parts:
     return X[:train], X[train:], y[:train], y[train:]
 
 
-def random_split(X: Array, y: Array, *, classes: int = 0) -> Parts:
+def random_split(X: Array, y: Array, *, classes: int = 0) -> SplitParts:
     """Hold out a random fifth of the rows, the same one each time.
 
     Classes keep their proportions (stratified) where each has two rows or more.
@@ -109,7 +110,7 @@ def random_split(X: Array, y: Array, *, classes: int = 0) -> Parts:
     test = round(len(y) * TEST_FRACTION)
     stratified = classes and np.bincount(y).min() >= 2 and test >= classes
     parts = train_test_split(
-        X, y, test_size=test, random_state=SEED, stratify=y if stratified else None
+        X, y, test_size=test, random_state=SPLIT_SEED, stratify=y if stratified else None
     )
     return tuple(parts)
 

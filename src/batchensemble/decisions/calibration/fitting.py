@@ -25,7 +25,7 @@ from batchensemble.ensembles.calibrators import (
 # Distance of the bounds of log T from the log of the logits' spread: at ten thousand spreads all
 # classes are equally probable, at a ten-thousandth the first class is certain.
 REACH = float(np.log(1e4))
-GRID = 41  # temperatures that are tried before the search
+TEMPERATURE_GRID = 41  # temperatures that are tried before the search
 LARGEST_BIAS = 20.0
 
 
@@ -130,7 +130,7 @@ def _common(logits: Tensor, labels: Tensor, pooling: Pooling) -> Common:
         return float(_loss(given / np.exp(log_temperature), labels))
 
     bounds = float(np.log(spread)) - REACH, float(np.log(spread)) + REACH
-    grid = np.union1d(np.linspace(*bounds, GRID), [0.0])
+    grid = np.union1d(np.linspace(*bounds, TEMPERATURE_GRID), [0.0])
     bounds = float(grid[0]), float(grid[-1])
     best = int(np.argmin([value(each) for each in grid]))
     if best in (0, len(grid) - 1):

@@ -12,7 +12,7 @@ from jaxtyping import Bool
 
 from batchensemble.core.arguments import between, one_of
 from batchensemble.decisions.conformal.quantile import conformal_quantile, least_examples
-from batchensemble.decisions.uncertainty_score import PerExample, finite_numbers, one_number_each
+from batchensemble.decisions.uncertainty_score import ExampleScores, finite_numbers, one_number_each
 from batchensemble.predictions import Normals, Quantiles, RegressionPrediction
 
 IntervalMethod = Literal["absolute", "normalised", "quantiles"]
@@ -33,15 +33,15 @@ class Intervals:
         ([2.0, 4.0], 0.5)
     """
 
-    lower: PerExample
-    upper: PerExample
+    lower: ExampleScores
+    upper: ExampleScores
     confidence: float
 
     def __len__(self) -> int:
         return len(self.lower)
 
     @property
-    def widths(self) -> PerExample:
+    def widths(self) -> ExampleScores:
         """The length of each interval."""
         return self.upper - self.lower
 
@@ -184,7 +184,7 @@ class ConformalIntervals:
             np.where(crossed, middle, low), np.where(crossed, middle, high), self.confidence
         )
 
-    def _spread(self, prediction: RegressionPrediction) -> PerExample:
+    def _spread(self, prediction: RegressionPrediction) -> ExampleScores:
         """Return the unit of the width for each example."""
         if self.method_ == "absolute":
             return np.ones(len(prediction))
@@ -197,7 +197,7 @@ class ConformalIntervals:
             )
         return found
 
-    def _own(self, prediction: RegressionPrediction) -> tuple[PerExample, PerExample]:
+    def _own(self, prediction: RegressionPrediction) -> tuple[ExampleScores, ExampleScores]:
         """Return the ensemble's own interval of the confidence, or its widest."""
         coverage = self.confidence
         if isinstance(prediction, Quantiles):
@@ -211,7 +211,7 @@ class ConformalIntervals:
         )
 
 
-def _centre(prediction: RegressionPrediction) -> PerExample:
+def _centre(prediction: RegressionPrediction) -> ExampleScores:
     if not isinstance(prediction, RegressionPrediction):
         raise TypeError(
             f"intervals need predicted numbers, got {type(prediction).__name__}; use ConformalSets "

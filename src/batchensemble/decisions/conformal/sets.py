@@ -18,7 +18,7 @@ from batchensemble.predictions import Prediction
 
 SetMethod = Literal["lac", "aps", "raps"]
 SET_METHODS = ("lac", "aps", "raps")
-BLOCK = 1 << 15  # rows at a time: their scores stay in the cache, and memory stays small
+SET_BLOCK = 1 << 15  # rows at a time: their scores stay in the cache, and memory stays small
 HELD_OUT, NEW = 1, 2  # random streams; (seed, 0) would be that of the seed itself
 
 ClassScores = Float[np.ndarray, "examples classes"]
@@ -229,8 +229,8 @@ class ConformalSets:
             if isinstance(self.seed, np.random.Generator)
             else np.random.default_rng((self.seed, stream))
         )
-        for start in range(0, len(probs), BLOCK):
-            rows = slice(start, start + BLOCK)
+        for start in range(0, len(probs), SET_BLOCK):
+            rows = slice(start, start + SET_BLOCK)
             block = probs[rows]
             if not np.isfinite(block).all():
                 raise ValueError(

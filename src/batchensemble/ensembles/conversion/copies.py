@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-CONTAINERS = (list, tuple, dict)
+COPIED_CONTAINERS = (list, tuple, dict)
 REFERENCES = (nn.Module, Tensor, functools.partial, types.MethodType)
 
 
@@ -73,7 +73,7 @@ def _relinked(value: Any, changed: Mapping[nn.Module, nn.Module], depth: int = 3
         function = _relinked(value.func, changed, depth)
         same = function is value.func
         return value if same else functools.partial(function, *value.args, **value.keywords)
-    if type(value) not in CONTAINERS or not depth:
+    if type(value) not in COPIED_CONTAINERS or not depth:
         return value
     if type(value) is tuple:
         return tuple(_relinked(each, changed, depth - 1) for each in value)
@@ -87,5 +87,5 @@ def plain_attributes(module: nn.Module) -> Iterator[tuple[str, Any]]:
     for name, value in list(module.__dict__.items()):
         if name in nn.Module.__annotations__ or name == "shell":
             continue
-        if isinstance(value, REFERENCES) or (type(value) in CONTAINERS and value):
+        if isinstance(value, REFERENCES) or (type(value) in COPIED_CONTAINERS and value):
             yield name, value

@@ -14,12 +14,12 @@ from torch import nn
 from batchensemble.core.printed_tables import terminal_table
 from batchensemble.ensembles.conversion.convert import is_twin
 from batchensemble.layers import OneByOne, Twin
-from batchensemble.layers.registry import BATCH_NORMS, find, holds_parameters, is_norm
+from batchensemble.layers.registry import ALL_BATCH_NORMS, find, holds_parameters, is_norm
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-LIBRARIES = ("torch.", "torch_", "batchensemble.")
+KNOWN_LIBRARIES = ("torch.", "torch_", "batchensemble.")
 WIDTH, WIDEST = 120, 1_000  # of a printed report, if its names fit
 SENTENCE = 36  # besides its longest word
 READ_BEHIND = ("weight", "bias", "in_proj_weight", "in_proj_bias")
@@ -261,7 +261,7 @@ def _warnings(network: nn.Module) -> Iterator[str]:
     seen = set()
     for name, module in network.named_modules():
         kind = type(module)
-        if is_twin(module) or f"{kind.__module__}.".startswith(LIBRARIES):
+        if is_twin(module) or f"{kind.__module__}.".startswith(KNOWN_LIBRARIES):
             continue
         if kind not in trees:
             trees[kind] = _source(kind)
@@ -277,7 +277,7 @@ def _shared_statistics(network: nn.Module) -> Iterator[str]:
     apart = False
     for name, module in network.named_modules():
         apart = apart or is_twin(module)
-        if apart and isinstance(module, BATCH_NORMS):
+        if apart and isinstance(module, ALL_BATCH_NORMS):
             yield (
                 f"{name} ({type(module).__name__}) is shared: in training it normalises the rows "
                 "of all members together, which no member alone does"

@@ -73,7 +73,7 @@ class Rules:
     def names(self, network: nn.Module) -> dict[str, list[str] | None]:
         """Return the selectors of each argument as names and patterns, which a file can hold."""
         arguments = (*ARGUMENTS, "one_by_one")
-        return {each: names_of(network, each, getattr(self, each)) for each in arguments}
+        return {each: selected_names(network, each, getattr(self, each)) for each in arguments}
 
     def run_one_by_one(self, network: nn.Module) -> set[nn.Module]:
         """Return the modules that run once for each member."""
@@ -92,7 +92,7 @@ def select(network: nn.Module, argument: str, selectors: Selectors) -> list[tupl
         TypeError: a selector has the wrong type.
         ValueError: a selector matches nothing.
     """
-    selectors = listed(argument, selectors)
+    selectors = as_list(argument, selectors)
     named = list(network.named_modules(remove_duplicate=False))
     result = []
     for selector in selectors:
@@ -106,7 +106,7 @@ def select(network: nn.Module, argument: str, selectors: Selectors) -> list[tupl
     return result
 
 
-def listed(argument: str, selectors: Selectors) -> list[Any]:
+def as_list(argument: str, selectors: Selectors) -> list[Any]:
     """Return one selector or several as a list.
 
     Raises:
@@ -119,17 +119,19 @@ def listed(argument: str, selectors: Selectors) -> list[Any]:
     return list(selectors)
 
 
-def names_of(network: nn.Module, argument: str, selectors: Selectors | None) -> list[str] | None:
+def selected_names(
+    network: nn.Module, argument: str, selectors: Selectors | None
+) -> list[str] | None:
     """Return selectors as names and patterns, which a file can hold.
 
     Example:
-        >>> names_of(nn.Sequential(nn.Linear(2, 3), nn.ReLU()), "exclude", nn.Linear)
+        >>> selected_names(nn.Sequential(nn.Linear(2, 3), nn.ReLU()), "exclude", nn.Linear)
         ['0']
     """
     if selectors is None:
         return None
     names = []
-    for each in listed(argument, selectors):
+    for each in as_list(argument, selectors):
         found = select(network, argument, [each])
         names += [each] if isinstance(each, str) else [name for name, _ in found]
     return names

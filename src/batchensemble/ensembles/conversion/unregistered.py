@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from batchensemble.core.pytree import leaves
-from batchensemble.ensembles.conversion.copies import CONTAINERS, plain_attributes
+from batchensemble.ensembles.conversion.copies import COPIED_CONTAINERS, plain_attributes
 from batchensemble.layers import Twin
 from batchensemble.layers.modes import evaluating
 
@@ -166,7 +166,7 @@ def _weights_in(value: Any, depth: int = 3) -> Iterator[Tensor]:
         yield value
     elif isinstance(value, nn.Module):
         yield from value.parameters()
-    elif type(value) in CONTAINERS and depth:
+    elif type(value) in COPIED_CONTAINERS and depth:
         for each in value.values() if isinstance(value, dict) else value:
             yield from _weights_in(each, depth - 1)
 

@@ -23,7 +23,7 @@ from batchensemble.ensembles.runner import MemberRunner
 # Of a network whose outputs are inconclusive, such as one that returns zeros.
 MOST_ATTEMPTS = 4
 LOCK = threading.RLock()
-LIBRARIES = ("batchensemble.", "torch.", "jaxtyping.", "beartype.", "contextlib.")
+INNER_LIBRARIES = ("batchensemble.", "torch.", "jaxtyping.", "beartype.", "contextlib.")
 
 
 def detect_run_mode(model: MemberRunner, tiling: Tiling, arguments: Arguments) -> None:
@@ -81,7 +81,7 @@ def warn(text: str) -> None:
     """Warn with the location of the first caller outside this library and torch."""
     frame = sys._getframe(1)
     while frame.f_back is not None:
-        if not f"{frame.f_globals.get('__name__', '')}.".startswith(LIBRARIES):
+        if not f"{frame.f_globals.get('__name__', '')}.".startswith(INNER_LIBRARIES):
             break
         frame = frame.f_back
     registry = frame.f_globals.setdefault("__warningregistry__", {})

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from batchensemble.ensembles.conversion.branch_inputs import BranchInput
 from batchensemble.layers import Mergeable, Twin
-from batchensemble.layers.base.twin import HOOKS
+from batchensemble.layers.base.twin import MODULE_HOOKS
 from batchensemble.layers.modes import with_shells
 from batchensemble.layers.rank_one.layer import RankOne
 
@@ -100,7 +100,7 @@ def without_hooks(network: nn.Module) -> Iterator[None]:
     """Disable all hooks but those that repeat the rows at a branch."""
     # By vars(): a compiled module hands attributes that are set on to the module within.
     before = [
-        (vars(module), {name: getattr(module, name) for name in HOOKS})
+        (vars(module), {name: getattr(module, name) for name in MODULE_HOOKS})
         for module in network.modules()
     ]
     try:
@@ -129,7 +129,7 @@ def preserve_random_states(network: nn.Module) -> Iterator[None]:
         np.random.set_state(numpy)  # noqa: NPY002
 
 
-def random_states(network: nn.Module) -> tuple[Any, ...]:
+def network_random_states(network: nn.Module) -> tuple[Any, ...]:
     """Return a state that changes whenever random numbers are drawn."""
     numpy: Any = np.random.get_state()  # noqa: NPY002
     states = [torch.get_rng_state(), *map(torch.cuda.get_rng_state, _devices(network))]

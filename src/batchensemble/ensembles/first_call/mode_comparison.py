@@ -17,10 +17,10 @@ from batchensemble.ensembles.conversion.convert import twins
 from batchensemble.ensembles.conversion.tiling import Arguments, Tiling
 from batchensemble.ensembles.first_call.isolation import (
     distinct_members,
+    network_random_states,
     perturbed_shared_weights,
     preserve_attributes,
     preserve_random_states,
-    random_states,
     without_hooks,
 )
 from batchensemble.ensembles.runner import MemberRunner, RunMode
@@ -37,7 +37,7 @@ NOT_PER_EXAMPLE = "its input is not per example"
 BORROWED = "never called; another module reads its weights"
 REPETITIONS = 4  # of a comparison with random numbers, which may agree by chance
 MOST_TRIED = 16  # layers that are excluded one by one
-LARGE = 0.05  # a difference relative to the largest output that rounding hardly explains
+LARGE_DIFFERENCE = 0.05  # a difference relative to the largest output that rounding hardly explains
 
 
 @dataclass(frozen=True)
@@ -161,10 +161,10 @@ class ModeComparison:
     def _differs(self) -> bool:
         """Return whether the members compute something else together than alone."""
         self.error = ""
-        before = random_states(self.model.network)
+        before = network_random_states(self.model.network)
         try:
             difference, bound = self._difference(self.model)
-            drew = before != random_states(self.model.network)
+            drew = before != network_random_states(self.model.network)
             for _ in range(REPETITIONS if drew else 0):
                 if difference <= bound:
                     difference, bound = self._difference(self.model)
@@ -176,7 +176,7 @@ class ModeComparison:
             return self._runs_one_by_one() and not self._is_random()
         if difference <= bound or self._is_random():
             return False
-        if difference > LARGE and self._sensitivity_to_rounding() < LARGE:
+        if difference > LARGE_DIFFERENCE and self._sensitivity_to_rounding() < LARGE_DIFFERENCE:
             return True
         return self._remains_in_float64(difference, bound)
 

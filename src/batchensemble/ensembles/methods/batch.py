@@ -16,7 +16,7 @@ from batchensemble.ensembles.conversion.branching import Branch
 from batchensemble.ensembles.conversion.checks import check_network
 from batchensemble.ensembles.conversion.convert import convert, extract, same_architecture, twins
 from batchensemble.ensembles.conversion.report import count_parameters
-from batchensemble.ensembles.conversion.rules import Rules, Selectors, listed
+from batchensemble.ensembles.conversion.rules import Rules, Selectors, as_list
 from batchensemble.ensembles.conversion.unregistered import remember_origin
 from batchensemble.ensembles.methods.method import Method, Style
 from batchensemble.ensembles.runner import RunMode
@@ -118,9 +118,9 @@ class BatchEnsemble(Ensemble):
             batch_axis=batch_axis,
             space=space,
         )
-        include = None if include is None else listed("include", include)
-        independent, exclude = listed("independent", independent), listed("exclude", exclude)
-        one_by_one = listed("one_by_one", one_by_one)
+        include = None if include is None else as_list("include", include)
+        independent, exclude = as_list("independent", independent), as_list("exclude", exclude)
+        one_by_one = as_list("one_by_one", one_by_one)
         rules = Rules("rank_one", include, independent, exclude, one_by_one, options)
         check_network(network)
         branch = None if branch_at is None else Branch.of(network, branch_at)

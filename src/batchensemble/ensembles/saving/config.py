@@ -14,14 +14,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from batchensemble.core.strict_json import read_json, shown
+from batchensemble.core.strict_json import brief, read_json
 from batchensemble.ensembles import METHODS
 from batchensemble.ensembles.calibrators import CALIBRATORS
 from batchensemble.ensembles.networks import MOST_LAYERS
 from batchensemble.losses import from_dict
-from batchensemble.losses.as_json import LARGEST
+from batchensemble.losses.as_json import LARGEST_WEIGHT
 
-FORMAT = 1
+CONFIG_FORMAT = 1
 CONFIG = "config.json"
 SELECTORS = ("include", "independent", "exclude", "one_by_one")
 # Building takes time for each member, module and pattern.
@@ -29,7 +29,7 @@ MOST_MEMBERS = 65_536
 MOST_RANK = 2**20
 MOST_NAMES = 50_000  # of modules
 MOST_PATTERNS = 100
-LONGEST = 256  # characters of a name of a module
+LONGEST_TEXT = 256  # characters of a name of a module
 FUNCTION = re.compile(r"\w[\w.-]*:\w[\w.]*")
 PATTERN = re.compile(r"[*?\[]")
 NOT_SAVED = {"self", "network", "members", "reset", "inplace"}
@@ -68,11 +68,11 @@ def check_config(config: Any, path: Path) -> dict[str, Any]:
     """
     if not isinstance(config, dict) or "format" not in config:
         raise ConfigError(f"{path} is no model's: it has no format")
-    if config["format"] != FORMAT or isinstance(config["format"], bool):
+    if config["format"] != CONFIG_FORMAT or isinstance(config["format"], bool):
         raise ValueError(
-            f"{path} is of format {shown(config['format'])}, written by batchensemble "
+            f"{path} is of format {brief(config['format'])}, written by batchensemble "
             f"{_writer(config)}, and this is batchensemble {version('batchensemble')}, which reads "
-            f"format {FORMAT}; read it with the version that wrote it"
+            f"format {CONFIG_FORMAT}; read it with the version that wrote it"
         )
     for name, (check, expected) in _TOP.items():
         if name not in config and name not in _LATER:
@@ -100,7 +100,7 @@ def check_config(config: Any, path: Path) -> dict[str, Any]:
 
 
 def _wrong(path: Path, name: str, expected: str, got: Any) -> ConfigError:
-    return ConfigError(f"{path}: {name} must be {expected}, got {shown(got)}")
+    return ConfigError(f"{path}: {name} must be {expected}, got {brief(got)}")
 
 
 def _writer(config: Mapping[str, Any]) -> str:
@@ -114,7 +114,7 @@ def _check_options(path: Path, method: str, options: Mapping[str, Any]) -> None:
     for name, value in options.items():
         if name not in known:
             raise ValueError(
-                f"{path}: {method} has no option {shown(name)}; it is damaged, or a later version "
+                f"{path}: {method} has no option {brief(name)}; it is damaged, or a later version "
                 "wrote it: read it with that one"
             )
         check, expected = _OPTIONS.get(name, (_is_plain, "a number, text or a list of texts"))
@@ -174,15 +174,19 @@ def _is_whole(value: Any, low: int, high: int) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < LARGEST
+    return (
+        isinstance(value, (int, float))
+        and not isinstance(value, bool)
+        and abs(value) < LARGEST_WEIGHT
+    )
 
 
 def _is_setting(value: Any) -> bool:
-    return value is None or (_is_number(value) and 0 < value < LARGEST)
+    return value is None or (_is_number(value) and 0 < value < LARGEST_WEIGHT)
 
 
 def _is_name(value: Any) -> bool:
-    return isinstance(value, str) and len(value) <= LONGEST
+    return isinstance(value, str) and len(value) <= LONGEST_TEXT
 
 
 def _is_title(value: Any) -> bool:
@@ -201,7 +205,7 @@ def _is_scaling(value: Any) -> bool:
     mean, scale = value
     if len(mean) != len(scale) or not all(map(_is_number, (*mean, *scale))):
         return False
-    return all(each > 1 / LARGEST for each in scale)
+    return all(each > 1 / LARGEST_WEIGHT for each in scale)
 
 
 def _are_different(value: Any) -> bool:
@@ -297,7 +301,7 @@ _TOP: dict[str, Check] = {
         "64 hexadecimal digits",
     ),
 }
-_NAMES = f"names of modules, up to {LONGEST:,} characters each and {MOST_PATTERNS} patterns"
+_NAMES = f"names of modules, up to {LONGEST_TEXT:,} characters each and {MOST_PATTERNS} patterns"
 _OPTIONS: dict[str, Check] = {
     "rank": (lambda value: _is_whole(value, 1, MOST_RANK), f"from 1 to {MOST_RANK:,}"),
     "alpha": (_is_setting, "null or a number above 0"),

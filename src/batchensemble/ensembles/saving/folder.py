@@ -22,7 +22,7 @@ from batchensemble.ensembles.methods import method_of
 from batchensemble.ensembles.networks import widths_of
 from batchensemble.ensembles.saving.config import (
     CONFIG,
-    FORMAT,
+    CONFIG_FORMAT,
     SELECTORS,
     check_config,
     read_config,
@@ -96,7 +96,7 @@ def save(
     content = bytes_of(tensors)
     parameters = model.named_parameters(remove_duplicate=False)
     config = {
-        "format": FORMAT,
+        "format": CONFIG_FORMAT,
         "method": _method(model),
         "members": model.members,
         "options": _options(model),

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from batchensemble.ensembles import METHODS, Ensemble
 from batchensemble.ensembles.calibrators import empty_calibrator
 from batchensemble.ensembles.networks import multilayer_perceptron
-from batchensemble.ensembles.saving.tensor_file import Entry, TensorFile
+from batchensemble.ensembles.saving.tensor_file import TensorEntry, TensorFile
 from batchensemble.layers import Twin
 from batchensemble.losses import (
     ClassLoss,
@@ -76,7 +76,7 @@ def device_of(network: nn.Module) -> torch.device | None:
 
 
 def without_values(
-    config: Mapping[str, Any], network: nn.Module, entries: Mapping[str, Entry]
+    config: Mapping[str, Any], network: nn.Module, entries: Mapping[str, TensorEntry]
 ) -> Ensemble:
     """Return the ensemble that a configuration describes, without its weights.
 
@@ -97,7 +97,9 @@ def without_values(
     return model
 
 
-def check_tensors(model: Ensemble, entries: Mapping[str, Entry], tied: Mapping[str, str]) -> None:
+def check_tensors(
+    model: Ensemble, entries: Mapping[str, TensorEntry], tied: Mapping[str, str]
+) -> None:
     """Check that a file holds the tensors of an ensemble, by name, shape and type.
 
     Args:
@@ -261,7 +263,7 @@ def _ensemble(config: Mapping[str, Any], network: nn.Module, members: int) -> En
 
 
 def _check_size(
-    config: Mapping[str, Any], network: nn.Module, entries: Mapping[str, Entry]
+    config: Mapping[str, Any], network: nn.Module, entries: Mapping[str, TensorEntry]
 ) -> None:
     """Check the total size of many members before building them.
 

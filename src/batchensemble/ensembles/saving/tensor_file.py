@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from batchensemble.core.atomic_files import open_regular
-from batchensemble.core.strict_json import parse_json, shown
+from batchensemble.core.strict_json import brief, parse_json
 
 MOST_HEADER = 2**25  # bytes
 MOST_TENSORS = 50_000
@@ -46,7 +46,7 @@ TYPES = {
 
 
 @dataclass(frozen=True)
-class Entry:
+class TensorEntry:
     """The header's entry of one tensor.
 
     Attributes:
@@ -154,7 +154,7 @@ class TensorFile:
             done += count
         self._digest.update(view)
 
-    def _read_header(self) -> tuple[Any, dict[str, Entry]]:
+    def _read_header(self) -> tuple[Any, dict[str, TensorEntry]]:
         size = self._file.seek(0, 2)
         self._file.seek(0)
         start = self._file.read(8)
@@ -177,10 +177,10 @@ class TensorFile:
         )
         return hashlib.sha256(start + text), self._entries(header, size - 8 - length)
 
-    def _entries(self, header: Any, size: int) -> dict[str, Entry]:
+    def _entries(self, header: Any, size: int) -> dict[str, TensorEntry]:
         if not isinstance(header, dict):
             raise self._damaged("it is no object")
-        placed: list[tuple[int, int, Entry]] = []
+        placed: list[tuple[int, int, TensorEntry]] = []
         for name, each in header.items():
             if name != "__metadata__":
                 placed.append(self._entry(name, each))
@@ -188,31 +188,31 @@ class TensorFile:
         end = 0
         for start, after, entry in placed:
             if start != end:
-                raise self._damaged(f"{shown(entry.name)} overlaps another tensor, or leaves a gap")
+                raise self._damaged(f"{brief(entry.name)} overlaps another tensor, or leaves a gap")
             end = after
         if end != size:
             raise self._damaged(f"its tensors take {end:,} bytes, and the file has {size:,}")
         return {entry.name: entry for _, _, entry in placed}
 
-    def _entry(self, name: str, found: Any) -> tuple[int, int, Entry]:
+    def _entry(self, name: str, found: Any) -> tuple[int, int, TensorEntry]:
         if not isinstance(found, dict) or set(found) != {"dtype", "shape", "data_offsets"}:
-            raise self._damaged(f"{shown(name)} has no dtype, shape and data_offsets")
+            raise self._damaged(f"{brief(name)} has no dtype, shape and data_offsets")
         dtype, shape, offsets = found["dtype"], found["shape"], found["data_offsets"]
         if not isinstance(dtype, str) or dtype not in TYPES:
             raise ValueError(
-                f"{self.path}: {shown(name)} has the type {shown(dtype)}, and weights have one of "
+                f"{self.path}: {brief(name)} has the type {brief(dtype)}, and weights have one of "
                 f"{', '.join(TYPES)}"
             )
         if not _are_sizes(shape, MOST_AXES) or not _are_sizes(offsets, 2) or len(offsets) != 2:
-            raise self._damaged(f"{shown(name)} has no shape and offsets of whole numbers")
+            raise self._damaged(f"{brief(name)} has no shape and offsets of whole numbers")
         bytes_ = math.prod(shape) * TYPES[dtype].itemsize
         start, end = offsets
         if end - start != bytes_:
             raise self._damaged(
-                f"{shown(name)} of shape {shown(shape)} takes {shown(bytes_)} bytes, and has "
+                f"{brief(name)} of shape {brief(shape)} takes {brief(bytes_)} bytes, and has "
                 f"{end - start}"
             )
-        return start, end, Entry(name, TYPES[dtype], tuple(shape), bytes_)
+        return start, end, TensorEntry(name, TYPES[dtype], tuple(shape), bytes_)
 
     def _damaged(self, what: str) -> ValueError:
         return ValueError(f"the header of {self.path} is damaged: {what}")

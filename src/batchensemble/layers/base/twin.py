@@ -16,7 +16,7 @@ from batchensemble.layers.base.rows import RUNNING, each_member
 WeightSharing = Literal["shared", "rank_one", "independent"]
 
 # A user's hooks sit on the twin while the network is an ensemble, and on the members' layers after.
-HOOKS = (
+MODULE_HOOKS = (
     "_forward_hooks",
     "_forward_hooks_with_kwargs",
     "_forward_hooks_always_called",
@@ -236,7 +236,7 @@ def hollow(layer: nn.Module) -> nn.Module:
     """
     shell = copy.copy(layer)
     state = shell.__dict__
-    for name in HOOKS:
+    for name in MODULE_HOOKS:
         state[name] = OrderedDict()
     state["_parameters"] = {
         name: parameter if parameter is None else _without_memory(parameter)
@@ -267,7 +267,7 @@ def fill(plain: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 def copy_hooks(source: nn.Module, target: nn.Module) -> None:
     """Let the forward and backward hooks of one module be called by another too."""
-    for name in HOOKS:
+    for name in MODULE_HOOKS:
         getattr(target, name).update(getattr(source, name))
 
 

@@ -20,7 +20,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from batchensemble.core.pytree import Path, leaves, map_leaves
 
-Mode = tuple[bool, bool]
+CallMode = tuple[bool, bool]
 
 # A network may write now and then, as what augments its input at random does.
 FIRST_CALLS = 3
@@ -40,8 +40,8 @@ class WrittenInputs:
         calls: how many calls were watched, alike.
     """
 
-    paths: dict[Mode, set[Path]] = field(default_factory=dict)
-    calls: dict[Mode, int] = field(default_factory=dict)
+    paths: dict[CallMode, set[Path]] = field(default_factory=dict)
+    calls: dict[CallMode, int] = field(default_factory=dict)
 
 
 class Lending:
@@ -55,7 +55,7 @@ class Lending:
 
     def __init__(self, known: WrittenInputs, training: bool, name: str) -> None:
         self.known, self.name = known, name
-        self.mode: Mode = (training, torch.is_grad_enabled())
+        self.mode: CallMode = (training, torch.is_grad_enabled())
         self.paths: Collection[Path] = known.paths.get(self.mode, ())
         calls = known.calls.get(self.mode, 0)
         # Compilers and torch.func show no counters of versions.

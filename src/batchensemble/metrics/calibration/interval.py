@@ -17,7 +17,7 @@ from batchensemble.metrics.calibration.reliability import (
 )
 from batchensemble.predictions import Prediction
 
-BLOCK = 1 << 18  # numbers in memory at a time
+BIN_BLOCK = 1 << 18  # numbers in memory at a time
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def ece_interval(
 
     generator = np.random.default_rng(seed)
     found: list[np.ndarray] = []
-    step = max(1, BLOCK // (2 * bins))
+    step = max(1, BIN_BLOCK // (2 * bins))
     for start in range(0, resamples, step):
         several = min(step, resamples - start)
         drawn = generator.multinomial(examples, counts / examples, size=several)

@@ -12,8 +12,8 @@ from scipy.optimize import brentq
 from batchensemble.metrics.calibration.reliability import PerExample, top_label
 from batchensemble.predictions import Prediction
 
-GRID = 1 << 13  # steps from 0 to 1; errors below 1 / GRID are rounded to the grid
-TOLERANCE = 1e-9
+SMOOTH_GRID = 1 << 13  # steps from 0 to 1; errors below 1 / GRID are rounded to the grid
+SEARCH_TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True)
@@ -60,18 +60,18 @@ def smooth_ece(prediction: Prediction, labels: Any) -> Smooth:
         return _smoothed(coefficients, width) - width
 
     # A residual is at most 1, and a kernel adds nothing: at 2 the error is below the width.
-    width = 0.0 if excess(0.0) <= 0 else float(brentq(excess, 0.0, 2.0, xtol=TOLERANCE))
+    width = 0.0 if excess(0.0) <= 0 else float(brentq(excess, 0.0, 2.0, xtol=SEARCH_TOLERANCE))
     return Smooth(_smoothed(coefficients, width), width)
 
 
 def _on_grid(confidence: PerExample, residual: PerExample) -> np.ndarray:
     """Return the mean residual as mass on the grid, each shared out to its two neighbours."""
-    place = np.clip(confidence, 0, 1) * GRID
-    below = np.minimum(place.astype(np.int64), GRID - 1)
+    place = np.clip(confidence, 0, 1) * SMOOTH_GRID
+    below = np.minimum(place.astype(np.int64), SMOOTH_GRID - 1)
     place -= below
-    upper = np.bincount(below, weights=residual * place, minlength=GRID)
-    whole = np.bincount(below, weights=residual, minlength=GRID)
-    mass = np.zeros(GRID + 1)
+    upper = np.bincount(below, weights=residual * place, minlength=SMOOTH_GRID)
+    whole = np.bincount(below, weights=residual, minlength=SMOOTH_GRID)
+    mass = np.zeros(SMOOTH_GRID + 1)
     mass[:-1] += whole - upper
     mass[1:] += upper
     # Mass at an end stands there once, where the cosine basis counts inner points twice.
@@ -81,6 +81,6 @@ def _on_grid(confidence: PerExample, residual: PerExample) -> np.ndarray:
 
 def _smoothed(coefficients: np.ndarray, width: float) -> float:
     """Return the mean absolute residual after a reflected Gaussian of this width."""
-    decay = np.exp(-((np.pi * width * np.arange(GRID + 1)) ** 2) / 2)
+    decay = np.exp(-((np.pi * width * np.arange(SMOOTH_GRID + 1)) ** 2) / 2)
     mass = np.abs(idct(coefficients * decay, type=1))
     return float(mass.sum() - (mass[0] + mass[-1]) / 2)

@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from batchensemble.metrics.bootstrap import LEVEL, RESAMPLES, Contributions, bootstrap, middle
 from batchensemble.metrics.labels import Labels
-from batchensemble.metrics.losses_by_example import UNITS, Loss, losses_by_example
+from batchensemble.metrics.losses_by_example import UNITS, ScoreName, losses_by_example
 from batchensemble.predictions import Prediction
 
 Several = Prediction | Sequence[Prediction]
@@ -54,7 +54,7 @@ def share_of_gain(
     ours: Several,
     deep: Several,
     labels: Any,
-    score: Loss = "nll",
+    score: ScoreName = "nll",
     *,
     level: float = LEVEL,
     resamples: int = RESAMPLES,
@@ -124,7 +124,7 @@ def share_of_gain(
 
 
 def losses_by_seed(
-    name: str, predictions: Several, labels: Labels, score: Loss
+    name: str, predictions: Several, labels: Labels, score: ScoreName
 ) -> Float[np.ndarray, "seeds examples"]:
     """Return the losses of one prediction, or of one for each seed.
 

@@ -30,7 +30,7 @@ Ends = tuple[float, float, float]  # a number, and the ends of its interval
 
 # The gain of averaging grows with the diversity of the members (Krogh and Vedelsby 1995): with a
 # tenth of the diversity of independent networks, at most about a tenth of their gain is possible.
-ALIKE = 0.1
+ALIKE_SHARE = 0.1
 # The error rate is only an upper bound of the disagreement of independent networks, since noisy
 # labels cause errors without disagreement: on noisy moons a deep ensemble's members disagree 0.13
 # times as often as they err (docs/pictures/uncertainty.py). A tenth of that is little there, too.
@@ -177,7 +177,7 @@ def _answer(
 ) -> tuple[OneModelAnswer, str]:
     """Return the answer, and the rest of the sentence."""
     _, low, high = difference
-    limit = ALIKE_BY_ERRORS if by_errors else ALIKE
+    limit = ALIKE_BY_ERRORS if by_errors else ALIKE_SHARE
     if members == 1:
         return "one model", "; it has one member"
     if cases < FEWEST:
@@ -185,15 +185,16 @@ def _answer(
     if high < limit:
         better = f"; its NLL is {_written(gain)} nats below one network's, but not by averaging"
         return "one model", better if gain[1] > 0 else ""
-    if low < ALIKE:
+    if low < ALIKE_SHARE:
         more = "a deep ensemble" if by_errors else "more examples"
         return (
             "undecided",
-            f"; below {limit:g} is one model, above {ALIKE:g} an ensemble: give {more} to decide",
+            f"; below {limit:g} is one model, above {ALIKE_SHARE:g} an ensemble: give {more} to "
+            "decide",
         )
     if share is not None and share.reason:
         return "ensemble", f"; {share.reason}"
-    if share is not None and share.high < ALIKE:
+    if share is not None and share.high < ALIKE_SHARE:
         brought = _written((share.share, share.low, share.high))
         return "one model", f"; but it has only {brought} of the deep ensemble's gain"
     if math.isnan(gain[0]):

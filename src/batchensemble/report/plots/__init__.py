@@ -6,10 +6,10 @@ from matplotlib.figure import Figure
 
 from batchensemble.comparison.planes import Line
 from batchensemble.comparison.results import Comparison
-from batchensemble.report.plots.calibration import reliability, reliability_diagram
+from batchensemble.report.plots.calibration import reliability_diagram, reliability_panels
 from batchensemble.report.plots.decisions import (
     detection_roc,
-    risk_coverage,
+    risk_coverage_curves,
     set_sizes,
     shift_curves,
 )
@@ -37,9 +37,9 @@ __all__ = [
     "member_curves",
     "members",
     "plane",
-    "reliability",
     "reliability_diagram",
-    "risk_coverage",
+    "reliability_panels",
+    "risk_coverage_curves",
     "save_all",
     "save_as",
     "set_sizes",
@@ -58,16 +58,16 @@ def draw_all(comparison: Comparison) -> dict[str, Figure]:
 
     Example:
         >>> from batchensemble.comparison.compare import Settings, compare
-        >>> from batchensemble.data.datasets import load
+        >>> from batchensemble.data.datasets import load_dataset
         >>> quick = Settings(methods=("single",), epochs=1)
-        >>> list(draw_all(compare(load("breast_cancer"), quick)))[:2]
+        >>> list(draw_all(compare(load_dataset("breast_cancer"), quick)))[:2]
         ['reliability', 'plane']
     """
     if not comparison.methods:
         return {}
     if comparison.data.task == "regression":
         return _of_numbers(comparison)
-    figures = {"reliability": figure_of(reliability(comparison)[0])}
+    figures = {"reliability": figure_of(reliability_panels(comparison)[0])}
     if drawable(comparison.plane):
         figures["plane"] = figure_of(plane(comparison)[0])
         figures["members"] = figure_of(members(comparison)[0])

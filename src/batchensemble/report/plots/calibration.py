@@ -14,6 +14,7 @@ from batchensemble.core.arguments import one_of
 from batchensemble.ensembles.methods import METHODS
 from batchensemble.metrics import Reliability
 from batchensemble.metrics import reliability as bins_of
+from batchensemble.metrics.bootstrap import LEVEL
 from batchensemble.report.plots.style import (
     PANEL,
     SOFT,
@@ -26,11 +27,9 @@ from batchensemble.report.plots.style import (
     style_of,
 )
 
-LEVEL = 0.95  # of the intervals of a bin's accuracy
-
 
 @drawing()
-def reliability(comparison: Comparison, axes: Any = None) -> list[Axes]:
+def reliability_panels(comparison: Comparison, axes: Any = None) -> list[Axes]:
     """Draw accuracy against confidence for each method, and the number of examples in each bin.
 
     The bins are those of the expected calibration error; whiskers are 95 % Wilson intervals.
@@ -66,7 +65,7 @@ def reliability_diagram(
     """Draw accuracy against confidence of one prediction, such as before and after calibration.
 
     Args:
-        found: the bins, from :func:`batchensemble.metrics.calibration.reliability`.
+        found: the bins, from :func:`batchensemble.metrics.reliability`.
         ax: axes to draw into; by default those of a new figure.
         method: the method whose colour and marker to use, a name of
             :data:`batchensemble.ensembles.METHODS`.

@@ -26,7 +26,7 @@ from batchensemble.report.plots.style import (
     style_of,
 )
 
-POINTS = 2000  # of a curve; more than a figure has pixels
+MOST_CURVE_POINTS = 2000  # of a curve; more than a figure has pixels
 MEASURES = {
     "accuracy": "accuracy",
     "nll": "NLL (nats)",
@@ -46,7 +46,7 @@ SPARE = [
 
 
 @drawing()
-def risk_coverage(
+def risk_coverage_curves(
     curves: Mapping[str, RiskCoverage], ax: Axes | None = None, threshold: Threshold | None = None
 ) -> Axes:
     """Draw risk against coverage, and pale the risk of the best possible order.
@@ -195,4 +195,6 @@ def _styles(named: Mapping[str, object]) -> list[MethodStyle]:
 
 def _points(examples: int) -> Int[np.ndarray, "points"]:
     """Return the indices of at most as many points as a figure can show, with both ends."""
-    return np.unique(np.linspace(0, examples - 1, min(examples, POINTS)).round().astype(int))
+    return np.unique(
+        np.linspace(0, examples - 1, min(examples, MOST_CURVE_POINTS)).round().astype(int)
+    )

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from batchensemble.comparison.results import Comparison
-from batchensemble.metrics.losses_by_example import Loss, losses_by_example
+from batchensemble.metrics.losses_by_example import ScoreName, losses_by_example
 from batchensemble.metrics.members.member_curve import by_members
 from batchensemble.report.plots.style import (
     drawing,
@@ -20,7 +20,7 @@ from batchensemble.report.plots.style import (
 )
 
 # Score of a curve, loss of an example, name of the axis.
-PANELS: tuple[tuple[str, Loss, str], ...] = (
+PANELS: tuple[tuple[str, ScoreName, str], ...] = (
     ("accuracy", "error", "accuracy"),
     ("nll", "nll", "NLL (nats)"),
 )
@@ -44,9 +44,9 @@ def member_curves(comparison: Comparison, axes: Any = None) -> list[Axes]:
 
     Example:
         >>> from batchensemble.comparison.compare import Settings, compare
-        >>> from batchensemble.data.datasets import load
+        >>> from batchensemble.data.datasets import load_dataset
         >>> quick = Settings(methods=("single", "deep"), members=2, epochs=1)
-        >>> left, right = member_curves(compare(load("breast_cancer"), quick))
+        >>> left, right = member_curves(compare(load_dataset("breast_cancer"), quick))
         >>> right.get_ylabel()
         'NLL (nats)'
     """
@@ -75,7 +75,7 @@ def member_curves(comparison: Comparison, axes: Any = None) -> list[Axes]:
     return drawn
 
 
-def _error(comparison: Comparison, method: str, loss: Loss) -> float:
+def _error(comparison: Comparison, method: str, loss: ScoreName) -> float:
     """Return the standard error of a score of a method's first run."""
     losses = losses_by_example(comparison.of(method)[0].classes, comparison.data.held_out[1], loss)
     return float(losses.std() / np.sqrt(len(losses)))

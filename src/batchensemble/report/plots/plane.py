@@ -36,7 +36,7 @@ from batchensemble.report.plots.style import (
     wrapped,
 )
 
-MOST_POINTS = 1500
+PLANE_POINTS = 1500
 MOST_CLASSES_NAMED = 12
 # Purple to orange: distinct without red and green, and the colour of no method.
 PROBABILITY = LinearSegmentedColormap.from_list(
@@ -46,7 +46,7 @@ BINARY_COLOURS = ("#2D004B", "#7F3B08")
 EPISTEMIC = LinearSegmentedColormap.from_list(
     "epistemic", ["#FFFFFF", "#D6E6E9", "#8BB9C2", "#3A7F8F", "#0A3A48"]
 )
-LOWEST = 1e-4  # nats; less is drawn as this
+LOWEST_SHOWN = 1e-4  # nats; less is drawn as this
 PROJECTED = "Axes: the first two principal components; the others are held at their mean."
 # Petroff 2021, arXiv 2107.02270: ten colours for colour-blind readers.
 CLASS_COLOURS = (
@@ -88,7 +88,7 @@ def plane(comparison: Comparison, axes: Any = None) -> list[Axes]:
     upper, lower = panels_of(axes, len(runs), 5.6, rows=2, sharex=True, sharey=True)
     figure = figure_of(upper[0])
     highest = max(float(run.plane.epistemic.max()) for run in runs if run.plane)
-    scale = LogNorm(LOWEST, max(highest, 10 * LOWEST))
+    scale = LogNorm(LOWEST_SHOWN, max(highest, 10 * LOWEST_SHOWN))
     binary = comparison.data.classes == 2
     for top, bottom, run in zip(upper, lower, runs, strict=True):
         top.set_title(style_of(run.method).name)
@@ -223,7 +223,7 @@ def _boundary(
 
 
 def _held_out(ax: Axes, grid: Plane, comparison: Comparison, *, faint: bool = False) -> None:
-    shown = subsample(len(grid.held_out), MOST_POINTS)
+    shown = subsample(len(grid.held_out), PLANE_POINTS)
     points, labels = grid.held_out[shown], comparison.data.held_out[1][shown]
     for number in np.unique(labels):
         own = points[labels == number]
@@ -248,7 +248,7 @@ def _epistemic(ax: Axes, grid: Plane, run: Run, scale: LogNorm) -> None:
         ax.text(0.5, 0.5, "one member:\nalways 0", transform=ax.transAxes, ha="center", va="center")
         return
     ax.pcolormesh(
-        grid.x, grid.y, _on_grid(np.maximum(_on_plane(run).epistemic, LOWEST), grid),
+        grid.x, grid.y, _on_grid(np.maximum(_on_plane(run).epistemic, LOWEST_SHOWN), grid),
         cmap=EPISTEMIC, norm=scale, shading="gouraud", rasterized=True,
     )  # fmt: skip
     _boundary(ax, grid, _on_plane(run).probs, colors=INK, linewidths=0.8, halo=True)

@@ -19,7 +19,7 @@ from batchensemble.report.plots.style import (
 )
 
 # Heights, a row is 1: the critical difference on top, bars and methods below.
-SCALE = 0.5
+SCALE_HEIGHT = 0.5
 FIRST_BAR, BAR = 0.45, 0.35
 BELOW_BARS = 0.45
 INCHES_A_ROW = 0.3
@@ -38,7 +38,7 @@ def mean_ranks(ranking: Ranking, ax: Axes | None = None) -> Axes:
     means, order, tied = ranking.over_all.mean, ranking.order, groups(ranking)
     first = FIRST_BAR + BAR * len(tied) + BELOW_BARS
     last = first + len(order) - 1
-    ax = single_panel(ax, 6.4, 1.1 + INCHES_A_ROW * (last + SCALE))
+    ax = single_panel(ax, 6.4, 1.1 + INCHES_A_ROW * (last + SCALE_HEIGHT))
     for row, method in enumerate(order, start=1):
         style = style_of(ranking.methods[method])
         place = first + row - 1
@@ -84,11 +84,11 @@ def _scale(ax: Axes, ranking: Ranking) -> None:
         text += f", larger than any possible difference, {most}"
     else:
         ax.errorbar(
-            1 + length / 2, -SCALE, xerr=length / 2, color=SOFT, capsize=4, linewidth=1.4,
+            1 + length / 2, -SCALE_HEIGHT, xerr=length / 2, color=SOFT, capsize=4, linewidth=1.4,
             gid="critical-difference",
         )  # fmt: skip
     ax.annotate(
-        text, (1 + (length if length <= most else 0), -SCALE), xytext=(8, 0),
+        text, (1 + (length if length <= most else 0), -SCALE_HEIGHT), xytext=(8, 0),
         textcoords="offset points", va="center", color=SOFT,
     )  # fmt: skip
 
@@ -99,7 +99,7 @@ def _frame(ax: Axes, ranking: Ranking, first: float, last: float) -> None:
         first + np.arange(methods), [plain(ranking.names[each]) for each in ranking.order]
     )
     ax.set_xlim(1 - 0.06 * (methods - 1), methods + 0.12 * (methods - 1))
-    ax.set_ylim(last + 0.6, -SCALE - 0.5)
+    ax.set_ylim(last + 0.6, -SCALE_HEIGHT - 0.5)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.spines["left"].set_visible(False)
     ax.tick_params(axis="y", length=0)

@@ -27,7 +27,7 @@ from batchensemble.report.plots.style import (
     subsample,
 )
 
-MOST_POINTS = 800
+CURVE_POINTS = 800
 GROUPS = 10  # of equally many examples, by their predicted deviation
 
 
@@ -61,7 +61,7 @@ def curve(comparison: Comparison, axes: Any = None) -> list[Axes]:
     upper, lower = panels_of(
         axes, len(runs), 5.2, rows=2, sharex=True, sharey="row", height_ratios=[2, 1]
     )
-    some = subsample(len(line.examples), MOST_POINTS)
+    some = subsample(len(line.examples), CURVE_POINTS)
     data = comparison.data
     y = (data.train if len(data.train[1]) else data.held_out)[1]  # those the line was made from
     for ax, below, run in zip(upper, lower, runs, strict=True):

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from batchensemble.comparison.results import Comparison, Run, loss_of
+from batchensemble.comparison.results import Comparison, Run, comparison_loss
 from batchensemble.losses.standardised import OF_STANDARDISED
 from batchensemble.report.plots.regression import of_numbers
 from batchensemble.report.plots.style import (
@@ -60,7 +60,7 @@ def loss_curves(comparison: Comparison, axes: Any = None) -> list[Axes]:
         ax.grid(axis="y")
     method_legend(figure, comparison.methods, markersize=6)
     if numbers:
-        loss = loss_of(comparison.settings, comparison.data)
+        loss = comparison_loss(comparison.settings, comparison.data)
         own = all(run.history.standardised is False for run in runs)
         drawn[0].set_ylabel(f"{loss} {'in the unit of the targets' if own else OF_STANDARDISED}")
         return drawn

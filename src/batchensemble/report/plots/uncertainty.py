@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from batchensemble.comparison.results import Comparison, Run
 from batchensemble.report.plots.style import drawing, method_legend, single_panel, style_of
 
-LOWEST = 1e-8  # nats; below it differences are rounding
+LOWEST_EPISTEMIC = 1e-8  # nats; below it differences are rounding
 BINS_A_DECADE = 4
 
 
@@ -30,11 +30,13 @@ def epistemic_histogram(comparison: Comparison, ax: Axes | None = None) -> Axes:
     left_out = [style_of(run.method).name for run in runs if run.prediction.members == 1]
     highest = math.log(comparison.data.classes)
     edges = np.geomspace(
-        LOWEST, highest, 1 + math.ceil(BINS_A_DECADE * math.log10(highest / LOWEST))
+        LOWEST_EPISTEMIC,
+        highest,
+        1 + math.ceil(BINS_A_DECADE * math.log10(highest / LOWEST_EPISTEMIC)),
     )
     for run in ensembles:
         _outline(ax, run, edges)
-    ax.set(xscale="log", xlim=(LOWEST, highest), ylabel="share of the held-out examples")
+    ax.set(xscale="log", xlim=(LOWEST_EPISTEMIC, highest), ylabel="share of the held-out examples")
     ax.set_ylim(bottom=0)
     note = "values below 1e-8 are in the first bin; markers on the axis are means"
     if left_out:

@@ -15,7 +15,7 @@ from batchensemble.predictions import Prediction, Quantiles
 from batchensemble.report.sections.tables import Head, Table, TableRow, mean_entry
 
 DRAWS = 500
-LEVELS = (0.5, 0.8, 0.9, 0.95)  # nominal coverage of the intervals
+SHOWN_LEVELS = (0.5, 0.8, 0.9, 0.95)  # nominal coverage of the intervals
 
 
 def calibration_table(comparison: Comparison) -> Table:
@@ -30,7 +30,7 @@ def calibration_table(comparison: Comparison) -> Table:
         lines.append(TableRow(method_title(method), method, entries))
     if numbers:
         caption = "Share of the held-out targets inside intervals of the given nominal coverage."
-        heads = tuple(Head(f"{level:.0%} interval") for level in LEVELS)
+        heads = tuple(Head(f"{level:.0%} interval") for level in SHOWN_LEVELS)
         return Table("calibration", caption, "Method", heads, tuple(lines))
     caption = (
         "Calibration errors. By chance: the ECE that a calibrated network with the same confidence "
@@ -52,7 +52,7 @@ def _holds(run: Run, targets: np.ndarray) -> list[float]:
         float(interval_calibration(prediction, targets, [level]).coverage[0])
         if level <= widest + 1e-9
         else np.nan
-        for level in LEVELS
+        for level in SHOWN_LEVELS
     ]
 
 

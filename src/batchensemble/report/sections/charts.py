@@ -20,8 +20,8 @@ IN_UNIT = REGRESSION[0]  # its format is that of all numbers in the unit of the 
 WIDTH = 640
 LEFT, RIGHT, TOP, BOTTOM = 72, 28, 14, 46  # margins around the axes of the curves
 HEIGHT = 330
-ROW = 36  # height of a row of the intervals
-NAMES = 185  # width of the column of names
+ROW_HEIGHT = 36  # height of a row of the intervals
+NAMES_WIDTH = 185  # width of the column of names
 POINTS_WITH_TEXT = 10  # every tenth threshold has a marker with its numbers
 
 
@@ -105,7 +105,7 @@ def forest(
     low, high = low - pad, high + pad
 
     def at(number: float) -> float:
-        return round(NAMES + (number - low) / (high - low) * (WIDTH - NAMES - RIGHT), 1)
+        return round(NAMES_WIDTH + (number - low) / (high - low) * (WIDTH - NAMES_WIDTH - RIGHT), 1)
 
     bars = []
     for index, (row, each) in enumerate(known):
@@ -113,7 +113,7 @@ def forest(
             f"{row.name}: {signed(each.estimate, column)} {column.unit}, 95% interval "
             f"{signed(each.low, column)} to {signed(each.high, column)}"
         )
-        y = ROW * (index + 0.5) + 4
+        y = ROW_HEIGHT * (index + 0.5) + 4
         ends_at = (at(each.low), at(each.estimate), at(each.high))
         bars.append(Bar(row.name, row.method, y, *ends_at, text))
     finding = _significance(
@@ -123,7 +123,7 @@ def forest(
         [row.method for row, each in known if not each.significant],
     )
     ticks = tuple(Tick(at(each), f"{each:g}") for each in _ticks(low, high, 5))
-    return Forest(ROW * len(bars) + 8, at(0.0), ticks, tuple(bars), finding)
+    return Forest(ROW_HEIGHT * len(bars) + 8, at(0.0), ticks, tuple(bars), finding)
 
 
 def _significance(

@@ -11,9 +11,9 @@ from batchensemble.decisions import ConformalIntervals
 from batchensemble.decisions.conformal.quantile import least_examples, rank_of
 from batchensemble.metrics.bootstrap import LEVEL
 from batchensemble.predictions import RegressionPrediction, from_arrays, to_arrays
-from batchensemble.report.sections.tables import Entry, Head, Table, TableRow
+from batchensemble.report.sections.tables import Head, Table, TableEntry, TableRow
 
-LEVELS = (0.8, 0.9, 0.95)
+INTERVAL_LEVELS = (0.8, 0.9, 0.95)
 
 
 def interval_table(comparison: Comparison, *, seed: int = 0) -> Table:
@@ -32,9 +32,9 @@ def interval_table(comparison: Comparison, *, seed: int = 0) -> Table:
     order = np.random.default_rng(seed).permutation(len(targets))
     learn, count = order[: len(order) // 2], order[len(order) // 2 :]
     lines = []
-    for level in LEVELS:
+    for level in INTERVAL_LEVELS:
         if len(learn) < least_examples(level):
-            entries = [Entry("too few examples")] * (1 + len(comparison.methods))
+            entries = [TableEntry("too few examples")] * (1 + len(comparison.methods))
         else:
             entries = []
             for method in comparison.methods:
@@ -58,17 +58,17 @@ def _entry(
     learn: np.ndarray,
     count: np.ndarray,
     level: float,
-) -> Entry:
+) -> TableEntry:
     found = ConformalIntervals(confidence=level).fit(_of(prediction, learn), targets[learn])
     given = found(_of(prediction, count))
     held = given.coverage(targets[count])
-    return Entry(f"{held:.1%}", held, "", f"width {given.widths.mean():.4g}")
+    return TableEntry(f"{held:.1%}", held, "", f"width {given.widths.mean():.4g}")
 
 
-def _by_chance(level: float, fitted: int, counted: int) -> Entry:
+def _by_chance(level: float, fitted: int, counted: int) -> TableEntry:
     rank = rank_of(fitted, level)
     low, high = betabinom(counted, rank, fitted + 1 - rank).interval(LEVEL)
-    return Entry(f"{low / counted:.1%} to {high / counted:.1%}", float(low / counted))
+    return TableEntry(f"{low / counted:.1%} to {high / counted:.1%}", float(low / counted))
 
 
 def _of(prediction: RegressionPrediction, rows: np.ndarray) -> RegressionPrediction:

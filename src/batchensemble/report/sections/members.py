@@ -9,12 +9,12 @@ from batchensemble.comparison.results import Comparison
 from batchensemble.comparison.summary import format_number, quality
 from batchensemble.comparison.wording import method_phrase, method_title
 from batchensemble.ensembles.methods import baseline_among, independent_among
-from batchensemble.metrics.losses_by_example import Loss
+from batchensemble.metrics.losses_by_example import ScoreName
 from batchensemble.metrics.members.diversity import diversity
 from batchensemble.metrics.members.gain import ShareOfGain, share_of_gain
 from batchensemble.metrics.members.member_curve import effective_members
 from batchensemble.predictions import Prediction
-from batchensemble.report.sections.tables import Entry, Head, Table, TableRow, by_method
+from batchensemble.report.sections.tables import Head, Table, TableEntry, TableRow, by_method
 
 DIVERSITY = (
     Head("Disagreement"),
@@ -23,7 +23,7 @@ DIVERSITY = (
     Head("Correlation of errors"),
     Head("Effective members"),
 )
-GAINS: dict[Loss, str] = {
+GAINS: dict[ScoreName, str] = {
     "nll": "Gain in NLL",
     "error": "Gain in accuracy",
     "auroc": "Gain in error detection by epistemic uncertainty (AUROC)",
@@ -37,11 +37,11 @@ def member_table(comparison: Comparison) -> Table:
     lines = []
     for run in by_method(comparison):
         own = [float(each) for each in run.scores[f"member_{'rmses' if numbers else 'accuracies'}"]]
-        entries = [Entry(str(run.seed), run.seed)]
+        entries = [TableEntry(str(run.seed), run.seed)]
         entries += [
-            Entry(format_number(each, first), each) for each in (run.scores[first.key], *own)
+            TableEntry(format_number(each, first), each) for each in (run.scores[first.key], *own)
         ]
-        entries += [Entry("")] * (most - len(own))
+        entries += [TableEntry("")] * (most - len(own))
         lines.append(TableRow(method_title(run.method), run.method, tuple(entries)))
     heads = (Head("Seed"), Head("Ensemble"), *(Head(f"Member {i + 1}") for i in range(most)))
     mean = "their mean" if numbers else "their mean probabilities"
@@ -74,7 +74,7 @@ def diversity_table(comparison: Comparison) -> Table | None:
             found.error_correlation,
             effective,
         )
-        entries = (Entry(str(run.seed), run.seed), *(_number(each) for each in numbers))
+        entries = (TableEntry(str(run.seed), run.seed), *(_number(each) for each in numbers))
         lines.append(TableRow(method_title(run.method), run.method, entries))
     if not lines:
         return None
@@ -123,7 +123,7 @@ def gain_shares(comparison: Comparison) -> GainShares | None:
     if not others or not seeds or deep[seeds[0]].members < 2:
         return None
 
-    def of(method: str, score: Loss) -> ShareOfGain:
+    def of(method: str, score: ScoreName) -> ShareOfGain:
         one, own, most = ([each[seed] for seed in seeds] for each in (single, others[method], deep))
         return share_of_gain(one, own, most, comparison.data.held_out[1], score)
 
@@ -156,17 +156,17 @@ def _predictions(comparison: Comparison, method: str | None) -> dict[int, Predic
     return {run.seed: run.classes for run in comparison.runs if run.method == method}
 
 
-def _share(found: ShareOfGain) -> Entry:
+def _share(found: ShareOfGain) -> TableEntry:
     share, low, high = (
         f"{each:.0%}".replace("-", "−")  # noqa: RUF001
         for each in (found.share, found.low, found.high)
     )
-    return Entry(share, found.share, detail=f"{low} to {high}")
+    return TableEntry(share, found.share, detail=f"{low} to {high}")
 
 
-def _number(value: float) -> Entry:
+def _number(value: float) -> TableEntry:
     if math.isnan(value):
-        return Entry("-")
-    return Entry(
+        return TableEntry("-")
+    return TableEntry(
         "∞" if math.isinf(value) else f"{value:.3g}", value if math.isfinite(value) else None
     )

@@ -69,7 +69,7 @@ class Head:
 
 
 @dataclass(frozen=True)
-class Entry:
+class TableEntry:
     """One cell.
 
     Attributes:
@@ -92,7 +92,7 @@ class TableRow:
 
     name: str
     method: str
-    entries: tuple[Entry, ...]
+    entries: tuple[TableEntry, ...]
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def _columns(name: str, caption: str, rows: Sequence[Row], columns: Sequence[Col
     for row in rows:
         cells = [row.cells[column.key] for column in columns]
         entries = tuple(
-            Entry(cell.text, cell.mean, "best" if cell.best else "tied" if cell.tied else "")
+            TableEntry(cell.text, cell.mean, "best" if cell.best else "tied" if cell.tied else "")
             for cell in cells
         )
         lines.append(TableRow(row.name, row.method, entries))
@@ -179,12 +179,12 @@ def difference_table(
     return Table("differences", caption, "Method", heads, tuple(lines))
 
 
-def _difference(found: Difference | None, column: Column) -> Entry:
+def _difference(found: Difference | None, column: Column) -> TableEntry:
     if found is None:
-        return Entry("-")
+        return TableEntry("-")
     ends = f"{signed(found.low, column)} to {signed(found.high, column)}"
     mark = "significant" if found.significant else ""
-    return Entry(signed(found.estimate, column), found.estimate, mark, ends)
+    return TableEntry(signed(found.estimate, column), found.estimate, mark, ends)
 
 
 def signed(number: float, column: Column) -> str:
@@ -215,10 +215,10 @@ def uncertainty_table(comparison: Comparison) -> Table:
     )
 
 
-def mean_entry(values: Sequence[float], form: str = ".4f") -> Entry:
+def mean_entry(values: Sequence[float], form: str = ".4f") -> TableEntry:
     """Return the mean over the seeds, or a dash where it is NaN."""
     mean = sum(values) / len(values)
-    return Entry("-") if math.isnan(mean) else Entry(format(mean, form).rstrip("."), mean)
+    return TableEntry("-") if math.isnan(mean) else TableEntry(format(mean, form).rstrip("."), mean)
 
 
 def _uncertainty_of_classes(prediction: Prediction, labels: np.ndarray) -> list[float]:
@@ -295,11 +295,11 @@ def guarantee_table(comparison: Comparison) -> Table:
     return Table("guarantees", caption, "Error rate at most", heads, tuple(lines))
 
 
-def _guarantee(found: Threshold) -> Entry:
+def _guarantee(found: Threshold) -> TableEntry:
     if not found.found:
-        return Entry("none", 0.0)
+        return TableEntry("none", 0.0)
     from_here = f"above {1 - found.value:.3f}" if math.isfinite(found.value) else "any confidence"
-    return Entry(f"{found.coverage:.1%}", found.coverage, "", from_here)
+    return TableEntry(f"{found.coverage:.1%}", found.coverage, "", from_here)
 
 
 def risk_of(comparison: Comparison, method: str, at: np.ndarray | None = None) -> Abstaining:
@@ -312,12 +312,12 @@ def risk_of(comparison: Comparison, method: str, at: np.ndarray | None = None) -
     return found
 
 
-def _share(share: float) -> Entry:
-    return Entry(f"{share:.2%}", float(share)) if math.isfinite(share) else Entry("-")
+def _share(share: float) -> TableEntry:
+    return TableEntry(f"{share:.2%}", float(share)) if math.isfinite(share) else TableEntry("-")
 
 
-def _number(number: float) -> Entry:
-    return Entry(format_number(number, RMSE), float(number))
+def _number(number: float) -> TableEntry:
+    return TableEntry(format_number(number, RMSE), float(number))
 
 
 def run_table(comparison: Comparison) -> Table:
@@ -331,9 +331,9 @@ def run_table(comparison: Comparison) -> Table:
             method_title(run.method),
             run.method,
             (
-                Entry(str(run.seed), run.seed),
+                TableEntry(str(run.seed), run.seed),
                 *(
-                    Entry(format_number(value(run, each), each), value(run, each))
+                    TableEntry(format_number(value(run, each), each), value(run, each))
                     for each in columns
                 ),
             ),

@@ -11,7 +11,7 @@ from batchensemble.training.callbacks.base import HOOKS, Callback, Hook, Trainin
 from batchensemble.training.distributed.processes import Processes
 
 # On an accelerator reading the sum waits for the step, so that is done now and then.
-EVERY = 16
+SYNC_EVERY = 16
 
 
 class FirstProcessCallbacks(Callback):
@@ -52,7 +52,7 @@ class FirstProcessCallbacks(Callback):
     def on_step(self, run: TrainingState) -> None:
         """Share an end or an error."""
         self.steps += 1
-        if self.processes.device.type == "cpu" or self.steps % EVERY == 0:
+        if self.processes.device.type == "cpu" or self.steps % SYNC_EVERY == 0:
             self._share(run, "on_step")
 
     def on_evaluation(self, run: TrainingState) -> None:

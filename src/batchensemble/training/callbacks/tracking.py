@@ -11,7 +11,7 @@ from batchensemble.core.arguments import one_of, whole_number
 from batchensemble.core.atomic_files import writing
 from batchensemble.training.callbacks.base import Callback, TrainingState
 
-EVERY = 50
+LOG_EVERY = 50
 TRACKERS = ("tensorboard", "wandb", "mlflow")
 
 
@@ -42,7 +42,7 @@ class JsonLines(Callback):
 
     key, earlier_keys, optional_state = "json lines", ("JsonLines",), True
 
-    def __init__(self, path: str | Path, *, every: int = EVERY) -> None:
+    def __init__(self, path: str | Path, *, every: int = LOG_EVERY) -> None:
         self.path, self.every = Path(path), whole_number("every", every)
         self._bytes = 0
 
@@ -115,7 +115,7 @@ class Tracking(Callback):
         folder: str | Path = "runs",
         *,
         project: str = "",
-        every: int = EVERY,
+        every: int = LOG_EVERY,
         config: dict[str, Any] | None = None,
         **options: Any,
     ) -> None:

@@ -23,8 +23,11 @@ from torch import Tensor
 
 from batchensemble.core.atomic_files import WriteError, open_regular, sync, write_file
 
-FORMAT = 4
-READABLE = (3, FORMAT)  # 3 kept no states of data loaders, and named callbacks by their classes
+CHECKPOINT_FORMAT = 4
+READABLE = (
+    3,
+    CHECKPOINT_FORMAT,
+)  # 3 kept no states of data loaders, and named callbacks by their classes
 STATE = "state.json"
 Tensors = Mapping[str, Tensor]
 
@@ -140,7 +143,7 @@ class Checkpoints:
         damage = []
         for folder in reversed(self.folders()):
             try:
-                found = read(folder)
+                found = read_checkpoint(folder)
             except DamagedCheckpointError as error:
                 damage.append(str(error))
                 continue
@@ -169,7 +172,7 @@ class Checkpoints:
                 content = save(dict(values))
                 write_file(part / f"{file}.safetensors", content)
                 sums[f"{file}.safetensors"] = hashlib.sha256(content).hexdigest()
-            whole = {"format": FORMAT, "state": state}
+            whole = {"format": CHECKPOINT_FORMAT, "state": state}
             text = json.dumps({**whole, "sha256": {**sums, STATE: _sum_of(whole)}})
             write_file(part / STATE, text.encode())
             _replace(part, target)
@@ -183,7 +186,7 @@ class Checkpoints:
             ) from error
 
 
-def read(folder: str | Path) -> Checkpoint:
+def read_checkpoint(folder: str | Path) -> Checkpoint:
     """Read a checkpoint.
 
     Raises:

@@ -19,7 +19,7 @@ from batchensemble.ensembles import Ensemble
 from batchensemble.ensembles.conversion.tiling import Arguments, Tiling
 from batchensemble.layers import Independent, Mergeable, Twin, Vmapped
 
-CONTAINERS = (nn.ModuleList, nn.ModuleDict)  # nobody calls them
+UNCALLED_CONTAINERS = (nn.ModuleList, nn.ModuleDict)  # nobody calls them
 NEEDED = ("set_gradient_divide_factor", "set_force_sum_reduction_for_comms")
 
 
@@ -202,7 +202,7 @@ def _fully_shard() -> Callable[..., Any]:
 def _candidates(network: nn.Module) -> list[nn.Module]:
     found: list[nn.Module] = []
     for child in network.children():
-        if isinstance(child, CONTAINERS):
+        if isinstance(child, UNCALLED_CONTAINERS):
             found += _candidates(child)
         elif any(child.children()):
             found.append(child)

@@ -19,7 +19,7 @@ from torch import Tensor
 T = TypeVar("T")
 
 # How long a process waits for another: if one is lost, the run ends within a minute.
-PATIENCE = datetime.timedelta(seconds=50)
+PROCESS_TIMEOUT = datetime.timedelta(seconds=50)
 
 
 class ProcessLostError(RuntimeError):
@@ -151,7 +151,7 @@ def connect(device: torch.device) -> Processes:
             "accelerate; pip install 'batchensemble[distributed]'"
         ) from error
     started_before = torch.distributed.is_initialized()
-    state = PartialState(cpu=device.type == "cpu", timeout=PATIENCE)
+    state = PartialState(cpu=device.type == "cpu", timeout=PROCESS_TIMEOUT)
     if not started_before:
         # Otherwise remaining threads of the group abort the process at its end.
         atexit.register(state.destroy_process_group)
@@ -206,6 +206,6 @@ def reporting_lost_process() -> Iterator[None]:
 def _lost(error: BaseException) -> ProcessLostError:
     return ProcessLostError(
         "another process of this training has ended, or has not responded for "
-        f"{PATIENCE.seconds} s; see its own message. The last checkpoint can be resumed with "
-        f"any number of processes ({str(error).splitlines()[0]})"
+        f"{PROCESS_TIMEOUT.seconds} s; see its own message. The last checkpoint can be resumed "
+        f"with any number of processes ({str(error).splitlines()[0]})"
     )
