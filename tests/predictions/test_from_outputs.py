@@ -181,7 +181,7 @@ def test_a_loss_that_is_not_known_is_refused() -> None:
         def check(self, outputs_shape: object, targets: Tensor) -> None: ...
 
     with pytest.raises(TypeError, match="does not know what outputs"):
-        reading.reading(Other())
+        reading(Other())
 
 
 def test_outputs_that_do_not_divide_are_refused() -> None:
