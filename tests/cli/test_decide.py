@@ -167,7 +167,7 @@ def test_without_a_decision_nothing_is_added(folder, classes, tmp_path):
 
 
 def test_parts_by_another_decision_are_not_gone_on_with(folder, classes, tmp_path, monkeypatch):
-    monkeypatch.setattr(scored_rows, "MOST_ROWS", 100)
+    monkeypatch.setattr(scored_rows, "MOST_BLOCK_ROWS", 100)
     right, calls = predict_file._predictions, []
 
     def ends_at_the_third(*arguments):
@@ -194,7 +194,7 @@ def test_blocks_are_decided_about_as_the_whole(folder, classes, numbers, monkeyp
     for model, more in ((classes, []), (numbers, ["--tolerance", 3])):
         passed("decide", model, *more)
         whole = decided(model)
-        monkeypatch.setattr(scored_rows, "MOST_ROWS", 70)
+        monkeypatch.setattr(scored_rows, "MOST_BLOCK_ROWS", 70)
         passed("decide", model, *more)
         assert_same(decided(model), whole)
         source = folder / f"held-{'price' if more else 'kind'}.csv"

@@ -270,7 +270,7 @@ def test_an_interrupted_prediction_gives_the_same_file(trained, tmp_path, monkey
     source = tmp_path / f"in.{ending}"
     frame = pd.read_csv(trained / "plants.csv", dtype={"name": str})
     frame.to_csv(source, index=False) if ending == "csv" else frame.to_parquet(source)
-    monkeypatch.setattr(scored_rows, "MOST_ROWS", 7)
+    monkeypatch.setattr(scored_rows, "MOST_BLOCK_ROWS", 7)
     whole, broken = tmp_path / f"whole.{ending}", tmp_path / f"broken.{ending}"
     command = ["predict", trained / "m", "--data", source, "--id", "name", "--out"]
     assert run(*command, whole).exit_code == 0
@@ -293,7 +293,7 @@ def test_an_interrupted_prediction_gives_the_same_file(trained, tmp_path, monkey
 
 
 def test_parts_of_another_file_are_not_gone_on_with(trained, tmp_path, monkeypatch):
-    monkeypatch.setattr(scored_rows, "MOST_ROWS", 7)
+    monkeypatch.setattr(scored_rows, "MOST_BLOCK_ROWS", 7)
     source, out = tmp_path / "in.csv", tmp_path / "out.csv"
     frame = pd.read_csv(trained / "plants.csv", dtype={"name": str})
     frame.assign(width=frame["width"].mask(frame.index == 40)).to_csv(source, index=False)
@@ -504,7 +504,7 @@ def test_what_a_large_file_left_is_scored_again_alike(tmp_path):
 def test_a_file_is_scored_in_blocks_as_in_one_go(trained, tmp_path, monkeypatch):
     command = ["evaluate", trained / "m", "--data", trained / "plants.csv", "--json"]
     whole = json.loads(run(*command).stdout)
-    monkeypatch.setattr(scored_rows, "MOST_ROWS", 7)
+    monkeypatch.setattr(scored_rows, "MOST_BLOCK_ROWS", 7)
     assert_close(json.loads(run(*command).stdout), whole)
     frame = pd.read_csv(trained / "plants.csv")
     frame.loc[40, "kind"] = "c"

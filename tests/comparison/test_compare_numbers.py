@@ -12,8 +12,9 @@ from scipy.stats import binom
 from typer.testing import CliRunner
 
 from batchensemble.cli.app import app
-from batchensemble.comparison.compare import Comparison, Run, Settings, compare, loss_of
+from batchensemble.comparison.compare import Comparison, Run, Settings, compare
 from batchensemble.comparison.planes import Line
+from batchensemble.comparison.results import comparison_loss
 from batchensemble.comparison.summary import compare_methods, headline, quality, summarise
 from batchensemble.data.datasets import load_dataset
 from batchensemble.predictions import Normals, Points, Quantiles
@@ -61,7 +62,7 @@ def test_the_task_is_checked_against_the_data(tmp_path: Path) -> None:
     assert data.task == "regression"
     assert len(data.train[1]) == 48
     with pytest.raises(ValueError, match=r"loss must be one of gaussian_nll.*'cross_entropy'"):
-        loss_of(Settings(loss="cross_entropy"), data)
+        comparison_loss(Settings(loss="cross_entropy"), data)
 
 
 def test_runs_predict_in_the_targets_unit_and_survive_their_file(comparison: Comparison) -> None:

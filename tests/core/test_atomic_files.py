@@ -157,11 +157,11 @@ def test_a_checksum_tells_content_by_its_bytes_and_their_order(whole, tmp_path, 
     one, other = tmp_path / "one.csv", tmp_path / "other.csv"
     one.write_text("".join(rows))
     other.write_text("short\n")
-    expected = disk.checksum([one, other])
-    assert disk.checksum([other, one]) != expected
+    expected = disk.file_checksum([one, other])
+    assert disk.file_checksum([other, one]) != expected
     moved = tmp_path / "moved.csv"
     one.rename(moved)
-    assert disk.checksum([moved, other]) == expected
+    assert disk.file_checksum([moved, other]) == expected
     for changed in (rows[::-1], rows[1:], [*rows, rows[0]], [*rows[1:], rows[0]]):
         moved.write_text("".join(changed))
-        assert disk.checksum([moved, other]) != expected
+        assert disk.file_checksum([moved, other]) != expected

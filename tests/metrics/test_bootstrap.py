@@ -166,7 +166,7 @@ def test_no_draw_of_equal_methods_differs():
 def test_blocks_and_groups_change_nothing_but_the_draws(monkeypatch):
     one, other = made(2, 3000, shift=0.1, seed=1), made(2, 3000, seed=2)
     whole = difference(one, other)
-    for name, value in (("BLOCK", 10_000), ("MOST_GROUPS", 700)):
+    for name, value in (("DRAW_BLOCK", 10_000), ("MOST_GROUPS", 700)):
         monkeypatch.setattr(f"batchensemble.metrics.bootstrap.{name}", value)
         found = difference(one, other)
         assert found.estimate == whole.estimate

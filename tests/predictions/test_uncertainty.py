@@ -190,7 +190,7 @@ def test_pixels_are_each_by_itself(function):
 def test_blocks_change_nothing_and_no_copy_of_the_input_is_made(function, monkeypatch):
     probs = drawn(examples=2000, classes=40)
     whole = function(probs)
-    monkeypatch.setattr(row_blocks, "BLOCK", 4000)
+    monkeypatch.setattr(row_blocks, "CHUNK_SIZE", 4000)
     tracemalloc.start()
     parts = function(probs)
     peak = tracemalloc.get_traced_memory()[1]

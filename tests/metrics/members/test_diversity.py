@@ -100,7 +100,7 @@ def test_what_one_member_excludes_and_another_does_not_is_infinitely_far():
 def test_blocks_change_nothing(monkeypatch):
     prediction, labels = drawn()
     whole = diversity(prediction, labels)
-    monkeypatch.setattr(row_blocks, "BLOCK", 50)
+    monkeypatch.setattr(row_blocks, "CHUNK_SIZE", 50)
     np.testing.assert_allclose(diversity(prediction, labels).kls, whole.kls, atol=1e-12)
 
 

@@ -55,7 +55,7 @@ def test_many_subsets_are_a_sample_with_a_seed():
 def test_blocks_change_nothing(monkeypatch):
     prediction, labels = drawn()
     whole = by_members(prediction, labels)
-    monkeypatch.setattr(row_blocks, "BLOCK", 200)
+    monkeypatch.setattr(row_blocks, "CHUNK_SIZE", 200)
     parts = by_members(prediction, labels)
     np.testing.assert_allclose(parts.nll, whole.nll)
     assert parts.accuracy.tolist() == whole.accuracy.tolist()

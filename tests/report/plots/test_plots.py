@@ -16,7 +16,7 @@ from batchensemble.comparison.compare import Settings, compare
 from batchensemble.data.datasets import Data
 from batchensemble.ensembles.methods import METHODS
 from batchensemble.metrics import losses_by_example, score
-from batchensemble.metrics import reliability_panels as bins_of
+from batchensemble.metrics import reliability as bins_of
 from batchensemble.report.plots import (
     accuracy_time,
     draw_all,
