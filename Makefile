@@ -5,8 +5,8 @@ READY := $(VENV)/.ready
 
 .PHONY: browser demo test test-slow check quick lint format benchmark clean
 
-# What answers within a minute together with lint: the ground, the arithmetic, the scores, the house.
-QUICK := tests/core tests/losses tests/layers/rank_one tests/metrics tests/test_architecture.py tests/test_public_names.py
+# What answers within a minute together with lint: the ground, the arithmetic, the house.
+QUICK := tests/core tests/losses tests/layers/rank_one/test_arithmetic.py tests/test_architecture.py tests/test_public_names.py tests/test_shapes.py
 
 demo: $(READY)  ## compare all methods on two moons and write the report
 	$(BIN)/batchensemble compare --out runs/moons

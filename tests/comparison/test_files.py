@@ -1,14 +1,21 @@
 """The file of a run is whole or not there, and nothing but the same run is read from it."""
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from batchensemble.comparison.compare import compare
 from batchensemble.comparison.files import RunFiles, fingerprint_of
+from batchensemble.comparison.results import Settings
+from batchensemble.data.datasets import load_dataset
 
 VALUES = {"method": "batch", "losses": [0.1, float("nan"), 1 / 3]}
 ARRAYS = {"held_out": np.random.default_rng(0).random((4, 3, 2)), "plane": np.zeros((0, 3, 2))}
+
+WRITTEN_BY_0_1 = Path(__file__).parents[1] / "data" / "written_by_0_1"
 
 
 @pytest.fixture
@@ -99,3 +106,13 @@ def test_a_fingerprint_does_not_depend_on_strides_or_the_order_of_keys():
     grid = np.arange(6.0).reshape(2, 3)
     one = fingerprint_of({"a": 1, "b": 2}, [grid])
     assert fingerprint_of({"b": 2, "a": 1}, [np.asfortranarray(grid)]) == one
+
+
+def test_a_run_that_version_0_1_wrote_is_read_and_not_trained_again(tmp_path, monkeypatch):
+    """It was written by ``compare`` before the modules moved, with these settings."""
+    monkeypatch.setattr("batchensemble.comparison.compare.fit", None)
+    shutil.copytree(WRITTEN_BY_0_1 / "comparison", tmp_path / "runs")
+    settings = Settings(methods=("single",), members=2, epochs=1, hidden=(4,))
+    found = compare(load_dataset("breast_cancer"), settings, folder=tmp_path / "runs")
+    assert found.read == len(found.runs) == 1
+    assert found.runs[0].prediction.probs.shape == (114, 2)
