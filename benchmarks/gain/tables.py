@@ -114,8 +114,8 @@ def sentences(found: list[Found]) -> list[str]:
 
 
 def verdict_lines(found: list[Found]) -> Lines:
-    """Return on how many data sets each rule is told apart from the default."""
-    lines = [["rule, score", "data sets", "better", "worse", "not told apart"]]
+    """Return on how many data sets each rule differs significantly from the default."""
+    lines = [["rule, score", "data sets", "better", "worse", "no significant difference"]]
     for rule, name, sides in _sides(found):
         counts = [len(sides), sides.count(1), sides.count(-1), sides.count(0)]
         lines.append([f"{METHODS[rule].title}, {SCORES[name]}", *map(str, counts)])
@@ -123,7 +123,7 @@ def verdict_lines(found: list[Found]) -> Lines:
 
 
 def conclusion(found: list[Found]) -> str:
-    """Return which rules are told apart from the default on more than half of the data sets."""
+    """Return which rules differ significantly from the default on most of the data sets."""
     parts = []
     for side, what in ((1, "better"), (-1, "worse")):
         rules = [
@@ -261,18 +261,24 @@ def _share_in_words(scored: Scored) -> str:
     share = scored.share(DEFAULT, SINGLE, DEEP)
     if share is None:
         gain = scored.gain(DEEP, SINGLE)
-        how = "is worse than one network" if gain.side < 0 else "gains nothing beyond the noise"
+        how = "is worse than one network" if gain.side < 0 else "has no significant gain"
         return f"the deep ensemble {how}, so there is {NOTHING}"
     low, high = (_plain(100 * each, ".0f") for each in (share.low, share.high))
     kept = _plain(100 * share.value, ".0f")
     if share.low > 1:
         verdict = "more than the deep ensemble"
     elif share.low > 0:
-        verdict = "not told apart from all of it" if share.high >= 1 else "a part of it"
+        verdict = (
+            "not significantly different from all of it" if share.high >= 1 else "a part of it"
+        )
     elif share.high >= 1:
         verdict = "anything from nothing to all of it"
     else:
-        verdict = "not told apart from nothing" if share.high >= 0 else "worse than one network"
+        verdict = (
+            "not significantly different from none of it"
+            if share.high >= 0
+            else "worse than one network"
+        )
     return f"the default keeps {kept} % of the gain [{low}, {high}], {verdict}"
 
 
@@ -280,7 +286,7 @@ def _rules_in_words(scored: Scored) -> str:
     sides = {rule: scored.gain(rule, DEFAULT).side for rule in OTHERS}
     parts = [
         f"{' and '.join(METHODS[rule].title for rule in rules)} {what}"
-        for side, what in ((1, "beyond the noise better"), (-1, "beyond the noise worse"))
+        for side, what in ((1, "significantly better"), (-1, "significantly worse"))
         if (rules := [rule for rule in OTHERS if sides[rule] == side])
     ]
-    return ", ".join(parts) or "no other rule is told apart from it"
+    return ", ".join(parts) or "no other rule differs significantly from it"

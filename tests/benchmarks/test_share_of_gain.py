@@ -206,9 +206,9 @@ def test_the_page_says_what_the_numbers_say(tmp_path, monkeypatch):
     )
     first, _, last = tables.sentences(found)
     assert "the default keeps 50 % of the gain [" in first
-    assert "a part of it; independent first layer beyond the noise better, " in first
-    assert first.endswith("rank-one, batch split beyond the noise worse.")
-    assert "gains nothing beyond the noise, so there is no gain to share; " in last
+    assert "a part of it; independent first layer significantly better, " in first
+    assert first.endswith("rank-one, batch split significantly worse.")
+    assert "has no significant gain, so there is no gain to share; " in last
     monkeypatch.setattr(tables, "FIGURE", tmp_path / "gain.png")
     own = tmp_path / "gain.md"
     own.write_text(tables.PAGE.read_text(encoding="utf-8"), encoding="utf-8")

@@ -71,13 +71,12 @@ def inspect_command(
         refuse(error)
     from batchensemble.comparison.compare import build_ensemble
     from batchensemble.comparison.wording import method_title
-    from batchensemble.report.terminal import ensemble_table
+    from batchensemble.ensembles.conversion.report import report_table
 
     console = Console()
     for method in settings.methods:
-        console.print(
-            ensemble_table(method_title(method), build_ensemble(method, settings, loaded, seed=0))
-        )
+        model = build_ensemble(method, settings, loaded, seed=0)
+        console.print(report_table(method_title(method), model.report()))
 
 
 def _inspect_network(path: str, **options: Any) -> None:

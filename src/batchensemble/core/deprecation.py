@@ -5,7 +5,7 @@ A public name that is removed stays for two releases as such a name.
 
 from __future__ import annotations
 
-import importlib
+import pkgutil
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -14,8 +14,8 @@ from typing import Any
 def moved_to(function: str, *, old: str, until: str) -> Callable[..., Any]:
     """Return a method or function that warns and calls its replacement.
 
-    The replacement is imported when called, by its public name, so that a method may be replaced by
-    a function of a higher package.
+    The replacement is looked up when called, by its public name, so that a method may be replaced
+    by a function of a higher package.
 
     Args:
         function: public name of the replacement, such as ``"batchensemble.calibrate"``.
@@ -30,7 +30,6 @@ def moved_to(function: str, *, old: str, until: str) -> Callable[..., Any]:
         ...     root(9.0), str(caught[0].message)
         (3.0, 'root is now math.sqrt, which takes the same arguments; root goes in release 0.3')
     """
-    module, _, name = function.rpartition(".")
 
     def forward(*args: Any, **kwargs: Any) -> Any:
         warnings.warn(
@@ -39,7 +38,7 @@ def moved_to(function: str, *, old: str, until: str) -> Callable[..., Any]:
             DeprecationWarning,
             stacklevel=2,
         )
-        return getattr(importlib.import_module(module), name)(*args, **kwargs)
+        return pkgutil.resolve_name(function)(*args, **kwargs)
 
     forward.__name__ = forward.__qualname__ = old.rpartition(".")[2]
     forward.__doc__ = f"Use :func:`{function}`; this name goes in release {until}."

@@ -8,6 +8,7 @@ same gradient as if it were trained alone.
 Huber(delta=2.0)
 """
 
+from batchensemble.core.deprecation import moved_to
 from batchensemble.losses.as_json import from_dict, to_dict
 from batchensemble.losses.base import Custom, EnsembleLoss
 from batchensemble.losses.by_name import (
@@ -35,6 +36,8 @@ from batchensemble.losses.numbers import (
     Quantile,
 )
 from batchensemble.losses.standardised import Standardised, standardised
+
+as_dict = moved_to("batchensemble.losses.to_dict", old="batchensemble.losses.as_dict", until="0.3")
 
 __all__ = [
     "LOSSES",

@@ -20,8 +20,6 @@ from batchensemble.comparison.summary import (
     summarise,
 )
 from batchensemble.core.printed_tables import terminal_table
-from batchensemble.ensembles import Ensemble
-from batchensemble.ensembles.conversion.report import report_table
 
 
 def comparison_table(comparison: Comparison) -> Table:
@@ -71,11 +69,6 @@ def printed_losses_table(comparison: Comparison) -> Table:
     for epoch, cells in enumerate(zip(*pairs, strict=True), start=1):
         table.add_row(str(epoch), *(f"{given:.4f} | {ours:.4f}" for given, ours in cells))
     return table
-
-
-def ensemble_table(name: str, model: Ensemble) -> Table:
-    """Return a table with a row for each module that has weights, and its parameters."""
-    return report_table(name, model.report())
 
 
 def ranking_table(ranking: Ranking) -> Table:

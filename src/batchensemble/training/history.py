@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from batchensemble.core.deprecation import moved_to
 from batchensemble.core.printed_tables import MOST_ROWS, table
 from batchensemble.core.strict_json import LARGE_LIMITS, read_json
 from batchensemble.losses.standardised import OF_STANDARDISED
@@ -148,6 +149,8 @@ class History:
         if self.compilation is not None:
             result["compilation"] = self.compilation.to_dict()
         return result
+
+    as_dict = moved_to("batchensemble.History.to_dict", old="history.as_dict", until="0.3")
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> History:

@@ -25,6 +25,8 @@ from batchensemble.data.tables.dialects import GAPS
 # A number written plainly: no zeros before it, no plus, no exponent. `007` and `1e5` are texts.
 PLAIN = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
 
+MIDNIGHT = " 00:00:00"
+
 
 class ClassNames(tuple[str, ...]):
     """Names of classes in the order of their numbers.
@@ -159,7 +161,8 @@ def gap_among(texts: Iterable[str], gaps: Sequence[str] = GAPS) -> str | None:
 def numbers_of(texts: Sequence[str], names: Sequence[str], *, by_value: bool = False) -> list[int]:
     """Return the class number of each label; -1 for a label that is not one of the classes.
 
-    A label matches the class of the same text, or, if both are plain numbers, of the same value.
+    A label matches the class of the same text, or, if both are plain numbers, of the same value. A
+    date matches itself at midnight, as classes of streamed tables were called by early versions.
 
     Args:
         texts: labels, without blanks around them.
@@ -170,6 +173,8 @@ def numbers_of(texts: Sequence[str], names: Sequence[str], *, by_value: bool = F
     Example:
         >>> numbers_of(["1.0", "2", "007"], ["1", "2", "7"])
         [0, 1, -1]
+        >>> numbers_of(["2026-01-31"], ["2026-01-31 00:00:00"])
+        [0]
     """
     position = {name: number for number, name in enumerate(names)}
     by_size = {Decimal(name): number for name, number in position.items() if is_plain(name)}
@@ -179,7 +184,7 @@ def numbers_of(texts: Sequence[str], names: Sequence[str], *, by_value: bool = F
         values[_value(name)] = -1 if _value(name) in values else number
     found = []
     for text in texts:
-        number = position.get(text, -1)
+        number = position.get(text, position.get(text + MIDNIGHT, -1))
         if number < 0 and is_plain(text):
             number = by_size.get(Decimal(text), -1)
         found.append(values.get(_value(text), -1) if number < 0 and by_value else number)

@@ -103,7 +103,7 @@ class Mergeable(RankOne):
         raise NotImplementedError
 
     def merged(self, x: Tensor) -> Tensor | None:
-        """Return the members' weights, stacked, or ``None`` where they had better not be kept.
+        """Return the members' weights, stacked, or ``None`` where keeping them does not pay.
 
         Nothing is kept where somebody looks on: autograd, ``torch.func``, compilers and tracers,
         autocast, and subclasses of tensors.
