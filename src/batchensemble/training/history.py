@@ -75,6 +75,11 @@ class History:
             see ``standardise_targets`` of :func:`batchensemble.fit`; ``None`` for other losses, or
             if an earlier version did not store it.
         class_names: the names of the class numbers, if the data have some.
+        best_epoch: the epoch, counted from 1, in which the evaluation with the best score of
+            ``stop_on`` took place, the first of them if several are equal; ``None`` without
+            validation data, or if an earlier version did not store it.
+        best_step: number of steps done at that evaluation.
+        best_score: its score of ``stop_on``.
         stopped: why the training ended before its last epoch; empty if it did not.
         plan: the options of :func:`batchensemble.fit` by name, as JSON can hold them; empty if an
             earlier version did not store them.
@@ -92,6 +97,9 @@ class History:
     compilation: Compilation | None = None
     standardised: bool | None = None
     class_names: list[str] = field(default_factory=list)
+    best_epoch: int | None = None
+    best_step: int | None = None
+    best_score: float | None = None
     stopped: str = ""
     plan: dict[str, Any] = field(default_factory=dict)
 
@@ -111,11 +119,21 @@ class History:
             score = "NLL" if self.standardised is None else "loss"
             text += f", held-out {score} {self.validation_nll[-1]:.4f}"
         text += f" {OF_STANDARDISED}" if self.standardised else ""
+        if self.best_score is not None and self.best_epoch != self.epochs:
+            text += f"\nbest: epoch {self.best_epoch}, {self._best_name} {self.best_score:.4f}"
         if changed := changed_options(self.plan):
             text += f"\noptions: {', '.join(f'{name}={value}' for name, value in changed.items())}"
         if self.stopped:
             text += f"\nstopped: {self.stopped}"
         return text
+
+    @property
+    def _best_name(self) -> str:
+        """The score that ``best_score`` is, in words."""
+        name = self.plan.get("stop_on", "nll")
+        if name == "nll":
+            name = "NLL" if self.standardised is None else "loss"
+        return f"held-out {name}"
 
     @property
     def epochs(self) -> int:
@@ -144,8 +162,9 @@ class History:
         for name in ("class_names", "stopped", "plan"):
             if not result[name]:
                 del result[name]
-        if self.standardised is None:
-            del result["standardised"]
+        for name in ("standardised", "best_epoch", "best_step", "best_score"):
+            if result[name] is None:
+                del result[name]
         if self.compilation is not None:
             result["compilation"] = self.compilation.to_dict()
         return result
@@ -191,6 +210,8 @@ class History:
         )
         caption = f"Training, {self.epochs} epochs" + ("; the last ones" if first else "")
         caption += f"; losses {OF_STANDARDISED}" if self.standardised else ""
+        if self.best_score is not None:
+            caption += f"; best epoch {self.best_epoch}, {self._best_name} {self.best_score:.4f}"
         return table(caption, ["epoch", *known], rows)
 
     def to_pandas(self) -> Any:
@@ -277,6 +298,9 @@ def _check(history: History) -> None:
         raise TypeError("member_losses is of another type")
     if len({len(row) for row in history.member_losses}) > 1:
         raise ValueError("member_losses has rows of several lengths")
+    for name, of in (("best_epoch", int), ("best_step", int), ("best_score", (int, float))):
+        if not isinstance(getattr(history, name), (of, type(None))):  # type: ignore[arg-type]
+            raise TypeError(f"{name} is of another type")
     if not isinstance(history.stopped, str):
         raise TypeError("stopped is of another type")
     if not isinstance(history.plan, dict):

@@ -121,3 +121,43 @@ def test_classes_have_no_unit():
     history = be.fit(build(), TRAIN, validation=HELD_OUT, epochs=1)
     assert history.standardised is None
     assert "standardised" not in history.to_dict()
+
+
+@pytest.mark.parametrize("every", [None, 2])
+@pytest.mark.parametrize("score", ["nll", "accuracy"])
+def test_the_history_knows_which_evaluation_was_best(every, score):
+    options = {**OVERFITTING, "epochs": 6, "evaluate_every": every, "stop_on": score}
+    history = be.fit(build(), TRAIN, validation=HELD_OUT, **options)
+    values = [each[score] for each in history.evaluations]
+    first = values.index(max(values) if score == "accuracy" else min(values))
+    assert history.best_score == values[first]
+    assert history.best_step == history.evaluations[first]["step"]
+    assert history.best_epoch == -(-history.best_step // 5)  # five steps an epoch
+    assert be.History.from_dict(history.to_dict()) == history
+    named = "NLL" if score == "nll" else score
+    shown = f"best: epoch {history.best_epoch}, held-out {named} {history.best_score:.4f}"
+    assert (shown in str(history)) == (history.best_epoch < 6)
+    assert f"best epoch {history.best_epoch}, held-out {named}" in history._repr_html_()
+
+
+def test_the_best_epoch_survives_an_interruption(tmp_path):
+    class Stop(be.Callback):
+        def on_step(self, run):
+            if run.step == 58:
+                raise KeyboardInterrupt
+
+    options = {**OVERFITTING, "validation": HELD_OUT, "epochs": 20}
+    expected = be.fit(build(), TRAIN, **options)
+    with pytest.raises(KeyboardInterrupt):
+        be.fit(build(), TRAIN, **options, checkpoints=tmp_path, callbacks=[Stop()])
+    resumed = be.fit(build(), TRAIN, **options, checkpoints=tmp_path, resume=True)
+    assert expected.best_epoch < 12
+    assert (resumed.best_epoch, resumed.best_score) == (expected.best_epoch, expected.best_score)
+
+
+def test_a_history_without_a_best_epoch_is_read():
+    written = be.fit(build(), TRAIN, validation=HELD_OUT, epochs=1).to_dict()
+    for name in ("best_epoch", "best_step", "best_score"):
+        del written[name]
+    assert be.History.from_dict(written).best_epoch is None
+    assert "best" not in be.fit(build(), TRAIN, epochs=1).to_dict()

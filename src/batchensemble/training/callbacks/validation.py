@@ -97,6 +97,9 @@ class EarlyStopping(Callback):
         value = found[self.stop_on]
         if self.best is None or (value > self.best if SCORES[self.stop_on] else value < self.best):
             self.best, self.best_step, self.waiting, self.since_fall = value, run.step, 0, 0
+            history, midway = run.history, run.step_of_epoch > 0
+            history.best_epoch, history.best_step = run.epoch + midway, run.step
+            history.best_score = value
             if self.patience is not None:
                 state = run.scored.state_dict()
                 self.best_weights = {name: each.detach().clone() for name, each in state.items()}
