@@ -362,7 +362,7 @@ def test_half_precision_trains_numbers():
             (X, SIGNAL),
             {"loss": "mse", "validation": (X, SIGNAL), "stop_on": "accuracy"},
             ValueError,
-            "a score of class probabilities, which MSE.. does not have",
+            "stop_on must be one of nll, rmse, mae, r2, crps, got 'accuracy'",
         ),
         (
             (X, SIGNAL),

@@ -178,9 +178,11 @@ def fit(
             ``history.compilation`` reports the speed-up. Compiling takes seconds to minutes.
         evaluate_every: number of steps between two evaluations of the held-out data. By default
             they are evaluated after each epoch.
-        stop_on: the held-out score of the ensemble that decides which weights are best: ``"nll"``,
-            ``"accuracy"``, ``"brier"`` or ``"ece"``. For losses that are not of classes, ``"nll"``
-            is the held-out loss.
+        stop_on: the held-out score of the ensemble that decides which weights are best: any that
+            ``evaluate`` gives for the loss and that has a better end, such as ``"accuracy"``,
+            ``"brier"`` and ``"ece"``, or for numbers ``"rmse"``, ``"mae"``, ``"r2"`` and
+            ``"crps"``, in the targets' unit. ``"nll"``, the default, is the held-out loss for
+            losses that are not of classes.
         patience: stop after this number of evaluations without a better score. The best weights are
             then restored, also when the training runs to its end. By default it never stops early.
         checkpoints: folder for checkpoints. On SIGTERM and Ctrl-C the training then finishes its

@@ -17,6 +17,7 @@ from batchensemble.data.sources import MEMORY_LIMIT
 from batchensemble.ensembles.conversion.rules import Selectors
 from batchensemble.losses import EnsembleLoss, Loss, LossOn, as_loss
 from batchensemble.losses.base import Custom
+from batchensemble.metrics.by_name import names_of_scores
 from batchensemble.training.optim.optimizers import OPTIMIZERS, OptimizerFactory, SchedulerFactory
 from batchensemble.training.optim.schedules import SHAPES, Plateau, Shape
 from batchensemble.training.sampling import Sampling
@@ -25,8 +26,6 @@ StrategyName = Literal["ddp", "fsdp", "members"]
 
 PRECISIONS = {"float32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
-# Scores by which the best weights are chosen, and whether higher is better.
-SCORES = {"nll": False, "brier": False, "ece": False, "accuracy": True}
 
 # Options of one run: they change where it stores and what it prints, not what is trained.
 OF_THE_RUN = ("checkpoints", "checkpoint_every", "keep", "resume", "progress", "label")
@@ -122,7 +121,8 @@ class TrainingPlan:
 
     def _check_names(self) -> None:
         one_of("precision", self.precision, PRECISIONS)
-        one_of("stop_on", self.stop_on, SCORES)
+        if self.stop_on != "nll":  # which each loss has
+            one_of("stop_on", self.stop_on, names_of_scores(self.make_loss()))
         if isinstance(self.optimizer, str):
             one_of("optimizer", self.optimizer, OPTIMIZERS)
         if isinstance(self.schedule, str):

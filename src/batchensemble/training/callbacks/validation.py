@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -12,16 +13,14 @@ from batchensemble.core.dtensor import as_held
 from batchensemble.data.batches import Batches
 from batchensemble.ensembles import Ensemble
 from batchensemble.layers.modes import evaluating
-from batchensemble.losses import ClassLoss, EnsembleLoss
+from batchensemble.losses import ClassLoss, Custom, EnsembleLoss
 from batchensemble.losses.standardised import OF_STANDARDISED
 from batchensemble.losses.targets import exact, parted
-from batchensemble.metrics import BINS, losses_by_example, score
-from batchensemble.metrics.calibration.reliability import bins_of, edges_of
-from batchensemble.predictions import Prediction
+from batchensemble.metrics.by_name import HIGHER_IS_BETTER, score_by_name
+from batchensemble.predictions.from_outputs import Arrays, reading
 from batchensemble.training.callbacks.base import Callback, TrainingState
 from batchensemble.training.distributed.strategy import Strategy
 from batchensemble.training.optim.schedules import Plateau
-from batchensemble.training.plan import SCORES
 
 
 class EarlyStopping(Callback):
@@ -30,16 +29,13 @@ class EarlyStopping(Callback):
     Args:
         batches: held-out inputs and targets.
         every: number of steps between two evaluations; ``None`` evaluates after each epoch.
-        stop_on: the score that decides which weights are best, a name of
-            :data:`~batchensemble.training.plan.SCORES`.
+        stop_on: the score that decides which weights are best, one of
+            :func:`~batchensemble.metrics.by_name.names_of_scores`.
         patience: stop after this number of evaluations without a better score, and restore the best
             weights. ``None`` trains to the end and leaves the last weights.
         plateau: lowers the learning rate when the score does not improve; ``None`` does not.
         loss: the loss, whose ``of_ensemble`` gives the score named ``"nll"``.
         strategy: how processes share the computation; ``None`` for a single process.
-
-    Raises:
-        ValueError: the score does not exist for the loss.
     """
 
     every_process = True
@@ -59,11 +55,6 @@ class EarlyStopping(Callback):
         self.strategy = strategy
         self.batches, self.loss, self.plateau = batches, loss, plateau
         self.every, self.stop_on, self.patience = every, stop_on, patience
-        if stop_on != "nll" and not loss.logits:
-            raise ValueError(
-                f"stop_on={stop_on!r} is a score of class probabilities, which {loss} does not "
-                "have; leave it out to use the held-out loss"
-            )
         self.optional_state = (
             patience is None and plateau is None
         )  # the training depends on neither
@@ -95,7 +86,7 @@ class EarlyStopping(Callback):
         found = self.scores(run.scored)
         run.history.evaluations.append({"step": run.step, "epoch": run.epoch, **found})
         value = found[self.stop_on]
-        if self.best is None or (value > self.best if SCORES[self.stop_on] else value < self.best):
+        if self.is_better(value):
             self.best, self.best_step, self.waiting, self.since_fall = value, run.step, 0, 0
             history, midway = run.history, run.step_of_epoch > 0
             history.best_epoch, history.best_step = run.epoch + midway, run.step
@@ -119,10 +110,18 @@ class EarlyStopping(Callback):
             )
         run.call("on_evaluation")
 
+    def is_better(self, value: float) -> bool:
+        """Return whether a score is better than the best one so far; NaN is not."""
+        if self.best is None or math.isnan(value):
+            return self.best is None
+        if math.isnan(self.best):
+            return True
+        return value > self.best if HIGHER_IS_BETTER[self.stop_on] else value < self.best
+
     def scores(self, model: Ensemble) -> dict[str, float]:
         """Return the ensemble's loss as ``nll``, and the score to stop on."""
-        losses, counts, outputs, targets = [], [], [], []
-        each: list[Tensor | None] = []
+        losses, counts = [], []
+        scored = _Scored(self.loss, self.stop_on) if self.stop_on != "nll" else None
         # A data loader draws a seed of its own, which must not change the training.
         with evaluating(model), torch.no_grad(), torch.random.fork_rng([]):
             for inputs, target in self.batches:
@@ -130,17 +129,11 @@ class EarlyStopping(Callback):
                 output = self.strategy.outputs(model, inputs) if self.strategy else model(inputs)
                 losses.append(self.loss.of_ensemble(output, target))
                 counts.append(example_weights(self.loss.counts(target), weights))
-                if self.stop_on != "nll":
-                    probs, labels, some = class_entries(self.loss, output, target, weights)
-                    outputs.append(probs.cpu())
-                    targets.append(labels.cpu())
-                    each.append(some)
+                if scored is not None:
+                    scored.add(output, target, weights)
         found = {"nll": weighted_mean(losses, counts)}
-        if self.stop_on != "nll":
-            known = [some.cpu() for some in each if some is not None]
-            of_entries = torch.cat(known).double().numpy() if known else None
-            entries = torch.cat(outputs).numpy(), torch.cat(targets).numpy()
-            found[self.stop_on] = _score(self.stop_on, *entries, of_entries)
+        if scored is not None:
+            found[self.stop_on] = scored.result()
         return found
 
     def state_dict(self) -> dict[str, Any]:
@@ -190,14 +183,61 @@ def weighted_mean(losses: list[Tensor], counts: list[Tensor | None]) -> float:
     return ((whole * weights).sum() / weights.sum()).item()
 
 
+class _Scored:
+    """The outputs and targets of all batches, of which one score is computed at the end."""
+
+    def __init__(self, loss: EnsembleLoss, name: str) -> None:
+        self.loss, self.name, self.reading = loss, name, reading(loss)
+        self.arrays: list[Arrays] = []
+        self.targets: list[np.ndarray] = []
+        self.weights: list[np.ndarray] = []
+
+    def add(self, outputs: Tensor, targets: Tensor, weights: Tensor | None) -> None:
+        """Add a batch."""
+        if isinstance(self.loss, (ClassLoss, Custom)):
+            probs = self.reading.arrays(outputs.double())[0]
+            probs, targets, weights = class_entries(self.loss, probs, targets, weights)
+            self.arrays.append((probs.cpu().numpy(),))
+        else:
+            self.arrays.append(self.reading.of(outputs))
+        exact_targets = targets.double() if targets.is_floating_point() else targets
+        self.targets.append(exact_targets.cpu().numpy())
+        if weights is not None:
+            self.weights.append(weights.double().cpu().numpy())
+
+    def result(self) -> float:
+        """Return the score of all batches.
+
+        Raises:
+            ValueError: it does not exist for these targets, such as R² where all are the same.
+        """
+        prediction = self.reading.make(
+            *(np.concatenate(each) for each in zip(*self.arrays, strict=True))
+        )
+        weights = np.concatenate(self.weights) if self.weights else None
+        found = score_by_name(prediction, np.concatenate(self.targets), self.name, weights)
+        if math.isnan(found):
+            raise ValueError(
+                f"stop_on={self.name!r} is not defined for this validation data, whose targets are "
+                "all the same or of one class; give more of it, or leave stop_on out"
+            )
+        return found
+
+
 def class_entries(
-    loss: EnsembleLoss, outputs: Tensor, targets: Tensor, weights: Tensor | None = None
+    loss: EnsembleLoss, probs: Tensor, targets: Tensor, weights: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Return each entry's probabilities, ``[entries, members, classes]``, class, and weight.
 
     Entries are examples, or their tokens or pixels; what the loss ignores is left out.
+
+    Args:
+        loss: the loss that the outputs were trained with.
+        probs: the members' probabilities, ``[batch, members, classes, ...]``.
+        targets: the classes, ``[batch, ...]``.
+        weights: how much each example counts, ``[batch]``; ``None`` if all count the same.
     """
-    probs = outputs.movedim((1, 2), (-2, -1)).flatten(0, -3).double().softmax(-1)
+    probs = probs.movedim((1, 2), (-2, -1)).flatten(0, -3)
     if weights is not None:
         weights = weights.repeat_interleave(targets[0].numel())
     targets = targets.flatten()
@@ -206,19 +246,3 @@ def class_entries(
         return probs, targets, weights
     known = targets != ignored
     return probs[known], targets[known], None if weights is None else weights[known]
-
-
-def _score(name: str, probs: np.ndarray, labels: np.ndarray, weights: np.ndarray | None) -> float:
-    """Return a score of class probabilities; of examples with weights the weighted one."""
-    prediction = Prediction(probs)
-    if weights is None:
-        found: float = score(prediction, labels)[name]
-        return found
-    if name == "ece":
-        confidence = prediction.confidence
-        gaps = weights * (confidence - (prediction.labels == labels))
-        bins = bins_of(confidence, edges_of(confidence, BINS, "width"))
-        return float(np.abs(np.bincount(bins, gaps)).sum() / weights.sum())
-    losses = losses_by_example(prediction, labels, "error" if name == "accuracy" else "brier")
-    mean = float(losses @ weights / weights.sum())
-    return 1 - mean if name == "accuracy" else mean
