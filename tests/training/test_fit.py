@@ -138,6 +138,8 @@ def test_the_history_has_an_entry_an_epoch(method, kind):
     history = be.fit(model, data, validation=VALIDATION, epochs=3, batch_size=16)
     found = history.to_dict()
     assert found.pop("plan")["epochs"] == 3
+    assert found.pop("best_step") == 4 * found.pop("best_epoch")
+    assert found.pop("best_score") == min(history.validation_nll)
     for values in found.values():
         assert len(values) == 3
     for members, loss in zip(history.member_losses, history.losses, strict=True):

@@ -6,6 +6,7 @@ Arrays are indexed in memory, many batches at once, instead of collating rows on
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import itertools
 from collections.abc import Callable, Iterator
@@ -135,6 +136,24 @@ class ArrayBatches:
             drawn = self._drawn(block)
             if done < len(block):
                 yield from self._gather(drawn[done:])
+
+    def rows(self, index: Tensor) -> ArrayBatches:
+        """Return batches of some of the examples, with the same names, draw and order.
+
+        Args:
+            index: which examples, on the device of these.
+        """
+        found = copy.copy(self)
+        found.inputs, found.targets = self.inputs[index], self.targets[index]
+        found.weights = None if self.weights is None else self.weights[index]
+        return found
+
+    def for_scoring(self) -> ArrayBatches:
+        """Return the same examples in their order, in batches for prediction."""
+        found = copy.copy(self)
+        found.batch_size, found.shuffle, found.draw = PREDICTION_BATCH, False, None
+        found.stream = DataStream(None)
+        return found
 
     def describe(self) -> str:
         """Return a text that identifies these data: sizes, and a checksum of some numbers."""

@@ -109,7 +109,9 @@ def fit(
             pair, ``[examples]``, weights the examples: the mean over a batch is divided by the sum
             of its weights. Column names are stored as ``model.feature_names``; later data with
             names are reordered by them, or refused.
-        validation: held-out data in the same forms, scored after each epoch.
+        validation: held-out data in the same forms, scored after each epoch; or, as in ``0.2``, the
+            share of the rows of ``data`` to hold out, drawn by ``seed``. Classes keep their
+            proportions. Data loaders, datasets and streamed files are not divided.
         target: the column or key of the targets, in ``data`` and ``validation``. Text in it is
             taken as classes, which are numbered in ``history.class_names``.
         class_names: the order of these classes. By default the order of an earlier training, or the

@@ -14,7 +14,7 @@ from torch.amp import GradScaler
 
 from batchensemble.core.inputs import Inputs
 from batchensemble.core.random_state import DataStream, seeded
-from batchensemble.data.batches import NO_OWN_TARGETS, PREDICTION_BATCH, Batches, LoaderBatches
+from batchensemble.data.batches import NO_OWN_TARGETS, Batches, LoaderBatches
 from batchensemble.data.position import DataState
 from batchensemble.data.sources import open_batches
 from batchensemble.data.tables.column_names import ColumnNames
@@ -49,6 +49,7 @@ from batchensemble.training.clipping import MemberClipping
 from batchensemble.training.distributed.strategies import choose_strategy
 from batchensemble.training.distributed.strategy import Strategy
 from batchensemble.training.gradient_checkpointing import checkpointed
+from batchensemble.training.held_out import is_share, open_held_out, split_off
 from batchensemble.training.history import History
 from batchensemble.training.objective import Objective, make_objective
 from batchensemble.training.optim.optimizers import optimiser
@@ -108,7 +109,8 @@ def prepare(
         plan: the options.
         model: the ensemble, which is trained in place.
         data: the training data in a form that :func:`batchensemble.fit` takes.
-        validation: held-out data in the same forms; ``None`` without.
+        validation: held-out data in the same forms, or the share of the rows to hold out; ``None``
+            without.
         callbacks: the user's own.
         trackers: names of trackers, or trackers.
 
@@ -183,7 +185,7 @@ def prepare_data(
         plan: the options.
         strategy: what each process trains.
         data: the training's.
-        validation: held-out data, or ``None``.
+        validation: held-out data, a share of the rows, or ``None``.
         stream: the random state that the order is drawn from.
 
     Raises:
@@ -208,14 +210,15 @@ def prepare_data(
     )
     known = known.and_of(training.feature_names, training.target_names, training.class_names)
     _check_order(plan, loss, data, training)
+    held_out: Batches | None = None
+    if is_share(validation):
+        training, held_out = split_off(training, validation, loss, stream.seed)
     loss = with_balance(loss, training)
     if plan.standardise_targets:
         loss = in_standard_units(loss, model, training, per_member=per_member)
-    held_out = None
     if validation is not None:
-        named = None if isinstance(validation, (tuple, list)) else plan.target
-        names = {"target": named, "class_names": plan.class_names or training.class_names}
-        held_out = open_batches(validation, PREDICTION_BATCH, **names, **tables, known=known)
+        if held_out is None:
+            held_out = open_held_out(validation, plan, training, known, tables)
         check_validation(model, loss, held_out)
     check_data(model, loss, training, per_member=per_member)
     check_targets_rounding(loss, training, place_of(model)["dtype"])

@@ -115,6 +115,51 @@ def random_split(X: Array, y: Array, *, classes: int = 0) -> SplitParts:
     return tuple(parts)
 
 
+def hold_out(
+    rows: int, share: float, *, seed: int, classes: Array | None = None
+) -> tuple[Array, Array]:
+    """Return which rows to train on and which to hold out, drawn at random, both in order.
+
+    With classes the held-out rows have them in the proportions of all rows, as nearly as whole
+    rows can; the only row of a class is never held out.
+
+    Args:
+        rows: number of rows.
+        share: of the rows that are held out, above 0 and below 1; at least one row is.
+        seed: of the draw.
+        classes: the class of each row, ``[rows]``; by default rows are drawn from all alike.
+
+    Raises:
+        ValueError: there are too few rows for two parts.
+
+    Example:
+        >>> train, held_out = hold_out(10, 0.2, seed=0, classes=np.repeat([0, 1], 5))
+        >>> len(train), (held_out // 5).tolist()
+        (8, [0, 1])
+    """
+    if rows < 2:
+        raise ValueError(f"there must be at least 2 rows to hold some out, got {rows}")
+    draw, wanted = np.random.default_rng(seed), min(max(1, round(rows * share)), rows - 1)
+    groups = [np.arange(rows)]
+    if classes is not None:
+        order = np.argsort(classes, kind="stable")
+        starts = np.flatnonzero(np.diff(classes[order])) + 1
+        several = [each for each in np.split(order, starts) if len(each) > 1]
+        groups = several or groups
+    sizes = np.array([len(each) for each in groups])
+    due = wanted * sizes / sizes.sum()
+    counts = np.minimum(np.floor(due), sizes - 1).astype(int)
+    while counts.sum() < wanted and (counts < sizes - 1).any():
+        lacking = np.where(counts < sizes - 1, due - counts, -np.inf)
+        counts[lacking.argmax()] += 1
+    drawn = [
+        draw.permutation(each)[:count] for each, count in zip(groups, counts, strict=True) if count
+    ]
+    held = np.zeros(rows, bool)
+    held[np.concatenate(drawn)] = True
+    return np.flatnonzero(~held), np.flatnonzero(held)
+
+
 @dataclass(frozen=True)
 class HashSplit:
     """One row of every five consecutive ones, or the four others: a split of a streamed table.
