@@ -19,6 +19,7 @@ class Nested:
 
     Args:
         values: by name of the network's arguments, or in their order.
+        examples: number of examples; by default that of the first tensor.
 
     Raises:
         ValueError: no tensor has a batch axis.
@@ -29,8 +30,13 @@ class Nested:
         (4, torch.Size([3, 7]))
     """
 
-    def __init__(self, values: Mapping[str, Any] | Sequence[Any]) -> None:
+    def __init__(
+        self, values: Mapping[str, Any] | Sequence[Any], examples: int | None = None
+    ) -> None:
         self.values = values
+        if examples is not None:
+            self.examples = examples
+            return
         first = next((each for each in self.tensors() if each.dim()), None)
         if first is None:
             raise ValueError(
@@ -43,6 +49,11 @@ class Nested:
 
     def __getitem__(self, index: Any) -> Nested:
         return self.map(lambda tensor: tensor[index])
+
+    @property
+    def nbytes(self) -> int:
+        """Number of bytes of all tensors."""
+        return sum(each.nbytes for each in self.tensors())
 
     def tensors(self) -> list[Tensor]:
         """Return all tensors, per example or not."""

@@ -9,29 +9,40 @@ from __future__ import annotations
 import copy
 import hashlib
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from batchensemble.core.inputs import Inputs, is_labelled, take_apart
+from batchensemble.core.inputs import (
+    Inputs,
+    Nested,
+    describe_example,
+    is_labelled,
+    take_apart,
+)
 from batchensemble.core.random_state import DataStream
-from batchensemble.data.arrays import BLOCK_BYTES, as_tensor, check_inputs
+from batchensemble.data.arrays import (
+    BLOCK_BYTES,
+    Read,
+    are_several,
+    as_tensor,
+    check_inputs,
+    check_several,
+    read_targets,
+)
 from batchensemble.data.tables.class_labels import ClassNames
 from batchensemble.losses.targets import (
     Targets,
     Weighted,
     check_weights,
-    class_numbers,
     exact,
     on_device,
-    without_objects,
 )
 
 Pair = tuple[Inputs, Targets]
-Read = Callable[[Tensor, torch.dtype], Tensor]  # as EnsembleLoss.read
 Draw = Callable[[Tensor], Tensor]
 
 PREDICTION_BATCH = 4096
@@ -81,7 +92,7 @@ class ArrayBatches:
     """Batches of tensors in memory.
 
     Args:
-        inputs: ``[examples, ...]``.
+        inputs: ``[examples, ...]``, or a dictionary or a tuple of several such tensors.
         targets: ``[examples, ...]``.
         batch_size: examples per batch; the last batch may be smaller.
         shuffle: whether each epoch has a new random order.
@@ -94,7 +105,7 @@ class ArrayBatches:
 
     def __init__(
         self,
-        inputs: Tensor,
+        inputs: Inputs,
         targets: Tensor,
         batch_size: int,
         *,
@@ -160,7 +171,7 @@ class ArrayBatches:
         weights = () if self.weights is None else (self.weights,)
         sums = [self._checksum(values) for values in (self.inputs, self.targets, *weights)]
         return (
-            f"{len(self.inputs)} examples of shape {list(self.inputs.shape[1:])}, in batches of "
+            f"{len(self.inputs)} examples {self._shape}, in batches of "
             f"{self.batch_size} (checksums {', '.join(sums)})"
         )
 
@@ -168,11 +179,22 @@ class ArrayBatches:
     def fingerprint(self) -> str | None:
         """A text that identifies the examples, whatever the batches and weights."""
         sums = f"{self._checksum(self.inputs)}, {self._checksum(self.targets)}"
-        return f"{len(self.inputs)} examples of shape {list(self.inputs.shape[1:])} ({sums})"
+        return f"{len(self.inputs)} examples {self._shape} ({sums})"
 
-    def _checksum(self, values: Tensor) -> str:
+    @property
+    def _shape(self) -> str:
+        """The shape of an example, as checkpoints store it."""
+        if isinstance(self.inputs, Nested):
+            return describe_example(self.inputs)
+        return f"of shape {list(self.inputs.shape[1:])}"
+
+    def _checksum(self, values: Inputs) -> str:
         """Return a checksum of numbers rounded to the network's type, as checkpoints store it."""
-        exact = self.inputs.dtype == torch.float64 or values.dtype != torch.float64
+        if isinstance(values, Nested):
+            sums = "".join(map(self._checksum, values.tensors()))
+            return hashlib.sha256(sums.encode()).hexdigest()[:8]
+        held = self.inputs.tensors() if isinstance(self.inputs, Nested) else [self.inputs]
+        exact = values.dtype != torch.float64 or any(each.dtype == torch.float64 for each in held)
         return tensor_checksum(values, torch.float64 if exact else torch.float32)
 
     def _drawn(self, steps: Tensor) -> Tensor:
@@ -182,17 +204,25 @@ class ArrayBatches:
             return self.draw(steps)
 
     def _gather(self, steps: Tensor) -> Iterator[Pair]:
-        index = steps.flatten().to(self.inputs.device)
-        found = []
-        for values in (self.inputs, self.targets, self.weights):
-            if values is not None:
-                drawn = values.index_select(0, index).view(*steps.shape, *values.shape[1:])
-                found.append(drawn if self.draw is None else drawn.transpose(1, 2))
-        inputs, *rest = found
-        if len(rest) == 1:
-            return zip(inputs.unbind(0), rest[0].unbind(0), strict=True)
-        weighted = map(Weighted, *(each.unbind(0) for each in rest))
-        return zip(inputs.unbind(0), weighted, strict=True)
+        index = steps.flatten().to(self.targets.device)
+
+        def drawn(values: Tensor) -> Tensor:
+            found = values.index_select(0, index).view(*steps.shape, *values.shape[1:])
+            return found if self.draw is None else found.transpose(1, 2)
+
+        targets: Iterator[Targets] = iter(drawn(self.targets).unbind(0))
+        if self.weights is not None:
+            targets = map(Weighted, targets, drawn(self.weights).unbind(0))
+        if not isinstance(self.inputs, Nested):
+            return zip(drawn(self.inputs).unbind(0), targets, strict=True)
+        values = self.inputs.values
+        names = list(values) if isinstance(values, Mapping) else None
+        parts = [drawn(each).unbind(0) for each in self.inputs.tensors()]
+        several = (
+            Nested(each if names is None else dict(zip(names, each, strict=True)), len(each[0]))
+            for each in zip(*parts, strict=True)
+        )
+        return zip(several, targets, strict=True)
 
 
 class LoaderBatches:
@@ -305,7 +335,8 @@ def make_batches(
     """Return the batches of ``data``.
 
     Args:
-        data: a pair ``(X, y)`` of arrays or tensors, a ``Dataset`` of pairs, or a ``DataLoader``.
+        data: a pair ``(X, y)`` of arrays or tensors, whose ``X`` may be a dictionary or a tuple of
+            them, a ``Dataset`` of pairs, or a ``DataLoader``.
         batch_size: examples per batch; a ``DataLoader`` has its own.
         device: of the batches.
         dtype: that floating-point inputs of arrays are converted to.
@@ -334,7 +365,8 @@ def make_batches(
             "data must be a pair (X, y), a torch Dataset or a DataLoader, got "
             f"{type(data).__name__}"
         )
-    inputs = check_inputs(data[0], dtype, training=training)
+    check = check_several if are_several(data[0]) else check_inputs
+    inputs = check(data[0], dtype, training=training)
     targets = read_targets(data[1], read, dtype)
     if len(inputs) != len(targets):
         raise ValueError(
@@ -357,25 +389,3 @@ def make_batches(
         stream=stream,
         weights=weights,
     )
-
-
-def read_targets(y: Any, read: Read | None, dtype: torch.dtype) -> Tensor:
-    """Return targets as a loss takes them, or as class numbers.
-
-    Args:
-        y: ``[examples, ...]``.
-        read: of a loss, see :func:`make_batches`.
-        dtype: of targets that are not whole numbers.
-    """
-    y = without_objects(y)
-    return check_targets(y) if read is None else read(as_tensor("y", y), dtype)
-
-
-def check_targets(y: Any) -> Tensor:
-    """Return class numbers as an int64 tensor.
-
-    Raises:
-        TypeError: they are not whole numbers.
-        ValueError: one is negative.
-    """
-    return class_numbers(as_tensor("y", y))

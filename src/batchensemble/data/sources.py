@@ -18,7 +18,8 @@ from batchensemble.core.arguments import whole_number
 from batchensemble.core.inputs import Inputs, as_inputs, without
 from batchensemble.core.random_state import DataStream
 from batchensemble.core.rounding import check_features_held
-from batchensemble.data.batches import Batches, Draw, LoaderBatches, Read, make_batches
+from batchensemble.data.arrays import Read, are_several
+from batchensemble.data.batches import Batches, Draw, LoaderBatches, make_batches
 from batchensemble.data.hugging_face import Collate, as_tensors, collated, is_hugging_face
 from batchensemble.data.streaming import StreamBatches
 from batchensemble.data.tables.class_labels import ClassNames, are_numbers, labels_of
@@ -179,7 +180,8 @@ def open_inputs(
         names = feature_columns(table, target if target in table.names else None, _name(X))
         names = known.features_among(names, _name(X))
         X = features_of(table, names, _numpy(dtype), _name(X), known.scaling_of(names))
-    examples = len(X) if hasattr(X, "__len__") else 0
+    first = next(iter(X.values() if isinstance(X, Mapping) else X), ()) if are_several(X) else X
+    examples = len(first) if hasattr(first, "__len__") else 0
     pair = X, np.zeros(examples, int)
     return (inputs for inputs, _ in make_batches(pair, batch_size, device=device, dtype=dtype))
 

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from batchensemble.core.random_state import DataStream
-from batchensemble.data.batches import ArrayBatches, Draw, Pair, Read, read_targets
+from batchensemble.data.arrays import Read, read_targets
+from batchensemble.data.batches import ArrayBatches, Draw, Pair
 from batchensemble.data.tables.column_names import remembered
 from batchensemble.data.tables.files import Files
 from batchensemble.losses.targets import on_device

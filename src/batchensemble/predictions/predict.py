@@ -41,7 +41,8 @@ def predict(
 
     Args:
         model: any ensemble.
-        X: an array or tensor ``[examples, features...]``, a data frame or Arrow table, a path, or a
+        X: an array or tensor ``[examples, features...]``, a tuple or a dictionary of arrays, which
+            the network takes by position or by name, a data frame or Arrow table, a path, or a
             ``Dataset`` or ``DataLoader`` of inputs, of pairs whose first part are the inputs, or of
             dictionaries; see :func:`batchensemble.fit`. Columns that the training knew by name may
             be in any order; a frame must have no others.

@@ -56,8 +56,12 @@ def check_smallest_batch(
     if inputs is None:
         inputs = _two_examples(batches)
     own = objective.own_examples
-    if own and isinstance(inputs, Tensor) and not isinstance(batches, LoaderBatches):
-        inputs = inputs.unsqueeze(1).expand(-1, model.members, *inputs.shape[1:])
+    if own and not isinstance(batches, LoaderBatches):
+
+        def of_members(each: Tensor) -> Tensor:
+            return each.unsqueeze(1).expand(-1, model.members, *each.shape[1:])
+
+        inputs = of_members(inputs) if isinstance(inputs, Tensor) else inputs.map(of_members)
     problem = _error_of(model, inputs[:1], own=own)
     two = torch.arange(2) % len(inputs)
     if problem is None or _error_of(model, inputs[two], own=own) is not None:

@@ -99,7 +99,9 @@ def fit(
     Args:
         model: the ensemble.
         data: the training data, in one of these forms. A pair ``(X, y)`` of arrays, tensors, data
-            frames or Arrow tables, with targets ``[examples, ...]`` as the loss takes them. A data
+            frames or Arrow tables, with targets ``[examples, ...]`` as the loss takes them; ``X``
+            may be a tuple or a dictionary of arrays, which the network takes by position or by
+            name, whole numbers as int64. A data
             frame of pandas or polars or an Arrow table, or the path of a CSV, Parquet or Feather
             file or of a folder of Parquet files, with ``target=``. A ``Dataset``,
             ``IterableDataset``, ``DataLoader`` or dataset of Hugging Face that yields pairs or,
