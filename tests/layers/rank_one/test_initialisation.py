@@ -1,11 +1,14 @@
 """Fast weights start as the table of ``initialisation`` says."""
 
+import json
+
 import pytest
 import torch
 from torch import nn
 
+import batchensemble as be
 from batchensemble.layers import RankOneLinear, RankOneRecurrent
-from batchensemble.layers.rank_one.initialisation import initialise
+from batchensemble.layers.rank_one.initialisation import FeatureSigns, feature_signs, initialise
 from reference import build
 
 MEMBERS = 4
@@ -149,3 +152,124 @@ def test_the_size_of_what_is_added_can_be_set():
 def test_a_deviation_that_nothing_has_is_refused(options):
     with pytest.raises(ValueError, match="std needs init='normal'"):
         twin(std=0.2, **options)
+
+
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Sequential(nn.Linear(4, 6), nn.ReLU()), nn.LSTM(6, 5, batch_first=True), Last()
+    )
+
+
+class Last(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(5, 2)
+
+    def forward(self, outputs):
+        return self.head(outputs[0])
+
+
+def test_a_function_of_ones_own_sees_which_layer_it_starts():
+    seen = []
+
+    def init(fast):
+        seen.append((fast.name, list(fast.weight.shape), fast.first, fast.last))
+        fast.r.fill_(2.0)
+        fast.s.fill_(0.5)
+
+    model = be.BatchEnsemble(network(), members=3, init=init)
+    assert seen == [
+        ("0.0", [6, 4], True, False),
+        ("1", [20, 6], False, False),
+        ("1", [20, 5], False, False),
+        ("2.head", [2, 5], False, True),
+    ]
+    assert model.options["init"] is model.network[0][0].options.init is init
+    assert model.network[2].head.r.unique().tolist() == [2.0]
+    seen.clear()
+    be.BatchEnsemble(network(), members=3, init=init, branch_at="1", exclude=["2"])
+    assert [(name, first, last) for name, _, first, last in seen] == [
+        ("1", True, False),
+        ("1", False, True),
+    ]
+
+
+def test_tabm_flips_the_first_layer_alone():
+    model = be.BatchEnsemble(network(), members=3, init="tabm")
+    first, *others = (p for name, p in model.named_parameters() if name.endswith(("r", ".s")))
+    assert first.unique().tolist() == [-1.0, 1.0]
+    assert all(each.unique().tolist() == [1.0] for each in others)
+    assert model.network[0][0].options.init == "tabm"
+
+
+def test_features_keep_or_flip_their_sign_as_a_whole():
+    widths = [8, 8, 1, 5]
+    net = nn.Sequential(nn.Linear(22, 16), nn.ReLU(), nn.Linear(16, 2))
+    first = be.BatchEnsemble(net, members=200, init=feature_signs(widths)).network[0].r
+    start = 0
+    for width in widths:
+        part = first[:, start : start + width]
+        assert (part == part[:, :1]).all()
+        assert abs(part.mean()) < 0.3
+        start += width
+    columns = first[:, [0, 8, 16, 17]]
+    assert len(columns.unique(dim=0)) == 16
+    model = be.BatchEnsemble(net, members=3, init=feature_signs(widths))
+    for fast in (model.network[0].s, model.network[2].r, model.network[2].s):
+        assert fast.unique().tolist() == [1.0]
+
+
+def test_features_are_embedded_before_the_branch():
+    class Embedded(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embedding = nn.Linear(3, 9)
+            self.backbone = nn.Sequential(nn.Linear(9, 8), nn.ReLU())
+            self.head = nn.Linear(8, 2)
+
+        def forward(self, x):
+            return self.head(self.backbone(self.embedding(x).relu()))
+
+    options = {"branch_at": "backbone", "init": feature_signs([4, 4, 1])}
+    model = be.BatchEnsemble(Embedded(), members=5, **options)
+    first = model.network.backbone[0].r
+    assert (first[:, :4] == first[:, :1]).all()
+    be.fit(model, (torch.randn(20, 3), torch.arange(20) % 2), epochs=1)
+
+
+@pytest.mark.parametrize(
+    ("widths", "options", "error", "sentence"),
+    [
+        ([], {}, ValueError, "at least one feature"),
+        ([4, 0], {}, ValueError, "widths must be at least 1"),
+        ([4, 1.5], {}, TypeError, "widths must be a whole number"),
+        ([4, 2], {}, ValueError, "sum to 6, and the first layer with fast weights, '0', has 5"),
+        ([4, 1], {"mode": "additive"}, ValueError, "mode='multiplicative'"),
+    ],
+)
+def test_widths_that_do_not_fit_are_refused(widths, options, error, sentence):
+    with pytest.raises(error, match=sentence):
+        be.BatchEnsemble(nn.Sequential(nn.Linear(5, 2)), 3, init=feature_signs(widths), **options)
+
+
+@pytest.mark.parametrize("init", [feature_signs([2, 3]), lambda fast: fast.r.fill_(3.0)])
+def test_an_ensemble_started_by_a_function_is_saved(init, tmp_path):
+    net = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 2))
+    model = be.BatchEnsemble(net, members=20, init=init)
+    loaded = be.load(be.save(model, tmp_path))
+    for one, other in zip(model.parameters(), loaded.parameters(), strict=True):
+        assert torch.equal(one, other)
+    known = isinstance(init, FeatureSigns)
+    assert loaded.options["init"] == (init if known else None)
+    assert be.load(be.save(loaded, tmp_path / "again")).options["init"] == loaded.options["init"]
+
+
+@pytest.mark.parametrize("widths", [[], [0], ["a"], [True], 5, None])
+def test_a_folder_with_other_widths_is_refused(widths, tmp_path):
+    be.save(be.BatchEnsemble(nn.Linear(5, 2), 2, init=feature_signs([5])), tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["options"]["init"] = {"feature_signs": widths}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="init must be null, a name, or the widths"):
+        be.load(tmp_path)

@@ -28,14 +28,14 @@ from batchensemble.ensembles.conversion.rules import Rules
 from batchensemble.layers import (
     Independent,
     OneByOne,
-    RankOne,
     RankOneLinear,
     StackedLinear,
     Twin,
     Vmapped,
 )
 from batchensemble.layers.base.twin import WeightSharing
-from batchensemble.layers.rank_one.initialisation import signs
+from batchensemble.layers.rank_one.initialisation import MULTIPLICATIVE, Deferred
+from batchensemble.layers.rank_one.options import Options
 from batchensemble.layers.registry import (
     INDEPENDENT,
     STACKED,
@@ -71,8 +71,7 @@ def convert(network: nn.Module, members: int, rules: Rules, *, inplace: bool = F
     conversion = _Conversion(network, members, rules)
     converted = conversion.walk(network, "", rules.otherwise, None)
     relink(converted, conversion.done)
-    if rules.options.init == "tabm":
-        _randomise_first_signs(converted)
+    conversion.initialise(converted)
     return converted
 
 
@@ -81,6 +80,10 @@ class _Conversion:
 
     def __init__(self, network: nn.Module, members: int, rules: Rules) -> None:
         self.members, self.options = members, rules.options
+        init = self.options.init
+        if init == "tabm" and self.options.mode == "multiplicative":
+            init = MULTIPLICATIVE[init]
+        self.deferred = Deferred(init) if callable(init) else None
         self.explicit = rules.explicit(network)
         self.one_by_one = rules.run_one_by_one(network)
         self.done: dict[nn.Module, nn.Module] = {}
@@ -132,11 +135,25 @@ class _Conversion:
                 f"{_quoted(name)} is a {type(module).__name__} that {reason}; or name it in "
                 "independent= (a copy for each member) or exclude= (shared by all members)"
             )
-        twin = factory(module, self.members, **replace(self.options, batch_axis=axis).by_name())
+        options = replace(self.options, batch_axis=axis)
+        if self.deferred is not None:
+            self.deferred.layer = name
+            options = replace(options, init=self.deferred)
+        twin = factory(module, self.members, **options.by_name())
         if own_forward:
             twin.run_as_written()
         check_twin(name, module, twin)
         return twin
+
+    def initialise(self, converted: nn.Module) -> None:
+        """Initialise the fast weights that need to know where their layer is."""
+        if self.deferred is None:
+            return
+        self.deferred.start()
+        for each in converted.modules():
+            options = getattr(each, "options", None)
+            if isinstance(options, Options) and options.init is self.deferred:
+                each.options = replace(options, init=self.options.init)  # type: ignore[assignment]
 
     def _axis(self, batch_axis: int | None) -> int:
         return self.options.batch_axis if batch_axis is None else batch_axis
@@ -346,17 +363,6 @@ def _with_fast_path(module: nn.Module) -> None:
         relu = activation in (F.relu, torch.relu) or isinstance(activation, nn.ReLU)
         gelu = activation is F.gelu or isinstance(activation, nn.GELU)
         module.activation_relu_or_gelu = 1 if relu else 2 if gelu else 0
-
-
-def _randomise_first_signs(network: nn.Module) -> None:
-    """Set the input vectors of the first rank-one layer to random signs, as TabM does."""
-    for _, twin in twins(network):
-        for each in twin.modules():
-            if isinstance(each, RankOne) and each.layouts:
-                fast = each.fast_weights(next(iter(each.layouts)))
-                with torch.no_grad():
-                    fast.r.copy_(signs(fast.r))
-                return
 
 
 def _is_torchs_own(network: nn.Module) -> bool:

@@ -20,6 +20,7 @@ from batchensemble.ensembles.calibrators import empty_calibrator
 from batchensemble.ensembles.networks import multilayer_perceptron
 from batchensemble.ensembles.saving.tensor_file import TensorEntry, TensorFile
 from batchensemble.layers import Twin
+from batchensemble.layers.rank_one.initialisation import feature_signs
 from batchensemble.losses import (
     ClassLoss,
     CrossEntropy,
@@ -252,6 +253,8 @@ def _ensemble(config: Mapping[str, Any], network: nn.Module, members: int) -> En
     for name, value in options.items():
         if isinstance(value, list):
             options[name] = list(dict.fromkeys(value))
+    if isinstance(options.get("init"), dict):
+        options["init"] = feature_signs(options["init"]["feature_signs"])
     method = METHODS[config["method"]]
     with torch.random.fork_rng([]), warnings.catch_warnings():
         # Initial values are overwritten anyway.

@@ -76,6 +76,10 @@ class FastWeights:
         scale: factor of the additive part, ``alpha / rank``.
         layout: how the vectors lie along the weight.
         std: standard deviation of ``init="normal"``.
+        name: path of the layer in the network; empty for a layer that stands alone.
+        first: whether it is the network's first weight with fast weights, in the order in which its
+            modules are defined. With ``branch_at=`` that is the first one after the trunk.
+        last: whether it is the last one.
     """
 
     weight: Tensor
@@ -86,6 +90,9 @@ class FastWeights:
     scale: float
     layout: Layout
     std: float
+    name: str = ""
+    first: bool = False
+    last: bool = False
 
     def merged(self, index: int) -> Tensor:
         """Return member ``index``'s merged weight."""

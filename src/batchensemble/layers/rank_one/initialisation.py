@@ -15,15 +15,19 @@ name                mode            the members are initialised to
 ==================  ==============  ============================================================
 
 Your own function takes a :class:`~batchensemble.layers.rank_one.fast_weights.FastWeights` and fills
-its ``r`` and ``s`` in place.
+its ``r`` and ``s`` in place; it sees which layer it starts, and is called when all layers are
+known. :func:`feature_signs` is such a function.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
 import torch
 from torch import Tensor
 
-from batchensemble.core.arguments import one_of
+from batchensemble.core.arguments import one_of, whole_number
 from batchensemble.layers.rank_one.fast_weights import FastWeights
 from batchensemble.layers.rank_one.options import Options
 
@@ -38,7 +42,8 @@ def initialise(fast: FastWeights, options: Options) -> None:
     init = options.init
     with torch.no_grad():
         if callable(init):
-            init(fast)
+            if not fast.r.is_meta or isinstance(init, Deferred):
+                init(fast)
         else:
             name = next(iter(functions)) if init is None else one_of("init", init, functions)
             if not fast.r.is_meta:  # which has no values
@@ -60,6 +65,12 @@ def _ones(fast: FastWeights) -> None:
         vectors.fill_(1.0)
 
 
+def _tabm(fast: FastWeights) -> None:
+    _ones(fast)
+    if fast.first:
+        fast.r.copy_(signs(fast.r))
+
+
 def _normal_around_zero(fast: FastWeights) -> None:
     # The entries of S R are then of the size of the weight's own, times ``std``.
     rank, inputs = fast.r.shape[1:]
@@ -78,11 +89,98 @@ def signs(like: Tensor) -> Tensor:
     return torch.randint_like(like, 2).mul_(2).sub_(1)
 
 
-# The first of each is the default. For "tabm", conversion sets the signs of the first layer.
+@dataclass(frozen=True)
+class FeatureSigns:
+    """One random sign for each feature on the inputs of the first layer, ones elsewhere.
+
+    A feature that was embedded takes several consecutive inputs, which keep or flip their sign
+    together, as with ``first_adapter_sections`` of TabM (arXiv 2410.24210).
+
+    Attributes:
+        widths: number of inputs of each feature, in their order.
+    """
+
+    widths: tuple[int, ...]
+
+    def __call__(self, fast: FastWeights) -> None:
+        """Fill ``r`` and ``s``.
+
+        Raises:
+            ValueError: the mode is additive, or the widths are not those of the first layer.
+        """
+        if fast.mode != "multiplicative":
+            raise ValueError("feature_signs flips signs, which needs mode='multiplicative'")
+        _ones(fast)
+        if not fast.first:
+            return
+        inputs, members = fast.r.shape[1], len(fast.r)
+        if sum(self.widths) != inputs:
+            raise ValueError(
+                f"feature_signs has widths that sum to {sum(self.widths)}, and the first layer "
+                f"with fast weights, {fast.name!r}, has {inputs} inputs; give the number of "
+                "inputs of each feature"
+            )
+        of_features = signs(fast.r.new_empty(members, len(self.widths)))
+        widths = torch.tensor(self.widths, device=fast.r.device)
+        fast.r.copy_(of_features.repeat_interleave(widths, 1))
+
+
+def feature_signs(widths: Sequence[int]) -> FeatureSigns:
+    """Return an initialisation with one random sign a feature at the first layer, ones elsewhere.
+
+    It is the one for features that are embedded before the ensemble begins, which ``branch_at=``
+    names.
+
+    Args:
+        widths: number of inputs of the first layer that each feature takes, in their order.
+
+    Raises:
+        TypeError: a width is not a whole number.
+        ValueError: one is below 1, or there are none.
+
+    Example:
+        >>> from torch import nn
+        >>> from batchensemble import BatchEnsemble
+        >>> model = BatchEnsemble(nn.Linear(5, 2), members=2, init=feature_signs([2, 2, 1]))
+        >>> first = model.network.r
+        >>> bool((first[:, 0] == first[:, 1]).all()), first.abs().unique().tolist()
+        (True, [1.0])
+    """
+    found = tuple(whole_number("widths", each) for each in widths)
+    if not found:
+        raise ValueError("widths must hold the width of at least one feature, got none")
+    return FeatureSigns(found)
+
+
+class Deferred:
+    """An initialisation that waits until all layers of a network are known.
+
+    Args:
+        init: the initialisation that is then called, in the order of the layers.
+    """
+
+    def __init__(self, init: Callable[[FastWeights], None]) -> None:
+        self.init, self.layer = init, ""
+        self.waiting: list[FastWeights] = []
+
+    def __call__(self, fast: FastWeights) -> None:
+        """Note a weight of the layer that is being made."""
+        self.waiting.append(replace(fast, name=self.layer))
+
+    def start(self) -> None:
+        """Call the initialisation for each weight, with its place among them."""
+        last = len(self.waiting) - 1
+        with torch.no_grad():
+            for index, fast in enumerate(self.waiting):
+                if not fast.r.is_meta:  # which has no values
+                    self.init(replace(fast, first=index == 0, last=index == last))
+
+
+# The first of each is the default.
 MULTIPLICATIVE = {
     "random_sign": _random_sign,
     "normal": _normal_around_one,
     "ones": _ones,
-    "tabm": _ones,
+    "tabm": _tabm,
 }
 ADDITIVE = {"normal": _normal_around_zero, "zeros": _zeros}
