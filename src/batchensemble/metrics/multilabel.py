@@ -36,21 +36,8 @@ def score_labels(prediction: MultiLabelPrediction, targets: Any) -> Scores:
         >>> score_labels(one, [[np.nan, 1.0]])["accuracy"]
         1.0
     """
-    targets = np.asarray(targets, np.float64)
-    if targets.shape == (*prediction.probs.shape, 1):
-        targets = targets[..., 0]
-    if targets.shape != prediction.probs.shape:
-        raise ValueError(
-            f"targets must have the shape {list(prediction.probs.shape)} of the prediction, got "
-            f"{list(targets.shape)}"
-        )
-    known = ~np.isnan(targets)
-    if not known.any():
-        raise ValueError("there must be at least one known label to score, got none")
+    targets, known = known_labels(prediction, targets)
     y, probs = targets[known], prediction.probs[known]
-    if ((y != 0) & (y != 1)).any():
-        wrong = y[(y != 0) & (y != 1)][0]
-        raise ValueError(f"labels must be 0 or 1 (NaN where not known) to be scored, got {wrong:g}")
     right = (prediction.probs > 0.5) == (targets > 0.5)
     votes = np.moveaxis(prediction.member_probs > 0.5, 1, 0)
     tiny = np.finfo(np.float64).tiny
@@ -69,3 +56,31 @@ def score_labels(prediction: MultiLabelPrediction, targets: Any) -> Scores:
             "member_accuracies": [float(((each[known]) == (y > 0.5)).mean()) for each in votes],
         }
     )
+
+
+def known_labels(prediction: MultiLabelPrediction, targets: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return the true labels in the shape of the prediction, and which of them are known.
+
+    Args:
+        prediction: the prediction of any ensemble.
+        targets: 0 or 1 in the shape of ``prediction.probs``; NaN for unknown labels.
+
+    Raises:
+        ValueError: the targets have another shape, none is known, or one is not 0 or 1.
+    """
+    targets = np.asarray(targets, np.float64)
+    if targets.shape == (*prediction.probs.shape, 1):
+        targets = targets[..., 0]
+    if targets.shape != prediction.probs.shape:
+        raise ValueError(
+            f"targets must have the shape {list(prediction.probs.shape)} of the prediction, got "
+            f"{list(targets.shape)}"
+        )
+    known = ~np.isnan(targets)
+    if not known.any():
+        raise ValueError("there must be at least one known label to score, got none")
+    y = targets[known]
+    if ((y != 0) & (y != 1)).any():
+        wrong = y[(y != 0) & (y != 1)][0]
+        raise ValueError(f"labels must be 0 or 1 (NaN where not known) to be scored, got {wrong:g}")
+    return targets, known

@@ -121,21 +121,50 @@ def model_loss(model: Ensemble, loss: str | Loss | None = None) -> EnsembleLoss:
     return CrossEntropy() if model.loss is None else model.loss
 
 
+def predict_batches(
+    model: Ensemble, loss: EnsembleLoss, pairs: Iterable[tuple[Inputs, Any]]
+) -> Iterator[tuple[AnyPrediction, np.ndarray]]:
+    """Yield the prediction on each batch, and its targets, where not all outputs can be held.
+
+    Args:
+        model: any ensemble, in evaluation mode and without gradients: a generator that set these
+            would leave them set where it is not exhausted.
+        loss: the loss that the outputs were trained with.
+        pairs: batches of inputs and targets.
+    """
+    latest: list[np.ndarray] = []
+
+    def inputs_only() -> Iterator[Inputs]:
+        for inputs, targets in pairs:
+            latest[:] = [parted(targets)[0].cpu().numpy()]
+            yield inputs
+
+    found = reading(loss)
+    for arrays in _arrays(model, loss, inputs_only()):
+        yield found.make(*arrays), latest[0]
+
+
 def _prediction(model: Ensemble, loss: EnsembleLoss, batches: Iterable[Inputs]) -> AnyPrediction:
+    with evaluating(model), torch.no_grad():
+        parts = list(_arrays(model, loss, batches))
+    if not parts:
+        raise ValueError("there must be at least one example to predict, got none")
+    return reading(loss).make(*(np.concatenate(each) for each in zip(*parts, strict=True)))
+
+
+def _arrays(model: Ensemble, loss: EnsembleLoss, batches: Iterable[Inputs]) -> Iterator[Arrays]:
+    """Yield what the prediction on each batch is made of."""
     found = reading(loss)
     after = model.calibrator if found.make is Prediction else None
     if after is not None and after.pooling == "before":
         after = None  # the outputs are calibrated already
-    parts: list[Arrays] = []
-    with evaluating(model), torch.no_grad():
-        for inputs in batches:
-            if parts:
-                outputs = model(inputs)
-            else:
-                outputs = check_inputs_fit(model, inputs)
-                found.check(outputs.shape)
-            arrays = found.of(outputs)
-            parts.append(arrays if after is None else (*arrays, after.of_mean(arrays[0])))
-    if not parts:
-        raise ValueError("there must be at least one example to predict, got none")
-    return found.make(*(np.concatenate(each) for each in zip(*parts, strict=True)))
+    checked = False
+    for inputs in batches:
+        if checked:
+            outputs = model(inputs)
+        else:
+            outputs = check_inputs_fit(model, inputs)
+            found.check(outputs.shape)
+            checked = True
+        arrays = found.of(outputs)
+        yield arrays if after is None else (*arrays, after.of_mean(arrays[0]))
