@@ -52,6 +52,7 @@ _HOMES = {
     "Scores": "metrics",
     "evaluate": "metrics",
     "calibrate": "decisions.calibration.calibrate",
+    "choose_members": "decisions.members",
     "ConformalIntervals": "decisions",
     "ConformalSets": "decisions",
     "detect_errors": "decisions",

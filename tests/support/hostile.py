@@ -14,6 +14,13 @@ from safetensors.torch import load, save
 
 DEEP = "[" * 100_000 + "]" * 100_000
 TWO = ["age", "dose"]
+CHOICE = {
+    "chosen": [4, 1, 0],
+    "members": 5,
+    "score": "nll",
+    "scores": [0.5, 0.4, 0.3],
+    "score_of_all": None,
+}
 EVIL = "evilnet:make"  # a module beside the user that writes a file when it is imported
 
 Change = Callable[[Path], None]
@@ -296,6 +303,11 @@ KEYS: dict[str, Change] = {
         tensors(lambda found: _drop(found, W)), keys(tied={W: "network.2.weight"})
     ),
     "a text as what it was trained on": keys(trained_on=7),
+    "a choice that is a list": keys(choice=[0, 1]),
+    "a choice without scores": keys(choice={"chosen": [0, 1]}),
+    "a choice of more members than there are": keys(choice={**CHOICE, "chosen": [0, 1, 2, 3]}),
+    "a choice of one member, three times": keys(choice={**CHOICE, "chosen": [1, 1, 1]}),
+    "a choice by a score that is a number": keys(choice={**CHOICE, "score": 1}),
     "a calibrator that is a list": keys(calibration=[1]),
     "a calibrator of another method": inside("calibration", method="os"),
     "a calibrator of a method that is an object": inside("calibration", method={}),

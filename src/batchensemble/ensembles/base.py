@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from batchensemble.core.arguments import positive_number
 from batchensemble.core.inputs import Nested, Scaling
 from batchensemble.ensembles.calibrated import Calibrated
+from batchensemble.ensembles.choice import Choice
 from batchensemble.ensembles.conversion.branching import Branch
 from batchensemble.ensembles.conversion.convert import twins
 from batchensemble.ensembles.conversion.parameter_groups import parameter_groups
@@ -55,6 +56,8 @@ class Ensemble(ForwardPass, Freezable, Calibrated):
             are passed to the network unchanged.
         class_names: names of the classes in the order of their indices, if the training data named
             them.
+        choice: which members of a larger ensemble these are, if
+            :func:`batchensemble.choose_members` chose them.
     """
 
     def __init__(
@@ -79,6 +82,7 @@ class Ensemble(ForwardPass, Freezable, Calibrated):
         self.feature_scaling: Scaling | None = None
         self.target_names: tuple[str, ...] | None = None  # where they are several columns
         self.class_names: tuple[str, ...] = ()  # in the order of their numbers
+        self.choice: Choice | None = None
         self.training = network.training
 
     def member(self, index: int) -> nn.Module:
@@ -107,6 +111,7 @@ class Ensemble(ForwardPass, Freezable, Calibrated):
             twin.keep(indices)  # type: ignore[operator]
         result._keep_calibration(indices)
         result._set_members(len(indices))
+        result.choice = None  # which was of the members before
         return result
 
     def verify(self, *args: Any, **kwargs: Any) -> Verification:

@@ -89,6 +89,8 @@ def check_config(config: Any, path: Path) -> dict[str, Any]:
     _check_options(path, config["method"], config["options"])
     if config.get("calibration") is not None:
         _check_calibration(path, config["calibration"], config["members"])
+    if config.get("choice") is not None:
+        _check_choice(path, config["choice"], config["members"])
     if config.get("data") is not None:
         _check_data(path, config["data"])
     if config.get("loss") is not None:
@@ -149,6 +151,28 @@ def _check_calibration(path: Path, calibration: Any, members: int) -> None:
             raise _wrong(
                 path, f"{name}'s shape of {each}", "that of its members and classes", shape
             )
+
+
+def _check_choice(path: Path, choice: Any, members: int) -> None:
+    """Check the record of members that were chosen from a larger ensemble."""
+    expected = "which of how many members were chosen, and their scores"
+    keys = {"chosen", "members", "score", "scores", "score_of_all"}
+    if not isinstance(choice, dict) or set(choice) != keys:
+        raise _wrong(path, "choice", expected, choice)
+    chosen, of, scores = (choice[key] for key in ("chosen", "members", "scores"))
+    fitting = (
+        _is_whole(of, 1, MOST_MEMBERS)
+        and isinstance(chosen, list)
+        and all(_is_whole(each, 0, of - 1) for each in chosen)
+        and len(set(chosen)) == len(chosen) == members
+        and isinstance(scores, list)
+        and members <= len(scores) <= of
+        and all(map(_is_number, scores))
+        and _is_name(choice["score"])
+        and (choice["score_of_all"] is None or _is_number(choice["score_of_all"]))
+    )
+    if not fitting:
+        raise _wrong(path, "choice", expected, choice)
 
 
 def _check_data(path: Path, data: Any) -> None:
@@ -280,6 +304,7 @@ _LATER = (
     "calibration",
     "loss",
     "trained_on",
+    "choice",
     "data",
 )  # keys that older folders may lack
 _TOP: dict[str, Check] = {
@@ -306,6 +331,7 @@ _TOP: dict[str, Check] = {
     ),
     "calibration": (_is_optional(dict), "an object"),
     "loss": (_is_optional(dict), "an object"),
+    "choice": (_is_optional(dict), "an object"),
     "data": (_is_optional(dict), "an object"),
     "versions": (_is_text_by_text, "versions by name"),
     "sha256": (

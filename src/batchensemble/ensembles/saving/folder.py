@@ -18,6 +18,7 @@ from batchensemble.core.atomic_files import write_whole
 from batchensemble.core.strict_json import MOST_BYTES, parse_json
 from batchensemble.ensembles import METHODS, Ensemble
 from batchensemble.ensembles.checks import check_ensemble
+from batchensemble.ensembles.choice import Choice
 from batchensemble.ensembles.methods import method_of
 from batchensemble.ensembles.networks import widths_of
 from batchensemble.ensembles.saving.config import (
@@ -106,6 +107,7 @@ def save(
         "calibration": None if model.calibrator is None else model.calibrator.settings(),
         "loss": None if model.loss is None else to_dict(model.loss),
         "trained_on": model.trained_on,
+        "choice": None if model.choice is None else model.choice.as_json(),
         "feature_names": model.feature_names,
         "feature_scaling": None if model.feature_names is None else model.feature_scaling,
         "target_names": model.target_names,
@@ -198,6 +200,8 @@ def load(
     if config.get("loss") is not None:
         model.loss = from_dict(config["loss"])
     model.trained_on = config.get("trained_on")
+    if config.get("choice") is not None:
+        model.choice = Choice.from_json(config["choice"])
     for name in ("feature_names", "target_names", "class_names"):
         if config.get(name) is not None:
             setattr(model, name, tuple(config[name]))
