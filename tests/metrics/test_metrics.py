@@ -214,14 +214,19 @@ def test_scores_are_a_mapping_of_plain_numbers():
     scores = score(*random_prediction())
     assert list(scores) == [
         "accuracy",
+        "balanced_accuracy",
+        "auc",
+        "average_precision",
         "nll",
         "brier",
         "ece",
         "mutual_information",
         "disagreement",
         "member_accuracies",
+        "constant_accuracy",
+        "constant_nll",
     ]
-    assert len(scores) == 7
+    assert len(scores) == 12
     assert json.loads(json.dumps(dict(scores))) == dict(scores)
     assert f"'nll': {scores['nll']}" in repr(scores)
     with pytest.raises(KeyError):

@@ -45,9 +45,10 @@ def evaluate_command(
 ) -> None:
     """Evaluate a saved model on data with targets.
 
-    Classification: accuracy, NLL, Brier score, ECE and the disagreement of
-    the members. Regression: RMSE, MAE, R², NLL, CRPS, and coverage and width
-    of the 90 % interval.
+    Classification: accuracy, balanced accuracy, AUC, average precision, NLL,
+    Brier score, ECE, the disagreement of the members, and the confusion
+    matrix. Regression: RMSE, MAE, R², NLL, CRPS, and coverage and width of
+    the 90 % interval. Beside them stand the scores of a constant prediction.
 
     Files are read block by block, so they may be larger than memory.
 
@@ -76,8 +77,9 @@ def evaluate_command(
         known = {name: None if value != value else value for name, value in scores.items()}
         print(json.dumps(known))
     else:
-        from batchensemble.report.terminal import scores_table
+        from batchensemble.report.terminal import score_tables
 
-        console.print(scores_table(printable_lines(rows.title), scores))
+        for table in score_tables(printable_lines(rows.title), scores):
+            console.print(table)
     for note in rows.notes:
         console.print(f"Note: {printable_lines(note)}", markup=False)

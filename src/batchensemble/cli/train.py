@@ -164,13 +164,14 @@ def _print(
     notes: tuple[str, ...],
 ) -> None:
     from batchensemble.comparison.wording import method_title
-    from batchensemble.report.terminal import scores_table
+    from batchensemble.report.terminal import score_tables
 
     name, members = method_title(settings["method"]), settings["members"]
     many = f"{members} member{'s' if members > 1 else ''}"
     title = f"{name}, {many}, {history.epochs} epochs: held-out examples of {settings['data']}"
     console = Console()
-    console.print(scores_table(title, scores))
+    for table in score_tables(title, scores):
+        console.print(table)
     if remark := scores.remark(class_names):
         console.print(f"Note: {remark}", markup=False, highlight=False)
     if history.stopped:

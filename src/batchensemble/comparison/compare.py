@@ -27,8 +27,8 @@ from batchensemble.data.datasets import Data
 from batchensemble.ensembles import METHODS, Ensemble
 from batchensemble.ensembles.networks import multilayer_perceptron
 from batchensemble.losses import outputs_for
-from batchensemble.metrics import score
-from batchensemble.predictions.predict import predict
+from batchensemble.metrics import ConstantNumber, score
+from batchensemble.predictions.predict import model_loss, predict
 from batchensemble.training.fit import fit
 from batchensemble.training.history import History
 
@@ -175,7 +175,7 @@ def make_run(
     return Run(
         method,
         seed,
-        score(prediction, data.held_out[1]),
+        score(prediction, data.held_out[1], constant=ConstantNumber.of_training(model_loss(model))),
         measure_cost(
             model,
             torch.from_numpy(data.train[0][:examples]),

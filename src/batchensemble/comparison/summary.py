@@ -27,7 +27,9 @@ class Column:
         better: whether higher or lower is better; ``None`` where neither is.
         format: format specification of one number, as in ``format(0.5, ".4f")``.
         noise: source of its random variation: ``"examples"``, the held-out examples and the seeds;
-            ``"runs"``, a measurement that differs from run to run; ``"none"``, a count.
+            ``"runs"``, a measurement that differs from run to run; ``"none"``, a count;
+            ``"untested"``, that of the examples in a score that is no mean over them, so that
+            differences have no interval.
     """
 
     key: str
@@ -35,7 +37,7 @@ class Column:
     unit: str
     better: Literal["higher", "lower"] | None
     format: str
-    noise: Literal["examples", "runs", "none"] = "examples"
+    noise: Literal["examples", "runs", "none", "untested"] = "examples"
 
 
 CLASSIFICATION = (
@@ -43,6 +45,9 @@ CLASSIFICATION = (
     Column("nll", "NLL", "nats", "lower", ".4f"),
     Column("brier", "Brier score", "", "lower", ".4f"),
     Column("ece", "ECE", "", "lower", ".4f"),
+    Column("balanced_accuracy", "Balanced accuracy", "", "higher", ".4f", "untested"),
+    Column("auc", "AUC", "", "higher", ".4f", "untested"),
+    Column("average_precision", "Average precision", "", "higher", ".4f", "untested"),
     Column("mutual_information", "Mutual information", "nats", None, ".5f"),
     Column("disagreement", "Disagreement", "", None, ".4f"),
 )
@@ -152,12 +157,11 @@ def summarise(comparison: Comparison, differences: Differences | None = None) ->
 
 
 def quality(comparison: Comparison) -> tuple[Column, ...]:
-    """Return the columns of scores of a comparison: those of its task that its runs have."""
-    scores = comparison.runs[0].scores if comparison.runs else {}
+    """Return the columns of scores of a comparison: those of its task that all its runs have."""
     return tuple(
         column
         for column in QUALITY[comparison.data.task]
-        if not comparison.runs or column.key in scores
+        if all(column.key in run.scores for run in comparison.runs)
     )
 
 
@@ -232,7 +236,9 @@ def _best(column: Column, means: dict[str, float], differences: Differences) -> 
     """
     finite = {method: mean for method, mean in means.items() if math.isfinite(mean)}
     texts = {method: format_number(mean, column) for method, mean in means.items()}
-    if column.better is None or not finite or len(set(texts.values())) == 1:
+    if column.better is None or column.noise == "untested":
+        return set()
+    if not finite or len(set(texts.values())) == 1:
         return set()
     winner = (max if column.better == "higher" else min)(finite, key=lambda each: finite[each])
     if column.noise == "none":

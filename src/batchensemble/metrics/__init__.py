@@ -7,6 +7,9 @@ from batchensemble.metrics.calibration.classwise import Classwise, classwise, to
 from batchensemble.metrics.calibration.interval import Interval, ece_interval
 from batchensemble.metrics.calibration.reliability import BINS, Binning, Reliability, reliability
 from batchensemble.metrics.calibration.smooth import Smooth, smooth_ece
+from batchensemble.metrics.confusion_matrix import Confusion, confusion
+from batchensemble.metrics.constant import ConstantNumber
+from batchensemble.metrics.discrimination import average_precision, roc_auc
 from batchensemble.metrics.labels import Labels, checked_labels
 from batchensemble.metrics.losses_by_example import example_losses, losses_by_example
 from batchensemble.metrics.members.diversity import Diversity, disagreement, diversity, one_class
@@ -31,6 +34,8 @@ __all__ = [
     "Binning",
     "BrierParts",
     "Classwise",
+    "Confusion",
+    "ConstantNumber",
     "Diversity",
     "Interval",
     "IntervalCalibration",
@@ -41,11 +46,13 @@ __all__ = [
     "Scores",
     "ShareOfGain",
     "Smooth",
+    "average_precision",
     "brier_parts",
     "by_members",
     "checked_labels",
     "checked_numbers",
     "classwise",
+    "confusion",
     "crps",
     "disagreement",
     "diversity",
@@ -61,6 +68,7 @@ __all__ = [
     "only_one_class",
     "pit",
     "reliability",
+    "roc_auc",
     "score",
     "score_labels",
     "score_numbers",

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from sklearn.metrics import mean_absolute_error, mean_pinball_loss, mean_squared_error, r2_score
 
 from batchensemble.data.tables.columns import refuse_times
+from batchensemble.metrics.constant import ConstantNumber
 from batchensemble.metrics.values import Scores
 from batchensemble.predictions import Normals, Points, Quantiles, RegressionPrediction
 
@@ -21,7 +22,9 @@ COVERAGE = 0.9  # nominal coverage of the interval that is scored
 COVERAGE_LEVELS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 
 
-def score_numbers(prediction: RegressionPrediction, targets: Any) -> Scores:
+def score_numbers(
+    prediction: RegressionPrediction, targets: Any, constant: ConstantNumber | None = None
+) -> Scores:
     """Return the scores of predicted numbers, means over all known targets.
 
     ======================  ================================================================
@@ -40,11 +43,17 @@ def score_numbers(prediction: RegressionPrediction, targets: Any) -> Scores:
     ``epistemic``           root of the mean variance of the members' means
     ``aleatoric``           root of the mean of the members' variances
     ``member_rmses``        the RMSE of each member
+    ``constant_rmse``,      the errors of predicting one mean for every example, in the targets'
+    ``constant_mae``        unit; ``scores.constant`` says whose mean
+    ``constant_nll``        NLL of the normal distribution of that mean and deviation, nats; for
+                            predictions with a density
     ======================  ================================================================
 
     Args:
         prediction: the prediction of any ensemble.
         targets: the true numbers in the shape of ``prediction.mean``; NaN for unknown targets.
+        constant: the constant prediction to compare with; by default the mean and deviation of
+            these targets.
 
     Raises:
         ValueError: the targets have another shape, none is known, or one is infinite.
@@ -80,6 +89,7 @@ def score_numbers(prediction: RegressionPrediction, targets: Any) -> Scores:
             )
         )
     by_member = np.moveaxis(prediction.member_means, 1, 0)
+    constant = constant or ConstantNumber.of_rows(targets)
     return Scores(
         {
             **values,
@@ -92,7 +102,9 @@ def score_numbers(prediction: RegressionPrediction, targets: Any) -> Scores:
             "member_rmses": [
                 float(np.sqrt(mean_squared_error(y, each[known]))) for each in by_member
             ],
-        }
+            **constant.scores(targets, prediction.has_density),
+        },
+        constant=constant.source,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,14 @@ from batchensemble.ensembles import Ensemble
 from batchensemble.losses import Loss
 from batchensemble.losses.targets import whole_labels
 from batchensemble.metrics.calibration.reliability import reliability
+from batchensemble.metrics.confusion_matrix import (
+    MOST_CLASSES,
+    Confusion,
+    balanced_accuracy,
+    pair_counts,
+)
+from batchensemble.metrics.constant import SHARES_OF_ROWS, ConstantNumber, constant_class
+from batchensemble.metrics.discrimination import RANKED, Ranked
 from batchensemble.metrics.labels import Labels, checked_labels
 from batchensemble.metrics.losses_by_example import losses_by_example
 from batchensemble.metrics.members.diversity import disagreement, one_class
@@ -63,11 +72,24 @@ def evaluate(
     prediction, targets = predict_pairs(
         model, data, loss=loss, target=target, class_names=class_names, memory_limit=memory_limit
     )
-    ignored = getattr(model_loss(model, loss), "ignore_index", None)
-    return score(prediction, targets, ignore_index=ignored)
+    found = model_loss(model, loss)
+    scores = score(
+        prediction,
+        targets,
+        ignore_index=getattr(found, "ignore_index", None),
+        constant=ConstantNumber.of_training(found),
+    )
+    name_classes(scores, class_names or model.class_names)
+    return scores
 
 
-def score(prediction: AnyPrediction, targets: Any, *, ignore_index: int | None = None) -> Scores:
+def score(
+    prediction: AnyPrediction,
+    targets: Any,
+    *,
+    ignore_index: int | None = None,
+    constant: ConstantNumber | None = None,
+) -> Scores:
     """Return the scores of a prediction against the truth.
 
     For numbers see :func:`~batchensemble.metrics.score_numbers`, for multi-label predictions
@@ -76,6 +98,11 @@ def score(prediction: AnyPrediction, targets: Any, *, ignore_index: int | None =
 
     ======================  ================================================================
     ``accuracy``            share of examples whose most probable class is the true one
+    ``balanced_accuracy``   mean of that share over the classes that occur
+    ``auc``                 area under the ROC curve of class 1; of more than two classes the mean
+                            of each against the rest, :func:`roc_auc`
+    ``average_precision``   the same of the curve of precision against recall,
+                            :func:`average_precision`
     ``nll``                 negative log-likelihood of the ensemble's probabilities, nats
     ``brier``               squared distance of the ensemble's probabilities to the one-hot
                             label, summed over the classes, 0 to 2
@@ -83,13 +110,23 @@ def score(prediction: AnyPrediction, targets: Any, *, ignore_index: int | None =
     ``mutual_information``  mean epistemic uncertainty, nats
     ``disagreement``        share of pairs of members with different most probable classes
     ``member_accuracies``   the accuracy of each member
+    ``constant_accuracy``   share of the most frequent class in these examples: the accuracy of
+                            predicting it for every example
+    ``constant_nll``        NLL of predicting the shares of the classes for every example, nats
     ======================  ================================================================
+
+    ``auc`` and ``average_precision`` are computed when they are asked for. They are NaN where only
+    one class occurs, and of more than 2²⁴ probabilities, which would have to be kept for that;
+    :func:`roc_auc` and :func:`average_precision` then compute them from the prediction.
+    ``scores.confusion`` has the confusion matrix and the share of each class.
 
     Args:
         prediction: the prediction of any ensemble.
         targets: the true class numbers ``[examples, ...]``, integers or bools; for numbers and
             multi-label predictions the targets in the shape of the prediction.
         ignore_index: class number of entries to ignore; none by default.
+        constant: for numbers, the constant prediction to compare with; by default the mean and
+            deviation of ``targets``.
 
     Raises:
         ValueError: the shapes differ, or a label is not among the classes.
@@ -100,7 +137,7 @@ def score(prediction: AnyPrediction, targets: Any, *, ignore_index: int | None =
         0.25
     """
     if isinstance(prediction, RegressionPrediction):
-        return score_numbers(prediction, targets)
+        return score_numbers(prediction, targets, constant)
     if isinstance(prediction, MultiLabelPrediction):
         return score_labels(prediction, targets)
     return _score_classes(*entries(prediction, targets, ignore_index))
@@ -144,16 +181,33 @@ def entries(
     return prediction, checked_labels(prediction, labels)
 
 
+def name_classes(scores: Scores, class_names: Sequence[Any]) -> None:
+    """Give the confusion matrix of scores the names of its classes, if there are as many."""
+    found = scores.confusion
+    if found is not None and len(class_names) == len(found):
+        scores.confusion = replace(found, class_names=tuple(map(str, class_names)))
+
+
 def _score_classes(prediction: Prediction, labels: Labels) -> Scores:
+    classes = prediction.probs.shape[1]
+    right = prediction.labels == labels
+    examples = np.bincount(labels, minlength=classes)
+    balanced = balanced_accuracy(np.bincount(labels[right], minlength=classes), examples)
     return Scores(
         {
-            "accuracy": float((prediction.labels == labels).mean()),
+            "accuracy": float(right.mean()),
+            "balanced_accuracy": balanced,
+            **dict.fromkeys(RANKED, ...),
             "nll": float(losses_by_example(prediction, labels, "nll").mean()),
             "brier": float(losses_by_example(prediction, labels, "brier").mean()),
             "ece": reliability(prediction, labels).ece,
             "mutual_information": float(prediction.epistemic.mean()),
             "disagreement": disagreement(prediction),
             "member_accuracies": (prediction.member_labels == labels[:, None]).mean(0).tolist(),
+            **constant_class(examples),
         },
         one_class=one_class(prediction),
+        confusion=Confusion(pair_counts(prediction, labels)) if classes <= MOST_CLASSES else None,
+        constant=SHARES_OF_ROWS,
+        later=Ranked.of(prediction, labels),
     )

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from batchensemble.core.printed_tables import table
+from batchensemble.metrics.confusion_matrix import Confusion
 
 
 class Scores(Mapping[str, Any]):
     """A mapping from names to scores; the functions that return it say which.
 
+    Scores that take long, ``auc`` and ``average_precision``, are computed when they are asked for.
+    Until then the ensemble's probabilities stay in memory. Printing, comparing and pickling ask for
+    all.
+
+    Args:
+        values: the scores by name; ``...`` for those that ``later`` computes from their name.
+
     Attributes:
         one_class: the class that all members predict for every example; ``None`` if they predict
             several, or no classes.
+        confusion: for up to 256 classes, how often each is predicted for each true class, with the
+            share of each class; else ``None``.
+        constant: what the constant prediction is whose scores are ``constant_...``, in words; empty
+            without any.
 
     Example:
         >>> scores = Scores({"accuracy": 0.9})
@@ -21,12 +33,26 @@ class Scores(Mapping[str, Any]):
         (0.9, ['accuracy'])
     """
 
-    def __init__(self, values: Mapping[str, Any], *, one_class: int | None = None) -> None:
+    def __init__(
+        self,
+        values: Mapping[str, Any],
+        *,
+        one_class: int | None = None,
+        confusion: Confusion | None = None,
+        constant: str = "",
+        later: Callable[[str], Any] | None = None,
+    ) -> None:
         self._values = dict(values)
-        self.one_class = one_class
+        self.one_class, self.confusion, self.constant = one_class, confusion, constant
+        self._later = later
 
     def __getitem__(self, name: str) -> Any:
-        return self._values[name]
+        value = self._values[name]
+        if value is ... and self._later is not None:
+            value = self._values[name] = self._later(name)
+            if all(each is not ... for each in self._values.values()):
+                self._later = None  # and with it the probabilities
+        return value
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)
@@ -34,12 +60,19 @@ class Scores(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self._values)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_values": dict(self), "_later": None}
+
+    def now(self) -> dict[str, Any]:
+        """Return the scores that need not be computed any more."""
+        return {name: value for name, value in self._values.items() if value is not ...}
+
     def remark(self, class_names: Sequence[str] = ()) -> str:
         """Return a warning if one class is predicted for every example; else an empty string.
 
         Args:
-            class_names: names of the classes in the order of their numbers; by default the numbers
-                are shown.
+            class_names: names of the classes in the order of their numbers; by default those of
+                ``confusion``, else the numbers are shown.
 
         Example:
             >>> Scores({"accuracy": 0.9}, one_class=0).remark()
@@ -47,10 +80,12 @@ class Scores(Mapping[str, Any]):
         """
         if self.one_class is None or self["accuracy"] == 1:
             return ""
+        if not class_names and self.confusion is not None:
+            class_names = self.confusion.class_names
         return only_one_class(self.one_class, self["accuracy"], class_names)
 
     def __repr__(self) -> str:
-        return f"Scores({self._values})"
+        return f"Scores({dict(self)})"
 
     def _repr_html_(self) -> str:
         rows = [(name.replace("_", " "), value) for name, value in self.items()]
@@ -59,8 +94,12 @@ class Scores(Mapping[str, Any]):
 
 def only_one_class(named: int, accuracy: float, class_names: Sequence[str] = ()) -> str:
     """Return the warning that all members predict one class for every example."""
-    name = repr(class_names[named]) if named < len(class_names) else str(named)
     return (
-        f"all members predict class {name} for every example; the accuracy, {accuracy:.4f}, is its "
-        "share"
+        f"all members predict class {class_name(named, class_names)} for every example; the "
+        f"accuracy, {accuracy:.4f}, is its share"
     )
+
+
+def class_name(number: int, class_names: Sequence[str] = ()) -> str:
+    """Return the name of a class for a sentence: quoted, or its number."""
+    return repr(class_names[number]) if number < len(class_names) else str(number)

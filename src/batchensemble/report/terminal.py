@@ -8,6 +8,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from batchensemble.comparison.constant import constant_scores
 from batchensemble.comparison.ranking import Ranking
 from batchensemble.comparison.results import Comparison
 from batchensemble.comparison.summary import (
@@ -19,7 +20,11 @@ from batchensemble.comparison.summary import (
     quality,
     summarise,
 )
+from batchensemble.comparison.wording import printable
 from batchensemble.core.printed_tables import terminal_table
+from batchensemble.metrics import Confusion, Scores
+
+MOST_COLUMNS = 8  # classes whose confusion fits a terminal
 
 
 def comparison_table(comparison: Comparison) -> Table:
@@ -33,6 +38,7 @@ def comparison_table(comparison: Comparison) -> Table:
     table.add_column("")
     for row in rows:
         table.add_column(row.name, justify="right", no_wrap=True)
+    table.caption, table.caption_justify = Text(_constant(comparison)), "left"
     for columns in (quality(comparison), COST):
         for column in columns:
             unit = f", {column.unit}" if column.unit else ""
@@ -46,8 +52,23 @@ def comparison_table(comparison: Comparison) -> Table:
 
 
 def _legend(comparison: Comparison) -> str:
-    over = "seeds and examples" if _seeds(comparison) > 1 else "examples; times: not tested"
+    several = _seeds(comparison) > 1
+    untested = [] if several else ["times"]
+    untested += [each.title for each in quality(comparison) if each.noise == "untested"]
+    over = "seeds and examples" if several else "examples"
+    over += f"; not tested: {', '.join(untested)}" if untested else ""
     return f"bold: significantly best, ≈: not significantly worse than the best (95%, over {over})"
+
+
+def _constant(comparison: Comparison) -> str:
+    """Return the scores of the constant prediction in a sentence."""
+    constant = constant_scores(comparison)
+    scores = [
+        f"{column.title} {format_number(constant.scores[column.key], column)}"
+        for column in quality(comparison)
+        if column.key in constant.scores
+    ]
+    return f"constant prediction, {printable(constant.prediction)}: {', '.join(scores)}"
 
 
 def _marked(cell: Cell, text: str) -> str:
@@ -122,11 +143,53 @@ def _seeds(comparison: Comparison) -> int:
 
 
 def scores_table(title: str, scores: Mapping[str, Any]) -> Table:
-    """Return a table with a row for each score of one model."""
+    """Return a table with a row for each score of one model, the constant prediction's beside it.
+
+    Args:
+        title: the title of the table.
+        scores: scores by name; those named ``constant_...`` stand in a column of their own.
+    """
     table = terminal_table(title)
     table.add_column("score")
     table.add_column("value", justify="right")
+    constants = {name for name in scores if name.startswith("constant_")}
+    if constants:
+        table.add_column("constant", justify="right")
+        what = getattr(scores, "constant", "")
+        if what:
+            table.caption = Text(f"constant: predicting {what} for every example")
+            table.caption_justify = "left"
     for name, value in scores.items():
+        if name in constants:
+            continue
         values = value if isinstance(value, list) else [value]
-        table.add_row(name.replace("_", " "), ", ".join(f"{each:.4f}" for each in values))
+        cells = [name.replace("_", " "), ", ".join(map(_text, values))]
+        beside = scores.get(f"constant_{name}")
+        table.add_row(*cells, *([] if beside is None else [_text(beside)]))
+    return table
+
+
+def _text(number: float) -> str:
+    return "-" if number != number else f"{number:.4f}"
+
+
+def score_tables(title: str, scores: Scores) -> list[Table]:
+    """Return the scores of one model, and for few classes the confusion matrix."""
+    found = scores.confusion
+    more = [] if found is None or len(found) > MOST_COLUMNS else [confusion_table(found)]
+    return [scores_table(title, scores), *more]
+
+
+def confusion_table(found: Confusion) -> Table:
+    """Return the confusion matrix of one model, with the share of each class."""
+    names = [printable(each) for each in found.names]
+    table = terminal_table("True classes, and how many of each got which prediction")
+    table.add_column("true class")
+    for head in ("share", "recall", *(f"→ {name}" for name in names)):
+        table.add_column(Text(head), justify="right")
+    for name, share, recall, counts in zip(
+        names, found.shares, found.recall, found.counts.tolist(), strict=True
+    ):
+        recalled = "-" if recall != recall else f"{recall:.1%}"
+        table.add_row(Text(name), f"{share:.1%}", recalled, *(f"{each:,}" for each in counts))
     return table

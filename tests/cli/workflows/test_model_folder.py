@@ -106,7 +106,8 @@ def test_every_command_scores_the_same_rows_and_none_that_trained(table, more, p
     assert (reported.runs[0].classes.labels == reported.data.held_out[1]).mean() == scores[
         "accuracy"
     ]
-    printed = {line.split()[0]: line.split()[-1] for line in ending.splitlines() if line.split()}
+    cells = [line.split() for line in ending.splitlines()]
+    printed = {each[0]: each[1] for each in cells if len(each) > 1}
     assert printed["accuracy"] == f"{scores['accuracy']:.4f}"
     assert printed["nll"] == f"{scores['nll']:.4f}"
     decided = json.loads(passed("decide", model, "--risk", 0.9, "--json").stdout)

@@ -161,7 +161,7 @@ def difference_table(
     comparison: Comparison, rows: Sequence[Row], differences: Differences, reference: str
 ) -> Table | None:
     """Return the difference of each method to one of them, with intervals; ``None`` for one."""
-    compared = [column for column in quality(comparison) if column.better]
+    compared = [each for each in quality(comparison) if each.better and each.noise == "examples"]
     others = [row for row in rows if row.method != reference]
     lines = []
     for row in others:
