@@ -176,6 +176,30 @@ def test_many_targets_to_keep_are_nan(monkeypatch):
     assert not math.isnan(found["rmse"])
 
 
+def test_a_model_that_is_no_better_than_the_majority_is_told():
+    labels = np.r_[np.zeros(97, int), np.ones(3, int)]
+    members = np.tile([0.9, 0.1], (100, 2, 1))
+    members[96] = [[0.2, 0.8]] * 2  # one false alarm
+    members[97] = [[0.2, 0.8]] * 2  # and one found
+    scores = score(be.Prediction(members), labels)
+    assert scores["accuracy"] == 0.97
+    assert scores.remark(["no", "yes"]).startswith(
+        "accuracy 0.9700, and 0.9700 of the rows are of class 'no': predicting that"
+    )
+    members[96] = [[0.9, 0.1]] * 2
+    assert score(be.Prediction(members), labels).remark() == ""
+
+
+def test_numbers_that_are_no_better_than_the_mean_are_told():
+    targets = np.arange(10.0)
+    away = be.predictions.Points(np.full((10, 3), 20.0))
+    assert score(away, targets).remark() == (
+        "RMSE 15.76, and 2.872 for the mean of these targets: predicting that number for every row "
+        "would be as good"
+    )
+    assert score(be.predictions.Points(targets[:, None]), targets).remark() == ""
+
+
 def test_the_confusion_matrix_has_the_names_of_the_classes():
     torch.manual_seed(0)
     model = be.BatchEnsemble(nn.Linear(4, 2), 3)

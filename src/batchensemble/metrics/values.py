@@ -68,7 +68,11 @@ class Scores(Mapping[str, Any]):
         return {name: value for name, value in self._values.items() if value is not ...}
 
     def remark(self, class_names: Sequence[str] = ()) -> str:
-        """Return a warning if one class is predicted for every example; else an empty string.
+        """Return a warning if the model is no better than a constant prediction; else nothing.
+
+        That is where all members predict one class for every example, where the accuracy is no
+        higher than the share of the most frequent class, or where the RMSE is no lower than that of
+        the mean.
 
         Args:
             class_names: names of the classes in the order of their numbers; by default those of
@@ -78,11 +82,20 @@ class Scores(Mapping[str, Any]):
             >>> Scores({"accuracy": 0.9}, one_class=0).remark()
             'all members predict class 0 for every example; the accuracy, 0.9000, is its share'
         """
-        if self.one_class is None or self["accuracy"] == 1:
+        if "constant_rmse" in self._values:
+            own, constant = self["rmse"], self["constant_rmse"]
+            return no_better_than_mean(own, constant, self.constant) if own >= constant > 0 else ""
+        if "accuracy" not in self._values or self["accuracy"] == 1:
             return ""
         if not class_names and self.confusion is not None:
             class_names = self.confusion.class_names
-        return only_one_class(self.one_class, self["accuracy"], class_names)
+        if self.one_class is not None:
+            return only_one_class(self.one_class, self["accuracy"], class_names)
+        share = self._values.get("constant_accuracy", 0.0)
+        if self.confusion is None or self["accuracy"] > share:
+            return ""
+        majority = int(self.confusion.shares.argmax())
+        return no_better_than_majority(self["accuracy"], share, majority, class_names)
 
     def __repr__(self) -> str:
         return f"Scores({dict(self)})"
@@ -97,6 +110,29 @@ def only_one_class(named: int, accuracy: float, class_names: Sequence[str] = ())
     return (
         f"all members predict class {class_name(named, class_names)} for every example; the "
         f"accuracy, {accuracy:.4f}, is its share"
+    )
+
+
+def no_better_than_majority(
+    accuracy: float, share: float, majority: int, class_names: Sequence[str] = ()
+) -> str:
+    """Return the warning that the accuracy is at most the share of the most frequent class.
+
+    Example:
+        >>> no_better_than_majority(0.97, 0.97, 0, ["no", "yes"]).partition(": ")[0]
+        "accuracy 0.9700, and 0.9700 of the rows are of class 'no'"
+    """
+    return (
+        f"accuracy {accuracy:.4f}, and {share:.4f} of the rows are of class "
+        f"{class_name(majority, class_names)}: predicting that class for every row would be as good"
+    )
+
+
+def no_better_than_mean(rmse: float, constant: float, mean: str) -> str:
+    """Return the warning that the RMSE is at least that of a mean, in words ``mean``."""
+    return (
+        f"RMSE {rmse:.4g}, and {constant:.4g} for {mean}: predicting that number for every row "
+        "would be as good"
     )
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from scipy.stats import binom
 
+from batchensemble.comparison.constant import constant_scores
 from batchensemble.comparison.differences import Differences
 from batchensemble.comparison.results import Comparison
 from batchensemble.comparison.summary import (
@@ -18,9 +20,14 @@ from batchensemble.comparison.summary import (
 )
 from batchensemble.comparison.wording import capitalised, join_names, method_phrase
 from batchensemble.ensembles.methods import METHODS, baseline_among, independent_among
-from batchensemble.metrics import one_class, only_one_class
+from batchensemble.metrics import one_class
 from batchensemble.metrics.bootstrap import LEVEL
 from batchensemble.metrics.members.one_model import OneModel, is_one_model
+from batchensemble.metrics.values import (
+    no_better_than_majority,
+    no_better_than_mean,
+    only_one_class,
+)
 from batchensemble.predictions import Prediction
 from batchensemble.report.sections.calibrated import error_by_chance
 from batchensemble.report.sections.tables import RMSE, signed
@@ -87,29 +94,43 @@ def verdict(comparison: Comparison, rows: Sequence[Row], differences: Difference
         other = _reference(by, rows, chosen)
         answers += [_difference(by, differences, chosen, other), _relative_cost(chosen, other)]
     answers += [_calibrated(comparison, chosen), *_members(comparison, rows, chosen)]
-    alike = remarks(comparison)
-    if chosen.method in alike:
-        answers.append(Answer("Predicted classes", "Only one", alike[chosen.method]))
+    remark = _remark(comparison, chosen.method)
+    answers += [] if remark is None else [remark]
     return Verdict(_headline(by, comparison, rows, chosen), chosen.method, tuple(answers))
 
 
 def remarks(comparison: Comparison) -> dict[str, str]:
-    """Return a warning for each method that predicts one class for every example, in all runs.
+    """Return a warning for each method that is no better than a constant prediction.
 
-    Its accuracy is the share of that class, and its members never disagree, which looks like
-    certainty.
+    One that predicts one class for every example has an accuracy that is the share of that class,
+    and members that never disagree, which looks like certainty.
     """
-    found: dict[str, str] = {}
+    found = {method: _remark(comparison, method) for method in comparison.methods}
+    return {method: each.text for method, each in found.items() if each is not None}
+
+
+def _remark(comparison: Comparison, method: str) -> Answer | None:
+    """Return the warning that a method is no better than a constant prediction, in all its runs."""
+    constant, runs = constant_scores(comparison), comparison.of(method)
+    names = comparison.data.class_names
+    title, short = "Constant prediction", "As good"
     if comparison.data.task == "regression":
-        return found
-    for method in comparison.methods:
-        runs = comparison.of(method)
+        rmse, of_mean = min(run.scores["rmse"] for run in runs), constant.scores["rmse"]
+        if not rmse >= of_mean > 0:
+            return None
+        sentence = no_better_than_mean(rmse, of_mean, constant.prediction)
+    else:
+        accuracy, share = max(run.scores["accuracy"] for run in runs), constant.scores["accuracy"]
         named = {one_class(run.classes) for run in runs}
-        accuracy = runs[0].scores["accuracy"] if runs else 1.0
-        if len(named) == 1 and accuracy < 1 and (only := named.pop()) is not None:
-            sentence = only_one_class(only, accuracy, comparison.data.class_names)
-            found[method] = f"{capitalised(method_phrase(method))}: {sentence}."
-    return found
+        if accuracy == 1 or accuracy > share:
+            return None
+        if len(named) == 1 and (only := named.pop()) is not None:
+            title, short = "Predicted classes", "Only one"
+            sentence = only_one_class(only, accuracy, names)
+        else:
+            most = int(np.bincount(comparison.data.held_out[1]).argmax())
+            sentence = no_better_than_majority(accuracy, share, most, names)
+    return Answer(title, short, f"{capitalised(method_phrase(method))}: {sentence}.")
 
 
 def _leading(by: Column, rows: Sequence[Row]) -> list[Row]:
