@@ -80,6 +80,7 @@ def fit(
     evaluate_every: int | None = None,
     stop_on: str = "nll",
     patience: int | None = None,
+    time_budget: float | None = None,
     checkpoints: str | Path | None = None,
     checkpoint_every: int | None = None,
     keep: int = 2,
@@ -155,9 +156,9 @@ def fit(
         schedule: ``"constant"``, ``"linear"``, ``"cosine"`` or ``"one_cycle"``; ``Plateau()``,
             which needs ``validation``; or a function that makes a scheduler of torch from an
             optimiser; this scheduler then takes a step after each training step.
-        cooldown: share of the steps, at the end of the training, in which the learning rate falls
-            linearly to 0; without it the noise of the last steps stays in the weights. By default
-            0.1, or 0, with a warning, if the length of the data is unknown.
+        cooldown: share of the steps or of the time budget, at the end of the training, in which the
+            learning rate falls linearly to 0; without it the noise of the last steps stays in the
+            weights. By default 0.1, or 0, with a warning, if the length of the data is unknown.
         warmup: number of steps, at the start, in which the learning rate rises linearly from 0.
         clip: largest norm of a member's gradient, see
             :class:`~batchensemble.training.clipping.MemberClipping`. By default no limit.
@@ -189,6 +190,11 @@ def fit(
             losses that are not of classes.
         patience: stop after this number of evaluations without a better score. The best weights are
             then restored, also when the training runs to its end. By default it never stops early.
+        time_budget: seconds after which the training stops at the end of a step, evaluations and
+            the time before a checkpoint included. The best weights are then restored if there are
+            held-out data. ``schedule`` and ``cooldown`` follow the time where it runs out before
+            the epochs do, so the learning rate falls within the budget; two such runs are not equal
+            bit by bit. By default there is no limit.
         checkpoints: folder for checkpoints. On SIGTERM and Ctrl-C the training then finishes its
             step, writes a checkpoint, and exits with 143 or 130.
         checkpoint_every: number of steps between two checkpoints. By default one is written after
@@ -243,6 +249,7 @@ def fit(
         clip=clip, precision=precision, average=average,
         micro_batch=micro_batch, gradient_checkpointing=gradient_checkpointing, compile=compile,
         evaluate_every=evaluate_every, stop_on=stop_on, patience=patience,
+        time_budget=time_budget,
         checkpoints=checkpoints, checkpoint_every=checkpoint_every, keep=keep, resume=resume,
         progress=progress, label=label, strategy=strategy,
     )  # fmt: skip

@@ -79,6 +79,7 @@ class TrainingPlan:
     evaluate_every: int | None = None
     stop_on: str = "nll"
     patience: int | None = None
+    time_budget: float | None = None
     checkpoints: str | Path | None = None
     checkpoint_every: int | None = None
     keep: int = 2
@@ -116,6 +117,8 @@ class TrainingPlan:
         for name in ("cooldown", "average"):
             if (value := getattr(self, name)) is not None:
                 numbers[name] = fraction(name, value)
+        if self.time_budget is not None:
+            numbers["time_budget"] = positive_number("time_budget", self.time_budget)
         for name, number in numbers.items():
             object.__setattr__(self, name, number)  # the dataclass is frozen
 
@@ -139,6 +142,11 @@ class TrainingPlan:
     def scores_steer(self) -> bool:
         """Whether held-out scores change the learning rate or the end of the training."""
         return self.plateau is not None or self.patience is not None
+
+    @property
+    def keeps_best(self) -> bool:
+        """Whether the weights with the best held-out score are restored at the end."""
+        return self.patience is not None or self.time_budget is not None
 
     def make_loss(self) -> EnsembleLoss:
         """Return the loss that the options name.

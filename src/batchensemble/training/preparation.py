@@ -31,6 +31,7 @@ from batchensemble.training.callbacks.compilation import CompiledLosses
 from batchensemble.training.callbacks.diagnostics import MemberDiagnostics
 from batchensemble.training.callbacks.first_process import FirstProcessCallbacks
 from batchensemble.training.callbacks.progress import TrainingBar
+from batchensemble.training.callbacks.time_budget import TimeBudget
 from batchensemble.training.callbacks.tracking import make_trackers
 from batchensemble.training.callbacks.validation import EarlyStopping
 from batchensemble.training.callbacks.weight_averaging import WeightAveraging
@@ -274,11 +275,13 @@ def prepare_schedule(plan: TrainingPlan, data: TrainingInputs) -> Schedule:
     Warns:
         UserWarning: the length of the training is not known, so the rate does not fall at its end.
     """
+    timed, used = plan.time_budget is not None, isinstance(plan.optimizer, str)
     return Schedule(
         None if data.steps is None else plan.epochs * data.steps,
         plan.schedule if isinstance(plan.schedule, str) else "constant",
-        default_cooldown(plan.cooldown, data.steps, used=isinstance(plan.optimizer, str)),
+        default_cooldown(plan.cooldown, data.steps, used=used, timed=timed),
         plan.warmup,
+        timed,
     )
 
 
@@ -318,6 +321,7 @@ def prepare_callbacks(
                 every=plan.evaluate_every,
                 stop_on=plan.stop_on,
                 patience=plan.patience,
+                keep_best=plan.keeps_best,
                 plateau=plan.plateau,
                 loss=data.loss,
                 strategy=shared,
@@ -328,6 +332,8 @@ def prepare_callbacks(
             "validation is missing: schedule=Plateau(), patience= and evaluate_every= use "
             "scores on held-out data"
         )
+    if plan.time_budget is not None:
+        found.append(TimeBudget(plan.time_budget, strategy.processes))
     found.append(MemberDiagnostics(data.validation, shared))
     found += [*callbacks, *make_trackers(trackers, plan.label)]
     if strategy.shared:

@@ -114,3 +114,26 @@ def test_with_a_length_the_cooldown_is_a_tenth_as_it_was():
         found.append(model.network.weight.detach())
     assert torch.equal(found[0], found[1])
     assert not torch.equal(found[0], found[2])
+
+
+@pytest.mark.parametrize("shape", ["constant", "linear", "cosine", "one_cycle"])
+@pytest.mark.parametrize("steps", [1, 7, 400])
+def test_where_time_runs_out_first_the_rate_follows_the_time(shape, steps):
+    plain = Schedule(steps, shape, cooldown=0.25)
+    timed = Schedule(steps, shape, cooldown=0.25, timed=True)
+    for step in range(steps):
+        assert timed.at(step) == plain.at(step)
+        assert timed.at(step, 0.5 * step / steps) == plain.at(step)  # time enough
+    assert timed.at(0, 1.0) == timed.at(0, 1.5) == 0
+    middle = steps // 2
+    if steps > 1:
+        assert timed.at(0, middle / steps) == pytest.approx(plain.at(middle))
+
+
+def test_without_a_number_of_steps_the_rate_follows_the_time_alone():
+    timed = Schedule(None, cooldown=0.2, timed=True)
+    assert timed.at(10**6, 0.5) == 1
+    assert timed.at(0, 0.9) == pytest.approx(0.5)
+    assert timed.at(0, 1.1) == 0
+    rising = Schedule(None, "one_cycle", timed=True)
+    assert rising.at(5, 0.1) < rising.at(5, 0.3) > rising.at(5, 0.9)

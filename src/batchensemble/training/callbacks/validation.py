@@ -31,8 +31,10 @@ class EarlyStopping(Callback):
         every: number of steps between two evaluations; ``None`` evaluates after each epoch.
         stop_on: the score that decides which weights are best, one of
             :func:`~batchensemble.metrics.by_name.names_of_scores`.
-        patience: stop after this number of evaluations without a better score, and restore the best
-            weights. ``None`` trains to the end and leaves the last weights.
+        patience: stop after this number of evaluations without a better score; ``None`` trains to
+            the end.
+        keep_best: whether to restore the weights with the best score at the end; by default only if
+            there is a patience.
         plateau: lowers the learning rate when the score does not improve; ``None`` does not.
         loss: the loss, whose ``of_ensemble`` gives the score named ``"nll"``.
         strategy: how processes share the computation; ``None`` for a single process.
@@ -48,6 +50,7 @@ class EarlyStopping(Callback):
         every: int | None = None,
         stop_on: str = "nll",
         patience: int | None = None,
+        keep_best: bool = False,
         plateau: Plateau | None = None,
         loss: EnsembleLoss,
         strategy: Strategy | None = None,
@@ -55,9 +58,8 @@ class EarlyStopping(Callback):
         self.strategy = strategy
         self.batches, self.loss, self.plateau = batches, loss, plateau
         self.every, self.stop_on, self.patience = every, stop_on, patience
-        self.optional_state = (
-            patience is None and plateau is None
-        )  # the training depends on neither
+        self.keep_best = keep_best or patience is not None
+        self.optional_state = not self.keep_best and plateau is None  # nothing depends on it
         self.best: float | None = None
         self.best_step = self.waiting = self.since_fall = 0
         self.best_weights: dict[str, Tensor] | None = None
@@ -75,7 +77,7 @@ class EarlyStopping(Callback):
         run.history.validation_nll.append(done[-1]["nll"])
 
     def on_end(self, run: TrainingState) -> None:
-        """Restore the best weights, if there is a patience."""
+        """Restore the best weights, if they were kept."""
         if self.best_weights is not None:
             held = run.model.state_dict()  # a checkpoint has whole ones
             best = {name: as_held(value, held[name]) for name, value in self.best_weights.items()}
@@ -91,7 +93,7 @@ class EarlyStopping(Callback):
             history, midway = run.history, run.step_of_epoch > 0
             history.best_epoch, history.best_step = run.epoch + midway, run.step
             history.best_score = value
-            if self.patience is not None:
+            if self.keep_best:
                 state = run.scored.state_dict()
                 self.best_weights = {name: each.detach().clone() for name, each in state.items()}
         else:
@@ -147,6 +149,8 @@ class EarlyStopping(Callback):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the state from a checkpoint."""
+        if self.keep_best and not state["has_weights"]:
+            return  # they were not kept then, so only later ones can be restored
         self.best, self.best_step, self.waiting, self.since_fall = state["best"]
         if state["has_weights"]:
             start = "weights."

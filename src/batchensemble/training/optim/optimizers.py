@@ -32,10 +32,12 @@ class Updater(ABC):
     Attributes:
         schedule: the learning rate of each step; ``None`` for rates that are not ours.
         scale: factor on the learning rates, besides the schedule.
+        elapsed: share of the time budget that is used up, 0 without one.
     """
 
     schedule: Schedule | None = None
     scale = 1.0
+    elapsed = 0.0
 
     @abstractmethod
     def clear(self) -> None:
@@ -159,7 +161,7 @@ class FlatAdam(Updater):
     @torch.no_grad()
     def step(self) -> None:
         """Update the parameters from their gradients."""
-        share = self.schedule.at(self.done) * self.scale
+        share = self.schedule.at(self.done, self.elapsed) * self.scale
         for index, buffer in enumerate(self.buffers):
             self.update(
                 [buffer.values],
@@ -182,7 +184,7 @@ class FlatAdam(Updater):
     @property
     def lr(self) -> float:
         """The learning rate of the next step, of the first group."""
-        return self.buffers[0].lr * self.schedule.at(self.done) * self.scale
+        return self.buffers[0].lr * self.schedule.at(self.done, self.elapsed) * self.scale
 
     def state_dict(self) -> dict[str, Any]:
         """Return the moments and the number of steps."""
@@ -272,7 +274,7 @@ class TorchOptimiser(Updater):
 
     def _set_rates(self) -> None:
         if self.schedule is not None:
-            share = self.schedule.at(self.done) * self.scale
+            share = self.schedule.at(self.done, self.elapsed) * self.scale
             for group, highest in zip(self.optimizer.param_groups, self.highest, strict=True):
                 group["lr"] = highest * share
 

@@ -14,6 +14,8 @@ SHAPES = ("constant", "linear", "cosine", "one_cycle")
 
 COOLDOWN = 0.1  # share of the steps, where the data know how many there are
 
+BY_TIME = 1e4  # steps that stand for a time budget where their number is not known
+
 # Of the one-cycle schedule (Smith and Topin 2019, arXiv 1708.07120).
 RISING, FIRST, LAST = 0.3, 1 / 25, 1 / 25e4
 
@@ -28,6 +30,7 @@ class Schedule:
             ``"one_cycle"`` rises for 30 % of the steps and falls along a cosine.
         cooldown: share of the steps, at the end, in which the rate falls linearly to 0.
         warmup: number of steps, at the start, in which it rises linearly from 0.
+        timed: whether the training has a time budget, of which a share is elapsed at each step.
 
     Example:
         >>> schedule = Schedule(steps=10, cooldown=0.4)
@@ -41,28 +44,42 @@ class Schedule:
     shape: Shape = "constant"
     cooldown: float = 0.0
     warmup: int = 0
+    timed: bool = False
 
     def __post_init__(self) -> None:
         one_of("schedule", self.shape, SHAPES)
         fraction("cooldown", self.cooldown)
         whole_number("warmup", self.warmup, at_least=0)
-        if self.steps is None and (self.shape != "constant" or self.cooldown):
+        falls = self.shape != "constant" or self.cooldown
+        if self.steps is None and falls and not self.timed:
             raise TypeError(
                 "the data must know their length, since the learning rate falls towards the end of "
                 "the training; give a Dataset with __len__, or schedule='constant' and cooldown=0"
             )
 
-    def at(self, step: int) -> float:
-        """Return the share of a step, counted from 0."""
+    def at(self, step: int, elapsed: float = 0.0) -> float:
+        """Return the share of a step, counted from 0.
+
+        Args:
+            step: number of steps before it.
+            elapsed: share of the time budget that is used up. Where that is more than the share of
+                the steps, the rate is that of the step at this share.
+        """
         share = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
-        if not self.steps:
+        steps: float = self.steps or 0
+        place: float = step
+        if self.timed:
+            place = step if steps else 0
+            steps = steps or BY_TIME
+            place = min(max(place, elapsed * steps), steps)
+        if not steps:
             return share
-        left, length = self.steps - step, self.cooldown * self.steps
+        left, length = steps - place, self.cooldown * steps
         if left < length:
             share *= left / length
-        return share * self._of_shape(step, self.steps)
+        return share * self._of_shape(place, steps)
 
-    def _of_shape(self, step: int, steps: int) -> float:
+    def _of_shape(self, step: float, steps: float) -> float:
         """Return the share that the shape alone gives."""
         if self.shape == "linear":
             return 1 - step / steps
@@ -72,7 +89,7 @@ class Schedule:
             peak = max(RISING * steps - 1, 0.0)
             if step <= peak:
                 return _cosine(FIRST, 1.0, step / max(peak, 1.0))
-            return _cosine(1.0, LAST, min(1.0, (step - peak) / (steps - 1 - peak)))
+            return _cosine(1.0, LAST, min(1.0, (step - peak) / max(steps - 1 - peak, 1e-9)))
         return 1.0
 
 
@@ -98,13 +115,16 @@ class Plateau:
             raise ValueError(f"factor must be below 1, got {self.factor}")
 
 
-def default_cooldown(asked: float | None, steps: int | None, *, used: bool = True) -> float:
+def default_cooldown(
+    asked: float | None, steps: int | None, *, used: bool = True, timed: bool = False
+) -> float:
     """Return the share of the steps in which the learning rate falls to 0.
 
     Args:
         asked: the option of ``fit``; ``None`` is 0.1, or 0 if the number of steps is unknown.
         steps: number of steps of an epoch; ``None`` if unknown.
         used: whether the schedule is used at all: an optimiser of the user's has its own rates.
+        timed: whether a time budget says when the training ends.
 
     Warns:
         UserWarning: it is 0 by default, since the data do not know their length.
@@ -115,7 +135,7 @@ def default_cooldown(asked: float | None, steps: int | None, *, used: bool = Tru
     """
     if asked is not None:
         return asked
-    if steps is not None:
+    if steps is not None or timed:
         return COOLDOWN
     if used:
         warnings.warn(
