@@ -334,7 +334,8 @@ def prepare_callbacks(
         )
     if plan.time_budget is not None:
         found.append(TimeBudget(plan.time_budget, strategy.processes))
-    found.append(MemberDiagnostics(data.validation, shared))
+    held_out = next((each for each in found if isinstance(each, EarlyStopping)), None)
+    found.append(MemberDiagnostics(held_out, shared))
     found += [*callbacks, *make_trackers(trackers, plan.label)]
     if strategy.shared:
         found.append(FirstProcessCallbacks(strategy.processes, found))

@@ -94,3 +94,27 @@ def test_targets_of_each_member_are_no_failure():
     targets = torch.stack([Y, 1 - Y, Y], 1)
     history = be.fit(build(), (X, targets), epochs=3, per_member_targets=True)
     assert history.diagnostics == [{}, {}, {}]
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_held_out_data_are_run_once_for_scores_and_diagnostics(weighted):
+    torch.manual_seed(0)
+    inputs, targets = torch.randn(700, 2), torch.randint(2, (700,))
+    held_out = (
+        (inputs, targets, (torch.arange(700) % 3).double()) if weighted else (inputs, targets)
+    )
+    calls = []
+
+    class Counted(nn.Linear):
+        def forward(self, x):
+            calls.append((self.training, len(x)))
+            return super().forward(x)
+
+    model = be.DeepEnsemble(nn.Sequential(Counted(2, 2)), 2)
+    history = be.fit(model, (inputs[:64], targets[:64]), validation=held_out, epochs=3)
+    evaluated = [rows for training, rows in calls if not training and rows == 700]
+    assert len(evaluated) == 3 * 2  # an evaluation an epoch, of two members
+    kept = torch.arange(700) % 3 > 0 if weighted else None
+    found = diagnose(model, inputs, targets, counting=kept)
+    for name in ("disagreement", "member_nll", "mean_logits_nll"):
+        assert history.diagnostics[-1][name] == pytest.approx(found[name], rel=1e-5)

@@ -9,18 +9,17 @@ import torch
 from torch import Tensor
 
 from batchensemble.core.inputs import Inputs
-from batchensemble.data.batches import ArrayBatches, Batches
+from batchensemble.data.batches import ArrayBatches
 from batchensemble.ensembles import Ensemble
 from batchensemble.layers.modes import evaluating
 from batchensemble.losses import cross_entropy
 from batchensemble.losses.targets import Weighted, parted
 from batchensemble.metrics.members.weights import fast_weight_spread
 from batchensemble.training.callbacks.base import Callback, TrainingState
-from batchensemble.training.callbacks.validation import example_weights
+from batchensemble.training.callbacks.validation import EXAMPLES, EarlyStopping, example_weights
 from batchensemble.training.distributed.strategy import Strategy
 
-# Number of examples that are looked at, and the thresholds of the warnings.
-EXAMPLES = 512
+# The thresholds of the warnings.
 COLLAPSED_DISAGREEMENT, COLLAPSED_SPREAD = 1e-4, 1e-3
 LOST_MEMBER = 2.0
 LEANING = 0.25  # nats
@@ -51,9 +50,25 @@ def diagnose(
         examples although the targets differ. Empty for other outputs and targets; examples whose
         target is not a class are left out.
     """
-    inputs, targets = inputs[:EXAMPLES], targets[:EXAMPLES]
+    inputs = inputs[:EXAMPLES]
     with evaluating(model), torch.no_grad(), torch.random.fork_rng([]):
         outputs = model(inputs) if strategy is None else strategy.outputs(model, inputs)
+    return diagnose_outputs(model, outputs, targets, counting=counting)
+
+
+def diagnose_outputs(
+    model: Ensemble, outputs: Any, targets: Tensor, *, counting: Tensor | None = None
+) -> dict[str, Any]:
+    """Return what :func:`diagnose` does, from outputs that are known already.
+
+    Args:
+        model: the ensemble.
+        outputs: its outputs for the first 512 examples.
+        targets: the targets of the examples.
+        counting: which of the examples count, a mask ``[examples]``; by default all do.
+    """
+    targets = targets[:EXAMPLES]
+    with torch.no_grad():
         if not isinstance(outputs, Tensor) or outputs.dim() != 3:
             return {}
         if targets.dim() == 2 and targets.shape[1] == 1:  # a column
@@ -63,11 +78,13 @@ def diagnose(
         classes = (targets >= 0) & (targets < outputs.shape[2])
         if counting is not None:
             classes &= counting[:EXAMPLES]
-        if not classes.any():
+        if not classes.all():
+            outputs, targets = outputs[classes], targets[classes]
+        if not len(targets):
             return {}
-        outputs, targets = outputs[classes].double(), targets[classes].long()
+        outputs, targets = outputs.double(), targets.long()
         probs, members = outputs.softmax(-1), outputs.shape[1]
-        gaps = (probs.unsqueeze(1) - probs.unsqueeze(2)).abs().sum(-1) / 2
+        gaps = torch.cdist(probs, probs, p=1) / 2
         named = probs.argmax(-1)
         alike = bool((named == named[0, 0]).all()) and not bool((targets == named[0, 0]).all())
         return {
@@ -83,15 +100,18 @@ class MemberDiagnostics(Callback):
     """Records diagnostics of the members after each epoch, and warns once of each problem.
 
     Args:
-        batches: held-out data; by default training data are used.
+        held_out: the evaluations on held-out data, whose outputs are used; by default the network
+            runs on training data.
         strategy: how processes share the training; ``None`` for a single process.
     """
 
     every_process = optional_state = True
     key, earlier_keys = "diagnostics", ("Watching",)
 
-    def __init__(self, batches: Batches | None = None, strategy: Strategy | None = None) -> None:
-        self.batches, self.strategy = batches, strategy
+    def __init__(
+        self, held_out: EarlyStopping | None = None, strategy: Strategy | None = None
+    ) -> None:
+        self.held_out, self.strategy = held_out, strategy
         self.warned: set[str] = set()
 
     def on_epoch(self, run: TrainingState) -> None:
@@ -99,15 +119,19 @@ class MemberDiagnostics(Callback):
         if not run.objective.loss.logits:  # the limits are nats of classes
             run.history.diagnostics.append({})
             return
-        inputs, targets = self._examples(run)
+        known = None if self.held_out is None else self.held_out.first
+        inputs, targets = self._examples(run) if known is None else (None, known.targets)
         found = {}
-        if inputs is not None:
+        if targets is not None:
             loss, (targets, weights) = run.objective.loss, parted(targets)
             counting = example_weights(
                 loss.counts(targets) if targets.dim() == 1 else None, weights
             )
             counting = None if counting is None else counting > 0
-            found = diagnose(run.scored, inputs, targets, self.strategy, counting=counting)
+            if known is not None:
+                found = diagnose_outputs(run.scored, known.outputs, targets, counting=counting)
+            elif inputs is not None:
+                found = diagnose(run.scored, inputs, targets, self.strategy, counting=counting)
         run.history.diagnostics.append(found)
         for what, sentence in find_problems(found, run.history.member_losses[-1]).items():
             if what not in self.warned:
@@ -116,9 +140,6 @@ class MemberDiagnostics(Callback):
 
     def _examples(self, run: TrainingState) -> tuple[Inputs | None, Any]:
         """Return examples that all members can see, and their targets with their weights."""
-        if self.batches is not None:
-            with torch.random.fork_rng([]):
-                return next(iter(self.batches), (None, None))
         if isinstance(run.batches, ArrayBatches):
             first = slice(EXAMPLES)
             targets, weights = run.batches.targets[first], run.batches.weights

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,12 +15,26 @@ from batchensemble.ensembles import Ensemble
 from batchensemble.layers.modes import evaluating
 from batchensemble.losses import ClassLoss, Custom, EnsembleLoss
 from batchensemble.losses.standardised import OF_STANDARDISED
-from batchensemble.losses.targets import exact, parted
+from batchensemble.losses.targets import Targets, Weighted, exact, parted
 from batchensemble.metrics.by_name import HIGHER_IS_BETTER, score_by_name
 from batchensemble.predictions.from_outputs import Arrays, reading
 from batchensemble.training.callbacks.base import Callback, TrainingState
 from batchensemble.training.distributed.strategy import Strategy
 from batchensemble.training.optim.schedules import Plateau
+
+EXAMPLES = 512  # of the first batch, whose outputs are kept for diagnostics
+
+
+class Evaluated(NamedTuple):
+    """The first examples of an evaluation.
+
+    Attributes:
+        outputs: the members' outputs, ``[batch, members, classes]``; ``None`` for others.
+        targets: their targets, with weights if there are some.
+    """
+
+    outputs: Tensor | None
+    targets: Targets
 
 
 class EarlyStopping(Callback):
@@ -63,6 +77,7 @@ class EarlyStopping(Callback):
         self.best: float | None = None
         self.best_step = self.waiting = self.since_fall = 0
         self.best_weights: dict[str, Tensor] | None = None
+        self.first: Evaluated | None = None  # of the last evaluation
 
     def on_step(self, run: TrainingState) -> None:
         """Evaluate every ``every`` steps."""
@@ -122,13 +137,15 @@ class EarlyStopping(Callback):
 
     def scores(self, model: Ensemble) -> dict[str, float]:
         """Return the ensemble's loss as ``nll``, and the score to stop on."""
-        losses, counts = [], []
+        losses, counts, self.first = [], [], None
         scored = _Scored(self.loss, self.stop_on) if self.stop_on != "nll" else None
         # A data loader draws a seed of its own, which must not change the training.
         with evaluating(model), torch.no_grad(), torch.random.fork_rng([]):
             for inputs, target in self.batches:
                 target, weights = parted(target)
                 output = self.strategy.outputs(model, inputs) if self.strategy else model(inputs)
+                if self.first is None:
+                    self.first = _first(output, target, weights)
                 losses.append(self.loss.of_ensemble(output, target))
                 counts.append(example_weights(self.loss.counts(target), weights))
                 if scored is not None:
@@ -159,6 +176,15 @@ class EarlyStopping(Callback):
                 for name, value in state.items()
                 if name.startswith(start)
             }
+
+
+def _first(outputs: Any, targets: Tensor, weights: Tensor | None) -> Evaluated:
+    """Return the first examples of a batch; a copy, since a part would keep all in memory."""
+    some: Targets = targets[:EXAMPLES]
+    if weights is not None:
+        some = Weighted(targets[:EXAMPLES], weights[:EXAMPLES])
+    of_classes = isinstance(outputs, Tensor) and outputs.dim() == 3
+    return Evaluated(outputs[:EXAMPLES].clone() if of_classes else None, some)
 
 
 def example_weights(counts: Tensor | None, weights: Tensor | None) -> Tensor | None:
