@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -513,22 +514,30 @@ def test_a_file_is_scored_in_blocks_as_in_one_go(trained, tmp_path, monkeypatch)
     assert "has the class 'c' in row 41 (line 42); the model knows a, b" in told
 
 
-def test_losses_in_other_units_than_the_scores_beside_them_say_so(tmp_path):
+def test_losses_are_in_the_unit_of_the_scores_beside_them(tmp_path):
     frame = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 3)), columns=[*"aby"])
     frame.assign(y=1000 * frame["y"]).to_csv(tmp_path / "t.csv", index=False)
     asked = ["--data", tmp_path / "t.csv", "--target", "y", "--task", "regression", "--hidden", 64]
     options = ["--lr", 0.05, "--epochs", 40, "--patience", 1]
     done = run("train", *asked, *options, "--out", tmp_path / "standard")
     said = " ".join(done.output.split())
-    assert "stopped: the held-out loss of standardised targets was best at step" in said
+    best = float(re.search(r"held-out loss was best at step \d+ \((\S+)\)", said)[1])
+    scores = json.loads(run("evaluate", tmp_path / "standard", "--json").stdout)
+    assert best == pytest.approx(scores["nll"], rel=1e-3)  # of targets in thousands
+    assert best > 8
     own = ["--epochs", 1, "--set", "standardise_targets=false"]
     assert run("train", *asked, *own, "--out", tmp_path / "own").exit_code == 0
-    units = {"standard": "of standardised targets", "own": "in the unit of the targets"}
-    for name, unit in units.items():
+    for name, written in (("standard", None), ("own", None), ("own", True)):
+        history = tmp_path / name / "history.json"
+        if written:  # by an earlier version
+            history.write_text(
+                json.dumps({**json.loads(history.read_text()), "standardised": True})
+            )
         comparison = subject_from_folder(tmp_path / name).comparison
+        unit = "of standardised targets" if written else "in the unit of the targets"
         assert loss_curves(comparison)[0].get_ylabel() == f"gaussian_nll {unit}"
         found = figures._curves(comparison)
-        assert ("losses of standardised targets" in found) == (name == "standard")
+        assert ("losses of standardised targets" in found) == bool(written)
 
 
 def write_numbers(path: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,14 @@ from torch import Tensor
 
 from batchensemble.core.rounding import LARGEST_ERROR, NOISE
 from batchensemble.losses.base import EnsembleLoss, aligned
-from batchensemble.losses.numbers import BinaryCrossEntropy, NumberLoss
+from batchensemble.losses.numbers import (
+    MSE,
+    BinaryCrossEntropy,
+    GaussianNLL,
+    Huber,
+    NumberLoss,
+    Quantile,
+)
 from batchensemble.losses.targets import exact
 
 OF_STANDARDISED = "of standardised targets"  # marks a loss beside scores in original units
@@ -22,8 +30,8 @@ class Standardised(NumberLoss):
     """A regression loss of standardised targets, ``(target - mean) / deviation``.
 
     The network's outputs are in these standard units; :func:`batchensemble.predict` converts them
-    to the original unit. Training and validation losses are in standard units. The mean is
-    subtracted in float64, so that a small spread around a large mean is not rounded away.
+    to the original unit, and :func:`unit_of` the losses. The mean is subtracted in float64, so that
+    a small spread around a large mean is not rounded away.
 
     Args:
         loss: the regression loss of the standardised targets.
@@ -98,11 +106,62 @@ class Standardised(NumberLoss):
         return torch.where(known, (targets - mean) / deviation, 0).to(outputs.dtype), known
 
 
+@dataclass(frozen=True)
+class LossUnit:
+    """The conversion of a loss of standardised targets to the unit of the targets.
+
+    Attributes:
+        factor: what the loss is multiplied by.
+        shift: what is then added, in nats.
+
+    Example:
+        >>> LossUnit(shift=9.0)(-0.5)
+        8.5
+    """
+
+    factor: float = 1.0
+    shift: float = 0.0
+
+    def __call__(self, loss: float) -> float:
+        """Return a loss in the unit of the targets."""
+        return self.factor * loss + self.shift
+
+
+def unit_of(loss: EnsembleLoss) -> LossUnit | None:
+    """Return what converts a loss to the unit of the targets.
+
+    With targets ``s`` times as large the Gaussian NLL is larger by ``ln s``, the squared error and
+    the Huber loss, whose ``delta`` is in standard units, by the factor ``s²``, and the quantile
+    loss by the factor ``s``.
+
+    Args:
+        loss: any loss; those that are not standardised are in this unit.
+
+    Returns:
+        ``None`` where no formula is known, or where targets have several units: a mean over targets
+        cannot be taken apart again.
+
+    Example:
+        >>> unit_of(Standardised(MSE(), [100.0], [10.0]))
+        LossUnit(factor=100.0, shift=0.0)
+    """
+    if not isinstance(loss, Standardised):
+        return LossUnit()
+    scale, plain = loss.deviation[0], loss.loss
+    if any(each != scale for each in loss.deviation):
+        return None
+    if isinstance(plain, GaussianNLL):
+        return LossUnit(shift=math.log(scale))
+    if isinstance(plain, (MSE, Huber)):
+        return LossUnit(scale**2)
+    return LossUnit(scale) if isinstance(plain, Quantile) else None
+
+
 def is_standardised(loss: EnsembleLoss) -> bool | None:
-    """Return whether a regression loss is in standard units; ``None`` for other losses."""
+    """Return whether a regression loss can be told in standard units only; ``None`` for others."""
     if not isinstance(loss, NumberLoss) or isinstance(loss, BinaryCrossEntropy):
         return None
-    return isinstance(loss, Standardised)
+    return unit_of(loss) is None
 
 
 def targets_of(loss: NumberLoss, outputs_shape: Sequence[int]) -> int:

@@ -140,9 +140,9 @@ def fit(
         label_smoothing: share of the target probability that is spread over all classes, 0 to 1.
         ignore_index: the class number that marks an entry of ``y`` without a class.
         standardise_targets: train a loss of numbers on standardised targets (less their mean,
-            divided by their standard deviation), which networks learn faster. Outputs and the
-            losses of the history are then in these units (``history.standardised`` is true);
-            ``predict`` and ``evaluate`` convert back.
+            divided by their standard deviation), which networks learn faster. Outputs are then in
+            these units; ``predict``, ``evaluate`` and the history convert back. The losses of
+            targets of several units cannot be (``history.standardised`` is then true).
         per_member_targets: ``y`` is ``[examples, members, ...]``, with targets for each member. By
             default all members have the same targets: labels are ``[examples]`` or a column
             ``[examples, 1]``, and one-hot rows are refused. Held-out targets are always the same

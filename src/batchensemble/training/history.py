@@ -10,7 +10,7 @@ from typing import Any
 from batchensemble.core.deprecation import moved_to
 from batchensemble.core.printed_tables import MOST_ROWS, table
 from batchensemble.core.strict_json import LARGE_LIMITS, read_json
-from batchensemble.losses.standardised import OF_STANDARDISED
+from batchensemble.losses.standardised import OF_STANDARDISED, LossUnit
 from batchensemble.training.plan import changed_options
 
 
@@ -72,8 +72,9 @@ class History:
         forward_calls: number of forward calls of a network.
         compilation: the speed-up of ``compile=True``; ``None`` without it.
         standardised: for losses of numbers, whether all losses here are of standardised targets,
-            see ``standardise_targets`` of :func:`batchensemble.fit`; ``None`` for other losses, or
-            if an earlier version did not store it.
+            see ``standardise_targets`` of :func:`batchensemble.fit`: that is so where they cannot
+            be converted, such as a mean over targets of several units, and in histories of earlier
+            versions. ``None`` for other losses, or if an earlier version did not store it.
         class_names: the names of the class numbers, if the data have some.
         best_epoch: the epoch, counted from 1, in which the evaluation with the best score of
             ``stop_on`` took place, the first of them if several are equal; ``None`` without
@@ -114,10 +115,10 @@ class History:
         if not self.losses:
             return "no epochs"
         many = "1 epoch" if self.epochs == 1 else f"{self.epochs} epochs"
-        text = f"{many} in {self.total_seconds:.1f} s: loss {self.losses[-1]:.4f}"
+        text = f"{many} in {self.total_seconds:.1f} s: loss {format_loss(self.losses[-1])}"
         if self.validation_nll:
             score = "NLL" if self.standardised is None else "loss"
-            text += f", held-out {score} {self.validation_nll[-1]:.4f}"
+            text += f", held-out {score} {format_loss(self.validation_nll[-1])}"
         text += f" {OF_STANDARDISED}" if self.standardised else ""
         if self.best_score is not None and self.best_epoch != self.epochs:
             text += f"\nbest: epoch {self.best_epoch}, {self._best_name} {self.best_score:.4f}"
@@ -248,6 +249,14 @@ class History:
             if each.name != "plan":
                 setattr(self, each.name, getattr(other, each.name))
 
+    def convert(self, unit: LossUnit) -> None:
+        """Convert all losses from those of standardised targets to the unit of the targets."""
+        for name in ("losses", "last_batch_losses", "validation_nll"):
+            setattr(self, name, [unit(each) for each in getattr(self, name)])
+        self.member_losses = [[unit(each) for each in row] for row in self.member_losses]
+        self.evaluations = [{**each, "nll": unit(each["nll"])} for each in self.evaluations]
+        self.standardised = False
+
     def record(
         self,
         member_losses: list[float],
@@ -273,6 +282,16 @@ class History:
         self.seconds.append(seconds)
         self.examples.append(examples)
         self.forward_calls.append(calls)
+
+
+def format_loss(loss: float) -> str:
+    """Return a loss with four decimals, or four digits where it is large, as of squared prices.
+
+    Example:
+        >>> format_loss(0.69315), format_loss(8.1e7)
+        ('0.6931', '8.1e+07')
+    """
+    return f"{loss:.4f}" if abs(loss) < 1e4 else f"{loss:.4g}"
 
 
 def _check(history: History) -> None:

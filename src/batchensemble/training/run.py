@@ -15,6 +15,7 @@ from batchensemble.core.random_state import DataStream, random_states, set_rando
 from batchensemble.data.batches import Batches, LoaderBatches, Pair, tensor_checksum
 from batchensemble.data.position import DataState
 from batchensemble.ensembles import Ensemble
+from batchensemble.losses.standardised import LossUnit, unit_of
 from batchensemble.losses.targets import Targets
 from batchensemble.training.callbacks.base import HOOKS, Callback, Hook, TrainingState, overrides
 from batchensemble.training.callbacks.first_process import FirstProcessCallbacks
@@ -61,6 +62,7 @@ class TrainingRun(TrainingState):
         self.objective, self.updater = objective, updater
         self.batches, self.stream, self.epochs = batches, stream, epochs
         self.history, self.callbacks = history, callbacks
+        self.unit = unit_of(objective.loss) or LossUnit()
         self.settings = settings or {}
         self.epoch = self.step = self.step_of_epoch = 0
         self.epoch_losses = self.losses = torch.empty(0, 0)
@@ -228,8 +230,13 @@ class TrainingRun(TrainingState):
             )
         self.history.record(
             # NaN for a member whose targets all have weight 0.
-            (self.epoch_losses / weight.to(self.epoch_losses.device)).tolist(),
-            (self.losses if self._weight is None else self.last_loss).contiguous().mean().item(),
+            [
+                self.unit(each)
+                for each in (self.epoch_losses / weight.to(self.epoch_losses.device)).tolist()
+            ],
+            self.unit(
+                (self.losses if self._weight is None else self.last_loss).contiguous().mean().item()
+            ),
             self.seconds,
             examples=self.epoch_rows * self.objective.examples_a_row,
             calls=self.epoch_calls,

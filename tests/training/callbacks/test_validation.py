@@ -95,25 +95,30 @@ def test_an_unknown_score_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("loss", "standardise", "called"),
+    ("loss", "standardise", "targets"),
     [
-        ("gaussian_nll", True, "loss of standardised targets"),
-        ("gaussian_nll", False, "loss"),
-        ("mse", True, "loss of standardised targets"),
+        (loss, standardise, targets)
+        for loss in ("gaussian_nll", "mse")
+        for standardise in (True, False)
+        for targets in (1, 2)
     ],
 )
 def test_a_loss_of_standardised_targets_is_called_so_beside_scores_that_are_not(
-    loss, standardise, called
+    loss, standardise, targets
 ):
-    outputs = 2 if loss == "gaussian_nll" else 1
+    """A mean over targets of several units cannot be converted."""
+    outputs = (2 if loss == "gaussian_nll" else 1) * targets
     model = be.BatchEnsemble(nn.Linear(2, outputs), members=2)
-    X, y = TRAIN[0], 50 * torch.randn(len(TRAIN[0]))
+    X, y = TRAIN[0], 50 * torch.randn(len(TRAIN[0]), targets)
+    y *= torch.arange(1, targets + 1)
     options = {"loss": loss, "standardise_targets": standardise, "patience": 1, "lr": 1.0}
     history = be.fit(model, (X, y), validation=(X, -y), epochs=30, **options)
+    own = not standardise or targets == 1
+    called = "loss" if own else "loss of standardised targets"
     assert history.stopped.startswith(f"the held-out {called} was best at step ")
-    assert history.standardised is standardise
+    assert history.standardised is (not own)
     assert be.History.from_dict(history.to_dict()) == history
-    assert ("losses of standardised targets" in history._repr_html_()) == standardise
+    assert ("losses of standardised targets" in history._repr_html_()) == (not own)
     assert "held-out NLL" not in history._repr_html_()
 
 

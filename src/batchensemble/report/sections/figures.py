@@ -15,6 +15,7 @@ from batchensemble.comparison.wording import method_title
 from batchensemble.losses.standardised import OF_STANDARDISED
 from batchensemble.metrics.members.member_curve import by_members
 from batchensemble.predictions import Prediction
+from batchensemble.training.history import format_loss
 
 COLUMN = {column.key: column for column in (*CLASSIFICATION, *REGRESSION, *COST)}
 
@@ -133,12 +134,12 @@ def _histogram(comparison: Comparison) -> str:
 def _curves(comparison: Comparison) -> str:
     def text(run: Run) -> str:
         losses, nlls = run.history.losses, run.history.validation_nll
-        last = f"loss {losses[-1] if losses else math.nan:.4f}"
+        last = f"loss {format_loss(losses[-1] if losses else math.nan)}"
         if not nlls:
             return last
         lowest = min(range(len(nlls)), key=nlls.__getitem__)
         when = "the last epoch" if lowest == len(nlls) - 1 else f"epoch {lowest + 1}"
-        return f"{last}, lowest held-out {what} {nlls[lowest]:.4f} after {when}"
+        return f"{last}, lowest held-out {what} {format_loss(nlls[lowest])} after {when}"
 
     numbers = comparison.data.task == "regression"
     what = "loss" if numbers else "NLL"

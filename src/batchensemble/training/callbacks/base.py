@@ -11,6 +11,7 @@ from batchensemble.core.inputs import Inputs
 from batchensemble.data.batches import Batches
 from batchensemble.data.position import DataState
 from batchensemble.ensembles import Ensemble
+from batchensemble.losses.standardised import LossUnit
 from batchensemble.losses.targets import Targets
 from batchensemble.training.distributed.processes import Processes
 from batchensemble.training.history import History
@@ -60,6 +61,7 @@ class TrainingState:
     batches: Batches
     epochs: int
     history: History
+    unit: LossUnit
     callbacks: Sequence[Callback]
     processes: Processes
     settings: dict[str, Any]

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from batchensemble.losses.standardised import OF_STANDARDISED
 from batchensemble.training.callbacks.base import Callback, TrainingState
+from batchensemble.training.history import format_loss
 
 
 class TrainingBar(Callback):
@@ -62,10 +63,10 @@ class TrainingBar(Callback):
     def on_epoch(self, run: TrainingState) -> None:
         """Show the losses of the epoch."""
         history = run.history
-        text = f"epoch {run.epoch}/{run.epochs}, loss {history.losses[-1]:.4f}"
+        text = f"epoch {run.epoch}/{run.epochs}, loss {format_loss(history.losses[-1])}"
         if history.validation_nll:
             score = "NLL" if history.standardised is None else "loss"
-            text += f", held-out {score} {history.validation_nll[-1]:.4f}"
+            text += f", held-out {score} {format_loss(history.validation_nll[-1])}"
         text += f" {OF_STANDARDISED}" if history.standardised else ""
         self.quality(text)
 

@@ -194,8 +194,7 @@ def _tracker(name: str) -> Any:
 
 
 def _by_member(run: TrainingState) -> list[float]:
-    losses: list[float] = run.losses.detach().double().mean(0).tolist()
-    return losses
+    return [run.unit(each) for each in run.losses.detach().double().mean(0).tolist()]
 
 
 def _epoch(run: TrainingState) -> dict[str, Any]:

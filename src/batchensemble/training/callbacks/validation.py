@@ -14,7 +14,7 @@ from batchensemble.data.batches import Batches
 from batchensemble.ensembles import Ensemble
 from batchensemble.layers.modes import evaluating
 from batchensemble.losses import ClassLoss, Custom, EnsembleLoss
-from batchensemble.losses.standardised import OF_STANDARDISED
+from batchensemble.losses.standardised import OF_STANDARDISED, LossUnit, unit_of
 from batchensemble.losses.targets import Targets, Weighted, exact, parted
 from batchensemble.metrics.by_name import HIGHER_IS_BETTER, score_by_name
 from batchensemble.predictions.from_outputs import Arrays, reading
@@ -71,6 +71,7 @@ class EarlyStopping(Callback):
     ) -> None:
         self.strategy = strategy
         self.batches, self.loss, self.plateau = batches, loss, plateau
+        self.unit = unit_of(loss) or LossUnit()
         self.every, self.stop_on, self.patience = every, stop_on, patience
         self.keep_best = keep_best or patience is not None
         self.optional_state = not self.keep_best and plateau is None  # nothing depends on it
@@ -136,7 +137,7 @@ class EarlyStopping(Callback):
         return value > self.best if HIGHER_IS_BETTER[self.stop_on] else value < self.best
 
     def scores(self, model: Ensemble) -> dict[str, float]:
-        """Return the ensemble's loss as ``nll``, and the score to stop on."""
+        """Return the ensemble's loss in the targets' unit as ``nll``, and the score to stop on."""
         losses, counts, self.first = [], [], None
         scored = _Scored(self.loss, self.stop_on) if self.stop_on != "nll" else None
         # A data loader draws a seed of its own, which must not change the training.
@@ -150,7 +151,7 @@ class EarlyStopping(Callback):
                 counts.append(example_weights(self.loss.counts(target), weights))
                 if scored is not None:
                     scored.add(output, target, weights)
-        found = {"nll": weighted_mean(losses, counts)}
+        found = {"nll": self.unit(weighted_mean(losses, counts))}
         if scored is not None:
             found[self.stop_on] = scored.result()
         return found
@@ -161,6 +162,7 @@ class EarlyStopping(Callback):
         return {
             "best": [self.best, self.best_step, self.waiting, self.since_fall],
             "has_weights": self.best_weights is not None,
+            "in_unit_of_targets": True,
             **{f"weights.{name}": value for name, value in weights.items()},
         }
 
@@ -169,6 +171,9 @@ class EarlyStopping(Callback):
         if self.keep_best and not state["has_weights"]:
             return  # they were not kept then, so only later ones can be restored
         self.best, self.best_step, self.waiting, self.since_fall = state["best"]
+        # Earlier versions stored the loss of standardised targets.
+        if self.best is not None and self.stop_on == "nll" and "in_unit_of_targets" not in state:
+            self.best = self.unit(self.best)
         if state["has_weights"]:
             start = "weights."
             self.best_weights = {

@@ -172,7 +172,10 @@ def restore_run(run: TrainingState, found: Checkpoint, names: dict[str, str]) ->
     run.resumed = True
     for name in COUNTS:
         setattr(run, name, state[name])
-    run.history.continue_from(History.from_dict(state["history"]))
+    history = History.from_dict(state["history"])
+    if history.standardised and not run.history.standardised:  # by an earlier version
+        history.convert(run.unit)
+    run.history.continue_from(history)
     if "losses" in tensors:
         device = next(run.model.parameters()).device
         run.epoch_losses = tensors["losses"]["sum"].to(device)
