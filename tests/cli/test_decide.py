@@ -111,7 +111,8 @@ def test_what_is_answered_is_what_was_counted(folder, classes, tmp_path):
 
 
 def test_the_threshold_and_the_sets_are_those_of_the_library(folder, classes):
-    passed("decide", classes, "--risk", 0.1, "--by", "confidence", "--coverage", 0.8)
+    one = ("--risk", 0.1, "--by", "confidence", "--coverage", 0.8, "--over-all")
+    passed("decide", classes, *one)
     frame = pd.read_csv(folder / "held.csv")
     config = json.loads((classes / "config.json").read_text())["data"]
     X = (frame[["x", "y"]].to_numpy() - config["mean"]) / config["scale"]
@@ -125,6 +126,54 @@ def test_the_threshold_and_the_sets_are_those_of_the_library(folder, classes):
     sets = be.ConformalSets("lac", 0.8, allow_empty=False).fit(prediction, y)
     assert found["sets"]["highest_score"] == pytest.approx(sets.thresholds_[0], rel=1e-5)
     assert found["sets"]["mean_size"] == pytest.approx(sets(prediction).mean_size)
+
+
+def test_a_rare_class_is_covered_as_the_others_are(folder, classes, tmp_path):
+    """A fifteenth of the rows is of the last class, which the model cannot tell from the first."""
+    new = pd.read_csv(folder / "new.csv")
+    shares = {}
+    for way in ("--over-all", None):
+        said = passed("decide", classes, *([way] if way else []))
+        frame = predicted(classes, folder / "new.csv", tmp_path / f"out{way}.csv")
+        sets = frame["set"].map(names_in)
+        inside = np.array([kind in each for kind, each in zip(new["kind"], sets, strict=True)])
+        shares[way] = [inside[new["kind"] == kind].mean() for kind in KINDS]
+        assert ("The sets are by class, since class" in said) == (way is None)
+    assert min(shares[None]) > 0.9 - 0.07  # three deviations of 50 rows of the rarest
+    found = decided(classes)["sets"]
+    assert len(found["highest_scores"]) == 3
+    assert found["highest_score"] == max(found["highest_scores"])
+    prediction, y = held_out(folder, classes)
+    expected = [
+        np.sort(1 - prediction.probs[y == k, k])[int(np.ceil(0.9 * (sum(y == k) + 1))) - 1]
+        for k in range(3)
+    ]
+    assert found["highest_scores"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_few_rows_of_a_class_are_told(folder, classes, tmp_path):
+    frame = pd.read_csv(folder / "held-kind.csv")
+    rare = frame["kind"] == frame["kind"].value_counts().index[-1]
+    pd.concat([frame[~rare], frame[rare].head(12)]).to_csv(tmp_path / "few.csv", index=False)
+    data = ["--data", tmp_path / "few.csv", "--target", "kind"]
+    said = passed("decide", classes, *data)
+    assert "has 12 of these rows, too few for sets by class, which need 20 of each." in said
+    assert "highest_scores" not in decided(classes)["sets"]
+    assert "of the new examples of each class" in passed("decide", classes, *data, "--by-class")
+    assert len(decided(classes)["sets"]["highest_scores"]) == 3
+
+
+def test_sets_by_class_are_for_classes(numbers):
+    assert "this model predicts numbers" in sentence(run("decide", numbers, "--by-class"))
+
+
+def held_out(folder: Path, classes: Path):
+    """Return the library's prediction on the held-out rows, and their classes."""
+    frame = pd.read_csv(folder / "held.csv")
+    config = json.loads((classes / "config.json").read_text())["data"]
+    X = (frame[["x", "y"]].to_numpy() - config["mean"]) / config["scale"]
+    y = frame["kind"].map(config["class_names"].index).to_numpy()
+    return be.predict(be.load(classes), X.astype(np.float32)), y
 
 
 def test_new_rows_are_answered_and_covered_as_promised(folder, classes, tmp_path):
@@ -291,14 +340,14 @@ def test_few_rows_hold_everything_and_say_so(folder, classes, numbers, tmp_path)
 def test_rows_that_chose_the_model_are_told_of(folder, classes):
     model = train(folder, "patient", "kind", "--patience", 50, "--epochs", 2)
     assert "where it was best on these held-out examples (patience)" in passed("decide", model)
-    other = passed("decide", model, "--data", folder / "held.csv")
+    other = passed("decide", model, "--data", folder / "held.csv", "--over-all")
     assert "Note" not in other
     assert "800 rows of held.csv" in other
     chosen_by = passed("decide", model, "--data", folder / "held-kind.csv")
     assert "on these held-out examples (patience)" in chosen_by
     same = passed("decide", classes, "--data", folder / "train-kind.csv")
     assert "The model was trained on all or most of these rows, so the results do not" in same
-    assert "Note" not in passed("decide", classes)
+    assert "Note" not in passed("decide", classes, "--over-all")
 
 
 def test_a_calibrated_model_is_told_of(classes):
@@ -353,6 +402,8 @@ def test_a_decision_of_other_weights_or_a_damaged_one_is_refused(folder, classes
         (json.dumps({**whole, "format": 2}), "it has the format 2, expected 1"),
         (json.dumps({**whole, "sets": None}), "it is of another kind of model"),
         (json.dumps({**whole, "sets": {}}), "cannot be read"),
+        (json.dumps({**whole, "sets": {**whole["sets"], "highest_scores": [1]}}), "must be 3 num"),
+        (json.dumps({**whole, "sets": {**whole["sets"], "highest_scores": 1}}), "must be 3 num"),
         ("[]", "cannot be read"),
         ((numbers / "decision.json").read_text(), "it is of another kind of model"),
     ):
@@ -392,7 +443,7 @@ def test_a_doubt_that_is_the_same_for_all_is_told_of(folder, tmp_path):
     assert "The epistemic uncertainty is the same for all of these rows, so either all" in passed(
         "decide", model, "--by", "epistemic"
     )
-    assert "Note" not in passed("decide", model, "--by", "total")
+    assert "Note" not in passed("decide", model, "--by", "total", "--over-all")
 
 
 def test_help_teaches_with_examples():

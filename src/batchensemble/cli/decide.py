@@ -59,6 +59,14 @@ def guarantees(
             **NUMBER,
         ),
     ] = 0.9,
+    by_class: Annotated[
+        bool | None,
+        typer.Option(
+            "--by-class/--over-all",
+            help="Whether the sets have that probability in each class. \\[default: by class "
+            "where a class has less than 10 % of the rows, and each has enough]",
+        ),
+    ] = None,
 ) -> dict[str, Any]:
     """Return what the decision must guarantee."""
     return dict(locals())

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from batchensemble.cli.workflows.decision import Decision, smallest_sets
+from batchensemble.cli.workflows.decision import Decision
+from batchensemble.cli.workflows.fitted_sets import fitted_sets
 from batchensemble.cli.workflows.model_folder import ModelFolder
 from batchensemble.core.arguments import between, positive_number
 from batchensemble.data.batches import PREDICTION_BATCH
@@ -43,6 +44,7 @@ def decide_folder(
     by: str = "total",
     tolerance: float | None = None,
     coverage: float = 0.9,
+    by_class: bool | None = None,
     device: str | torch.device | None = None,
     network: nn.Module | None = None,
     trust: Trust = False,
@@ -65,6 +67,9 @@ def decide_folder(
         tolerance: for numbers: a larger absolute error is an error, in the targets' unit; without
             it there is no threshold.
         coverage: nominal coverage of the sets or intervals, 0.9 by default.
+        by_class: whether the sets have that coverage in each class; by default where the smallest
+            class is rare and each class has 20 rows or more, see
+            :func:`~batchensemble.cli.workflows.fitted_sets.fitted_sets`.
         device: device to run the model on; by default that of the model.
         network: the plain network, if the folder does not say how to make one.
         trust: what may be imported of what the folder names, see :func:`batchensemble.load`; by
@@ -89,6 +94,8 @@ def decide_folder(
             f"the model in {path} is a multi-label classifier, and decide needs one class or one "
             "number for each example; batchensemble evaluate scores it"
         )
+    if by_class and not folder.columns.class_names:
+        raise ValueError("by_class is for sets of classes, and this model predicts numbers")
     rows = folder.rows(model, source, target)
     prediction, uncertainties, targets = _predict_blocks(model, rows, by, tolerance)
     with warnings.catch_warnings():
@@ -111,7 +118,10 @@ def decide_folder(
             intervals = ConformalIntervals(confidence=coverage).fit(prediction, targets)
             width = float(intervals(prediction).widths.mean())
             return Decision(*about, None, intervals, width, notes=notes)
-        sets = smallest_sets(coverage).fit(prediction, targets)
+        sets, more = fitted_sets(
+            prediction, targets, coverage, by_class, folder.columns.class_names
+        )
+        notes += more
     sizes = sets(prediction).sizes
     return Decision(*about, sets, None, float(sizes.mean()), float((sizes == 1).mean()), notes)
 

@@ -96,7 +96,12 @@ class Decision:
             else {
                 "method": sets.method,
                 "confidence": sets.confidence,
-                "highest_score": _finite(float(sets.thresholds_[0])),
+                "highest_score": _finite(float(sets.thresholds_.max())),
+                **(
+                    {"highest_scores": [_finite(each) for each in sets.thresholds_.tolist()]}
+                    if sets.by_class
+                    else {}
+                ),
                 "mean_size": self.mean_size,
                 "share_of_one": self.share_of_one,
             },
@@ -233,14 +238,19 @@ def _threshold_from_dict(content: Mapping[str, Any], examples: int) -> Threshold
 
 
 def _sets_from_dict(content: Mapping[str, Any], classes: int) -> ConformalSets:
-    sets = smallest_sets(between("confidence", content["confidence"], 0, 1))
+    by_class = content.get("highest_scores")  # earlier versions had one for all classes
+    sets = smallest_sets(between("confidence", content["confidence"], 0, 1), by_class is not None)
     sets.thresholds_ = np.full(classes, _or_infinite(content["highest_score"]))
+    if by_class is not None:
+        if not isinstance(by_class, list) or len(by_class) != classes:
+            raise ValueError(f"highest_scores must be {classes} numbers, got {brief(by_class)}")
+        sets.thresholds_ = np.array([_or_infinite(each) for each in by_class])
     return sets
 
 
-def smallest_sets(coverage: float) -> ConformalSets:
+def smallest_sets(coverage: float, by_class: bool = False) -> ConformalSets:
     """Return unfitted sets that a file can store: without random draws, and never empty."""
-    return ConformalSets("lac", coverage, randomised=False, allow_empty=False)
+    return ConformalSets("lac", coverage, by_class, randomised=False, allow_empty=False)
 
 
 def _intervals_from_dict(content: Mapping[str, Any]) -> ConformalIntervals:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from batchensemble.cli.workflows.decision import Decision
 from batchensemble.decisions import ConformalIntervals, ConformalSets, Threshold
 from batchensemble.decisions.conformal.quantile import least_examples
@@ -63,7 +65,9 @@ def guarantee(decision: Decision) -> str:
     elif found is not None:
         parts.append("no row is answered, since no threshold was found")
     if decision.sets is not None:
-        parts.append(f"the set contains the true class of {_percent(decision.sets.confidence)}")
+        each = " of each class" if decision.sets.by_class else ""
+        share = _percent(decision.sets.confidence)
+        parts.append(f"the set contains the true class of {share}{each}")
     if decision.intervals is not None:
         share = _percent(decision.intervals.confidence)
         parts.append(f"conformal_lower to conformal_upper contains the true number of {share}")
@@ -108,12 +112,17 @@ def _wrong(found: Threshold) -> str:
 
 def _sets(decision: Decision, sets: ConformalSets) -> str:
     assert sets.thresholds_ is not None
-    highest = float(sets.thresholds_[0])
-    if math.isinf(highest):
+    least = 1 - sets.thresholds_
+    if np.isinf(least).all():
         return _too_few(decision, sets.confidence, "every set contains every class")
+    above, examples = f"at least {least.max():.3g}", "new examples of this kind"
+    if sets.by_class:
+        low = max(float(least.min()), 0.0)
+        above = f"at least {low:.3g} to {least.max():.3g}, by class"
+        examples = "the new examples of each class"
     return (
-        f"all classes with a probability of at least {1 - highest:.3g}; they contain the true "
-        f"class for {_percent(sets.confidence)} of new examples of this kind. Mean size "
+        f"all classes with a probability of {above}; they contain the true "
+        f"class for {_percent(sets.confidence)} of {examples}. Mean size "
         f"{decision.mean_size:.2f}; {decision.share_of_one:.1%} of the sets have one class."
     )
 
