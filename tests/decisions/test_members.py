@@ -1,7 +1,6 @@
 """The members chosen are those that the slow loop over ``select`` and ``evaluate`` finds."""
 
 import copy
-import itertools
 import math
 import warnings
 
@@ -13,8 +12,6 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import batchensemble as be
-from batchensemble.core import chunks
-from batchensemble.decisions import members as choosing
 
 # Networks that were not trained say nothing of the classes.
 pytestmark = pytest.mark.filterwarnings("ignore:the calibration data say that the network's")
@@ -95,21 +92,6 @@ def test_members_and_scores_are_those_of_the_loop_over_evaluate(name, score):
 def test_the_default_score_is_the_one_of_the_loss(name):
     model, data = of_kind(name)
     assert be.choose_members(model, data, count=1).choice.score == KINDS[name][3][0]
-
-
-@pytest.mark.parametrize("name", ["classes", "normals", "points", "quantiles"])
-def test_scores_of_all_subsets_are_those_of_evaluate(name, monkeypatch):
-    monkeypatch.setattr(chunks, "CHUNK_SIZE", 64)  # blocks of a few rows
-    *_, targets, scores = KINDS[name]
-    model, _ = of_kind(name)
-    data = DataLoader(TensorDataset(X, targets), batch_size=32)  # the last is shorter
-    subsets = [each for k in range(1, 6) for each in itertools.combinations(range(5), k)]
-    for score in scores:
-        found, collected, finish = choosing._scored(model, data, score, None, None, (), 2**30)
-        assert found == score
-        for subset in subsets:
-            expected = be.evaluate(model.select(subset), (X, targets))[score]
-            assert finish(collected.of(subset)) == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("kind", [be.BatchEnsemble, be.DeepEnsemble])
