@@ -43,6 +43,9 @@ def choose_members(
     2004, doi 10.1145/1015330.1015432; TabM, arXiv 2410.24210, prunes 32 members this way). Of equal
     candidates the lowest number is taken. The data are passed through the model once.
 
+    Expect a smaller ensemble that is about as good as all members, not a better one:
+    ``benchmarks/gain/choose_members.py`` found no significant gain on small tables.
+
     Use data that the model was not trained on, and score the result on other data again: its scores
     on these data are too good. The data of the last training are recognised, with a warning, as by
     :func:`batchensemble.calibrate`.
@@ -54,7 +57,8 @@ def choose_members(
         model: an ensemble trained on other data; it is not changed.
         data: inputs and targets, in any form that :func:`batchensemble.fit` takes.
         count: number of members to choose, 4 by default; ``None``: as many as have the best score,
-            the fewest of equal ones, after choosing all one after the other.
+            the fewest of equal ones, after choosing all one after the other; with a few hundred
+            examples these are often too few members.
         score: what to choose by: ``"nll"`` (nats), ``"brier"`` or ``"accuracy"`` for classes and
             labels; ``"nll"``, ``"crps"``, ``"rmse"`` or ``"mae"`` for normal distributions;
             ``"rmse"``, ``"mae"`` or ``"crps"`` for numbers without; ``"crps"``, ``"pinball"``,
