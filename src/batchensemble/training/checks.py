@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,11 +12,12 @@ from torch import Tensor
 
 from batchensemble.core.inputs import Inputs
 from batchensemble.core.rounding import LARGEST_BATCH_ERROR, check_targets_held
-from batchensemble.data.batches import ArrayBatches, Batches
+from batchensemble.data.batches import ArrayBatches, Batches, LoaderBatches
 from batchensemble.data.streaming import StreamBatches
 from batchensemble.data.tables.class_labels import are_ordered
 from batchensemble.ensembles import Ensemble
 from batchensemble.ensembles.checks import check_inputs_fit, place_of
+from batchensemble.ensembles.conversion.unregistered import check_weights_registered
 from batchensemble.layers.modes import evaluating
 from batchensemble.losses import (
     ClassLoss,
@@ -27,6 +29,7 @@ from batchensemble.losses import (
     standardised,
 )
 from batchensemble.losses.targets import Targets, parted
+from batchensemble.training.batch_sizes import check_smallest_batch
 
 if TYPE_CHECKING:
     from batchensemble.training.objective import Objective
@@ -86,6 +89,36 @@ def check_batch(
         together = losses.shape[1] == 1
         seen = outputs.mean(1, keepdim=True) if together else outputs
         check_own_loss(objective.loss, seen, targets)
+
+
+def check_first_batch(
+    model: Ensemble, objective: Objective, training: Batches, inputs: Inputs, targets: Targets
+) -> None:
+    """Try the first batch before the first step.
+
+    Args:
+        model: the ensemble.
+        objective: what a step minimises.
+        training: the batches of the training data.
+        inputs: the inputs of the first batch.
+        targets: its targets.
+
+    Raises:
+        ValueError: the network does not take the inputs, or the loss not the outputs.
+    """
+    loaded = isinstance(training, LoaderBatches)
+    check_batch(model, objective, inputs, targets, loaded=loaded)
+    if loaded:  # other data were checked without a batch
+        check_smallest_batch(model, objective, training, inputs)
+    if objective.strategy is not None and objective.strategy.sharded:
+        model = objective.strategy.whole  # no member can be taken out of pieces
+        inputs = inputs.to(place_of(model)["device"])
+    elif not model.is_chain:
+        few = inputs[:2]
+        run = partial(model, few, per_member=objective.own_examples)
+        for sentence in check_weights_registered(model, run):
+            warnings.warn(sentence, stacklevel=6)
+    warn_if_members_differ(model, inputs[:, 0] if objective.own_examples else inputs)
 
 
 def check_own_loss(loss: Custom, outputs: Tensor, targets: Tensor) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from batchensemble.training.optim.optimizers import OptimizerFactory, SchedulerF
 from batchensemble.training.optim.schedules import Plateau, Shape
 from batchensemble.training.plan import StrategyName, TrainingPlan
 from batchensemble.training.preparation import prepare
+from batchensemble.training.refitting import Refitting
 from batchensemble.training.run import TrainingRun
 from batchensemble.training.sampling import Sampling
 
@@ -43,6 +45,22 @@ def training_loop(run: TrainingRun) -> None:
                 break
         run.end_epoch()
     run.call("on_end")
+
+
+def train_twice(
+    plan: TrainingPlan, model: Ensemble, data: Any, validation: Any, **options: Any
+) -> History:
+    """Train for the best number of passes, then on all rows for as many, see ``refit=True``."""
+    refitting, before = Refitting(plan, model, validation), time.perf_counter()
+    with prepare(refitting.first, model, data, validation, **options) as run:
+        refitting.check(run)
+        training_loop(run)
+    again = refitting.next(run.history, time.perf_counter() - before)
+    kept: dict[str, Any] = {"callbacks": again.callbacks, "steps": again.steps}
+    with prepare(again.plan, model, again.data, **kept) as second:
+        training_loop(second)
+    refitting.record(run.history, second)
+    return run.history
 
 
 def fit(
@@ -81,6 +99,7 @@ def fit(
     stop_on: str = "nll",
     patience: int | None = None,
     time_budget: float | None = None,
+    refit: bool = False,
     checkpoints: str | Path | None = None,
     checkpoint_every: int | None = None,
     keep: int = 2,
@@ -195,6 +214,12 @@ def fit(
             held-out data. ``schedule`` and ``cooldown`` follow the time where it runs out before
             the epochs do, so the learning rate falls within the budget; two such runs are not equal
             bit by bit. By default there is no limit.
+        refit: train a second time after that, from the initial weights, on the training and the
+            held-out rows together, for as many passes as the best weights had seen (their steps
+            grow with the rows), with the learning rate falling at their end; ``history.refit`` says
+            so. Held-out scores are then those of the first training. The first one may use half of
+            a time budget. Callbacks and trackers see the first training alone. For arrays and
+            tables in memory.
         checkpoints: folder for checkpoints. On SIGTERM and Ctrl-C the training then finishes its
             step, writes a checkpoint, and exits with 143 or 130.
         checkpoint_every: number of steps between two checkpoints. By default one is written after
@@ -249,10 +274,13 @@ def fit(
         clip=clip, precision=precision, average=average,
         micro_batch=micro_batch, gradient_checkpointing=gradient_checkpointing, compile=compile,
         evaluate_every=evaluate_every, stop_on=stop_on, patience=patience,
-        time_budget=time_budget,
+        time_budget=time_budget, refit=refit,
         checkpoints=checkpoints, checkpoint_every=checkpoint_every, keep=keep, resume=resume,
         progress=progress, label=label, strategy=strategy,
     )  # fmt: skip
-    with prepare(plan, model, data, validation, callbacks=callbacks, trackers=trackers) as run:
+    options: dict[str, Any] = {"callbacks": callbacks, "trackers": trackers}
+    if plan.refit:
+        return train_twice(plan, model, data, validation, **options)
+    with prepare(plan, model, data, validation, **options) as run:
         training_loop(run)
     return run.history

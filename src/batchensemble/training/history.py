@@ -81,6 +81,8 @@ class History:
             validation data, or if an earlier version did not store it.
         best_step: number of steps done at that evaluation.
         best_score: its score of ``stop_on``.
+        refit: what ``refit=True`` did after that: ``epochs``, ``steps``, ``examples``, ``losses``
+            and ``seconds`` of the second training; ``None`` without.
         stopped: why the training ended before its last epoch; empty if it did not.
         plan: the options of :func:`batchensemble.fit` by name, as JSON can hold them; empty if an
             earlier version did not store them.
@@ -101,6 +103,7 @@ class History:
     best_epoch: int | None = None
     best_step: int | None = None
     best_score: float | None = None
+    refit: dict[str, Any] | None = None
     stopped: str = ""
     plan: dict[str, Any] = field(default_factory=dict)
 
@@ -126,6 +129,11 @@ class History:
             text += f"\noptions: {', '.join(f'{name}={value}' for name, value in changed.items())}"
         if self.stopped:
             text += f"\nstopped: {self.stopped}"
+        if self.refit is not None:
+            text += (
+                f"\nrefit: {self.refit['steps']} steps on all {self.refit['examples']:,} examples"
+                f", loss {self.refit['losses'][-1]:.4f}"
+            )
         return text
 
     @property
@@ -163,7 +171,7 @@ class History:
         for name in ("class_names", "stopped", "plan"):
             if not result[name]:
                 del result[name]
-        for name in ("standardised", "best_epoch", "best_step", "best_score"):
+        for name in ("standardised", "best_epoch", "best_step", "best_score", "refit"):
             if result[name] is None:
                 del result[name]
         if self.compilation is not None:
@@ -320,6 +328,8 @@ def _check(history: History) -> None:
     for name, of in (("best_epoch", int), ("best_step", int), ("best_score", (int, float))):
         if not isinstance(getattr(history, name), (of, type(None))):  # type: ignore[arg-type]
             raise TypeError(f"{name} is of another type")
+    if not isinstance(history.refit, (dict, type(None))):
+        raise TypeError("refit is of another type")
     if not isinstance(history.stopped, str):
         raise TypeError("stopped is of another type")
     if not isinstance(history.plan, dict):

@@ -80,6 +80,7 @@ class TrainingPlan:
     stop_on: str = "nll"
     patience: int | None = None
     time_budget: float | None = None
+    refit: bool = False
     checkpoints: str | Path | None = None
     checkpoint_every: int | None = None
     keep: int = 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -12,19 +11,16 @@ from typing import Any
 
 from torch.amp import GradScaler
 
-from batchensemble.core.inputs import Inputs
 from batchensemble.core.random_state import DataStream, seeded
-from batchensemble.data.batches import NO_OWN_TARGETS, Batches, LoaderBatches
+from batchensemble.data.batches import NO_OWN_TARGETS, ArrayBatches, Batches, LoaderBatches
 from batchensemble.data.position import DataState
 from batchensemble.data.sources import open_batches
 from batchensemble.data.tables.column_names import ColumnNames
 from batchensemble.ensembles import Ensemble
 from batchensemble.ensembles.checks import check_ensemble, place_of
-from batchensemble.ensembles.conversion.unregistered import check_weights_registered
 from batchensemble.layers.modes import preserve_modes
 from batchensemble.losses import ClassLoss, Custom, EnsembleLoss, with_balance
 from batchensemble.losses.standardised import is_standardised
-from batchensemble.losses.targets import Targets
 from batchensemble.training.batch_sizes import check_smallest_batch
 from batchensemble.training.callbacks.base import Callback
 from batchensemble.training.callbacks.compilation import CompiledLosses
@@ -37,14 +33,13 @@ from batchensemble.training.callbacks.validation import EarlyStopping
 from batchensemble.training.callbacks.weight_averaging import WeightAveraging
 from batchensemble.training.checkpoints.callback import CheckpointCallback
 from batchensemble.training.checks import (
-    check_batch,
     check_data,
+    check_first_batch,
     check_order,
     check_targets_rounding,
     check_trainable,
     check_validation,
     in_standard_units,
-    warn_if_members_differ,
 )
 from batchensemble.training.clipping import MemberClipping
 from batchensemble.training.distributed.strategies import choose_strategy
@@ -100,6 +95,7 @@ def prepare(
     *,
     callbacks: Sequence[Callback] = (),
     trackers: str | Sequence[str | Callback] = (),
+    steps: int | None = None,
 ) -> Iterator[TrainingRun]:
     """Yield a training that is ready for its first step, or for the next one after a checkpoint.
 
@@ -114,6 +110,7 @@ def prepare(
             without.
         callbacks: the user's own.
         trackers: names of trackers, or trackers.
+        steps: number of steps, if it is not that of whole epochs.
 
     Raises:
         TypeError, ValueError, CheckpointError: as :func:`batchensemble.fit` does.
@@ -138,7 +135,7 @@ def prepare(
         inputs = prepare_data(plan, strategy, data, validation, stream)
         objective = prepare_objective(plan, strategy, inputs, scaler)
         check_smallest_batch(model, objective, inputs.training)
-        schedule = prepare_schedule(plan, inputs)
+        schedule = prepare_schedule(plan, inputs, steps)
         show = plan.progress if strategy.processes.writes else False
         bar = stack.enter_context(TrainingBar(plan.label, schedule.steps, show=show))
         compiled = None
@@ -206,9 +203,13 @@ def prepare_data(
     order: dict[str, Any] = {"shuffle": plan.shuffle, "draw": draw, "stream": stream}
     names: dict[str, Any] = {"target": plan.target, "class_names": plan.class_names}
     known = ColumnNames.of(model)
-    training = open_batches(
-        data, plan.batch_size, **names, **order, **tables, training=True, known=known
-    )
+    if isinstance(data, ArrayBatches):  # of a first training
+        training: Batches = data
+        data.stream = stream
+    else:
+        training = open_batches(
+            data, plan.batch_size, **names, **order, **tables, training=True, known=known
+        )
     known = known.and_of(training.feature_names, training.target_names, training.class_names)
     _check_order(plan, loss, data, training)
     held_out: Batches | None = None
@@ -269,15 +270,19 @@ def prepare_objective(
     )
 
 
-def prepare_schedule(plan: TrainingPlan, data: TrainingInputs) -> Schedule:
-    """Return the learning rate of each step.
+def prepare_schedule(
+    plan: TrainingPlan, data: TrainingInputs, steps: int | None = None
+) -> Schedule:
+    """Return the learning rate of each step, of whole epochs or of a number of steps.
 
     Warns:
         UserWarning: the length of the training is not known, so the rate does not fall at its end.
     """
     timed, used = plan.time_budget is not None, isinstance(plan.optimizer, str)
+    if steps is None and data.steps is not None:
+        steps = plan.epochs * data.steps
     return Schedule(
-        None if data.steps is None else plan.epochs * data.steps,
+        steps,
         plan.schedule if isinstance(plan.schedule, str) else "constant",
         default_cooldown(plan.cooldown, data.steps, used=used, timed=timed),
         plan.warmup,
@@ -364,33 +369,3 @@ def prepare_checkpoints(
         strategy=strategy,
     )
     return state, callback
-
-
-def check_first_batch(
-    model: Ensemble, objective: Objective, training: Batches, inputs: Inputs, targets: Targets
-) -> None:
-    """Try the first batch before the first step.
-
-    Args:
-        model: the ensemble.
-        objective: what a step minimises.
-        training: the batches of the training data.
-        inputs: the inputs of the first batch.
-        targets: its targets.
-
-    Raises:
-        ValueError: the network does not take the inputs, or the loss not the outputs.
-    """
-    loaded = isinstance(training, LoaderBatches)
-    check_batch(model, objective, inputs, targets, loaded=loaded)
-    if loaded:  # other data were checked without a batch
-        check_smallest_batch(model, objective, training, inputs)
-    if objective.strategy is not None and objective.strategy.sharded:
-        model = objective.strategy.whole  # no member can be taken out of pieces
-        inputs = inputs.to(place_of(model)["device"])
-    elif not model.is_chain:
-        few = inputs[:2]
-        run = partial(model, few, per_member=objective.own_examples)
-        for sentence in check_weights_registered(model, run):
-            warnings.warn(sentence, stacklevel=6)
-    warn_if_members_differ(model, inputs[:, 0] if objective.own_examples else inputs)
