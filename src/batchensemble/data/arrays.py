@@ -62,7 +62,9 @@ def check_several(X: Any, dtype: torch.dtype, *, training: bool = False) -> Nest
     if len(set(lengths.values())) > 1:
         shown = ", ".join(f"{many} in X[{key!r}]" for key, many in lengths.items())
         raise ValueError(f"all inputs must have the same number of examples, got {shown}")
-    return Nested(found if isinstance(X, Mapping) else tuple(found.values()))
+    if isinstance(X, Mapping):
+        return Nested({str(key): each for key, each in found.items()})
+    return Nested(tuple(found.values()))
 
 
 def _one_of_several(name: str, values: Any, dtype: torch.dtype, training: bool) -> Tensor:

@@ -210,9 +210,10 @@ class ArrayBatches:
             found = values.index_select(0, index).view(*steps.shape, *values.shape[1:])
             return found if self.draw is None else found.transpose(1, 2)
 
-        targets: Iterator[Targets] = iter(drawn(self.targets).unbind(0))
+        of_steps = drawn(self.targets).unbind(0)
+        targets: Iterator[Targets] = iter(of_steps)
         if self.weights is not None:
-            targets = map(Weighted, targets, drawn(self.weights).unbind(0))
+            targets = map(Weighted, of_steps, drawn(self.weights).unbind(0))
         if not isinstance(self.inputs, Nested):
             return zip(drawn(self.inputs).unbind(0), targets, strict=True)
         values = self.inputs.values

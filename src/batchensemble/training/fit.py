@@ -177,7 +177,11 @@ def fit(
             optimiser; this scheduler then takes a step after each training step.
         cooldown: share of the steps or of the time budget, at the end of the training, in which the
             learning rate falls linearly to 0; without it the noise of the last steps stays in the
-            weights. By default 0.1, or 0, with a warning, if the length of the data is unknown.
+            weights. By default 0.1, or 0, with a warning, if the length of the data is unknown. A
+            share that is given also holds where ``patience`` runs out, unless there is an
+            ``average``: from the best weights the rate then falls over this share of the steps done
+            so far, and the result is kept only if its held-out score is better. By default such a
+            training ends at once, since on small tables that changed little and took time.
         warmup: number of steps, at the start, in which the learning rate rises linearly from 0.
         clip: largest norm of a member's gradient, see
             :class:`~batchensemble.training.clipping.MemberClipping`. By default no limit.

@@ -326,7 +326,7 @@ def _check(history: History) -> None:
     if len({len(row) for row in history.member_losses}) > 1:
         raise ValueError("member_losses has rows of several lengths")
     for name, of in (("best_epoch", int), ("best_step", int), ("best_score", (int, float))):
-        if not isinstance(getattr(history, name), (of, type(None))):  # type: ignore[arg-type]
+        if not isinstance(getattr(history, name), (of, type(None))):
             raise TypeError(f"{name} is of another type")
     if not isinstance(history.refit, (dict, type(None))):
         raise TypeError("refit is of another type")

@@ -149,6 +149,12 @@ class TrainingPlan:
         """Whether the weights with the best held-out score are restored at the end."""
         return self.patience is not None or self.time_budget is not None
 
+    @property
+    def cooldown_on_stop(self) -> float:
+        """The cooldown of a training that stops early, which has to be asked for."""
+        averaged = self.patience is None or self.average is not None
+        return 0.0 if averaged or self.cooldown is None else self.cooldown
+
     def make_loss(self) -> EnsembleLoss:
         """Return the loss that the options name.
 
@@ -180,6 +186,7 @@ class TrainingPlan:
             ['loss', 'optimizer', 'schedule', 'held-out scoring']
         """
         every = f"{self.stop_on} every {self.evaluate_every or 'epoch'}"
+        every += ", then a cooldown" if self.cooldown_on_stop else ""
         settings: dict[str, Any] = {
             "loss": describe(loss.function if isinstance(loss, Custom) else loss),
             "optimizer": describe(self.optimizer),

@@ -327,6 +327,7 @@ def prepare_callbacks(
                 stop_on=plan.stop_on,
                 patience=plan.patience,
                 keep_best=plan.keeps_best,
+                cooldown=plan.cooldown_on_stop,
                 plateau=plan.plateau,
                 loss=data.loss,
                 strategy=shared,

@@ -166,3 +166,62 @@ def test_a_history_without_a_best_epoch_is_read():
         del written[name]
     assert be.History.from_dict(written).best_epoch is None
     assert "best" not in be.fit(build(), TRAIN, epochs=1).to_dict()
+
+
+class Rates(be.Callback):
+    """Keeps the learning rate of the next step, and stops the process if told to."""
+
+    def __init__(self, end=None):
+        self.rates, self.end = [], end
+
+    def on_step(self, run):
+        self.rates.append(run.lr)
+        if run.step == self.end:
+            raise KeyboardInterrupt
+
+
+COOLING = {**OVERFITTING, "patience": 4, "cooldown": 0.3, "validation": HELD_OUT}
+
+
+def test_a_training_that_stops_early_cools_down_from_the_best_weights():
+    rates, model = Rates(), build()
+    history = be.fit(model, TRAIN, callbacks=[rates], **COOLING)
+    plain = be.fit(build(), TRAIN, **{**COOLING, "cooldown": None})
+    stop = plain.epochs * 5
+    length = round(0.3 * stop)
+    assert history.losses[: plain.epochs] == plain.losses
+    assert len(rates.rates) == stop + length
+    for step, rate in enumerate(rates.rates, 1):
+        share = 1 if step < stop else (stop + length - step) / length
+        assert rate == pytest.approx(0.03 * share)
+    assert history.best_score <= plain.best_score
+    assert nll(model) == pytest.approx(history.best_score, rel=1e-5)
+    end = f"in a training that cooled down from step {stop} to {stop + length}"
+    assert history.stopped.endswith(end)
+
+
+def test_a_cooldown_is_kept_only_if_it_is_better():
+    model = build()
+    options = {**COOLING, "lr": 1e-9, "evaluate_every": None}
+    history = be.fit(model, TRAIN, **{**options, "optimizer": "sgd", "patience": 1, "epochs": 9})
+    assert nll(model) == pytest.approx(history.best_score, rel=1e-6)
+
+
+def test_a_cooldown_goes_on_after_an_interruption(tmp_path):
+    whole, model = build(), build()
+    expected = be.fit(whole, TRAIN, **COOLING)
+    end = len(expected.evaluations) * 5 - 6  # in the cooldown
+    kept = {"checkpoints": tmp_path, "checkpoint_every": 2}
+    with pytest.raises(KeyboardInterrupt):
+        be.fit(build(), TRAIN, callbacks=[Rates(end)], **kept, **COOLING)
+    with pytest.raises(be.CheckpointError, match="held-out scoring"):
+        be.fit(model, TRAIN, resume=True, **kept, **{**COOLING, "cooldown": None})
+    found = be.fit(model, TRAIN, resume=True, **kept, **COOLING)
+    assert found.evaluations == expected.evaluations
+    assert all(map(torch.equal, model.state_dict().values(), whole.state_dict().values()))
+
+
+def test_by_default_a_training_that_stops_early_has_no_cooldown():
+    rates = Rates()
+    be.fit(build(), TRAIN, callbacks=[rates], **{**COOLING, "cooldown": None})
+    assert set(rates.rates) == {0.03}

@@ -49,6 +49,8 @@ class EarlyStopping(Callback):
             the end.
         keep_best: whether to restore the weights with the best score at the end; by default only if
             there is a patience.
+        cooldown: when the patience has run out, let the learning rate fall to 0 from the best
+            weights, over this share of the steps done so far, before the training ends; 0 does not.
         plateau: lowers the learning rate when the score does not improve; ``None`` does not.
         loss: the loss, whose ``of_ensemble`` gives the score named ``"nll"``.
         strategy: how processes share the computation; ``None`` for a single process.
@@ -65,6 +67,7 @@ class EarlyStopping(Callback):
         stop_on: str = "nll",
         patience: int | None = None,
         keep_best: bool = False,
+        cooldown: float = 0.0,
         plateau: Plateau | None = None,
         loss: EnsembleLoss,
         strategy: Strategy | None = None,
@@ -73,6 +76,8 @@ class EarlyStopping(Callback):
         self.batches, self.loss, self.plateau = batches, loss, plateau
         self.unit = unit_of(loss) or LossUnit()
         self.every, self.stop_on, self.patience = every, stop_on, patience
+        self.cooldown = cooldown
+        self.cooling: tuple[int, int] | None = None  # first and last step
         self.keep_best = keep_best or patience is not None
         self.optional_state = not self.keep_best and plateau is None  # nothing depends on it
         self.best: float | None = None
@@ -80,9 +85,14 @@ class EarlyStopping(Callback):
         self.best_weights: dict[str, Tensor] | None = None
         self.first: Evaluated | None = None  # of the last evaluation
 
+    def on_start(self, run: TrainingState) -> None:
+        """Go on with a cooldown that a checkpoint interrupted."""
+        run.updater.cooling = self.cooling
+
     def on_step(self, run: TrainingState) -> None:
-        """Evaluate every ``every`` steps."""
-        if self.every is not None and run.step % self.every == 0:
+        """Evaluate every ``every`` steps, and at the end of a cooldown."""
+        cooled = self.cooling is not None and run.step >= self.cooling[1]
+        if cooled or (self.every is not None and run.step % self.every == 0):
             self.evaluate(run)
 
     def on_epoch(self, run: TrainingState) -> None:
@@ -95,9 +105,12 @@ class EarlyStopping(Callback):
     def on_end(self, run: TrainingState) -> None:
         """Restore the best weights, if they were kept."""
         if self.best_weights is not None:
-            held = run.model.state_dict()  # a checkpoint has whole ones
-            best = {name: as_held(value, held[name]) for name, value in self.best_weights.items()}
-            run.model.load_state_dict(best)
+            self._restore_best(run, self.best_weights)
+
+    def _restore_best(self, run: TrainingState, weights: dict[str, Tensor]) -> None:
+        held = run.model.state_dict()  # a checkpoint has whole ones
+        best = {name: as_held(value, held[name]) for name, value in weights.items()}
+        run.model.load_state_dict(best)
 
     def evaluate(self, run: TrainingState) -> None:
         """Evaluate, and stop or lower the learning rate if due."""
@@ -118,15 +131,32 @@ class EarlyStopping(Callback):
         if self.plateau is not None and self.since_fall >= self.plateau.patience:
             run.updater.scale *= self.plateau.factor
             self.since_fall = 0
-        if self.patience is not None and self.waiting >= self.patience:
-            numbers = run.history.standardised is not None
-            score = "loss" if numbers and self.stop_on == "nll" else self.stop_on
-            score += f" {OF_STANDARDISED}" if run.history.standardised else ""
-            run.stop(
-                f"the held-out {score} was best at step {self.best_step} ({self.best:.4g}) "
-                f"and has not improved in {self.waiting} evaluations since"
-            )
+        self._end_if_due(run)
         run.call("on_evaluation")
+
+    def _end_if_due(self, run: TrainingState) -> None:
+        """Stop when the patience has run out, after a cooldown if there is to be one."""
+        if self.patience is None or (self.cooling is None and self.waiting < self.patience):
+            return
+        if self.cooling is None and self.cooldown and run.updater.schedule is not None:
+            length = max(1, round(self.cooldown * run.step))
+            if run.updater.schedule.steps:
+                length = min(length, run.updater.schedule.steps - run.step)
+            if length > 0 and self.best_weights is not None:
+                self._restore_best(run, self.best_weights)
+                self.cooling = run.updater.cooling = run.step, run.step + length
+                return
+        if self.cooling is not None and run.step < self.cooling[1]:
+            return
+        numbers = run.history.standardised is not None
+        score = "loss" if numbers and self.stop_on == "nll" else self.stop_on
+        score += f" {OF_STANDARDISED}" if run.history.standardised else ""
+        reason = f"the held-out {score} was best at step {self.best_step} ({self.best:.4g}) "
+        if self.cooling is None:
+            run.stop(f"{reason}and has not improved in {self.waiting} evaluations since")
+        else:
+            start, end = self.cooling
+            run.stop(f"{reason}in a training that cooled down from step {start} to {end}")
 
     def is_better(self, value: float) -> bool:
         """Return whether a score is better than the best one so far; NaN is not."""
@@ -163,6 +193,7 @@ class EarlyStopping(Callback):
             "best": [self.best, self.best_step, self.waiting, self.since_fall],
             "has_weights": self.best_weights is not None,
             "in_unit_of_targets": True,
+            "cooling": self.cooling,
             **{f"weights.{name}": value for name, value in weights.items()},
         }
 
@@ -174,6 +205,8 @@ class EarlyStopping(Callback):
         # Earlier versions stored the loss of standardised targets.
         if self.best is not None and self.stop_on == "nll" and "in_unit_of_targets" not in state:
             self.best = self.unit(self.best)
+        cooling = state.get("cooling")  # which earlier versions did not store
+        self.cooling = None if cooling is None else (cooling[0], cooling[1])
         if state["has_weights"]:
             start = "weights."
             self.best_weights = {

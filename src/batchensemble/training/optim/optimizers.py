@@ -33,11 +33,23 @@ class Updater(ABC):
         schedule: the learning rate of each step; ``None`` for rates that are not ours.
         scale: factor on the learning rates, besides the schedule.
         elapsed: share of the time budget that is used up, 0 without one.
+        cooling: steps from and to which the rate falls to 0 besides; ``None`` without.
+        done: number of steps done.
     """
 
     schedule: Schedule | None = None
     scale = 1.0
     elapsed = 0.0
+    cooling: tuple[int, int] | None = None
+    done = 0
+
+    def share(self, schedule: Schedule) -> float:
+        """Return the share of the highest learning rate in the next step."""
+        share = schedule.at(self.done, self.elapsed) * self.scale
+        if self.cooling is not None:
+            start, end = self.cooling
+            share *= max(0.0, (end - self.done) / (end - start))
+        return share
 
     @abstractmethod
     def clear(self) -> None:
@@ -145,7 +157,6 @@ class FlatAdam(Updater):
     ) -> None:
         self.buffers, self.schedule = buffers, schedule
         self.update: Any = adamw if decoupled else adam
-        self.done = 0
         values = [buffer.values for buffer in buffers]
         self.fused = all(value.device.type in ("cpu", "cuda") for value in values)
         self.means = [torch.zeros_like(value) for value in values]
@@ -161,7 +172,7 @@ class FlatAdam(Updater):
     @torch.no_grad()
     def step(self) -> None:
         """Update the parameters from their gradients."""
-        share = self.schedule.at(self.done, self.elapsed) * self.scale
+        share = self.share(self.schedule)
         for index, buffer in enumerate(self.buffers):
             self.update(
                 [buffer.values],
@@ -184,7 +195,7 @@ class FlatAdam(Updater):
     @property
     def lr(self) -> float:
         """The learning rate of the next step, of the first group."""
-        return self.buffers[0].lr * self.schedule.at(self.done, self.elapsed) * self.scale
+        return self.buffers[0].lr * self.share(self.schedule)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the moments and the number of steps."""
@@ -224,7 +235,6 @@ class TorchOptimiser(Updater):
         self.optimizer, self.schedule, self.scaler = optimizer, schedule, scaler
         self.highest = [group["lr"] for group in optimizer.param_groups]
         self.scheduler = None if scheduler is None else scheduler(optimizer)
-        self.done = 0
 
     def clear(self) -> None:
         """Forget the gradients of the last step."""
@@ -274,7 +284,7 @@ class TorchOptimiser(Updater):
 
     def _set_rates(self) -> None:
         if self.schedule is not None:
-            share = self.schedule.at(self.done, self.elapsed) * self.scale
+            share = self.share(self.schedule)
             for group, highest in zip(self.optimizer.param_groups, self.highest, strict=True):
                 group["lr"] = highest * share
 
