@@ -72,6 +72,25 @@ def average_precision(prediction: Prediction, labels: Any) -> float:
     return _macro(average_precision_score, prediction.probs, checked_labels(prediction, labels))
 
 
+def class_ranks(prediction: Prediction, labels: Any) -> tuple[list[float], list[float]]:
+    """Return the AUC and the average precision of each class against the others.
+
+    Args:
+        prediction: the prediction of any ensemble, with one class for each example.
+        labels: the true class numbers, ``[examples]``.
+
+    Returns:
+        ``[classes]`` each; NaN for a class without examples, or with all.
+    """
+    labels, probs = checked_labels(prediction, labels), prediction.probs
+    found: tuple[list[float], list[float]] = ([], [])
+    for number in range(probs.shape[1]):
+        of_class = (labels == number).astype(np.int64)
+        for scores, score in zip(found, (roc_auc_score, average_precision_score), strict=True):
+            scores.append(_macro(score, probs[:, [number]], of_class))
+    return found
+
+
 @dataclass(frozen=True)
 class Ranked:
     """Scores of ranks, which take longer than all others, computed when they are asked for.

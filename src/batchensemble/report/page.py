@@ -22,6 +22,7 @@ from batchensemble.report.embedded import finite, json_block, policy
 from batchensemble.report.plots import draw_all, save_all
 from batchensemble.report.sections import charts, members, tables
 from batchensemble.report.sections.calibrated import calibration_table
+from batchensemble.report.sections.classes import class_table
 from batchensemble.report.sections.conformal import interval_table
 from batchensemble.report.sections.figures import shown_figures
 from batchensemble.report.sections.printed import notebook_errors, printed_losses
@@ -122,6 +123,7 @@ def _sections(comparison: Comparison) -> dict[str, Any]:
         "reference": method_phrase(reference),
         "ranked_by": headline(comparison),
         "forest": charts.forest(headline(comparison), rows, differences, reference),
+        "classes": class_table(comparison),
         "calibration": calibration_table(comparison),
         "uncertainty": tables.uncertainty_table(comparison),
         "risks": risks,

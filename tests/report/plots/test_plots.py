@@ -36,6 +36,7 @@ from batchensemble.report.plots.style import plain, subsample
 from batchensemble.training.history import History
 
 EVERY_FIGURE = [
+    "confusion",
     "reliability",
     "plane",
     "members",

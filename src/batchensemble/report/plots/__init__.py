@@ -6,7 +6,9 @@ from matplotlib.figure import Figure
 
 from batchensemble.comparison.planes import Line
 from batchensemble.comparison.results import Comparison
+from batchensemble.metrics.confusion_matrix import MOST_SHOWN
 from batchensemble.report.plots.calibration import reliability_diagram, reliability_panels
+from batchensemble.report.plots.confusion import confusion_panels
 from batchensemble.report.plots.decisions import (
     detection_roc,
     risk_coverage_curves,
@@ -24,6 +26,7 @@ from batchensemble.report.plots.uncertainty import epistemic_histogram
 
 __all__ = [
     "accuracy_time",
+    "confusion_panels",
     "coverage",
     "curve",
     "detection_roc",
@@ -61,13 +64,16 @@ def draw_all(comparison: Comparison) -> dict[str, Figure]:
         >>> from batchensemble.data.datasets import load_dataset
         >>> quick = Settings(methods=("single",), epochs=1)
         >>> list(draw_all(compare(load_dataset("breast_cancer"), quick)))[:2]
-        ['reliability', 'plane']
+        ['confusion', 'reliability']
     """
     if not comparison.methods:
         return {}
     if comparison.data.task == "regression":
         return _of_numbers(comparison)
-    figures = {"reliability": figure_of(reliability_panels(comparison)[0])}
+    figures = {}
+    if comparison.data.classes <= MOST_SHOWN:
+        figures["confusion"] = figure_of(confusion_panels(comparison)[0])
+    figures["reliability"] = figure_of(reliability_panels(comparison)[0])
     if drawable(comparison.plane):
         figures["plane"] = figure_of(plane(comparison)[0])
         figures["members"] = figure_of(members(comparison)[0])

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from batchensemble.comparison.results import Comparison, Run
@@ -14,6 +15,7 @@ from batchensemble.comparison.summary import CLASSIFICATION, COST, REGRESSION, f
 from batchensemble.comparison.wording import method_title
 from batchensemble.losses.standardised import OF_STANDARDISED
 from batchensemble.metrics.members.member_curve import by_members
+from batchensemble.metrics.values import class_name
 from batchensemble.predictions import Prediction
 from batchensemble.training.history import format_loss
 
@@ -100,6 +102,21 @@ def _reliability(comparison: Comparison) -> str:
     return "Expected calibration error: " + _each(comparison, lambda run: _number(run, "ece"))
 
 
+def _confusion(comparison: Comparison) -> str:
+    labels = comparison.data.held_out[1]
+    counts = np.bincount(labels, minlength=comparison.data.classes)
+    occurring = np.flatnonzero(counts)
+    rarest = int(occurring[counts[occurring].argmin()])
+    name = class_name(rarest, comparison.data.class_names)
+
+    def text(run: Run) -> str:
+        return f"{int((run.classes.labels[labels == rarest] == rarest).sum()):,}"
+
+    return f"Of the {counts[rarest]:,} examples of the rarest class, {name}, found: " + _each(
+        comparison, text
+    )
+
+
 def _plane(comparison: Comparison) -> str:
     def text(run: Run) -> str:
         if not isinstance(run.plane, Prediction) or run.plane.members == 1:
@@ -183,6 +200,14 @@ def _time(comparison: Comparison) -> str:
 
 
 TEXTS = {
+    "confusion": FigureText(
+        "Confusion matrix",
+        "quality",
+        _confusion,
+        "Rows: the true class; columns: the predicted one, with counts for up to eight classes. "
+        "Colour: share of the row. On the diagonal predictions are right. A column without colour: "
+        "that class is never predicted.",
+    ),
     "reliability": FigureText(
         "Reliability",
         "calibration",
@@ -268,6 +293,8 @@ TEXTS = {
     ),
 }
 ALTERNATIVES = {
+    "confusion": "How many examples of each true class got each predicted class, a panel for each "
+    "method.",
     "reliability": "Accuracy against confidence in bins, a panel for each method.",
     "plane": "Maps over two axes of the features, two for each method: the predicted probabilities "
     "with the held-out examples, and the mutual information of class and member.",

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
+from batchensemble.comparison.constant import constant_scores
 from batchensemble.comparison.differences import Differences
 from batchensemble.comparison.results import Comparison, Run
 from batchensemble.comparison.summary import (
@@ -23,7 +24,7 @@ from batchensemble.comparison.summary import (
     quality,
     value,
 )
-from batchensemble.comparison.wording import method_phrase, method_title
+from batchensemble.comparison.wording import method_phrase, method_title, printable
 from batchensemble.decisions import Threshold, threshold_for
 from batchensemble.metrics.bootstrap import Difference
 from batchensemble.predictions import Prediction, RegressionPrediction
@@ -117,7 +118,15 @@ class Table:
 def quality_table(comparison: Comparison, rows: Sequence[Row]) -> Table:
     """Return the scores of each method."""
     caption = f"Scores on the held-out examples. {means(comparison)}{marks(comparison, rows)}"
-    return _columns("quality", caption, rows, quality(comparison))
+    table = _columns("quality", caption, rows, quality(comparison))
+    constant = constant_scores(comparison)
+    cells = [(column, constant.scores.get(column.key)) for column in quality(comparison)]
+    entries = [
+        TableEntry("") if score is None else TableEntry(format_number(score, column), score)
+        for column, score in cells
+    ]
+    name = f"Constant: {printable(constant.prediction)}"
+    return replace(table, lines=(*table.lines, TableRow(name, "", tuple(entries))))
 
 
 def cost_table(comparison: Comparison, rows: Sequence[Row]) -> Table:
