@@ -51,6 +51,8 @@ _HOMES = {
     "predict": "predictions.predict",
     "Scores": "metrics",
     "evaluate": "metrics",
+    "column_effect": "metrics",
+    "column_importance": "metrics",
     "calibrate": "decisions.calibration.calibrate",
     "choose_members": "decisions.members",
     "ConformalIntervals": "decisions",

@@ -9,7 +9,13 @@ from batchensemble.metrics.calibration.reliability import BINS, Binning, Reliabi
 from batchensemble.metrics.calibration.smooth import Smooth, smooth_ece
 from batchensemble.metrics.confusion_matrix import Confusion, confusion
 from batchensemble.metrics.constant import ConstantNumber
-from batchensemble.metrics.discrimination import average_precision, roc_auc
+from batchensemble.metrics.discrimination import average_precision, class_ranks, roc_auc
+from batchensemble.metrics.importance import (
+    ColumnEffect,
+    ColumnImportance,
+    column_effect,
+    column_importance,
+)
 from batchensemble.metrics.labels import Labels, checked_labels
 from batchensemble.metrics.losses_by_example import example_losses, losses_by_example
 from batchensemble.metrics.members.diversity import Diversity, disagreement, diversity, one_class
@@ -34,6 +40,8 @@ __all__ = [
     "Binning",
     "BrierParts",
     "Classwise",
+    "ColumnEffect",
+    "ColumnImportance",
     "Confusion",
     "ConstantNumber",
     "Diversity",
@@ -51,7 +59,10 @@ __all__ = [
     "by_members",
     "checked_labels",
     "checked_numbers",
+    "class_ranks",
     "classwise",
+    "column_effect",
+    "column_importance",
     "confusion",
     "crps",
     "disagreement",
