@@ -16,7 +16,18 @@ from batchensemble.cli.workflows import predict as predict_file
 from batchensemble.cli.workflows import scored_rows
 
 KINDS = ("plain", "a | b", '=1+1,"q\\')
-QUICK = ["--hidden", 16, "--members", 2, "--lr", 0.02, "--epochs", 25]
+QUICK = [
+    "--architecture",
+    "perceptron",
+    "--hidden",
+    16,
+    "--members",
+    2,
+    "--lr",
+    0.02,
+    "--epochs",
+    25,
+]
 QUICK += ["--checkpoint-every", 1000]  # waiting for the disk takes longer than the training
 
 
@@ -79,6 +90,11 @@ def numbers(folder, tmp_path) -> Path:
     return Path(shutil.copytree(folder / "numbers", tmp_path / "numbers"))
 
 
+def held(folder: Path, target: str = "kind") -> list[object]:
+    """Options for rows enough to find a threshold that the training did not see."""
+    return ["--data", folder / f"held-{target}.csv"]
+
+
 def decided(model: Path) -> dict:
     return json.loads((model / "decision.json").read_text())
 
@@ -95,8 +111,8 @@ def names_in(text: str) -> list[str]:
 
 
 def test_what_is_answered_is_what_was_counted(folder, classes, tmp_path):
-    said = passed("decide", classes)
-    assert "800 held-out examples of train-kind.csv" in said
+    said = passed("decide", classes, *held(folder))
+    assert "800 rows of held-kind.csv" in said
     found = decided(classes)["threshold"]
     frame = predicted(classes, folder / "held.csv", tmp_path / "out.csv")
     truth = pd.read_csv(folder / "held.csv")["kind"]
@@ -112,12 +128,11 @@ def test_what_is_answered_is_what_was_counted(folder, classes, tmp_path):
 
 def test_the_threshold_and_the_sets_are_those_of_the_library(folder, classes):
     one = ("--risk", 0.1, "--by", "confidence", "--coverage", 0.8, "--over-all")
-    passed("decide", classes, *one)
+    passed("decide", classes, *held(folder), *one)
     frame = pd.read_csv(folder / "held.csv")
     config = json.loads((classes / "config.json").read_text())["data"]
-    X = (frame[["x", "y"]].to_numpy() - config["mean"]) / config["scale"]
     y = frame["kind"].map(config["class_names"].index).to_numpy()
-    prediction = be.predict(be.load(classes), X.astype(np.float32))
+    prediction = be.predict(be.load(classes), frame[["x", "y"]])
     threshold = be.threshold_for(prediction, y, 0.1, by="confidence")
     found = decided(classes)
     for name in ("coverage", "risk", "bound", "target", "confidence"):
@@ -133,7 +148,7 @@ def test_a_rare_class_is_covered_as_the_others_are(folder, classes, tmp_path):
     new = pd.read_csv(folder / "new.csv")
     shares = {}
     for way in ("--over-all", None):
-        said = passed("decide", classes, *([way] if way else []))
+        said = passed("decide", classes, *held(folder), *([way] if way else []))
         frame = predicted(classes, folder / "new.csv", tmp_path / f"out{way}.csv")
         sets = frame["set"].map(names_in)
         inside = np.array([kind in each for kind, each in zip(new["kind"], sets, strict=True)])
@@ -171,13 +186,12 @@ def held_out(folder: Path, classes: Path):
     """Return the library's prediction on the held-out rows, and their classes."""
     frame = pd.read_csv(folder / "held.csv")
     config = json.loads((classes / "config.json").read_text())["data"]
-    X = (frame[["x", "y"]].to_numpy() - config["mean"]) / config["scale"]
     y = frame["kind"].map(config["class_names"].index).to_numpy()
-    return be.predict(be.load(classes), X.astype(np.float32)), y
+    return be.predict(be.load(classes), frame[["x", "y"]]), y
 
 
 def test_new_rows_are_answered_and_covered_as_promised(folder, classes, tmp_path):
-    passed("decide", classes, "--risk", 0.05, "--coverage", 0.9)
+    passed("decide", classes, *held(folder), "--risk", 0.05, "--coverage", 0.9)
     frame = predicted(classes, folder / "new.csv", tmp_path / "out.csv")
     truth = pd.read_csv(folder / "new.csv")["kind"]
     wrong = frame["label"] != truth
@@ -203,7 +217,7 @@ def test_without_a_decision_nothing_is_added(folder, classes, tmp_path):
     command = ["predict", classes, "--data", folder / "held.csv", "--out", out]
     said, content = passed(*command), out.read_bytes()
     assert said == f"800 rows: {out}"
-    passed("decide", classes)
+    passed("decide", classes, *held(folder))
     more = passed(*command)
     assert f"answer, set: by {classes / 'decision.json'}" in more
     assert "at most 5% of the answered rows are wrong, with 95% confidence" in more
@@ -241,15 +255,14 @@ def test_parts_by_another_decision_are_not_gone_on_with(folder, classes, tmp_pat
 
 def test_blocks_are_decided_about_as_the_whole(folder, classes, numbers, monkeypatch):
     for model, more in ((classes, []), (numbers, ["--tolerance", 3])):
-        passed("decide", model, *more)
-        whole = decided(model)
-        monkeypatch.setattr(scored_rows, "MOST_BLOCK_ROWS", 70)
-        passed("decide", model, *more)
-        assert_same(decided(model), whole)
-        source = folder / f"held-{'price' if more else 'kind'}.csv"
-        passed("decide", model, *more, "--data", source)
-        assert_same({**decided(model), "data": whole["data"]}, whole)
-        monkeypatch.undo()
+        for source in ([], held(folder, "price" if more else "kind")):
+            passed("decide", model, *more, *source)
+            whole = decided(model)
+            with monkeypatch.context() as patch:
+                patch.setattr(scored_rows, "MOST_BLOCK_ROWS", 70)
+                passed("decide", model, *more, *source)
+            assert_same(decided(model), whole)
+            assert (whole["check"] is None) == bool(source)
 
 
 def assert_same(found, expected) -> None:
@@ -262,14 +275,14 @@ def assert_same(found, expected) -> None:
 
 
 def test_numbers_have_intervals_and_with_a_tolerance_a_threshold(folder, numbers, tmp_path):
-    said = passed("decide", numbers)
+    said = passed("decide", numbers, *held(folder, "price"))
     assert "no threshold yet" in said
     assert "--tolerance X" in said
     assert "deviations contains the true number for 90% of new examples" in said
     frame = predicted(numbers, folder / "held.csv", tmp_path / "out.csv")
     assert list(frame)[-2:] == ["conformal_lower", "conformal_upper"]
     assert "answer" not in frame
-    said = passed("decide", numbers, "--tolerance", 2, "--risk", 0.1)
+    said = passed("decide", numbers, *held(folder, "price"), "--tolerance", 2, "--risk", 0.1)
     found = decided(numbers)
     frame = predicted(numbers, folder / "held.csv", tmp_path / "out.csv")
     assert frame["answer"].mean() == found["threshold"]["coverage"]
@@ -290,7 +303,8 @@ def test_intervals_of_new_rows_hold_what_they_promise(folder, loss, method, tmp_
     options = ["--task", "regression", "--loss", loss, "--epochs", 2]  # any model will do
     model = folder / "numbers" if loss == "gaussian_nll" else train(folder, loss, "price", *options)
     copied = Path(shutil.copytree(model, tmp_path / "model"))
-    passed("decide", copied, "--tolerance", 2, "--risk", 0.1, "--coverage", 0.8)
+    options = ["--tolerance", 2, "--risk", 0.1, "--coverage", 0.8]
+    passed("decide", copied, *held(folder, "price"), *options)
     assert decided(copied)["intervals"]["method"] == method
     frame = predicted(copied, folder / "new.csv", tmp_path / "out.csv")
     price = pd.read_csv(folder / "new.csv")["price"]
@@ -310,7 +324,7 @@ def test_json_is_what_is_written(classes):
 def test_where_no_threshold_is_found_none_are_answered_and_where_all_may_be_all(
     folder, classes, tmp_path
 ):
-    said = passed("decide", classes, "--risk", 0.0001)
+    said = passed("decide", classes, *held(folder), "--risk", 0.0001)
     assert "none. No threshold on the total uncertainty keeps the share of answers" in said
     found = decided(classes)["threshold"]
     assert (found["answers"], found["below"], found["risk"]) == ("none", None, None)
@@ -318,7 +332,7 @@ def test_where_no_threshold_is_found_none_are_answered_and_where_all_may_be_all(
     said = passed("predict", classes, "--data", folder / "held.csv", "--out", out)
     assert "no row is answered" in said
     assert not pd.read_csv(out)["answer"].any()
-    assert "Answer: always: 800 of 800" in passed("decide", classes, "--risk", 0.5)
+    assert "Answer: always: 800 of 800" in passed("decide", classes, *held(folder), "--risk", 0.5)
     assert decided(classes)["threshold"]["answers"] == "all"
     assert predicted(classes, folder / "held.csv", out)["answer"].all()
 
@@ -337,14 +351,46 @@ def test_few_rows_hold_everything_and_say_so(folder, classes, numbers, tmp_path)
     assert np.isinf(frame["conformal_upper"]).all()
 
 
-def test_rows_that_chose_the_model_are_told_of(folder, classes):
-    model = train(folder, "patient", "kind", "--patience", 50, "--epochs", 2)
-    assert "where it was best on these held-out examples (patience)" in passed("decide", model)
-    other = passed("decide", model, "--data", folder / "held.csv", "--over-all")
+def test_a_decision_is_checked_on_rows_that_it_was_not_fitted_on(folder, classes, numbers):
+    said = passed("decide", classes, "--risk", 0.3)
+    assert "90 calibration examples of train-kind.csv" in said
+    check = decided(classes)["check"]
+    assert (
+        f"on the 800 held-out examples, which were used for nothing else, {check['answered']:.1%}"
+        in said
+    )
+    frame = predicted(classes, folder / "held.csv", classes / "out.csv")
+    truth = pd.read_csv(folder / "held.csv")["kind"]
+    assert frame["answer"].mean() == pytest.approx(check["answered"])
+    wrong = (frame["label"] != truth)[frame["answer"]]
+    assert 0 < wrong.mean() == pytest.approx(check["risk"])
+    sets = [names_in(text) for text in frame["set"]]
+    inside = [kind in names for kind, names in zip(truth, sets, strict=True)]
+    assert np.mean(inside) == pytest.approx(check["covered"])
+    assert np.mean([len(names) for names in sets]) == pytest.approx(check["mean_size"])
+    passed("decide", numbers)
+    check = decided(numbers)["check"]
+    frame = predicted(numbers, folder / "held.csv", numbers / "out.csv")
+    price = pd.read_csv(folder / "held.csv")["price"]
+    inside = (frame["conformal_lower"] <= price) & (price <= frame["conformal_upper"])
+    assert inside.mean() == pytest.approx(check["covered"])
+    assert (check["answered"], check["risk"]) == (None, None)
+    before = decided(numbers)
+    del before["check"]  # as an earlier version wrote
+    (numbers / "decision.json").write_text(json.dumps(before))
+    pd.testing.assert_frame_equal(predicted(numbers, folder / "held.csv", numbers / "2.csv"), frame)
+
+
+def test_rows_that_chose_the_model_are_told_of(folder, classes, tmp_path):
+    quick = ["--hidden", 8, "--members", 2, "--epochs", 2, "--patience", 50]
+    passed("train", "--data", "breast_cancer", *quick, "--out", tmp_path / "named")
+    said = passed("decide", tmp_path / "named")
+    assert "where it was best on these held-out examples (patience)" in said
+    # Of a table, rows are kept for each purpose.
+    other = passed("decide", classes, "--data", folder / "held.csv", "--over-all")
     assert "Note" not in other
     assert "800 rows of held.csv" in other
-    chosen_by = passed("decide", model, "--data", folder / "held-kind.csv")
-    assert "on these held-out examples (patience)" in chosen_by
+    assert "Note" not in passed("decide", classes, *held(folder), "--over-all")
     same = passed("decide", classes, "--data", folder / "train-kind.csv")
     assert "The model was trained on all or most of these rows, so the results do not" in same
     assert "Note" not in passed("decide", classes, "--over-all")
@@ -435,7 +481,7 @@ def test_named_data_and_streamed_files_are_decided_about_too(folder, tmp_path):
     data = ["--data", tmp_path / "t.parquet", "--target", "kind", "--memory-limit", "3KB"]
     passed("train", *data, *quick, "--out", tmp_path / "large")
     passed("decide", tmp_path / "large", "--risk", 0.2)
-    assert decided(tmp_path / "large")["examples"] == 120
+    assert decided(tmp_path / "large")["examples"] == 90
 
 
 def test_a_doubt_that_is_the_same_for_all_is_told_of(folder, tmp_path):

@@ -32,7 +32,9 @@ def test_comparisons_are_ranked_as_compare_left_them(tmp_path, monkeypatch):
         for place, value in enumerate(scores, start=1):
             assert f"{value:.4f} ({place})" in row
     assert "Give at least 3 data sets." in words(done.output)
-    assert "Note" not in done.output
+    # A table has other defaults than a named data set.
+    assert words(done.output).count("Note: ") == 1
+    assert "Note: Settings differ: members (3 on breast_cancer" in words(done.output)
     drawn = ElementTree.parse(tmp_path / "drawn" / "ranks.svg").getroot()
     assert drawn.find("{*}title").text.startswith("Mean ranks over 2 data sets, 1 is the best: ")
 

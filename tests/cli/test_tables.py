@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from batchensemble.cli.app import app
+from trained_before import part_as_before
 
 QUICK = ["--epochs", "1", "--hidden", "4", "--members", "2", "--quiet"]
 IDS = ["007", "NA", "1e5", "None", "a b", "nan"]
@@ -100,18 +101,25 @@ def test_compare_takes_them_and_its_report_remembers(tmp_path, monkeypatch):
     assert run("report", "c", "--format", "md").exit_code == 0
 
 
-def test_a_model_of_before_is_read_by_the_rule_of_before(tmp_path):
+def test_a_model_of_before_is_read_by_the_rule_of_before(tmp_path, monkeypatch):
     """It knows ``7``, which was ``007`` in its file, and a name with a blank at its end."""
     import json
 
-    frame = pd.DataFrame({"a": np.arange(60.0), "b": 1.0, "y": ["7", "8"] * 30})
+    part_as_before(monkeypatch)
+    numbers = np.random.default_rng(0).normal(size=(60, 2))
+    frame = pd.DataFrame(numbers, columns=["a", "b"]).assign(y=["7", "8"] * 30)
     frame.to_csv(tmp_path / "t.csv", index=False)
     command = ["train", "--data", tmp_path / "t.csv", "--target", "y", *QUICK]
-    assert run(*command, "--out", tmp_path / "m").exit_code == 0
+    done = run(*command, "--architecture", "perceptron", "--out", tmp_path / "m")
+    assert done.exit_code == 0, done.output
     expected = run("evaluate", tmp_path / "m", "--json").stdout
     config = json.loads((tmp_path / "m" / "config.json").read_text())
+    encoding = config["data"].pop("encoding")
+    for name in ("mean", "scale"):
+        config["data"][name] = [each[name] for each in encoding["columns"]]
     for name in ("dialect", "ordered", "split"):
         del config["data"][name]
+    config["encoding"] = None
     config["data"]["feature_names"] = ["a ", "b"]
     (tmp_path / "m" / "config.json").write_text(json.dumps(config))
     frame.assign(y=["007", "8.0"] * 30).rename(columns={"a": "a "}).to_csv(

@@ -111,6 +111,7 @@ def test_the_dictionary_is_json_and_holds_what_was_done(finished):
         "dialect": dict.fromkeys(("separator", "decimal", "encoding", "gaps")),
         "target": None,
         "standardised": True,
+        "choices": {"drop": [], "keep": [], "categorical": [], "numeric": []},
     }
     assert described["versions"]["torch"] == torch.__version__
     assert [run["method"] for run in described["runs"]] == [*METHODS, *METHODS]

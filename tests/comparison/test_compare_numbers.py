@@ -42,7 +42,8 @@ def test_the_cubic_data_have_a_gap_and_keep_their_unit() -> None:
     data = load_dataset("cubic")
     assert data.task == "regression"
     assert data.classes == 0
-    x = data.mean[0] + data.scale[0] * data.train[0][:, 0]
+    (mean,), (scale,) = data.encoding.scaling
+    x = mean + scale * data.train[0][:, 0]
     assert abs(x).min() + 1e-6 >= 1
     assert abs(x).max() <= 4 + 1e-6
     noise = data.train[1] - x.astype(np.float64) ** 3
@@ -57,9 +58,9 @@ def test_the_task_is_checked_against_the_data(tmp_path: Path) -> None:
         load_dataset("cubic", task="regresion")
     path = write_csv(tmp_path / "houses.csv")
     with pytest.raises(ValueError, match="--task regression"):
-        load_dataset(str(path), "price")
+        load_dataset(str(path), "price", "classification")
     data = load_dataset(str(path), "price", "regression")
-    assert data.task == "regression"
+    assert data.task == load_dataset(str(path), "price").task == "regression"
     assert len(data.train[1]) == 48
     with pytest.raises(ValueError, match=r"loss must be one of gaussian_nll.*'cross_entropy'"):
         comparison_loss(Settings(loss="cross_entropy"), data)

@@ -353,13 +353,10 @@ def test_weights_count_by_their_ratio_whatever_their_size():
 def test_times_are_no_numbers(tmp_path):
     days = pd.date_range("2026-01-01", periods=N)
     asked = {"target": "y", "task": "regression", "epochs": 1, "hidden": [4]}
-    for name in ("y", "a"):
-        path = tmp_path / f"{name}.parquet"
-        TABLE.assign(**{name: days}).to_parquet(path)
-        with pytest.raises(
-            ValueError, match=rf"{name!r} must hold numbers, got datetime64\[.*unit"
-        ):
-            train_model(resolve({**asked, "data": str(path)}), tmp_path / "model", progress=False)
+    path = tmp_path / "y.parquet"
+    TABLE.assign(y=days).to_parquet(path)
+    with pytest.raises(ValueError, match=r"'y' must hold numbers, got datetime64\[.*unit"):
+        train_model(resolve({**asked, "data": str(path)}), tmp_path / "model", progress=False)
     two = Points(np.zeros((2, 3)))
     with pytest.raises(ValueError, match=r"targets must hold numbers, got datetime64\[D\]; give"):
         score(two, np.array(["2026-01-01", "2026-01-02"], "datetime64[D]"))

@@ -86,21 +86,33 @@ def test_a_file_is_split_and_standardised(tmp_path):
     lines = [f"{rng.normal(5, 3)},7,{'cat' if n % 4 else 'dog'}" for n in range(40)]
     data = load_dataset(write(tmp_path, lines), "y")
     assert data.name == "mine.csv"
-    assert (data.feature_names, data.class_names) == (("a", "b"), ("cat", "dog"))
+    assert (data.feature_names, data.class_names) == (("a",), ("cat", "dog"))
     assert (len(data.train[0]), len(data.held_out[0])) == (32, 8)
     assert np.bincount(data.held_out[1]).tolist() == [6, 2]
     np.testing.assert_allclose(data.train[0].mean(0), 0, atol=1e-6)
-    np.testing.assert_allclose(data.train[0].std(0), [1, 0], atol=1e-6)
+    np.testing.assert_allclose(data.train[0].std(0), 1, atol=1e-6)
+    assert data.encoding.notes() == ("column 'b' is left out: it has one value only",)
+
+
+@pytest.mark.parametrize(
+    ("labels", "task"),
+    [(["cat", "dog"], "classification"), (["0", "1"], "classification"), (None, "regression")],
+)
+def test_the_task_is_told_from_the_target(tmp_path, labels, task):
+    lines = [f"{n % 7},{n % 3},{labels[n % 2] if labels else n / 8}" for n in range(60)]
+    assert load_dataset(write(tmp_path, lines), "y").task == task
 
 
 def test_a_class_that_appears_once_can_be_split(tmp_path):
-    data = load_dataset(write(tmp_path, [f"{n},{n},{n % 2}" for n in range(20)] + ["1,2,9"]), "y")
+    path = write(tmp_path, [f"{n},{n},{n % 2}" for n in range(20)] + ["1,2,9"])
+    data = load_dataset(path, "y", "classification")
     assert data.class_names == ("0", "1", "9")
     assert len(data.train[0]) + len(data.held_out[0]) == 21
 
 
 def test_more_classes_than_held_out_examples_can_be_split(tmp_path):
-    data = load_dataset(write(tmp_path, [f"{n},{n},{n % 5}" for n in range(10)]), "y")
+    path = write(tmp_path, [f"{n},{n},{n % 5}" for n in range(10)])
+    data = load_dataset(path, "y", "classification")
     assert data.classes == 5
     assert len(data.held_out[0]) == 2
 

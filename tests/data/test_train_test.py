@@ -7,7 +7,7 @@ import torch
 
 from batchensemble.data.sources import open_batches
 from batchensemble.data.tables.files import Files
-from batchensemble.data.tables.split import HashSplit
+from batchensemble.data.tables.split import SHARES, HashPart, Split
 from batchensemble.data.train_test import open_data
 from batchensemble.losses import as_loss
 
@@ -39,6 +39,12 @@ def write(folder, frame: pd.DataFrame, kind: str) -> str:
     return str(path)
 
 
+def parts_of(data) -> dict:
+    """Return all parts of training data by their names."""
+    parts = (data.train, data.validation, data.calibration, data.held_out)
+    return dict(zip(SHARES, parts, strict=True))
+
+
 def arrays(part) -> tuple[np.ndarray, np.ndarray]:
     """Return all of a part, in its order."""
     place = {"device": torch.device("cpu"), "dtype": torch.float32}
@@ -51,9 +57,10 @@ def test_a_table_in_memory_is_split_alike_whatever_file_it_is_in(kind, tmp_path)
     data = open_data(write(tmp_path, frame_of(), kind), "y", loss=CLASSES)
     expected = open_data(write(tmp_path / "..", frame_of(), "csv"), "y", loss=CLASSES)
     assert data.columns.class_names == ("no", "perhaps", "yes")
-    assert data.held_out_rows == 100
-    for part in ("train", "held_out"):
-        for one, other in zip(getattr(data, part), getattr(expected, part), strict=True):
+    assert data.held_out_rows == 75
+    assert [len(part[0]) for part in parts_of(data).values()] == [300, 50, 75, 75]
+    for part, others in zip(parts_of(data).values(), parts_of(expected).values(), strict=True):
+        for one, other in zip(part, others, strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-6)
 
 
@@ -64,15 +71,30 @@ def test_a_large_table_is_split_by_row_and_scaled_by_its_training_part(kind, tmp
     assert isinstance(data.train, Files)
     names = ("no", "perhaps", "yes")
     assert data.columns.class_names == names
-    rows = [HashSplit(held_out=held_out).positions(0, ROWS) for held_out in (False, True)]
-    raw = frame[[*"abc"]].to_numpy()
-    deviation = np.where(np.arange(3) == 2, 1, raw[rows[0]].std(0))  # c is the same in all rows
-    scaled = (raw - raw[rows[0]].mean(0)) / deviation
-    for part, chosen in zip((data.train, data.held_out), rows, strict=True):
+    rows = {part: HashPart(part).positions(0, ROWS) for part in SHARES}
+    raw = frame[[*"ab"]].to_numpy()  # c is the same in all rows
+    assert data.columns.feature_names == ("a", "b")
+    trained = raw[rows["training"]]
+    scaled = (raw - trained.mean(0)) / trained.std(0)
+    for name, part in parts_of(data).items():
         features, labels = arrays(part)
-        assert part.rows == len(chosen)
-        np.testing.assert_allclose(features, scaled[chosen], atol=1e-5)
-        assert [names[label] for label in labels] == frame["y"][chosen].tolist()
+        assert part.rows == len(rows[name])
+        np.testing.assert_allclose(features, scaled[rows[name]], atol=1e-5)
+        assert [names[label] for label in labels] == frame["y"][rows[name]].tolist()
+
+
+@pytest.mark.parametrize("scoring", [True, False])
+@pytest.mark.parametrize("limit", [SMALL, 1 << 20])
+def test_a_split_of_an_early_version_still_holds_out_a_fifth(limit, scoring, tmp_path):
+    frame = frame_of()
+    path = write(tmp_path, frame, "parquet")
+    rule = "hashed" if limit == SMALL else "drawn"
+    other = {} if scoring else {"validation": write(tmp_path, frame, "csv")}
+    data = open_data(path, "y", loss=CLASSES, memory_limit=limit, split=Split(rule), **other)
+    assert data.held_out_rows == (100 if scoring else ROWS)
+    assert data.validation is data.held_out
+    assert data.calibration is None
+    assert len(arrays(data.train)[0]) == (400 if scoring else ROWS)
 
 
 @pytest.mark.parametrize("values", [[3, 1, 7], [True, False, True], [2.0, 0.0, 1.0]])
@@ -84,13 +106,13 @@ def test_classes_in_numbers_are_numbered_alike_whole_and_streamed(values, kind, 
     streamed = open_data(path, "y", loss=CLASSES, memory_limit=SMALL)
     names = streamed.columns.class_names
     assert names == whole.columns.class_names == tuple(map(str, sorted(set(values))))
-    chosen = HashSplit(held_out=True).positions(0, ROWS)
+    chosen = HashPart("scoring").positions(0, ROWS)
     labels = arrays(streamed.held_out)[1]
     assert [names[label] for label in labels] == frame["y"][chosen].astype(str).tolist()
 
 
 @pytest.mark.parametrize("limit", [SMALL, 1 << 20])
-def test_a_file_of_ones_own_is_held_out_and_all_rows_are_trained_on(limit, tmp_path):
+def test_a_file_of_ones_own_scores_and_its_share_is_trained_on(limit, tmp_path):
     frame = frame_of()
     path = write(tmp_path, frame, "parquet")
     other = tmp_path / "other.csv"
@@ -98,10 +120,12 @@ def test_a_file_of_ones_own_is_held_out_and_all_rows_are_trained_on(limit, tmp_p
     frame[["y", "c", "b", "a"]][:400].assign(d="text").to_csv(other, index=False)
     data = open_data(path, "y", loss=CLASSES, validation=str(other), memory_limit=limit)
     train, held_out = arrays(data.train), arrays(data.held_out)
-    assert len(train[0]) == ROWS
-    np.testing.assert_allclose(train[0][:, :2].mean(0), 0, atol=1e-5)
-    for one, all_rows in zip(held_out, train, strict=True):
-        np.testing.assert_allclose(one, all_rows[:400], atol=1e-5)
+    assert [len(arrays(part)[0]) for part in parts_of(data).values()] == [375, 50, 75, 400]
+    np.testing.assert_allclose(train[0].mean(0), 0, atol=1e-5)
+    everything = {
+        tuple(row) for part in list(parts_of(data).values())[:3] for row in arrays(part)[0]
+    }
+    assert {tuple(row) for row in held_out[0]} <= everything
 
 
 @pytest.mark.parametrize("limit", [SMALL, 1 << 20])
@@ -112,7 +136,7 @@ def test_numbers_are_targets_as_they_stand(limit, tmp_path):
     assert data.columns.class_names == ()
     place = {"device": torch.device("cpu"), "dtype": torch.float32}
     found = []
-    for part in (data.train, data.held_out):
+    for part in parts_of(data).values():
         batches = open_batches(part, 64, memory_limit=limit, read=NUMBERS.read, **place)
         found += [targets for _, targets in batches]
     assert torch.cat(found).sort().values.tolist() == frame["y"].tolist()
@@ -121,8 +145,8 @@ def test_numbers_are_targets_as_they_stand(limit, tmp_path):
 @pytest.mark.parametrize(
     ("changed", "loss", "sentence"),
     [
-        ({"a": "tall"}, CLASSES, "column 'a' must hold a number .* got 'tall'"),
-        ({"b": np.nan}, CLASSES, "column 'b' must hold a finite number .* no value in row 1;"),
+        (dict.fromkeys("abc", 1), CLASSES, "no column to learn from: .*'a' .*one value only"),
+        ({"a": -np.inf}, CLASSES, "column 'a' must hold finite numbers, got -inf in row"),
         ({"y": "same"}, CLASSES, "must hold at least two classes, got only 'same'"),
         ({"y": np.arange(ROWS) / 7}, CLASSES, "must hold classes, .* put it into bins"),
         ({"y": np.arange(ROWS)}, CLASSES, "must hold classes, got 500 different values"),
@@ -137,13 +161,14 @@ def test_a_large_table_that_cannot_be_used_is_refused_before_training(
     changed, loss, sentence, tmp_path
 ):
     path = write(tmp_path, frame_of().assign(**changed), "parquet")
-    with pytest.raises(ValueError, match=rf"table\.parquet: .*{sentence}"):
+    with pytest.raises(ValueError, match=rf"table\.parquet.*{sentence}"):
         open_data(path, "y", loss=loss, memory_limit=SMALL)
 
 
-def test_a_held_out_row_is_checked_before_training_as_well(tmp_path):
+@pytest.mark.parametrize("part", SHARES)
+def test_a_row_of_any_part_is_checked_before_training(part, tmp_path):
     frame = frame_of()
-    row = int(HashSplit(held_out=True).positions(0, ROWS)[-1])
+    row = int(HashPart(part).positions(0, ROWS)[-1])
     frame.loc[row, "b"] = np.inf
     path = write(tmp_path, frame, "parquet")
     with pytest.raises(ValueError, match=f"column 'b' .* got inf in row {row + 1};"):

@@ -75,6 +75,7 @@ def test_the_command_line_and_the_report_say_it(tmp_path):
     table = tmp_path / "noise.csv"
     table.write_text("\n".join(["a,b,ill", *rows]))
     data = ["--data", table, "--target", "ill", "--epochs", 30, "--lr", 0.02]
+    data += ["--architecture", "perceptron"]
     note = "all members predict class 'no' for every example; the accuracy, 0."
     assert note in run("train", *data, "--hidden", 4, "--out", tmp_path / "model")
     assert note in run("evaluate", tmp_path / "model")

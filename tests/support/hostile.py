@@ -23,6 +23,19 @@ CHOICE = {
 }
 EVIL = "evilnet:make"  # a module beside the user that writes a file when it is imported
 
+TABLE: dict[str, Any] = {  # a network of a table with two numbers and three classes
+    "numbers": 2,
+    "flags": 0,
+    "levels": [],
+    "outputs": 3,
+    "hidden": [8],
+    "dropout": 0.1,
+    "bins": 4,
+    "d_embedding": 2,
+    "most_one_hot": 8,
+    "d_category": 2,
+}
+
 Change = Callable[[Path], None]
 
 
@@ -141,6 +154,11 @@ def tied_in_a_circle(folder: Path) -> None:
     keys(tied={"network.0.weight": "network.2.weight", "network.2.weight": "network.0.weight"})(
         folder
     )
+
+
+def table(**values: Any) -> Change:
+    """Say that the network is one of a table, with sizes that the weights do not have."""
+    return keys(network={"table": {**TABLE, **values}}, calibration=None)
 
 
 def many_layers(folder: Path) -> None:
@@ -287,6 +305,34 @@ KEYS: dict[str, Change] = {
     "a network with a width of 2.5": keys(network={"mlp": [2, 2.5, 3]}),
     "a network of one width": keys(network={"mlp": [2]}),
     "a network without widths": keys(network={"mlp": None}),
+    "a table's network in the place of another": table(),
+    "a table's network that is a list": keys(network={"table": [2, 3]}),
+    "a table's network without sizes": keys(network={"table": {}}),
+    "a table's network with a size too many": table(evil=1),
+    "a table's network and widths": keys(network={"table": TABLE, "mlp": [2, 8, 3]}),
+    "a table of 10^12 numbers": table(numbers=10**12),
+    "a table of a million numbers": table(numbers=10**6),
+    "a table of a million flags": table(flags=10**6),
+    "a table of half a number": table(numbers=2.5),
+    "a table of true numbers": table(numbers=True),
+    "a table without columns": table(numbers=0),
+    "a table of 10^12 levels": table(levels=[10**12]),
+    "a table of 10^18 levels": table(levels=[10**18]),
+    "a table of a million categories": table(levels=[9] * 10**6),
+    "a table of a million levels as indicators": table(levels=[10**6] * 9, most_one_hot=2**20),
+    "a table with levels that are text": table(levels=["9"]),
+    "a table with a level of 0": table(levels=[0]),
+    "a table with levels that are a number": table(levels=9),
+    "a table with 10^12 bins": table(bins=10**12),
+    "a table with embeddings of 10^12": table(d_embedding=10**12),
+    "a table with a hidden width of 10^12": table(hidden=[10**12, 10**12]),
+    "a table with 900 hidden layers": table(hidden=[8] * 900),
+    "a table with 300,000 hidden layers": table(hidden=[8] * 300_000),
+    "a table without hidden layers": table(hidden=[]),
+    "a table with 10^12 outputs": table(outputs=10**12),
+    "a table with dropout of 1": table(dropout=1),
+    "a table with dropout of -1": table(dropout=-1),
+    "a table with dropout that is text": table(dropout="0.1"),
     "a mode that is text": keys(training="false"),
     "versions that are numbers": keys(versions={"batchensemble": 1}),
     "a checksum that is short": keys(sha256="abc"),

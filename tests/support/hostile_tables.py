@@ -250,9 +250,7 @@ HOSTILE_TRAINING = [
     HostileTable(
         "bytes in a column",
         lambda: good_table().assign(job=every_other(b"\xff\xfe", b"\x00")),
-        "sentence",
-        in_file="works",  # where they are words such as b'\xff'
-        says="job",
+        "works",  # as words such as b'\xff'
     ),
     HostileTable(
         "bytes that are no text", lambda: raw(good_table(), b"nurse", b"\xff\xc3"), "sentence"
@@ -283,7 +281,7 @@ HOSTILE_PREDICTION = [
     HostileTable(
         "a word among numbers", predicting(age=with_value("age", "old")), "sentence", says="age"
     ),
-    HostileTable("numbers for words", predicting(job=3.5), "sentence", says="job"),
+    HostileTable("numbers for words", predicting(job=3.5), "works", says="job"),
     HostileTable("words for dates", predicting(since="yesterday"), "sentence", says="since"),
     HostileTable("words for truth values", predicting(member="maybe"), "sentence", says="member"),
     HostileTable(

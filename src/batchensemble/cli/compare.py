@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from batchensemble.cli.notes import Notes, table_notes
 from batchensemble.cli.options import (
     FAILED,
     INTERRUPTED,
     NUMBER,
     TRAINING,
     WHOLE,
+    ArchitectureOption,
     DataSetOption,
     FileTargetOption,
     HiddenOption,
@@ -24,8 +26,10 @@ from batchensemble.cli.options import (
     MethodsOption,
     QuietOption,
     TaskOption,
+    column_options,
     csv_dialect,
     errors,
+    parse_list,
     refuse,
     with_options,
     writable,
@@ -38,24 +42,42 @@ if TYPE_CHECKING:
 
 
 def comparison_settings(
-    methods: MethodsOption = "single,deep,batch,mimo",
-    members: MembersOption = 3,
-    hidden: HiddenOption = "128,128",
+    methods: MethodsOption = None,
+    members: MembersOption = None,
+    architecture: ArchitectureOption = None,
+    hidden: HiddenOption = None,
     epochs: Annotated[
-        int, typer.Option(help="Number of passes over the training data.", **WHOLE, **TRAINING)
-    ] = 10,
-    batch_size: Annotated[
-        int, typer.Option(help="Examples per training step.", **WHOLE, **TRAINING)
-    ] = 128,
-    lr: Annotated[float, typer.Option(help="Learning rate of Adam.", **NUMBER, **TRAINING)] = 1e-3,
-    cooldown: Annotated[
-        float,
+        int | None,
         typer.Option(
-            help="Fraction of the steps, at the end, over which the learning rate decays to 0.",
+            help="Number of passes over the training data. \\[default: up to 200 for a file, else "
+            "10]",
+            **WHOLE,
+            **TRAINING,
+        ),
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            help="Examples per training step. \\[default: by the rows for a file, else 128]",
+            **WHOLE,
+            **TRAINING,
+        ),
+    ] = None,
+    lr: Annotated[
+        float | None,
+        typer.Option(
+            help="Learning rate. \\[default: 0.002 for a file, else 0.001]", **NUMBER, **TRAINING
+        ),
+    ] = None,
+    cooldown: Annotated[
+        float | None,
+        typer.Option(
+            help="Fraction of the steps, at the end, over which the learning rate decays to 0. "
+            "\\[default: 0 for a file, else 0.1]",
             **NUMBER,
             **TRAINING,
         ),
-    ] = 0.1,
+    ] = None,
     loss: Annotated[
         str | None,
         typer.Option(
@@ -65,30 +87,31 @@ def comparison_settings(
         ),
     ] = None,
     seeds: Annotated[
-        int,
+        int | None,
         typer.Option(
-            help="Number of repetitions; the table shows mean ± standard deviation.",
+            help="Number of repetitions; the table shows mean ± standard deviation. \\[default: 1]",
             **WHOLE,
             **TRAINING,
         ),
-    ] = 1,
-) -> Any:
-    """Return the settings of a comparison.
+    ] = None,
+) -> dict[str, Any]:
+    """Return the settings of a comparison that the user gives.
 
     Raises:
         ValueError: one is out of range, or a list is not one.
     """
-    return settings_of(**locals())
+    return given_settings(**locals())
 
 
-@with_options(dialect=csv_dialect, settings=comparison_settings)
+@with_options(choices=column_options, dialect=csv_dialect, given=comparison_settings)
 def compare_command(
     data: DataSetOption = "moons",
     target: FileTargetOption = None,
     task: TaskOption = None,
     *,
+    choices: dict[str, Any],
     dialect: Dialect,
-    settings: Any,
+    given: dict[str, Any],
     jobs: Annotated[
         int, typer.Option("--jobs", "-j", help="Number of parallel trainings.", **WHOLE)
     ] = 1,
@@ -121,7 +144,11 @@ def compare_command(
     """Train several methods on one data set and compare them.
 
     Reports accuracy or error, calibration, uncertainty and cost on held-out
-    rows. Writes [bold]report.html[/bold] (self-contained), results.json and
+    rows. A file gets the network, the training and the treatment of columns
+    that [bold]train[/bold] gives it, the same for all methods, and the rows
+    that stop a training are no others for one of them.
+
+    Writes [bold]report.html[/bold] (self-contained), results.json and
     the figures as SVG and PNG.
 
     Finished trainings are kept in [bold]DIR/runs[/bold]: repeating the
@@ -135,19 +162,21 @@ def compare_command(
 
       batchensemble compare --data patients.csv --target outcome --methods deep,batch
 
-      batchensemble compare --data houses.csv --target price --task regression
+      batchensemble compare --data houses.csv --target price --drop id
 
       batchensemble compare --seeds 20 --jobs 4
 
       batchensemble compare --recipe notebook
     """
+    say = None if quiet or as_json else errors.print
     try:
         if recipe is not None:
             _refuse_settings_of_a_recipe(
-                settings,
+                given,
                 data=data,
                 target=target,
                 task=task,
+                **choices,
                 **asdict(dialect),
                 jobs=jobs,
                 backend=backend,
@@ -155,9 +184,9 @@ def compare_command(
             )
             run, folder = _recipe(recipe), out or Path("runs") / recipe
         else:
-            loaded = load_data(data, target, task, dialect)
+            with table_notes(None if say is None else errors) as notes:
+                loaded, settings = _opened(data, target, task, dialect, choices, given, notes)
             folder = out or Path("runs") / Path(loaded.name).stem
-            say = None if quiet or as_json else errors.print
             run = _comparison(loaded, settings, folder, jobs, backend, address, say)
         writable(folder)
     except (ValueError, TypeError, ImportError, OSError) as error:
@@ -166,27 +195,59 @@ def compare_command(
     _finish(run(False if quiet or as_json else None, said), folder, as_json=as_json, quiet=quiet)
 
 
-def settings_of(*, methods: str, hidden: str, **numbers: Any) -> Settings:
-    """Return the settings of a comparison, from options that are lists with commas between."""
+def given_settings(
+    *, methods: str | None = None, hidden: str | None = None, **more: Any
+) -> dict[str, Any]:
+    """Return the settings of a comparison that are given, from options that may be lists.
+
+    Raises:
+        ValueError: one is out of range, or a list is not one.
+    """
     from batchensemble.comparison.results import Settings
 
-    names = tuple(name.strip() for name in methods.split(",") if name.strip())
+    given = {name: value for name, value in more.items() if value is not None}
+    if methods is not None:
+        given["methods"] = tuple(parse_list(methods))
     try:
-        widths = tuple(int(width) for width in hidden.split(",") if width.strip())
+        if hidden is not None:
+            given["hidden"] = tuple(int(width) for width in parse_list(hidden))
     except ValueError:
         raise ValueError(
             f"hidden must be whole numbers with commas between, such as 128,128, got {hidden!r}"
         ) from None
-    return Settings(methods=names, hidden=widths, **numbers)
+    Settings(**given)  # raises if one is invalid, before any data are read
+    return given
 
 
-def load_data(
-    source: str, target: str | None, task: str | None = None, dialect: Dialect | None = None
-) -> Data:
-    """Return a named data set, or that of a file."""
-    from batchensemble.data.datasets import load_dataset
+def _opened(
+    source: str,
+    target: str | None,
+    task: str | None,
+    dialect: Dialect,
+    choices: dict[str, Any],
+    given: dict[str, Any],
+    notes: Notes,
+) -> tuple[Data, Settings]:
+    """Return the data and the settings, and tell what was found out about the columns."""
+    from batchensemble.cli.workflows.compare import data_and_settings
+    from batchensemble.cli.workflows.task import told_task
+    from batchensemble.data.tables.encoding.leaks import column_notes
 
-    return load_dataset(source, target, task, dialect)
+    said = {"data": source, "target": target, "task": task, "loss": given.get("loss")}
+    told = told_task(said, asdict(dialect))
+    if told is not None:
+        task = told[0]
+    elif task is None and given.get("loss") is not None and target is not None:
+        task = "regression"  # all losses to choose from are of numbers
+    data, settings = data_and_settings(
+        source, target, given, task=task, dialect=dialect, choices=choices
+    )
+    if told is not None:
+        notes.print(told[1])
+    if data.target is not None and data.encoding is not None:
+        notes.more = f"batchensemble inspect {source} --target {target}"
+        notes.add(column_notes(data.encoding, *data.train))
+    return data, settings
 
 
 def _comparison(
@@ -221,13 +282,19 @@ def _recipe(name: str) -> Any:
     return RECIPES[one_of("recipe", name, RECIPES)]
 
 
-def _refuse_settings_of_a_recipe(settings: Settings, **given: Any) -> None:
+def _refuse_settings_of_a_recipe(settings: dict[str, Any], **given: Any) -> None:
+    from batchensemble.comparison.results import Settings
+
     usual = {**dict.fromkeys(given), "data": "moons", "jobs": 1, "backend": "loky"}
-    usual.update(asdict(type(settings)()))
-    given = {**given, **asdict(settings)}
-    changed = ["--" + name.replace("_", "-") for name in given if given[name] != usual[name]]
+    usual.update(asdict(Settings()))
+    given = {**given, **settings}
+    changed = [_option(name) for name in given if given[name] != usual[name]]
     if changed:
         raise ValueError(f"a recipe brings its own data and settings; drop {', '.join(changed)}")
+
+
+def _option(name: str) -> str:
+    return "--" + name.removesuffix("_columns").replace("_", "-")
 
 
 def _announce(run: Run) -> None:

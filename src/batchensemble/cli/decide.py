@@ -8,12 +8,14 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from batchensemble.cli.notes import table_notes
 from batchensemble.cli.options import (
     NUMBER,
     DeviceOption,
     ModelArgument,
     TargetOption,
     csv_dialect,
+    errors,
     network_and_trust,
     printable_lines,
     refuse,
@@ -83,7 +85,7 @@ def decide_command(
             metavar="NAME|PATH",
             help="Rows that were used neither to train nor to select the model: a CSV, Parquet or "
             "Feather file or a folder of Parquet files. "
-            "\\[default: the rows held out from training]",
+            "\\[default: the rows that training kept for calibration]",
         ),
     ] = None,
     target: TargetOption = None,
@@ -98,10 +100,11 @@ def decide_command(
 ) -> None:
     """Decide when a model should answer, and compute conformal sets.
 
-    From held-out rows, finds the uncertainty threshold below which the error
+    From rows kept for calibration, finds the uncertainty threshold below which the error
     rate is at most --risk, and conformal prediction sets (classes) or
     intervals (regression) with the coverage asked for. Both guarantees hold
-    for new rows from the same distribution.
+    for new rows from the same distribution, and are checked on the rows
+    that are kept for scoring.
 
     Writes [bold]DIR/decision.json[/bold]. From then on
     [bold]batchensemble predict[/bold] adds the columns answer (True or
@@ -122,15 +125,16 @@ def decide_command(
     from batchensemble.cli.workflows.wording import in_words
 
     try:
-        decision = decide_folder(
-            folder,
-            data,
-            target,
-            device=device,
-            dialect=dialect,
-            **guarantee,
-            **network,
-        )
+        with table_notes(errors if as_json else Console()):
+            decision = decide_folder(
+                folder,
+                data,
+                target,
+                device=device,
+                dialect=dialect,
+                **guarantee,
+                **network,
+            )
         path = decision.write(folder)
     except (ValueError, TypeError, ImportError, OSError, RuntimeError) as error:
         refuse(error)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from batchensemble.cli.notes import table_notes
 from batchensemble.cli.options import (
     DeviceOption,
     JsonOption,
@@ -60,26 +61,26 @@ def evaluate_command(
     """
     from batchensemble.cli.workflows.evaluate import evaluate_folder
 
-    try:
-        rows, scores = evaluate_folder(
-            folder,
-            data,
-            target,
-            device=device,
-            dialect=dialect,
-            **network,
-        )
-    except (ValueError, TypeError, ImportError, OSError, RuntimeError) as error:
-        refuse(error)
     console = errors if as_json else Console(highlight=False)
-    if as_json:
-        # JSON has no number for what is not known.
-        known = {name: None if value != value else value for name, value in scores.items()}
-        print(json.dumps(known))
-    else:
-        from batchensemble.report.terminal import score_tables
+    with table_notes(console) as notes:
+        try:
+            rows, scores = evaluate_folder(
+                folder,
+                data,
+                target,
+                device=device,
+                dialect=dialect,
+                **network,
+            )
+        except (ValueError, TypeError, ImportError, OSError, RuntimeError) as error:
+            refuse(error)
+        if as_json:
+            # JSON has no number for what is not known.
+            known = {name: None if value != value else value for name, value in scores.items()}
+            print(json.dumps(known))
+        else:
+            from batchensemble.report.terminal import score_tables
 
-        for table in score_tables(printable_lines(rows.title), scores):
-            console.print(table)
-    for note in rows.notes:
-        console.print(f"Note: {printable_lines(note)}", markup=False)
+            for table in score_tables(printable_lines(rows.title), scores):
+                console.print(table)
+        notes.add(rows.notes)

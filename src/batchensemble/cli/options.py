@@ -41,6 +41,7 @@ NUMBER: dict[str, Any] = {"parser": _number, "metavar": "X"}
 
 # Panels of --help.
 DATA: dict[str, Any] = {"rich_help_panel": "Data"}
+COLUMNS: dict[str, Any] = {"rich_help_panel": "Columns of a file (told from the file by default)"}
 CSV: dict[str, Any] = {"rich_help_panel": "CSV files (detected from the file by default)"}
 MODEL: dict[str, Any] = {"rich_help_panel": "Model"}
 TRAINING: dict[str, Any] = {"rich_help_panel": "Training"}
@@ -66,6 +67,30 @@ GapsOption = Annotated[
         "\\[default: NA, NaN, null, None and others]",
         **CSV,
     ),
+]
+DropOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="COLUMNS", help="Columns not to use, comma-separated. Repeatable.", **COLUMNS
+    ),
+]
+KeepOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="COLUMNS",
+        help="Columns to use though they seem to name the rows, or hardly vary.",
+        **COLUMNS,
+    ),
+]
+CategoricalOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="COLUMNS", help="Columns of numbers or dates that are categories.", **COLUMNS
+    ),
+]
+NumericOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="COLUMNS", help="Columns of numbers; words in them are gaps.", **COLUMNS),
 ]
 
 
@@ -172,8 +197,8 @@ DataSetOption = Annotated[
         "--data",
         "-d",
         metavar="NAME|FILE",
-        help=f"Data set: {NAMED_SETS}; or a CSV file with a header. cubic and diabetes are for "
-        "regression.",
+        help=f"Data set: {NAMED_SETS}; or a CSV file with a header, a Parquet or Feather file. "
+        "cubic and diabetes are for regression.",
         **DATA,
     ),
 ]
@@ -188,32 +213,49 @@ TaskOption = Annotated[
     typer.Option(
         "--task",
         metavar="TASK",
-        help="classification or regression. \\[default: classification]",
+        help="classification or regression. \\[default: told from the target]",
         **DATA,
     ),
 ]
 MethodsOption = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--methods",
         metavar="NAMES",
-        help="Comma-separated methods: single, deep, batch, mimo.",
+        help="Comma-separated methods. \\[default: single,deep,batch,mimo]",
         **MODEL,
     ),
 ]
 MembersOption = Annotated[
-    int, typer.Option("--members", "-m", help="Ensemble size, at least 1.", **WHOLE, **MODEL)
-]
-HiddenOption = Annotated[
-    str,
+    int | None,
     typer.Option(
-        "--hidden",
-        metavar="WIDTHS",
-        help="Comma-separated widths of the hidden layers of the network.",
+        "--members",
+        "-m",
+        help="Ensemble size, at least 1. \\[default: 8 for a file, else 3]",
+        **WHOLE,
         **MODEL,
     ),
 ]
-
+HiddenOption = Annotated[
+    str | None,
+    typer.Option(
+        "--hidden",
+        metavar="WIDTHS",
+        help="Comma-separated widths of the hidden layers of the network. "
+        "\\[default: 256,256 for a file, else 128,128]",
+        **MODEL,
+    ),
+]
+ArchitectureOption = Annotated[
+    str | None,
+    typer.Option(
+        "--architecture",
+        metavar="NAME",
+        help="table (embeds each column, then a perceptron) or perceptron. "
+        "\\[default: table for a file, else perceptron]",
+        **MODEL,
+    ),
+]
 
 ModelArgument = Annotated[
     Path, typer.Argument(metavar="DIR", help="Folder of a saved model, as train writes it.")
@@ -258,6 +300,25 @@ def csv_dialect(
     """
     given = {"separator": separator, "decimal": decimal, "encoding": encoding, "gaps": gaps}
     return Dialect.from_settings(given)
+
+
+def column_options(
+    drop: DropOption = None,
+    keep: KeepOption = None,
+    categorical: CategoricalOption = None,
+    numeric: NumericOption = None,
+) -> dict[str, list[str] | None]:
+    """Return what the user says about columns, as settings; ``None`` where nothing is said."""
+    given = {"drop": drop, "keep_columns": keep, "categorical": categorical, "numeric": numeric}
+    return {
+        name: [each for text in texts for each in parse_list(text)] if texts else None
+        for name, texts in given.items()
+    }
+
+
+def parse_list(text: str) -> list[str]:
+    """Return the words of a comma-separated list."""
+    return [each.strip() for each in text.split(",") if each.strip()]
 
 
 def network_and_trust(network: NetworkOption = None, trust: TrustOption = False) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from batchensemble.cli.notes import table_notes
 from batchensemble.cli.options import (
     INTERRUPTED,
     DeviceOption,
@@ -69,7 +70,7 @@ def predict_command(
     from batchensemble.core.atomic_files import leaving_nothing_empty
 
     try:
-        with leaving_nothing_empty(out.parent):
+        with leaving_nothing_empty(out.parent), table_notes(None if quiet else Console()):
             out.parent.mkdir(parents=True, exist_ok=True)
             rows = predict_file(
                 folder,

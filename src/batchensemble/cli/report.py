@@ -8,9 +8,11 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from batchensemble.cli.notes import table_notes
 from batchensemble.cli.options import (
     TargetOption,
     csv_dialect,
+    errors,
     network_and_trust,
     printable_lines,
     refuse,
@@ -76,7 +78,8 @@ def report_command(
 
     try:
         one_of("format", format, REPORT_FORMATS)
-        subject = subject_from_folder(folder, data, target, dialect=dialect, **network)
+        with table_notes(errors):
+            subject = subject_from_folder(folder, data, target, dialect=dialect, **network)
         if format == "md":
             text = markdown(subject)
             if out is None:

@@ -11,9 +11,11 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from batchensemble.cli.notes import table_notes
 from batchensemble.cli.options import (
     FAILED,
     QuietOption,
+    column_options,
     csv_dialect,
     errors,
     refuse,
@@ -31,6 +33,7 @@ from batchensemble.data.tables.dialects import Dialect
 
 @with_options(
     data_options=data_settings,
+    choices=column_options,
     dialect=csv_dialect,
     model_options=model_settings,
     optimiser_options=optimiser_settings,
@@ -42,6 +45,7 @@ def train_command(
     ],
     *,
     data_options: dict[str, Any],
+    choices: dict[str, Any],
     dialect: Dialect,
     model_options: dict[str, Any],
     optimiser_options: dict[str, Any],
@@ -78,6 +82,13 @@ def train_command(
 ) -> None:
     """Train one model and save it in a folder.
 
+    A table needs --data and --target only. Its columns may hold numbers,
+    words, dates, truth values and gaps; whether its target holds classes or
+    numbers is told from it. It is trained until a part of its rows, kept for
+    that, is predicted no better; other parts are kept for
+    [bold]decide[/bold] and for [bold]evaluate[/bold].
+    [bold]batchensemble inspect DIR[/bold] shows what became of each column.
+
     [bold]DIR[/bold] will hold the model (model.safetensors, config.json),
     the settings (run.toml, for --config), the training history
     (history.json, history.jsonl) and checkpoints/.
@@ -88,13 +99,13 @@ def train_command(
 
     [bold]Examples[/bold]
 
-      batchensemble train --out runs/moons-4
-
       batchensemble train --data patients.csv --target outcome --out runs/p
 
       batchensemble train --data visits.parquet --target kind --out runs/v
 
-      batchensemble train --data prices.csv --target price --task regression --out runs/prices
+      batchensemble train --data prices.csv --target price --drop id,seller --out runs/prices
+
+      batchensemble train --out runs/moons-4
 
       batchensemble train --set mode=additive --set rank=2 --out runs/additive
 
@@ -103,23 +114,46 @@ def train_command(
       batchensemble train --config runs/moons-4/run.toml --seed 1 --out runs/again
     """
     from batchensemble.cli.workflows.scored_rows import notes_on
-    from batchensemble.cli.workflows.settings import parse, read_settings, resolve
     from batchensemble.cli.workflows.train import train_model as train_in_folder
     from batchensemble.training.distributed.processes import from_launcher
 
-    with _exit_with_a_sentence(out):
-        given = {} if config is None else read_settings(config)
-        typed = parse(assignments or ())
-        if not trust and model_options["network"] is None and "network" not in typed:
-            _check_trusted(config, given)
-        flags = {**data_options, **asdict(dialect), **model_options}
+    console = None if quiet or not from_launcher().writes else Console()
+    with _exit_with_a_sentence(out), table_notes(console, _inspect(out)) as notes:
+        flags = {**data_options, **choices, **asdict(dialect), **model_options}
         flags |= {**optimiser_options, **training_options}
-        settings = resolve(given, flags, typed)
+        settings, told = _settings(config, flags, assignments or (), trust=trust)
+
+        def say(found: Sequence[str]) -> None:
+            if told is not None:
+                notes.print(told)
+            notes.add(found)
+            notes.show()
+
         model, history, scores = train_in_folder(
-            settings, writable(out), resume=resume, progress=False if quiet else None
+            settings, writable(out), resume=resume, progress=False if quiet else None, say=say
         )
-    if not quiet and from_launcher().writes:
-        _print(out, settings, history, scores, model.class_names, notes_on(model.loss))
+    if console is not None:
+        _print(console, out, settings, history, scores, model.class_names, notes_on(model.loss))
+
+
+def _settings(
+    config: Path | None, flags: dict[str, Any], assignments: Sequence[str], *, trust: bool
+) -> tuple[dict[str, Any], str | None]:
+    """Return all settings, and what to say of a task that the target told."""
+    from batchensemble.cli.workflows.settings import parse, read_settings, resolve
+    from batchensemble.cli.workflows.task import told_task
+
+    given = {} if config is None else read_settings(config)
+    typed = parse(assignments)
+    if not trust and flags["network"] is None and "network" not in typed:
+        _check_trusted(config, given)
+    told = told_task(given, flags, typed)
+    task = {} if told is None else {"task": told[0]}
+    return resolve(given, task, flags, typed), None if told is None else told[1]
+
+
+def _inspect(out: Path) -> str:
+    return f"batchensemble inspect {out}"
 
 
 @contextmanager
@@ -156,6 +190,7 @@ def _check_trusted(config: Path | None, given: dict[str, Any]) -> None:
 
 
 def _print(
+    console: Console,
     out: Path,
     settings: dict[str, Any],
     history: Any,
@@ -169,7 +204,6 @@ def _print(
     name, members = method_title(settings["method"]), settings["members"]
     many = f"{members} member{'s' if members > 1 else ''}"
     title = f"{name}, {many}, {history.epochs} epochs: held-out examples of {settings['data']}"
-    console = Console()
     for table in score_tables(title, scores):
         console.print(table)
     if remark := scores.remark(class_names):

@@ -6,7 +6,16 @@ from typing import Annotated, Any
 
 import typer
 
-from batchensemble.cli.options import DATA, MODEL, NAMED_SETS, NUMBER, TRAINING, WHOLE
+from batchensemble.cli.options import (
+    DATA,
+    MODEL,
+    NAMED_SETS,
+    NUMBER,
+    TRAINING,
+    WHOLE,
+    ArchitectureOption,
+    parse_list,
+)
 
 
 def data_settings(
@@ -17,7 +26,7 @@ def data_settings(
             "-d",
             metavar="NAME|PATH",
             help=f"Data set: {NAMED_SETS}; or a CSV file with a header, a Parquet or Feather file, "
-            "or a folder of Parquet files. A fifth of the rows is held out. \\[default: moons]",
+            "or a folder of Parquet files. A part of the rows is held out. \\[default: moons]",
             **DATA,
         ),
     ] = None,
@@ -28,7 +37,9 @@ def data_settings(
     task: Annotated[
         str | None,
         typer.Option(
-            metavar="TASK", help="classification or regression. \\[default: classification]", **DATA
+            metavar="TASK",
+            help="classification or regression. \\[default: told from the target]",
+            **DATA,
         ),
     ] = None,
     classes: Annotated[
@@ -44,7 +55,7 @@ def data_settings(
         str | None,
         typer.Option(
             metavar="PATH",
-            help="Separate file of held-out rows, instead of a fifth of --data.",
+            help="Separate file of rows to score the model on, instead of a part of --data.",
             **DATA,
         ),
     ] = None,
@@ -71,16 +82,24 @@ def model_settings(
     ] = None,
     members: Annotated[
         int | None,
-        typer.Option("--members", "-m", help="Ensemble size. \\[default: 4]", **WHOLE, **MODEL),
+        typer.Option(
+            "--members",
+            "-m",
+            help="Ensemble size. \\[default: 8 for a file, else 4]",
+            **WHOLE,
+            **MODEL,
+        ),
     ] = None,
     hidden: Annotated[
         str | None,
         typer.Option(
             metavar="WIDTHS",
-            help="Comma-separated widths of the hidden layers. \\[default: 128,128]",
+            help="Comma-separated widths of the hidden layers. \\[default: 256,256 for a file, "
+            "else 128,128]",
             **MODEL,
         ),
     ] = None,
+    architecture: ArchitectureOption = None,
     network: Annotated[
         str | None,
         typer.Option(
@@ -110,16 +129,26 @@ def optimiser_settings(
     epochs: Annotated[
         int | None,
         typer.Option(
-            help="Number of passes over the training data. \\[default: 10]", **WHOLE, **TRAINING
+            help="Passes over the training data. \\[default: up to 200 for a file, else 10]",
+            **WHOLE,
+            **TRAINING,
         ),
     ] = None,
     batch_size: Annotated[
         int | None,
-        typer.Option(help="Examples per training step. \\[default: 128]", **WHOLE, **TRAINING),
+        typer.Option(
+            help="Examples a step. \\[default: by the rows for a file, else 128]",
+            **WHOLE,
+            **TRAINING,
+        ),
     ] = None,
     lr: Annotated[
         float | None,
-        typer.Option(help="Peak learning rate. \\[default: 0.001]", **NUMBER, **TRAINING),
+        typer.Option(
+            help="Peak learning rate. \\[default: 0.002 for a file, else 0.001]",
+            **NUMBER,
+            **TRAINING,
+        ),
     ] = None,
     loss: Annotated[
         str | None,
@@ -133,12 +162,16 @@ def optimiser_settings(
     ] = None,
     optimizer: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="adam, adamw or sgd. \\[default: adam]", **TRAINING),
+        typer.Option(
+            metavar="NAME", help="adam, adamw, sgd. \\[default: adamw for a file]", **TRAINING
+        ),
     ] = None,
     weight_decay: Annotated[
         float | None,
         typer.Option(
-            help="Weight decay of the weights of layers. \\[default: 0]", **NUMBER, **TRAINING
+            help="Weight decay of the weights of layers. \\[default: 0.0003 for a file, else 0]",
+            **NUMBER,
+            **TRAINING,
         ),
     ] = None,
     schedule: Annotated[
@@ -154,7 +187,7 @@ def optimiser_settings(
         float | None,
         typer.Option(
             help="Fraction of the steps, at the end, over which the learning rate decays linearly "
-            "to 0. \\[default: 0.1]",
+            "to 0. \\[default: 0 for a file, else 0.1]",
             **NUMBER,
             **TRAINING,
         ),
@@ -178,8 +211,8 @@ def training_settings(
     patience: Annotated[
         int | None,
         typer.Option(
-            help="Early stopping: evaluations on the held-out rows without improvement before "
-            "training stops. \\[default: off]",
+            help="Early stopping: evaluations without improvement before training stops, on rows "
+            "kept for that; 0 turns it off. \\[default: 16 for a file, else off]",
             **WHOLE,
             **TRAINING,
         ),
@@ -203,8 +236,3 @@ def training_settings(
     """Return the settings of the training; ``None`` where the user gives none."""
     settings = dict(locals())
     return {**settings, "trackers": None if trackers is None else parse_list(trackers)}
-
-
-def parse_list(text: str) -> list[str]:
-    """Return the words of a comma-separated list."""
-    return [each.strip() for each in text.split(",") if each.strip()]

@@ -31,6 +31,7 @@ from batchensemble.metrics import ConstantNumber, score
 from batchensemble.predictions.predict import model_loss, predict
 from batchensemble.training.fit import fit
 from batchensemble.training.history import History
+from batchensemble.training.table_recipe import TableRecipe, build_table_ensemble
 
 __all__ = ["Comparison", "Run", "Settings", "build_ensemble", "compare", "make_run"]
 
@@ -82,6 +83,7 @@ def compare(
     """
     settings = settings or Settings()
     comparison_loss(settings, data)
+    _check_table(settings, data)
     comparison = Comparison(settings, data, make_plane(data))
     say = say or (lambda sentence: None)
     jobs = prepare_backend(jobs, backend, address, say)
@@ -107,6 +109,22 @@ def compare(
         comparison.interrupted = True
     comparison.runs.sort(key=lambda run: order.index((run.method, run.seed)))
     return comparison
+
+
+def _check_table(settings: Settings, data: Data) -> None:
+    """Raise ``ValueError`` if settings for a table meet data that are none."""
+    if settings.architecture == "table" and (
+        data.encoding is None or data.encoding.layout != "codes"
+    ):
+        raise ValueError(
+            f"architecture table is for files that are loaded with layout='codes', and {data.name} "
+            "is none; leave it out"
+        )
+    if settings.patience is not None and data.stopping is None:
+        raise ValueError(
+            f"patience needs rows to stop by, and {data.name} has none; load a file with "
+            "stopping=True, or leave it out"
+        )
 
 
 def _outcomes(
@@ -150,10 +168,13 @@ def _run(comparison: Comparison, method: str, seed: int, progress: bool | None) 
     history = fit(
         model,
         data.train,
-        validation=data.held_out,
+        validation=data.held_out if settings.patience is None else data.stopping,
         epochs=settings.epochs,
         batch_size=settings.batch_size,
         lr=settings.lr,
+        optimizer=settings.optimizer,
+        weight_decay=settings.weight_decay,
+        patience=settings.patience,
         cooldown=settings.cooldown,
         loss=compared_loss(settings, data),
         standardise_targets=data.task == "regression",
@@ -193,12 +214,16 @@ def build_ensemble(method: str, settings: Settings, data: Data, seed: int) -> En
 
     Args:
         method: a name of :data:`batchensemble.ensembles.METHODS`.
-        settings: settings with the number of members and the widths of the hidden layers.
+        settings: settings with the number of members, the architecture and its sizes.
         data: the data set, for the numbers of features and outputs.
         seed: seed of the initial weights; the caller's random state stays as it is.
     """
+    outputs = outputs_for(compared_loss(settings, data), data.classes)
+    if settings.architecture == "table":
+        assert data.encoding is not None
+        recipe = TableRecipe(method, settings.members, settings.hidden, settings.dropout or 0.0)
+        return build_table_ensemble(recipe, data.encoding, data.train[0], outputs, seed=seed)
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
-        outputs = outputs_for(compared_loss(settings, data), data.classes)
         network = multilayer_perceptron(data.features, settings.hidden, outputs)
         return METHODS[method].build(network, settings.members)

@@ -53,9 +53,13 @@ class Line:
 def make_plane(data: Data) -> Plane | Line | None:
     """Return where predictions are drawn; ``None`` where they cannot be.
 
+    Between the inputs of a category or a flag there is nothing, so all features must be numbers.
     For classes a grid over the held-out examples: two features, or two principal components. For
     numbers a line, if there is one feature.
     """
+    inputs = None if data.encoding is None else data.encoding.inputs
+    if inputs is not None and inputs.numbers < inputs.width:
+        return None
     if data.task == "regression":
         return _line(data) if data.features == 1 else None
     if data.features < 2:
@@ -85,9 +89,23 @@ def _line(data: Data) -> Line:
     low, high = (float(each) for each in (data.train[0].min(), data.train[0].max()))
     beyond = BEYOND * (high - low)
     points = np.linspace(low - beyond, high + beyond, LINE)
-    mean, scale = data.mean[0], data.scale[0]
     return Line(
-        mean + scale * points,
+        _in_its_unit(data, points),
         points[:, None].astype(np.float32),
-        mean + scale * data.train[0][:, 0].astype(np.float64),
+        _in_its_unit(data, data.train[0][:, 0].astype(np.float64)),
     )
+
+
+def _in_its_unit(data: Data, values: Float[np.ndarray, "values"]) -> Float[np.ndarray, "values"]:
+    """Return values of the only input in the unit of its column."""
+    if data.encoding is None:
+        return values
+    (one,) = data.encoding.used
+    if data.encoding.layout == "plain":
+        return one.mean + one.scale * values
+    numbers, normal = np.array(one.knots), np.array(one.normal)
+    inside: Float[np.ndarray, "values"] = np.interp(values, normal, numbers)
+    # Beyond its ends the curve goes on at the slope of its middle.
+    slope = (numbers[-1] - numbers[0]) / max(normal[-1] - normal[0], 1e-12)
+    inside += slope * (values - np.clip(values, normal[0], normal[-1]))
+    return inside

@@ -20,8 +20,10 @@ from batchensemble.data.datasets import Data
 from batchensemble.ensembles import METHODS
 from batchensemble.losses import EnsembleLoss, Quantile, as_loss
 from batchensemble.metrics import Scores
+from batchensemble.metrics.encoded_columns import ColumnDependence
 from batchensemble.predictions import AnyPrediction, Prediction, from_arrays, to_arrays
 from batchensemble.training.history import History
+from batchensemble.training.table_recipe import TableRecipe
 
 # The losses that a comparison trains with, the default of each task first.
 LOSSES_OF: dict[str, tuple[str, ...]] = {
@@ -29,6 +31,7 @@ LOSSES_OF: dict[str, tuple[str, ...]] = {
     "regression": ("gaussian_nll", "mse", "huber", "quantile"),
 }
 
+ARCHITECTURES = ("table", "perceptron")  # networks that are made here
 QUANTILE_LEVELS = tuple(round(0.05 + 0.1 * step, 2) for step in range(10))  # of quantiles
 
 
@@ -41,13 +44,19 @@ class Settings:
         members: number of members of an ensemble (M).
         epochs: number of passes over the training data.
         batch_size: examples per step.
-        lr: learning rate of Adam.
+        lr: learning rate of the optimiser.
         cooldown: share of the steps, at the end, in which the learning rate falls to 0, see
             :func:`batchensemble.fit`.
         hidden: width of each hidden layer of the network.
         seeds: number of trainings of each method, with the seeds 0, 1, ...
         loss: a name of :data:`batchensemble.losses.LOSSES` for the task; by default the
             cross-entropy for classes, and the Gaussian NLL of standardised targets for numbers.
+        architecture: one of :data:`ARCHITECTURES`; ``"table"`` needs encoded columns of a file.
+        dropout: probability of dropout of the network of tables.
+        optimizer: a name that :func:`batchensemble.fit` knows.
+        weight_decay: weight decay of the weights of layers.
+        patience: epochs without a better score on the rows kept for that before training stops;
+            by default it never stops early.
     """
 
     methods: tuple[str, ...] = ("single", "deep", "batch", "mimo")
@@ -59,6 +68,27 @@ class Settings:
     hidden: tuple[int, ...] = (128, 128)
     seeds: int = 1
     loss: str | None = None
+    architecture: str = "perceptron"
+    dropout: float | None = None
+    optimizer: str = "adam"
+    weight_decay: float = 0.0
+    patience: int | None = None
+
+    @classmethod
+    def of_table(cls, rows: int, **given: Any) -> Settings:
+        """Return settings for a table in files: those of the recipe, overridden by the given ones.
+
+        Args:
+            rows: number of rows to train on.
+            given: settings by name.
+        """
+        recipe = TableRecipe()
+        found = {**recipe.fit_arguments(rows), "members": recipe.members, "hidden": recipe.hidden}
+        for name in ("batches", "stop_on"):
+            del found[name]
+        if given.get("architecture", "table") == "table":
+            found |= {"architecture": "table", "dropout": recipe.dropout}
+        return cls(**{**found, **given})
 
     def __post_init__(self) -> None:
         if not self.methods:
@@ -76,6 +106,9 @@ class Settings:
             )
         for width in self.hidden:
             whole_number("hidden", width)
+        one_of("architecture", self.architecture, ARCHITECTURES)
+        if self.patience is not None:
+            whole_number("patience", self.patience)
         positive_number("lr", self.lr)
         fraction("cooldown", self.cooldown)
         if self.loss is not None:
@@ -165,6 +198,7 @@ class Comparison:
         recipe: name of the recipe, if any.
         explanation: the recipe's explanation of its results.
         printed: losses that a notebook prints and those of this run, by training.
+        dependence: of one trained model on a table: which columns its prediction depends on.
     """
 
     settings: Settings
@@ -177,6 +211,7 @@ class Comparison:
     recipe: str | None = None
     explanation: str = ""
     printed: dict[str, tuple[list[float], list[float]]] = field(default_factory=dict)
+    dependence: ColumnDependence | None = None
 
     @property
     def methods(self) -> list[str]:
@@ -216,6 +251,7 @@ class Comparison:
                 "class_names": list(self.data.class_names),
                 "standardised": self.data.standardised,
                 "dialect": asdict(self.data.dialect),
+                "choices": asdict(self.data.choices),
             },
             "explanation": self.explanation,
             "printed_losses": {
@@ -252,12 +288,16 @@ def compared_loss(settings: Settings, data: Data) -> EnsembleLoss:
 
 def run_fingerprint(settings: Settings, data: Data) -> str:
     """Return a checksum of everything that a run depends on, except its method and seed."""
-    asked = asdict(settings)
+    asked, usual = asdict(settings), asdict(Settings())
     del asked["methods"], asked["seeds"]
+    for name in ("architecture", "dropout", "optimizer", "weight_decay", "patience"):
+        if asked[name] == usual[name]:  # as in runs of versions without them
+            del asked[name]
     names = [data.name, data.target, data.feature_names, data.class_names, data.standardised]
     made_by = {"batchensemble": version("batchensemble"), "torch": torch.__version__}
     return fingerprint_of(
-        {"settings": asked, "data": names, **made_by}, [*data.train, *data.held_out]
+        {"settings": asked, "data": names, **made_by},
+        [*data.train, *data.held_out, *(data.stopping or ())],
     )
 
 

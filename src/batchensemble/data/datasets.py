@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -13,17 +13,20 @@ from sklearn import datasets
 from sklearn.preprocessing import StandardScaler
 
 from batchensemble.core.arguments import nearest, one_of
-from batchensemble.core.inputs import Scaling
+from batchensemble.data.tables.columns import Array
 from batchensemble.data.tables.dialects import FOUND, Dialect
+from batchensemble.data.tables.encoding.encoding import (
+    ColumnChoices,
+    InputLayout,
+    TableEncoding,
+)
 from batchensemble.data.tables.in_memory import read_table
-from batchensemble.data.tables.split import SplitParts, last_rows_split, random_split
+from batchensemble.data.tables.split import last_rows_split, random_split, table_parts
+from batchensemble.data.tables.targets import TASKS, Task, task_of_file
 
 # "_examples": the two parts of a data set differ in length, so the name binds no size.
 Features = Float[np.ndarray, "_examples features"]
 DataLabels = Int[np.ndarray, "_examples"] | Float[np.ndarray, "_examples"]
-Task = Literal["classification", "regression"]
-
-TASKS: tuple[Task, ...] = ("classification", "regression")
 
 
 @dataclass(frozen=True)
@@ -40,10 +43,12 @@ class Data:
         standardised: whether the features have mean 0 and standard deviation 1 over the training
             rows.
         target: the column of targets, for a file.
-        mean, scale: mean and standard deviation of each column before standardisation; empty
-            without.
+        encoding: what was done with the columns; ``None``: nothing.
         scored: what reports call the rows of ``held_out``.
         dialect: of the CSV file.
+        stopping: features and targets of the rows that tell when to stop a training; ``None``:
+            there are none.
+        choices: what the user said about the columns of a file.
     """
 
     name: str
@@ -53,10 +58,11 @@ class Data:
     class_names: tuple[str, ...]
     standardised: bool
     target: str | None = None
-    mean: tuple[float, ...] = ()
-    scale: tuple[float, ...] = ()
+    encoding: TableEncoding | None = None
     scored: str = "held-out examples"
     dialect: Dialect = FOUND
+    stopping: tuple[Features, DataLabels] | None = None
+    choices: ColumnChoices = field(default_factory=ColumnChoices)
 
     @property
     def features(self) -> int:
@@ -73,26 +79,28 @@ class Data:
         """``"classification"`` or ``"regression"``."""
         return "classification" if self.class_names else "regression"
 
-    def describe(self) -> dict[str, Any]:
-        """Return what the configuration of a model keeps about its data, as JSON can hold it."""
-        names = ("name", "target", "feature_names", "class_names", "mean", "scale")
-        found = {name: getattr(self, name) for name in names}
-        return {**found, "dialect": asdict(self.dialect)}
-
 
 def load_dataset(
     source: str,
     target: str | None = None,
     task: str | None = None,
     dialect: Dialect | None = None,
+    choices: ColumnChoices | None = None,
+    *,
+    layout: InputLayout = "plain",
+    stopping: bool = False,
 ) -> Data:
     """Return a named data set, or a table in a file.
 
     Args:
         source: one of :data:`NAMED`, or the path of a file or of a folder of Parquet files.
         target: the column of labels or numbers, for a file.
-        task: ``"classification"``, the default for a file, or ``"regression"``.
+        task: ``"classification"`` or ``"regression"``; by default told from the target, see
+            :func:`~batchensemble.data.tables.targets.task_of`.
         dialect: how a CSV file is written; what it leaves open is detected.
+        choices: what the user says about the columns of a file.
+        layout: of the encoding of a file.
+        stopping: whether rows of a file are kept to stop a training by, see :func:`load_table`.
 
     Raises:
         ValueError: unknown name, a ``target`` for a named data set, the wrong task, or a table that
@@ -123,7 +131,16 @@ def load_dataset(
         )
     if target is None:
         raise ValueError(f"target is missing: name the column of {source} that holds the labels")
-    return load_table(path, target, numbers=task == "regression", dialect=dialect)
+    found_task = task or task_of_file(path, target, dialect).task
+    return load_table(
+        path,
+        target,
+        numbers=found_task == "regression",
+        dialect=dialect,
+        choices=choices,
+        layout=layout,
+        stopping=stopping,
+    )
 
 
 def load_table(
@@ -131,44 +148,55 @@ def load_table(
     target: str,
     *,
     numbers: bool = False,
-    all_rows: bool = False,
-    scaling: Scaling | None = None,
-    class_names: Sequence[str] = (),
-    by_value: bool = False,
     dialect: Dialect | None = None,
+    choices: ColumnChoices | None = None,
+    layout: InputLayout = "plain",
+    stopping: bool = False,
 ) -> Data:
     """Return a table in files, with a random fifth of its rows held out.
+
+    Where rows are kept to stop by, the parts are those of
+    :func:`~batchensemble.data.tables.split.table_parts`, with the calibration part trained on.
 
     Args:
         path: of a file or of a folder of Parquet files.
         target: the column of targets.
         numbers: whether the targets are numbers to predict, not labels.
-        all_rows: train on all rows and hold out none.
-        scaling: the means and standard deviations to standardise by; by default those of the
-            training rows.
-        class_names: the classes, in the order of their numbers; by default they are found.
-        by_value: see :func:`~batchensemble.data.tables.class_labels.numbers_of`.
         dialect: how a CSV file is written; what it leaves open is detected.
+        choices: what the user says about columns.
+        layout: of the encoding.
+        stopping: whether rows are kept to stop a training by.
 
     Raises:
         ValueError: it cannot be used; the message says why.
     """
-    table = read_table(
-        path,
+    table = read_table(path, target, numbers=numbers, dialect=dialect)
+    training, held_out, stop = _rows_of_parts(table.labels, len(table.class_names), stopping)
+    encoding, X = table.encoded(path, table.rows[training], None, choices, layout)
+    y = table.labels
+    return Data(
+        path.name,
+        (X[training], y[training]),
+        (X[held_out], y[held_out]),
+        encoding.input_names,
+        table.class_names,
+        True,
         target,
-        numbers=numbers,
-        class_names=class_names,
-        by_value=by_value,
-        dialect=dialect,
+        encoding,
+        dialect=table.dialect,
+        stopping=None if stop is None else (X[stop], y[stop]),
+        choices=choices or ColumnChoices(),
     )
-    names = table.feature_names, table.class_names
-    if all_rows:
-        y = _targets(table.labels, table.class_names)
-        rows = table.features, table.features[:0], y, y[:0]
-        found = _standardised(path.name, rows, *names, scaling)
-    else:
-        found = _split(path.name, table.features, table.labels, *names, scaling)
-    return replace(found, target=target, dialect=table.dialect)
+
+
+def _rows_of_parts(y: DataLabels, classes: int, stopping: bool) -> tuple[Array, Array, Any]:
+    """Return the rows to train on, to score, and to stop by if there are some."""
+    if not stopping:
+        training, held_out, _, _ = random_split(np.arange(len(y)), y, classes=classes)
+        return training, held_out, None
+    parts = table_parts(y, classes=classes)
+    training = np.sort(np.concatenate([parts["training"], parts["calibration"]]))
+    return training, parts["scoring"], parts["stopping"]
 
 
 def _moons() -> Data:
@@ -235,37 +263,14 @@ def _split(
     y: DataLabels,
     feature_names: tuple[str, ...],
     class_names: tuple[str, ...],
-    scaling: Scaling | None = None,
 ) -> Data:
     """Return a table with a random fifth held out, standardised."""
-    rows = random_split(X, _targets(y, class_names), classes=len(class_names))
-    return _standardised(name, rows, feature_names, class_names, scaling)
-
-
-def _targets(y: DataLabels, class_names: tuple[str, ...]) -> DataLabels:
-    return y.astype(np.int64 if class_names else np.float64)
-
-
-def _standardised(
-    name: str,
-    rows: SplitParts,
-    feature_names: tuple[str, ...],
-    class_names: tuple[str, ...],
-    scaling: Scaling | None = None,
-) -> Data:
-    train_X, test_X, train_y, test_y = rows
-    if scaling is None:
-        scaler = StandardScaler().fit(train_X)
-        scaling = tuple(scaler.mean_.tolist()), tuple(scaler.scale_.tolist())
+    targets = y.astype(np.int64 if class_names else np.float64)
+    train_X, test_X, train_y, test_y = random_split(X, targets, classes=len(class_names))
+    scaler = StandardScaler().fit(train_X)
+    scaling = tuple(scaler.mean_.tolist()), tuple(scaler.scale_.tolist())
     mean, scale = (np.array(each) for each in scaling)
     train, held_out = (((X - mean) / scale).astype(np.float32) for X in (train_X, test_X))
-    return Data(
-        name,
-        (train, train_y),
-        (held_out, test_y),
-        feature_names,
-        class_names,
-        True,
-        mean=scaling[0],
-        scale=scaling[1],
-    )
+    encoding = TableEncoding.of_scaling(feature_names, scaling)
+    parts = (train, train_y), (held_out, test_y)
+    return Data(name, *parts, feature_names, class_names, True, encoding=encoding)

@@ -23,7 +23,12 @@ from batchensemble.data.batches import Batches, Draw, LoaderBatches, make_batche
 from batchensemble.data.hugging_face import Collate, as_tensors, collated, is_hugging_face
 from batchensemble.data.streaming import StreamBatches
 from batchensemble.data.tables.class_labels import ClassNames, are_numbers, labels_of
-from batchensemble.data.tables.column_names import UNNAMED, ColumnNames, remembered
+from batchensemble.data.tables.column_names import (
+    UNNAMED,
+    ColumnNames,
+    encoded_inputs,
+    remembered,
+)
 from batchensemble.data.tables.columns import (
     TARGET_CURE,
     Array,
@@ -34,7 +39,6 @@ from batchensemble.data.tables.columns import (
     check_finite,
     declared_by,
     feature_columns,
-    features_of,
     library_of,
 )
 from batchensemble.data.tables.files import Files
@@ -179,7 +183,7 @@ def open_inputs(
     if table is not None:
         names = feature_columns(table, target if target in table.names else None, _name(X))
         names = known.features_among(names, _name(X))
-        X = features_of(table, names, _numpy(dtype), _name(X), known.scaling_of(names))
+        X = encoded_inputs(table, names, _numpy(dtype), _name(X), known)
     first = next(iter(X.values() if isinstance(X, Mapping) else X), ()) if are_several(X) else X
     examples = len(first) if hasattr(first, "__len__") else 0
     pair = X, np.zeros(examples, int)
@@ -207,7 +211,7 @@ def _pair(
             )
         names = feature_columns(table, target, where)
         names = known.features_among(names, where)
-        features = features_of(table, names, _numpy(dtype), where, known.scaling_of(names))
+        features = encoded_inputs(table, names, _numpy(dtype), where, known)
         labels = table.column(target), f"{where}: the target column {target!r}"
         found = ColumnNames(remembered(names))
         if numbers:
@@ -225,7 +229,7 @@ def _pair(
     table = as_table(X)
     if table is not None:
         names = known.features_among(table.names, "X")
-        X = features_of(table, names, _numpy(dtype), "X", known.scaling_of(names))
+        X = encoded_inputs(table, names, _numpy(dtype), "X", known)
         found = ColumnNames(remembered(names))
     column = as_table(y)
     declared: Names = ()
@@ -300,7 +304,7 @@ def _from_path(
         )
     files = Files(paths, target, class_names, labelled=labelled, numbers=numbers)
     names = known.features_among(files.names, path.name, more=True)
-    return files.taking(names, known.scaling_of(names))
+    return files.taking(names, known.encoding_of(names))
 
 
 def _images(folder: Path) -> Any:
@@ -369,7 +373,7 @@ def _inputs_of(batch: Any, target: str | None) -> Any:
 
 def _in_memory(files: Files, dtype: torch.dtype) -> tuple[Any, Any]:
     """Return all rows of files as arrays ``(X, y)``."""
-    features = np.empty((files.rows, len(files.names)), _numpy(dtype))
+    features = np.empty((files.rows, files.width), _numpy(dtype))
     targets, row = [], 0
     for part, labels in files.blocks(files.units, features.dtype):
         features[row : row + len(part)] = part

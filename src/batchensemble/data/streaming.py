@@ -69,7 +69,7 @@ class StreamBatches:
         self.class_names = files.class_names
         self.feature_names = remembered(files.names)
         self.target_names: tuple[str, ...] | None = None
-        bytes_a_row = len(files.names) * max(4, dtype.itemsize) + 8
+        bytes_a_row = files.width * max(4, dtype.itemsize) + 8
         batches = memory_limit // WINDOW_SHARE // bytes_a_row // batch_size
         self.window_rows = min(batch_size * max(1, batches), batch_size * len(self))
 
@@ -146,7 +146,7 @@ class StreamBatches:
         Two buffers alternate: a window is used up when the one after the next is asked for.
         """
         numpy_dtype = np.float64 if self.dtype == torch.float64 else np.float32
-        shape = (self.window_rows, len(self.files.names))
+        shape = (self.window_rows, self.files.width)
         memory = [torch.from_numpy(np.empty(shape, numpy_dtype)) for _ in range(2)]
         targets: list[Tensor] = []
         rows = turn = 0
@@ -176,7 +176,7 @@ class StreamBatches:
 
     def _skip_window(self, rows: int) -> None:
         """Advance the random state past the batches of a window."""
-        inputs = torch.empty(1, len(self.files.names), dtype=self.dtype).expand(rows, -1)
+        inputs = torch.empty(1, self.files.width, dtype=self.dtype).expand(rows, -1)
         window = self._batches(inputs, torch.empty(1, dtype=torch.int64).expand(rows))
         for _ in window.starting_at(len(window)):
             pass

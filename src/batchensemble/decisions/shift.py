@@ -11,8 +11,8 @@ from jaxtyping import Float
 from scipy.ndimage import gaussian_filter
 
 from batchensemble.core.arguments import one_of, whole_number
-from batchensemble.data.tables.column_names import ColumnNames
-from batchensemble.data.tables.columns import as_table, features_of
+from batchensemble.data.tables.column_names import ColumnNames, encoded_inputs
+from batchensemble.data.tables.columns import as_table
 from batchensemble.ensembles import Ensemble
 from batchensemble.metrics import score
 from batchensemble.metrics.labels import checked_labels
@@ -134,7 +134,7 @@ def under_shift(
     if table is not None:
         known = ColumnNames.of(model)
         names = known.features_among(table.names, "X")
-        X = features_of(table, names, np.float64, "X", known.scaling_of(names))
+        X = encoded_inputs(table, names, np.float64, "X", known)
     inputs = _inputs(X)
     rows = []
     for strength in map(float, strengths):

@@ -50,6 +50,9 @@ class Ensemble(ForwardPass, Freezable, Calibrated):
     Attributes:
         feature_names: names of the columns of the training table, in the order of the network's
             inputs; other tables are read by these names. ``None``: columns go by position.
+        encoding: what is done with these columns before the network sees them, as JSON can hold it,
+            see :class:`~batchensemble.data.tables.encoding.encoding.TableEncoding`; ``None``:
+            they are numbers, passed on as they are.
         target_names: names of the target columns, if there are several.
         feature_scaling: mean and standard deviation of each of these columns, if ``batchensemble
             train`` standardised them: columns of tables and files are standardised by these, arrays
@@ -79,7 +82,8 @@ class Ensemble(ForwardPass, Freezable, Calibrated):
         self.loss: EnsembleLoss | None = None  # that it was trained with, which defines its outputs
         self.trained_on: str | None = None  # fingerprint of the training data, if they have one
         self.feature_names: tuple[str, ...] | None = None  # of the columns that it was trained on
-        self.feature_scaling: Scaling | None = None
+        self.feature_scaling: Scaling | None = None  # as versions without an encoding stored it
+        self.encoding: dict[str, Any] | None = None  # of columns of tables, as JSON can hold it
         self.target_names: tuple[str, ...] | None = None  # where they are several columns
         self.class_names: tuple[str, ...] = ()  # in the order of their numbers
         self.choice: Choice | None = None

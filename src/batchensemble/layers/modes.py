@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from batchensemble.layers import Mergeable, Twin
 
+OWN_MODULES = ("torch.nn.", "batchensemble.")  # whose modes are known: of torch and of this library
 MIXES_IN_TRAINING = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
@@ -37,11 +38,12 @@ def evaluating(network: nn.Module) -> Iterator[None]:
 def training_without_noise(network: nn.Module) -> Iterator[None]:
     """Keep a network in training mode, but set random layers such as dropout to evaluation.
 
-    Of torch's own layers only batch norm then computes something else than in evaluation.
+    Of the layers of torch and of this library only batch norm then computes something else than in
+    evaluation.
     """
     with preserve_modes(network):
         for module in with_shells(network):
-            own = type(module).__module__.startswith("torch.nn.")
+            own = type(module).__module__.startswith(OWN_MODULES)
             if isinstance(module, Twin) or (own and not isinstance(module, MIXES_IN_TRAINING)):
                 module.training = False
         yield

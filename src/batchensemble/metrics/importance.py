@@ -30,7 +30,7 @@ class MemberProbabilities(Protocol):
 
 
 @runtime_checkable
-class MemberNumbers(Protocol):
+class MembersOfNumbers(Protocol):
     """An estimator of numbers whose members can be asked one by one."""
 
     def member_predict(self, X: Any) -> np.ndarray:
@@ -224,7 +224,7 @@ class _Asked:
         self.classes = False
         if isinstance(model, MemberProbabilities):
             self.names, self.classes = tuple(np.asarray(model.classes_).tolist()), True
-        elif not isinstance(model, MemberNumbers):
+        elif not isinstance(model, MembersOfNumbers):
             self.names = tuple(model.class_names)
             self.classes = bool(self.names)
 
@@ -236,7 +236,7 @@ class _Asked:
         """Return ``[rows, members, classes]``, or ``[rows, members]`` for numbers."""
         if isinstance(self.model, MemberProbabilities):
             return np.asarray(self.model.member_proba(table))
-        if isinstance(self.model, MemberNumbers):
+        if isinstance(self.model, MembersOfNumbers):
             return np.asarray(self.model.member_predict(table))
         known = getattr(self.model, "feature_names", None)
         found = predict(self.model, table if known else table.to_numpy())

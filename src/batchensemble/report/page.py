@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -73,6 +74,25 @@ def write_page(subject: Subject, folder: Path) -> Path:
     page = render(subject, figures, images).encode(errors="replace")
     write_whole(folder / "report.html", page)
     return folder / "report.html"
+
+
+def write_single_page(subject: Subject, path: Path) -> Path:
+    """Write the page alone, with its figures in it; returns its path.
+
+    Args:
+        subject: the comparison or the trained model to report.
+        path: of the page.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    figures = draw_all(subject.comparison)
+    with TemporaryDirectory() as folder:
+        save_all(figures, Path(folder))
+        images = {name: (Path(folder) / f"{name}.svg").read_bytes() for name in figures}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, render(subject, figures, images).encode(errors="replace"))
+    return path
 
 
 def render(subject: Subject, figures: Mapping[str, Figure], images: Mapping[str, bytes]) -> str:

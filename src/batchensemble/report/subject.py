@@ -13,9 +13,14 @@ SETTING_TITLES = {
     "members": "Members per ensemble",
     "epochs": "Epochs",
     "batch_size": "Batch size",
-    "lr": "Learning rate (Adam)",
+    "lr": "Learning rate",
+    "optimizer": "Optimiser",
+    "weight_decay": "Weight decay",
     "cooldown": "Cooldown (share of the steps)",
+    "patience": "Patience (epochs)",
+    "architecture": "Network",
     "hidden": "Widths of the hidden layers",
+    "dropout": "Dropout",
     "seeds": "Seeds",
     "loss": "Loss",
 }
@@ -74,14 +79,18 @@ def command(comparison: Comparison) -> str:
     parts += ["--data", data.name]
     if data.target is not None:
         parts += ["--target", data.target]
-    if data.task == "regression" and data.target is not None:
-        parts += ["--task", "regression"]
+    if data.target is not None:
+        parts += ["--task", data.task]
+        if settings.architecture != "table":
+            parts += ["--architecture", settings.architecture]
+    for option, names in asdict(data.choices).items():
+        parts += [f"--{option}", ",".join(names)] if names else []
     if settings.loss is not None:
         parts += ["--loss", settings.loss]
     parts += ["--methods", ",".join(settings.methods), "--members", str(settings.members)]
     parts += ["--epochs", str(settings.epochs), "--batch-size", str(settings.batch_size)]
     parts += ["--lr", str(settings.lr)]
-    if settings.cooldown != Settings.cooldown:
+    if settings.cooldown != (0.0 if data.target is not None else Settings.cooldown):
         parts += ["--cooldown", str(settings.cooldown)]
     parts += ["--hidden", ",".join(map(str, settings.hidden)), "--seeds", str(settings.seeds)]
     return shlex.join(parts)
@@ -116,7 +125,8 @@ def predicted(data: Data) -> str:
 def _settings(comparison: Comparison) -> list[tuple[str, str]]:
     settings = comparison.settings
     values = {**asdict(settings), "loss": comparison_loss(settings, comparison.data)}
-    return [(title, text_of(values[name])) for name, title in SETTING_TITLES.items()]
+    titles = SETTING_TITLES.items()
+    return [(title, text_of(values[name])) for name, title in titles if values[name] is not None]
 
 
 def text_of(setting: Any) -> str:

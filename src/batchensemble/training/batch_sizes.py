@@ -189,7 +189,7 @@ def _two_examples(batches: Batches) -> Inputs:
     if isinstance(batches, ArrayBatches):
         return batches.inputs[:2]
     assert isinstance(batches, StreamBatches)
-    shape = (2, len(batches.files.names))
+    shape = (2, batches.files.width)
     return torch.zeros(shape, dtype=batches.dtype, device=batches.device)
 
 

@@ -297,7 +297,7 @@ def check_streamed_classes(model: Ensemble, loss: ClassLoss, batches: StreamBatc
     Class numbers are read once before training, so that the last row does not end it after an hour;
     text was read when the file was opened.
     """
-    example = torch.zeros(1, len(batches.files.names), dtype=batches.dtype, device=batches.device)
+    example = torch.zeros(1, batches.files.width, dtype=batches.dtype, device=batches.device)
     shape = check_inputs_fit(model, example).shape
     enough = len(shape) > 2 and loss.classes(shape[2]) >= len(batches.class_names)
     if not batches.class_names or not enough or len(shape) != 3:

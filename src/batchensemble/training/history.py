@@ -296,7 +296,7 @@ def format_loss(loss: float) -> str:
     """Return a loss with four decimals, or four digits where it is large, as of squared prices.
 
     Example:
-        >>> format_loss(0.69315), format_loss(8.1e7)
+        >>> format_loss(0.69314), format_loss(8.1e7)
         ('0.6931', '8.1e+07')
     """
     return f"{loss:.4f}" if abs(loss) < 1e4 else f"{loss:.4g}"

@@ -114,7 +114,7 @@ class Refitting:
         assert self.parts is not None
         assert history.best_step is not None
         train, held_out = self.parts
-        data = joined(train, held_out)
+        data = joined_rows(train, held_out)
         steps = max(1, round(history.best_step * len(data) / len(train)))
         budget = self.plan.time_budget
         plan = replace(
@@ -142,7 +142,7 @@ class Refitting:
         history.plan = self.plan.to_dict()
 
 
-def joined(one: ArrayBatches, other: ArrayBatches) -> ArrayBatches:
+def joined_rows(one: ArrayBatches, other: ArrayBatches) -> ArrayBatches:
     """Return the batches of the examples of both, drawn and named as the first ones.
 
     Args:

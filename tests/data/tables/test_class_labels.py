@@ -15,6 +15,7 @@ from torch import nn
 import batchensemble as be
 from batchensemble.data.sources import open_batches
 from batchensemble.data.tables.class_labels import ClassNames, class_names_in, numbers_of
+from batchensemble.data.tables.columns import TableWarning
 from batchensemble.data.tables.dialects import Dialect
 from batchensemble.data.train_test import open_data
 from batchensemble.losses import as_loss
@@ -37,8 +38,8 @@ def classes_of(path, limit):
     """Return the classes that ``train`` finds, and the labels of its parts by name."""
     data = open_data(str(path), "y", loss=CLASSES, memory_limit=limit)
     names = data.columns.class_names
-    labels = [int(n) for n in targets_of(data.train)] + [int(n) for n in targets_of(data.held_out)]
-    return names, sorted(names[label] for label in labels)
+    parts = (data.train, data.validation, data.calibration, data.held_out)
+    return names, sorted(names[label] for part in parts for label in targets_of(part).tolist())
 
 
 def targets_of(part):
@@ -75,9 +76,19 @@ def test_labels_stay_as_they_stand_whole_and_streamed(tmp_path, limit, written, 
 def test_a_gap_among_numbers_is_no_class(tmp_path, limit, gap):
     gaps = Dialect(gaps=("?",)) if gap == "?" else None
     path = csv(tmp_path, ["0", "1", "0", "1", gap])
+    with pytest.warns(TableWarning, match="12 rows have no target and are left out"):
+        data = open_data(str(path), "y", loss=CLASSES, memory_limit=limit, dialect=gaps)
+    assert data.columns.class_names == ("0", "1")
+    parts = (data.train, data.validation, data.calibration, data.held_out)
+    assert torch.cat([targets_of(part) for part in parts]).bincount().tolist() == [24, 24]
+
+
+@pytest.mark.parametrize("gap", ["NA", "null", ""])
+def test_a_gap_among_numbers_is_no_class_for_fit_either(tmp_path, gap):
+    path = csv(tmp_path, ["0", "1", "0", "1", gap])
     sentence = r"'y' must hold a class in every row, got no value .*in row 5 \(line 6\)"
     with pytest.raises(ValueError, match=sentence):
-        open_data(str(path), "y", loss=CLASSES, memory_limit=limit, dialect=gaps)
+        open_batches(path, 8, target="y", **PLACE)
 
 
 @pytest.mark.parametrize("limit", [STREAMED, 1 << 29])

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from batchensemble.data.tables import split as row_split
+from batchensemble.data.tables.encoding.encoding import TableEncoding
 from batchensemble.data.tables.files import Files
 from batchensemble.data.tables.split import HashSplit
 
@@ -44,7 +45,8 @@ def test_checksums_of_split_files_are_those_that_stored_models_remember(tmp_path
     path = tmp_path / "points.csv"
     path.write_text("x,y\n" + "".join(f"{row % 7}.5,{'ab'[row % 2]}\n" for row in range(50)))
     files = Files([path], "y")
-    train = files.view(rows=TRAIN, mean=[1.0], scale=[2.0])
+    scaled = TableEncoding.of_scaling(("x",), ((1.0,), (2.0,)))
+    train = files.view(rows=TRAIN, encoding=scaled)
     assert files.describe().endswith("(checksum 09e953c1)")
     assert train.describe().endswith("(checksum f0b2d5ee)")
     assert files.view(rows=HELD_OUT).describe().endswith("(checksum e4652107)")

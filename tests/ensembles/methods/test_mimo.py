@@ -130,3 +130,34 @@ def test_a_network_whose_ends_are_not_linear_is_refused(network, sentence):
 def test_an_option_out_of_range_is_refused(options, error, sentence):
     with pytest.raises(error, match=sentence):
         be.MIMO(mlp(), MEMBERS, **options)
+
+
+def trunk_and_more():
+    return nn.Sequential(nn.Conv1d(1, 2, 3), nn.Flatten(), nn.Linear(8, 6), nn.Linear(6, 2))
+
+
+def test_from_a_branch_on_what_the_trunk_makes_is_laid_side_by_side():
+    torch.manual_seed(0)
+    network = trunk_and_more()
+    model, x = be.MIMO(network, MEMBERS, branch_at="2"), torch.randn(5, MEMBERS, 1, 6)
+    assert model.network[0].weight.shape == network[0].weight.shape
+    assert model.network[2].in_features == 8 * MEMBERS
+    side_by_side = torch.cat([network[:2](x[:, index]) for index in range(MEMBERS)], 1)
+    plain = nn.functional.linear(side_by_side, model.network[2].weight, model.network[2].bias)
+    expected = model.network[3](plain).unflatten(1, (MEMBERS, -1))
+    torch.testing.assert_close(model(x, per_member=True), expected)
+
+
+def test_from_a_branch_on_one_example_is_seen_by_all_and_a_member_is_a_plain_network():
+    model, x = be.MIMO(trunk_and_more(), MEMBERS, branch_at="2"), torch.randn(5, 1, 6)
+    repeated = x.unsqueeze(1).repeat(1, MEMBERS, 1, 1)
+    torch.testing.assert_close(model(repeated, per_member=True), model(x))
+    for index in range(MEMBERS):
+        torch.testing.assert_close(model.member(index)(x), model(x)[:, index])
+    with pytest.raises(ValueError, match="per_member=True takes inputs of shape"):
+        model(x, per_member=True)
+
+
+def test_names_of_weights_do_not_depend_on_the_branch():
+    names = list(be.MIMO(mlp(), MEMBERS).state_dict())
+    assert list(be.MIMO(mlp(), MEMBERS, branch_at="2").state_dict()) == names

@@ -369,3 +369,10 @@ def test_loading_takes_no_more_memory_than_its_file(kind, tmp_path):
     assert size > 2**25  # what malloc gives back at once, so that it counts
     with most_memory(1.2 * size):
         assert be.load(tmp_path).members == (1 if kind == "single" else 2)
+
+
+def test_a_start_by_a_function_is_done_and_need_not_be_saved(tmp_path):
+    model = be.BatchEnsemble(perceptron(), 3, init=lambda fast: fast.r.fill_(0.5))
+    loaded = be.load(be.save(model, tmp_path))
+    assert read_config(tmp_path)["options"]["init"] is None
+    assert_same(model, loaded, torch.randn(5, 4))

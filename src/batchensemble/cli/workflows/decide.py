@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from batchensemble.cli.workflows.decision import Decision
+from batchensemble.cli.workflows.decision import Decision, DecisionCheck
 from batchensemble.cli.workflows.fitted_sets import fitted_sets
 from batchensemble.cli.workflows.model_folder import ModelFolder
+from batchensemble.cli.workflows.scored_rows import ScoredRows
 from batchensemble.core.arguments import between, positive_number
 from batchensemble.data.batches import PREDICTION_BATCH
 from batchensemble.data.tables.dialects import Dialect
@@ -27,6 +28,7 @@ from batchensemble.predictions import Normals, Points, Prediction, Quantiles, Re
 from batchensemble.predictions.predict import model_loss, predict
 
 OneEach = Prediction | RegressionPrediction
+Predicted = tuple[OneEach, np.ndarray, np.ndarray]  # prediction, uncertainties, targets
 ALL_ALIKE = (
     "The {by} uncertainty is the same for all of these rows, so either all are answered or none. "
     "A single network has no epistemic uncertainty, and with --loss mse or huber it has no other."
@@ -58,7 +60,8 @@ def decide_folder(
     Args:
         path: the model's folder.
         source: rows used neither for training nor for choosing the model: a file, or a folder of
-            Parquet files; by default the held-out rows of the training.
+            Parquet files; by default the rows that the training kept for calibration. The decision
+            is then checked on those kept for scoring.
         target: name of the column of targets; by default that of the training.
         risk: largest error rate of the answered rows, 0.05 by default, see
             :func:`batchensemble.decisions.threshold_for`.
@@ -96,8 +99,28 @@ def decide_folder(
         )
     if by_class and not folder.columns.class_names:
         raise ValueError("by_class is for sets of classes, and this model predicts numbers")
-    rows = folder.rows(model, source, target)
-    prediction, uncertainties, targets = _predict_blocks(model, rows, by, tolerance)
+    rows = folder.rows(model, source, target, "calibration")
+    found = _predict_blocks(model, rows, by, tolerance)
+    decision = _fitted(folder, rows, found, risk, confidence, by, tolerance, coverage, by_class)
+    if source is not None or not folder.parts:
+        return decision
+    others = _predict_blocks(model, folder.rows(model), by, tolerance)
+    return replace(decision, check=_checked(decision, *others, tolerance))
+
+
+def _fitted(
+    folder: ModelFolder,
+    rows: ScoredRows,
+    predicted: Predicted,
+    risk: float,
+    confidence: float,
+    by: str,
+    tolerance: float | None,
+    coverage: float,
+    by_class: bool | None,
+) -> Decision:
+    """Return the decision that rows lead to."""
+    prediction, uncertainties, targets = predicted
     with warnings.catch_warnings():
         # The decision says the same.
         warnings.filterwarnings("ignore", message="error rate at most .*: no threshold")
@@ -126,9 +149,36 @@ def decide_folder(
     return Decision(*about, sets, None, float(sizes.mean()), float((sizes == 1).mean()), notes)
 
 
+def _checked(
+    decision: Decision,
+    prediction: OneEach,
+    uncertainties: np.ndarray,
+    targets: np.ndarray,
+    tolerance: float | None,
+) -> DecisionCheck:
+    """Return how a decision does on other rows."""
+    threshold, answered, risk = decision.threshold, None, None
+    if threshold is not None:
+        answers = threshold.accepts(prediction, uncertainties)
+        answered = float(answers.mean())
+        if answers.any():
+            risk = float(answer_losses(prediction, targets, tolerance)[answers].mean())
+    if decision.intervals is not None:
+        assert isinstance(prediction, RegressionPrediction)
+        found = decision.intervals(prediction)
+        covered = (found.lower <= targets) & (targets <= found.upper)
+        sizes = found.widths
+    else:
+        assert decision.sets is not None
+        assert isinstance(prediction, Prediction)
+        sets = decision.sets(prediction)
+        covered, sizes = sets.contains[np.arange(len(targets)), targets], sets.sizes
+    return DecisionCheck(len(targets), answered, risk, float(covered.mean()), float(sizes.mean()))
+
+
 def _predict_blocks(
     model: Any, rows: Iterable[tuple[Any, Any]], by: str, tolerance: float | None
-) -> tuple[OneEach, np.ndarray, np.ndarray]:
+) -> Predicted:
     """Return the ensemble's prediction on all rows, their uncertainty, and the targets."""
     parts: list[OneEach] = []
     uncertainties, targets = [], []

@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,45 @@ BETWEEN = " | "  # separator of the classes of a set, in CSV
 
 
 @dataclass(frozen=True)
+class DecisionCheck:
+    """How a decision does on held-out examples that it was not fitted on.
+
+    Attributes:
+        examples: number of these examples.
+        answered: share of them that is answered; ``None`` without a threshold.
+        risk: share of the answered ones that is wrong; ``None`` without an answered one.
+        covered: share of the sets or intervals that contain the true value.
+        mean_size: mean number of classes in a set, or mean width of an interval in the target's
+            unit.
+    """
+
+    examples: int
+    answered: float | None
+    risk: float | None
+    covered: float
+    mean_size: float
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> DecisionCheck:
+        """Return the check from a dictionary, as read from JSON.
+
+        Raises:
+            KeyError, TypeError, ValueError: a value is missing or not valid.
+        """
+        shares = {
+            name: None if content[name] is None else fraction(name, content[name])
+            for name in ("answered", "risk")
+        }
+        return cls(
+            _whole(content["examples"]),
+            shares["answered"],
+            shares["risk"],
+            fraction("covered", content["covered"]),
+            _or_infinite(content["mean_size"]),
+        )
+
+
+@dataclass(frozen=True)
 class Decision:
     """A threshold, and prediction sets or intervals, fitted on held-out examples.
 
@@ -44,6 +83,7 @@ class Decision:
             unit.
         share_of_one: share of the sets with one class; ``None`` for numbers.
         notes: sentences on why a guarantee may not hold exactly.
+        check: how it does on other held-out examples; ``None``: there are none.
     """
 
     model: str
@@ -55,6 +95,7 @@ class Decision:
     mean_size: float
     share_of_one: float | None = None
     notes: tuple[str, ...] = ()
+    check: DecisionCheck | None = None
 
     @property
     def names(self) -> list[str]:
@@ -113,6 +154,9 @@ class Decision:
                 "quantile": _finite(intervals.quantile_),
                 "mean_width": _finite(self.mean_size),
             },
+            "check": None
+            if self.check is None
+            else {**asdict(self.check), "mean_size": _finite(self.check.mean_size)},
         }
 
     @classmethod
@@ -142,6 +186,8 @@ class Decision:
             _or_infinite(found["mean_size" if sets else "mean_width"]),
             None if sets is None else fraction("share_of_one", sets["share_of_one"]),
             _texts(content["notes"]),
+            # Earlier versions had no other examples.
+            None if content.get("check") is None else DecisionCheck.from_dict(content["check"]),
         )
 
     @property

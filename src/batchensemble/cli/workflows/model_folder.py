@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -49,6 +49,9 @@ CALIBRATED = (
 # The part of a fingerprint of training data that identifies the rows: without the name of the file,
 # and without the targets, which another version may store with more digits.
 ROWS = re.compile(r"(\d+) (?:examples of shape (.*) \((\w+), \w+\)|rows of .*\(checksum (\w+)\))")
+
+
+HeldOut = Literal["scoring", "calibration"]
 
 
 class ModelFolder:
@@ -91,6 +94,11 @@ class ModelFolder:
         """
         return Split.from_dict((self.config.get("data") or {}).get("split"))
 
+    @property
+    def parts(self) -> bool:
+        """Whether rows to stop by, to calibrate with and to score were held out separately."""
+        return self.split is not None and self.split.parts
+
     def load(
         self,
         device: str | torch.device | None = None,
@@ -101,7 +109,11 @@ class ModelFolder:
         return load_model(self.path, network=network, device=device, trust=trust)
 
     def rows(
-        self, model: Ensemble, source: str | None = None, target: str | None = None
+        self,
+        model: Ensemble,
+        source: str | None = None,
+        target: str | None = None,
+        part: HeldOut = "scoring",
     ) -> ScoredRows:
         """Return the rows with targets to evaluate the model on.
 
@@ -110,6 +122,8 @@ class ModelFolder:
             source: a file or a folder of Parquet files (all rows), or a named data set (its
                 held-out rows); by default the rows held out from training.
             target: the column of targets; by default that of the training.
+            part: which of the rows held out from training: those kept to score the model, or to
+                calibrate it and to fit decisions. They are the same where :attr:`parts` is false.
 
         Raises:
             ValueError: the data do not fit the model, or which rows it was trained on is not known.
@@ -123,7 +137,7 @@ class ModelFolder:
             )
         its_own = source in NAMED and source == self.settings.get("data") and target is None
         if source is None or its_own:
-            return self._held_out(model)
+            return self._held_out(model, part)
         if source in NAMED:
             return self._named_rows(model, source, target)
         path, target = Path(source), target or self.columns.target
@@ -131,8 +145,8 @@ class ModelFolder:
             raise ValueError(f"target is missing: name the column of {path} that holds them")
         return table_rows(model, path, self.columns, target, notes=self._notes(path))
 
-    def _held_out(self, model: Ensemble) -> ScoredRows:
-        """Return exactly the rows that training held out.
+    def _held_out(self, model: Ensemble, part: HeldOut) -> ScoredRows:
+        """Return exactly the rows that training held out for a purpose.
 
         The folder stores the rule and a checksum of the table. If it does not, the table is split
         as ``train`` splits it by the stored settings, and the fingerprint of the other rows must be
@@ -148,20 +162,28 @@ class ModelFolder:
             raise ValueError(self._unknown(f"{self.path / SETTINGS_FILE} is of another training"))
         target, limit = self.settings.get("target"), self.settings.get("memory_limit", MEMORY_LIMIT)
         notes, columns = self._notes(None), self.columns
-        if validation is not None:
+        calibration = part == "calibration" and self.parts
+        if validation is not None and not calibration:
             path = Path(validation)
             self._check(path, held_out)
-            part = labelled_table(path, columns, target or str(columns.target), limit)
-            return held_out_rows(model, part, Path(source).name, columns, limit, notes=notes)
+            rows = labelled_table(path, columns, target or str(columns.target), limit)
+            return held_out_rows(model, rows, Path(source).name, columns, limit, notes=notes)
         if source not in NAMED:
             self._check(Path(source), table)
         data = open_data(
-            source, target, loss=model_loss(model), memory_limit=limit, columns=columns, rule=rule
+            source,
+            target,
+            loss=model_loss(model),
+            validation=validation,
+            memory_limit=limit,
+            columns=columns,
+            split=self.split or Split("file"),  # whose rows are read whole or streamed by size
         )
         self._check_training(model, data, limit)
         in_memory = not isinstance(data.train, Files)
         return held_out_rows(
-            model, data.held_out, data.name, columns, limit,
+            model, data.calibration if calibration else data.held_out, data.name, columns, limit,
+            kind="calibration examples" if calibration else "held-out examples",
             training=data.train if in_memory else None, notes=notes,
         )  # fmt: skip
 
@@ -212,7 +234,8 @@ class ModelFolder:
         own, columns, part = data.columns, self.columns, data.held_out
         if _numbering(own) != _numbering(columns):
             columns.check(source, own.feature_names)
-            mean, scale = (np.array(each) for each in (own.mean or 0.0, own.scale or 1.0))
+            known = None if own.encoding is None else own.encoding.scaling
+            mean, scale = (np.array(each) for each in (known or (0.0, 1.0)))
             X, y = part[0].astype(np.float64) * scale + mean, part[1]
             names = np.array(own.class_names, dtype=object)
             values = dict(zip(own.feature_names, X.T, strict=True))
@@ -228,13 +251,14 @@ class ModelFolder:
         _, table, held_out = self._remembered
         if path is not None and not _same(path, self.settings.get("validation"), held_out):
             return (TRAINED_ON,) if _same(path, self.settings.get("data"), table) else ()
-        notes = [EARLY_STOPPING_NOTE] if "patience" in self.settings else []
+        steered = bool(self.settings.get("patience")) and not self.parts
+        notes = [EARLY_STOPPING_NOTE] if steered else []
         return (*notes, *([CALIBRATED] if self.config.get("calibration") is not None else []))
 
 
 def _numbering(columns: Columns) -> tuple[Any, ...]:
     """Return what determines the numbers that a network takes and returns."""
-    return columns.feature_names, columns.class_names, columns.mean, columns.scale
+    return columns.feature_names, columns.class_names, columns.encoding
 
 
 def _same(path: Path, other: str | None, known: str | None) -> bool:

@@ -7,32 +7,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from torch import nn
 
 from batchensemble.cli.workflows.model_folder import ModelFolder
 from batchensemble.cli.workflows.scored_rows import ScoredRows, notes_on, scores_of
 from batchensemble.cli.workflows.settings import SETTINGS_FILE
-from batchensemble.comparison.cost import measure_cost
 from batchensemble.comparison.files import RESULTS, RunFiles, read_results
 from batchensemble.comparison.planes import make_plane
-from batchensemble.comparison.results import Comparison, Run, Settings, read_run, run_fingerprint
-from batchensemble.comparison.wording import method_title
+from batchensemble.comparison.results import Comparison, Settings, read_run, run_fingerprint
 from batchensemble.data.datasets import Data, load_dataset
 from batchensemble.data.tables.dialects import Dialect
-from batchensemble.ensembles import Ensemble
+from batchensemble.data.tables.encoding.encoding import ColumnChoices
 from batchensemble.ensembles.saving import CONFIG
 from batchensemble.ensembles.saving.trust import Trust
-from batchensemble.predictions import MultiLabelPrediction, Prediction, RegressionPrediction
-from batchensemble.predictions.predict import predict
 from batchensemble.report.subject import (
     Subject,
-    counted,
-    predicted,
     subject_from_comparison,
-    text_of,
 )
+from batchensemble.report.trained import subject_from_model
 from batchensemble.training.history import History
 
 MOST_SEEDS = 10_000  # of a comparison; there is one file per seed and method
@@ -103,7 +95,15 @@ def _comparison(
         )
     task = described.get("task") if target is not None else None
     known = Dialect.from_settings(described.get("dialect"))
-    data = load_dataset(source or name, target, task, (dialect or Dialect()).over(known))
+    data = load_dataset(
+        source or name,
+        target,
+        task,
+        (dialect or Dialect()).over(known),
+        _choices(described.get("choices"), folder),
+        layout="codes" if settings.architecture == "table" else "plain",
+        stopping=settings.patience is not None,
+    )
     found = _runs(data, settings, folder / "runs")
     if not found.runs:
         raise ValueError(
@@ -118,6 +118,14 @@ def _comparison(
         interrupted=bool(results.get("interrupted")),
         explanation=explanation,
     )
+
+
+def _choices(written: Any, folder: Path) -> ColumnChoices:
+    """Return what a comparison was told about the columns of its file."""
+    try:
+        return ColumnChoices(**{name: tuple(names) for name, names in (written or {}).items()})
+    except (TypeError, AttributeError):
+        raise ValueError(f"{folder / RESULTS} is not of a comparison; run it again") from None
 
 
 def _runs(data: Data, settings: Settings, folder: Path) -> Comparison:
@@ -151,29 +159,18 @@ def _subject_from_model(
     model, settings = folder.load(network=network, trust=trust), folder.settings
     rows = folder.rows(model, source, target)
     rows.notes += notes_on(model.loss)
-    data = _data(folder, rows, target)
-    run = _run(folder, model, rows, data)
-    loss = settings.get("loss") if data.task == "regression" else None
-    comparison = Comparison(
-        Settings((run.method,), model.members, max(1, run.history.epochs), loss=loss),
+    data, path = _data(folder, rows, target), folder.path / "history.json"
+    return subject_from_model(
+        model,
         data,
-        None,
-        [run],
-    )
-    if run.plane is not None:
-        comparison.plane = make_plane(_with_training_part(data))
-    return Subject(
-        comparison,
-        "Trained model",
-        f"{method_title(run.method)}, {counted(model.members, 'member')}, "
-        f"{counted(run.history.epochs, 'epoch')}; "
-        f"scored on {counted(len(data.held_out[0]), 'example')}, "
-        f"{counted(data.features, 'feature')}, {predicted(data)}"
-        + "".join(f". {note.rstrip('.')}" for note in rows.notes)
-        + ("." if rows.notes else ""),
-        _commands(folder.path, bool(settings), source, target),
-        tuple((name.replace("_", " "), text_of(each)) for name, each in settings.items()),
-        {**comparison.to_dict(), "settings": settings, "model": folder.config},
+        scores_of(model, rows),
+        History.read(path) if path.is_file() else History(),
+        method=folder.config["method"],
+        settings=settings,
+        config=folder.config,
+        command=_commands(folder.path, bool(settings), source, target),
+        loss=settings.get("loss") if data.task == "regression" else None,
+        notes=rows.notes,
     )
 
 
@@ -185,51 +182,14 @@ def _data(folder: ModelFolder, rows: ScoredRows, target: str | None) -> Data:
         rows.name,
         nothing if rows.training is None else rows.training,
         held_out,
-        columns.feature_names,
+        columns.input_names,
         columns.class_names,
-        bool(columns.mean),
+        columns.encoding is not None,
         target or columns.target,
-        columns.mean,
-        columns.scale,
+        columns.encoding,
         rows.kind,
         columns.dialect,
     )
-
-
-def _run(folder: ModelFolder, model: Ensemble, rows: ScoredRows, data: Data) -> Run:
-    path, settings = folder.path / "history.json", folder.settings
-    history = History.read(path) if path.is_file() else History()
-    prediction = _one_an_example(model, data.held_out[0])
-    plane = make_plane(_with_training_part(data))
-    examples = settings.get("batch_size", 128)
-    inputs, targets = (torch.from_numpy(part[:examples]) for part in data.held_out)
-    return Run(
-        folder.config["method"],
-        settings.get("seed", 0),
-        scores_of(model, rows),
-        measure_cost(
-            model, inputs, targets.float() if data.task == "regression" else targets, history
-        ),
-        history,
-        prediction,
-        None if plane is None else _one_an_example(model, plane.points),
-    )
-
-
-def _one_an_example(model: Ensemble, X: np.ndarray) -> Prediction | RegressionPrediction:
-    prediction = predict(model, X)
-    if isinstance(prediction, MultiLabelPrediction) or prediction.total.ndim != 1:
-        raise ValueError(
-            "a report needs a model that predicts a class or a number for each example, got a "
-            f"{type(prediction).__name__} of the shape {list(prediction.total.shape)}; "
-            "batchensemble evaluate scores it"
-        )
-    return prediction
-
-
-def _with_training_part(data: Data) -> Data:
-    """Return data with rows to compute principal components from."""
-    return data if len(data.train[0]) else replace(data, train=data.held_out)
 
 
 def _commands(folder: Path, trained_here: bool, source: str | None, target: str | None) -> str:

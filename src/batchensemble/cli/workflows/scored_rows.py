@@ -36,13 +36,16 @@ class ScoredRows:
     Args:
         name: of the data.
         blocks: returns an iterator over blocks ``(features, targets)``.
-        held_out: whether the rows are known to be held out from training.
+        kind: what the rows are called where they are held out from training; ``None``: they are
+            not known to be.
         whole: all rows ``(features, targets)``, if they are in memory.
         training: the training data ``(features, targets)``, if they are in memory.
         notes: caveats about scores on these rows, a sentence each.
 
     Attributes:
         rows: number of rows; known after one iteration.
+        held_out: whether they are known to be held out from training.
+        kind: what they are called.
     """
 
     def __init__(
@@ -50,19 +53,15 @@ class ScoredRows:
         name: str,
         blocks: Callable[[], Iterator[LabelledBlock]],
         *,
-        held_out: bool,
+        kind: str | None = None,
         whole: LabelledBlock | None = None,
         training: LabelledBlock | None = None,
         notes: tuple[str, ...] = (),
     ) -> None:
-        self.name, self.held_out, self.whole, self.notes = name, held_out, whole, notes
+        self.name, self.held_out, self.whole, self.notes = name, kind is not None, whole, notes
+        self.kind = kind or f"rows of {name}"
         self.training, self._blocks = training, blocks
         self.rows = 0 if whole is None else len(whole[0])
-
-    @property
-    def kind(self) -> str:
-        """What the rows are called."""
-        return "held-out examples" if self.held_out else f"rows of {self.name}"
 
     @property
     def title(self) -> str:
@@ -109,7 +108,14 @@ def notes_on(loss: EnsembleLoss | None) -> tuple[str, ...]:
 
 
 def held_out_rows(
-    model: Ensemble, part: Any, name: str, columns: Columns, memory_limit: int, **known: Any
+    model: Ensemble,
+    part: Any,
+    name: str,
+    columns: Columns,
+    memory_limit: int,
+    *,
+    kind: str = "held-out examples",
+    **known: Any,
 ) -> ScoredRows:
     """Return held-out rows of the training data, to be scored.
 
@@ -119,6 +125,7 @@ def held_out_rows(
         name: of the data.
         columns: of the model.
         memory_limit: in bytes; larger files are streamed.
+        kind: what the rows are called.
         known: see :class:`ScoredRows`.
     """
     size = block_rows(model.members, len(columns.class_names))
@@ -133,7 +140,7 @@ def held_out_rows(
             yield X[start : start + size], targets[start : start + size]
 
     whole = None if isinstance(part, Files) else part
-    return ScoredRows(name, blocks, held_out=True, whole=whole, **known)
+    return ScoredRows(name, blocks, kind=kind, whole=whole, **known)
 
 
 def table_rows(
@@ -153,7 +160,7 @@ def table_rows(
     def blocks() -> Iterator[LabelledBlock]:
         return columns.labelled_blocks(path, size, target)
 
-    return ScoredRows(path.name, blocks, held_out=False, **known)
+    return ScoredRows(path.name, blocks, **known)
 
 
 def block_rows(members: int, classes: int) -> int:

@@ -14,14 +14,17 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from batchensemble.comparison.results import LOSSES_OF
+from batchensemble.comparison.results import ARCHITECTURES, LOSSES_OF
 from batchensemble.core.arguments import nearest, one_of, whole_number
 from batchensemble.core.strict_json import brief
-from batchensemble.data.datasets import TASKS
+from batchensemble.data.datasets import NAMED
 from batchensemble.data.tables.dialects import Dialect
+from batchensemble.data.tables.encoding.encoding import ColumnChoices
+from batchensemble.data.tables.targets import TASKS
 from batchensemble.ensembles import METHODS
 from batchensemble.training.fit import fit
 from batchensemble.training.optim.schedules import COOLDOWN
+from batchensemble.training.table_recipe import TableRecipe
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -40,17 +43,27 @@ OWN: dict[str, Any] = {
     "encoding": None,
     "gaps": None,
     "memory_limit": None,
+    "drop": None,
+    "keep_columns": None,
+    "categorical": None,
+    "numeric": None,
     "method": "batch",
     "members": 4,
+    "architecture": None,
     "hidden": [128, 128],
+    "dropout": None,
     "network": None,
 }
+COLUMN_CHOICES = ("drop", "keep_columns", "categorical", "numeric")  # lists of columns of a file
+OF_RECIPE = ("branch_at", "independent", "init")  # arguments of a method that the recipe chooses
 POINT_LOSSES = ("mse", "huber")  # losses that model no noise
 POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 SIZE = re.compile(r"(?P<number>\d+(\.\d+)?) ?((?P<prefix>[kmgt])(?P<binary>i)?)?b?")
 MOST_SETTINGS_BYTES = 2**20  # of a file of settings
 SETTING_KINDS: dict[str, Any] = {  # types of the settings that other commands read from a folder
-    **dict.fromkeys(("data", "target", "validation", "network", "task", "method", "loss"), str),
+    **dict.fromkeys(
+        ("data", "target", "validation", "network", "task", "method", "loss", "architecture"), str
+    ),
     **dict.fromkeys(("seed", "batch_size"), int),
     "memory_limit": (int, str),
 }
@@ -71,6 +84,10 @@ NOT_OF_METHOD = {"self", "network", "members", "reset", "inplace"}
 def resolve(*given: Mapping[str, Any]) -> dict[str, Any]:
     """Return all settings: the defaults, overridden by the given ones.
 
+    The defaults of a table in files are those of
+    :class:`~batchensemble.training.table_recipe.TableRecipe`; its batch size depends on the number
+    of rows, and is missing unless it is given.
+
     Args:
         given: settings by name, later ones override earlier ones; ``None`` means not given.
 
@@ -82,10 +99,14 @@ def resolve(*given: Mapping[str, Any]) -> dict[str, Any]:
         >>> settings = resolve({"epochs": 3}, {"rank": 2, "mode": "additive"})
         >>> settings["epochs"], settings["rank"], settings["members"], settings["lr"]
         (3, 2, 4, 0.001)
+        >>> settings = resolve({"data": "cars.csv", "hidden": [64]})
+        >>> settings["architecture"], settings["hidden"], settings["members"], settings["lr"]
+        ('table', [64], 8, 0.002)
     """
     asked = {key: value for each in given for key, value in each.items() if value is not None}
     method = one_of("method", asked.get("method", OWN["method"]), METHODS)
-    known = {**method_defaults(method), **fit_defaults(), **OWN, **_of_task(asked)}
+    own = {**OWN, **_of_table(asked)}
+    known = {**method_defaults(method), **fit_defaults(), **own, **_of_task(asked)}
     for key in asked:
         if key not in known:
             raise ValueError(
@@ -96,23 +117,89 @@ def resolve(*given: Mapping[str, Any]) -> dict[str, Any]:
     if fixed not in (None, asked.get("members", fixed)):
         count = "one member" if fixed == 1 else f"{fixed} members"
         raise ValueError(f"method {method} has {count}, got members = {asked['members']}")
-    if "network" in asked and "hidden" in asked:
-        raise ValueError("hidden is for the network that is made here; drop it, or network")
     settings = {**known, **({} if fixed is None else {"members": fixed}), **asked}
     widths = settings["hidden"]
     if not isinstance(widths, list) or any(type(width) is not int for width in widths):
         raise TypeError(f"hidden must be whole numbers such as [128, 128], got {widths!r}")
-    if "network" in asked:
-        del settings["hidden"]  # so that what is written down can be given again
-    classes = settings["classes"]
-    if classes is not None and (
-        not isinstance(classes, list) or any(type(name) is not str for name in classes)
-    ):
-        raise TypeError(f"classes must be names such as ['low', 'mid', 'high'], got {classes!r}")
+    _drop_what_does_not_apply(settings, asked)
+    _check_lists(settings)
     Dialect.from_settings(settings)  # raises if it is invalid
     if settings["memory_limit"] is not None:
         settings["memory_limit"] = size_in_bytes(settings["memory_limit"])
     return {key: value for key, value in settings.items() if value is not None}
+
+
+def _of_table(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the defaults for a table in files; none for a named data set.
+
+    A complete file of settings without an architecture is of an earlier version, which trained
+    perceptrons.
+    """
+    if asked.get("data", OWN["data"]) in NAMED:
+        return {}
+    complete = {name for name, value in fit_defaults().items() if value is not None} - {*OWN}
+    if "architecture" not in asked and complete <= asked.keys():
+        return {"architecture": "perceptron"}
+    recipe = TableRecipe()
+    return {
+        **recipe.fit_arguments(rows=0),
+        "batch_size": None,
+        "members": recipe.members,
+        "architecture": "table",
+        "hidden": list(recipe.hidden),
+        "dropout": recipe.dropout,
+    }
+
+
+def _drop_what_does_not_apply(settings: dict[str, Any], asked: Mapping[str, Any]) -> None:
+    """Remove settings that do not go with others, so that what is written can be given again.
+
+    Raises:
+        ValueError: one of them was asked for.
+    """
+    if "network" in asked:
+        for name in ("hidden", "architecture", "dropout"):
+            if name in asked:
+                raise ValueError(
+                    f"{name} is for the network that is made here; drop it, or network"
+                )
+            settings[name] = None
+        return
+    source = settings["data"]
+    for name in COLUMN_CHOICES if source in NAMED else ():
+        if name in asked:
+            option = name.removesuffix("_columns")
+            raise ValueError(f"{option} is for the columns of a file, and {source} is none")
+    architecture = settings["architecture"]
+    if architecture is not None:
+        one_of("architecture", architecture, ARCHITECTURES)
+    if source in NAMED and architecture == "table":
+        raise ValueError(f"architecture table is for files, and {source} is none; leave it out")
+    if architecture == "table":
+        settings |= {name: asked.get(name) for name in OF_RECIPE}
+        return
+    if "dropout" in asked:
+        raise ValueError("dropout is for architecture table; leave one of the two out")
+    settings["dropout"] = None
+
+
+def _check_lists(settings: Mapping[str, Any]) -> None:
+    """Check that classes and columns are lists of names.
+
+    Raises:
+        TypeError: one is not.
+    """
+    for name in ("classes", *COLUMN_CHOICES):
+        given = settings[name]
+        if given is not None and (
+            not isinstance(given, list) or any(type(each) is not str for each in given)
+        ):
+            raise TypeError(f"{name} must be names such as ['low', 'mid', 'high'], got {given!r}")
+
+
+def column_choices(settings: Mapping[str, Any]) -> ColumnChoices:
+    """Return what settings say about the columns of a file."""
+    return ColumnChoices(*(tuple(settings.get(name) or ()) for name in COLUMN_CHOICES))
 
 
 def _of_task(asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -166,8 +253,11 @@ def size_in_bytes(size: int | str) -> int:
 
 
 def fit_arguments(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of ``fit`` among the settings."""
-    return {key: settings[key] for key in fit_defaults() if key in settings and key not in OWN}
+    """Return the arguments of ``fit`` among the settings; a ``patience`` of 0 is none."""
+    found = {key: settings[key] for key in fit_defaults() if key in settings and key not in OWN}
+    if found.get("patience") == 0:
+        del found["patience"]
+    return found
 
 
 def method_arguments(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from torch import nn
 from batchensemble.cli.workflows.scored_rows import held_out_rows, scores_of
 from batchensemble.cli.workflows.settings import (
     SETTINGS_FILE,
+    column_choices,
     fit_arguments,
     method_arguments,
     write,
@@ -21,6 +22,7 @@ from batchensemble.cli.workflows.settings import (
 from batchensemble.core.atomic_files import leaving_nothing_empty, write_whole
 from batchensemble.data.sources import MEMORY_LIMIT
 from batchensemble.data.tables.dialects import Dialect
+from batchensemble.data.tables.encoding.leaks import column_notes
 from batchensemble.data.tables.files import Files
 from batchensemble.data.train_test import TrainingData, open_data
 from batchensemble.ensembles import METHODS, Ensemble
@@ -33,8 +35,12 @@ from batchensemble.training.checks import check_order
 from batchensemble.training.distributed.processes import from_launcher
 from batchensemble.training.fit import fit
 from batchensemble.training.history import History
+from batchensemble.training.table_recipe import TableRecipe, batch_size_for, build_table_ensemble
 
 CHECKPOINTS = "checkpoints"
+
+
+SayNotes = Callable[[Sequence[str]], None]
 
 
 def train_model(
@@ -43,6 +49,7 @@ def train_model(
     *,
     resume: bool = False,
     progress: bool | None = None,
+    say: SayNotes | None = None,
 ) -> tuple[Ensemble, History, Mapping[str, Any]]:
     """Train a model by settings, and write everything into a folder.
 
@@ -55,6 +62,7 @@ def train_model(
         folder: created when the training starts.
         resume: resume from the newest checkpoint in the folder, if there is one.
         progress: show a bar; by default only in a terminal.
+        say: called with notes on the columns of a table when the training starts.
 
     Returns:
         The ensemble, its history, and its scores on the held-out examples, those of
@@ -72,33 +80,25 @@ def train_model(
             f"{folder} has a training already; give --resume to continue it, or another folder "
             "with --out"
         )
+    loss, limit = as_loss(settings["loss"]), settings.get("memory_limit", MEMORY_LIMIT)
+    data = _data(settings, loss)
+    settings = {"batch_size": batch_size_for(data.training_rows), **settings}
     arguments = fit_arguments(settings)
-    loss = as_loss(arguments["loss"])
-    limit = settings.get("memory_limit", MEMORY_LIMIT)
-    data = open_data(
-        settings["data"],
-        settings.get("target"),
-        loss=loss,
-        validation=settings.get("validation"),
-        memory_limit=limit,
-        class_names=settings.get("classes", ()),
-        dialect=Dialect.from_settings(settings),
-    )
-    check_order(loss, data.columns.class_names, settings.get("classes", ()), "--classes")
     model = build_model(settings, data, loss)
     trackers = [Tracking(name, folder) for name in arguments.pop("trackers", ())]
     lines = JsonLines(folder / "history.jsonl")
+    started = _Started(folder / SETTINGS_FILE, settings, _notes(data), say)
     with leaving_nothing_empty(checkpoints):
         history = fit(
             model,
             data.train,
-            validation=data.held_out,
+            validation=data.validation,
             memory_limit=limit,
             # Arrays hold class numbers already.
             class_names=settings.get("classes", ()) if isinstance(data.train, Files) else (),
             checkpoints=checkpoints,
             resume=resume,
-            callbacks=[_SettingsFile(folder / SETTINGS_FILE, settings), lines, *trackers],
+            callbacks=[started, lines, *trackers],
             progress=progress,
             **arguments,
         )
@@ -117,20 +117,62 @@ def train_model(
     return model, history, scores_of(model, held_out)
 
 
-class _SettingsFile(Callback):
-    """Writes the settings when the training starts, that is, when they are known to be valid."""
+def _data(settings: Mapping[str, Any], loss: EnsembleLoss) -> TrainingData:
+    """Return the data that settings name."""
+    classes = settings.get("classes", ())
+    data = open_data(
+        settings["data"],
+        settings.get("target"),
+        loss=loss,
+        validation=settings.get("validation"),
+        memory_limit=settings.get("memory_limit", MEMORY_LIMIT),
+        class_names=classes,
+        dialect=Dialect.from_settings(settings),
+        choices=column_choices(settings),
+        layout="codes" if settings.get("architecture") == "table" else "plain",
+    )
+    check_order(loss, data.columns.class_names, classes, "--classes")
+    return data
 
-    def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
+
+def _notes(data: TrainingData) -> tuple[str, ...]:
+    """Return what a user should know about the columns of a table, a sentence each."""
+    encoding = data.columns.encoding
+    if data.split.rule == "named" or encoding is None:
+        return ()
+    return column_notes(encoding, *data.sample)
+
+
+class _Started(Callback):
+    """Writes the settings and tells the notes when the training starts.
+
+    Only then the settings are known to be valid.
+    """
+
+    def __init__(
+        self, path: Path, settings: Mapping[str, Any], notes: Sequence[str], say: SayNotes | None
+    ) -> None:
         self.path, self.content = path, write(settings).encode()
+        self.notes, self.say = notes, say
 
     def on_start(self, run: TrainingState) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(self.path, self.content)
+        if self.say is not None:
+            self.say(self.notes)
 
 
 def build_model(settings: Mapping[str, Any], data: TrainingData, loss: EnsembleLoss) -> Ensemble:
     """Return the untrained ensemble; the caller's random state is not changed."""
-    seed = settings.get("seed")
+    seed, columns, method = settings.get("seed"), data.columns, settings["method"]
+    outputs, options = outputs_for(loss, len(columns.class_names)), method_arguments(settings)
+    if settings.get("architecture") == "table":
+        assert columns.encoding is not None
+        recipe = TableRecipe(
+            method, settings["members"], tuple(settings["hidden"]), settings["dropout"]
+        )
+        X, _ = data.sample
+        return build_table_ensemble(recipe, columns.encoding, X, outputs, seed=seed, **options)
     with nullcontext() if seed is None else torch.random.fork_rng([]):
         if seed is not None:
             torch.manual_seed(seed)
@@ -138,8 +180,5 @@ def build_model(settings: Mapping[str, Any], data: TrainingData, loss: EnsembleL
         if "network" in settings:
             network = find_network(settings["network"])
         else:
-            columns = data.columns
-            outputs = outputs_for(loss, len(columns.class_names))
-            network = multilayer_perceptron(len(columns.feature_names), settings["hidden"], outputs)
-        method = METHODS[settings["method"]]
-        return method.build(network, settings["members"], **method_arguments(settings))
+            network = multilayer_perceptron(len(columns.input_names), settings["hidden"], outputs)
+        return METHODS[method].build(network, settings["members"], **options)

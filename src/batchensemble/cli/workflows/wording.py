@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from batchensemble.cli.workflows.decision import Decision
+from batchensemble.cli.workflows.decision import Decision, DecisionCheck
 from batchensemble.decisions import ConformalIntervals, ConformalSets, Threshold
 from batchensemble.decisions.conformal.quantile import least_examples
 
@@ -46,6 +46,8 @@ of new examples of this kind. Mean size 1.20; 80.0% of the sets have one class.
         parts.append(("Sets", _sets(decision, decision.sets)))
     if decision.intervals is not None:
         parts.append(("Intervals", _intervals(decision, decision.intervals)))
+    if decision.check is not None:
+        parts.append(("Check", _check(decision, decision.check)))
     return [*parts, *(("Note", each) for each in decision.notes)]
 
 
@@ -140,6 +142,26 @@ def _intervals(decision: Decision, intervals: ConformalIntervals) -> str:
     return (
         f"{what} contains the true number for {_percent(intervals.confidence)} of new examples of "
         f"this kind. Mean width {decision.mean_size:.4g}."
+    )
+
+
+def _check(decision: Decision, check: DecisionCheck) -> str:
+    """Return what a decision does on examples that it was not fitted on."""
+    parts, found = [], decision.threshold
+    if found is not None and check.answered is not None:
+        answered = f"{check.answered:.1%} are answered"
+        if check.risk is not None:
+            answered += f", of which {check.risk:.1%} are {_wrong(found)}"
+        parts.append(answered)
+    what, size = ("class", "mean size") if decision.sets is not None else ("number", "mean width")
+    things = "sets" if decision.sets is not None else "intervals"
+    parts.append(
+        f"{check.covered:.1%} of the {things} contain the true {what} ({size} "
+        f"{check.mean_size:{'.2f' if decision.sets is not None else '.4g'}})"
+    )
+    return (
+        f"on the {check.examples:,} held-out examples, which were used for nothing else, "
+        f"{'; '.join(parts)}."
     )
 
 

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from batchensemble.data.tables.columns import CURE, Array, Names, check_finite, merged_order
+from batchensemble.data.tables.columns import (
+    CURE,
+    Array,
+    Names,
+    RowError,
+    check_finite,
+    merged_order,
+)
 
 
 @dataclass(frozen=True)
@@ -20,6 +28,7 @@ class Block:
         declared: the order of classes that a column of labels declares, by its name; empty where
             it declares none.
         first_row: number of the first row, from 0: in its file, or in the table as a whole.
+        positions: of these rows in the block that they were taken from; ``None``: all of it.
         decimal: the decimal sign of numbers that are text.
     """
 
@@ -28,6 +37,33 @@ class Block:
     declared: dict[str, Names] = field(default_factory=dict)
     first_row: int = 0
     decimal: str = "."
+    positions: Array | None = None
+
+    def take(self, positions: Array) -> Block:
+        """Return some of the rows; errors raised within :meth:`numbered` give their first numbers.
+
+        Args:
+            positions: of the rows in this block.
+        """
+        columns = {name: values[positions] for name, values in self.columns.items()}
+        return replace(self, rows=len(positions), columns=columns, positions=positions)
+
+    @contextmanager
+    def numbered(self) -> Iterator[None]:
+        """Turn the row of an error in rows that were taken into that of the table."""
+        try:
+            yield
+        except RowError as error:
+            if self.positions is None:
+                raise
+            raise self.renumbered(error) from None
+
+    def renumbered(self, error: RowError) -> RowError:
+        """Return an error in rows that were taken with the number of the row in the table."""
+        if self.positions is None:
+            return error
+        row = int(self.positions[error.row - self.first_row]) + self.first_row
+        return RowError(error.before, row, error.after, error.line)
 
     def part(self, start: int, stop: int) -> Block:
         """Return the rows from ``start`` up to ``stop``."""

@@ -8,8 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from batchensemble.core.arguments import nearest
-from batchensemble.core.inputs import Scaling
-from batchensemble.data.tables.columns import Names, as_text, few
+from batchensemble.data.tables.columns import (
+    Array,
+    ColumnarTable,
+    Names,
+    as_text,
+    features_of,
+    few,
+)
+from batchensemble.data.tables.encoding.encoding import TableEncoding
 
 NUMBERED = re.compile(r"(?:column_)?(\d+)")  # what pandas and polars call the columns of an array
 
@@ -22,14 +29,13 @@ class ColumnNames:
         features: ``None``: unnamed, matched by position.
         targets: the names of several targets per example; ``None``: unnamed.
         classes: in the order of their numbers; empty: unnamed.
-        scaling: means and standard deviations of the features, where the model takes standardised
-            features.
+        encoding: what is done with the columns before the network sees them; ``None``: nothing.
     """
 
     features: Names | None = None
     targets: Names | None = None
     classes: Names = ()
-    scaling: Scaling | None = None
+    encoding: TableEncoding | None = None
 
     @classmethod
     def of(cls, model: Any) -> ColumnNames:
@@ -39,12 +45,12 @@ class ColumnNames:
             None if features is None else tuple(features),
             None if targets is None else tuple(targets),
             tuple(model.class_names),
-            None if features is None else model.feature_scaling,
+            None if features is None else encoding_of(model),
         )
 
-    def scaling_of(self, names: Names) -> Scaling | None:
-        """Return the scaling of columns that match by name; ``None`` for columns by position."""
-        return self.scaling if names == self.features else None
+    def encoding_of(self, names: Names) -> TableEncoding | None:
+        """Return the encoding of columns that match by name; ``None`` for columns by position."""
+        return self.encoding if names == self.features else None
 
     def features_among(self, given: Names, where: str, *, more: bool = False) -> Names:
         """Return the features to take from a table, in the order of the model.
@@ -57,6 +63,7 @@ class ColumnNames:
         Raises:
             ValueError: a column is missing, or unknown.
         """
+        more = more or self.encoding is not None
         return _taken(self.features, given, where, "model.feature_names", more=more)
 
     def targets_among(self, given: Names, where: str) -> Names:
@@ -102,7 +109,7 @@ class ColumnNames:
             features if self.features is None else self.features,
             targets if self.targets is None else self.targets,
             classes or self.classes,
-            self.scaling,
+            self.encoding,
         )
 
     def tell(self, model: Any) -> None:
@@ -112,6 +119,19 @@ class ColumnNames:
 
 
 UNNAMED = ColumnNames()
+
+
+def encoding_of(model: Any) -> TableEncoding | None:
+    """Return the encoding that a model stores for its columns.
+
+    Raises:
+        ValueError: what it stores is no encoding.
+    """
+    if model.encoding is not None:
+        return TableEncoding.from_dict(model.encoding)
+    if model.feature_scaling is not None:  # of a version without encodings
+        return TableEncoding.of_scaling(model.feature_names, model.feature_scaling)
+    return None
 
 
 def remembered(names: Names) -> Names | None:
@@ -151,3 +171,24 @@ def _positions(names: Names) -> list[int] | None:
     found = [NUMBERED.fullmatch(name) for name in names]
     numbers = [int(each[1]) for each in found if each is not None]
     return numbers if sorted(numbers) == list(range(len(names))) else None
+
+
+def encoded_inputs(
+    table: ColumnarTable, names: Names, dtype: Any, where: str, known: ColumnNames
+) -> Array:
+    """Return columns of a table in memory as the inputs of a network.
+
+    Args:
+        table: the table.
+        names: of the columns, in the order of the inputs.
+        dtype: of the result, of NumPy.
+        where: the table, for error messages.
+        known: what the model knows of its columns.
+
+    Raises:
+        ValueError: a value does not fit.
+    """
+    encoding = known.encoding_of(names)
+    if encoding is None:
+        return features_of(table, names, dtype, where)
+    return encoding.encode_table(table, where, dtype)

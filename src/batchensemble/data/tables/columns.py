@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from batchensemble.core.arguments import nearest
-from batchensemble.core.inputs import Scaling
 from batchensemble.data.tables.dialects import WITH_COMMA
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -33,6 +32,10 @@ NUMBER_PATTERN = re.compile(
 CURE = "fill it, drop it or leave the column out"
 TARGET_CURE = "fill it or drop the row; if these are classes, leave the loss of numbers out"
 TRUTH = {"True": 1.0, "TRUE": 1.0, "true": 1.0, "False": 0.0, "FALSE": 0.0, "false": 0.0}
+
+
+class TableWarning(UserWarning):
+    """A table holds something that is left out, or that the training data did not hold."""
 
 
 class RowError(ValueError):
@@ -101,17 +104,23 @@ def as_table(value: Any) -> ColumnarTable | None:
     library = library_of(value)
     if library == "pandas" and hasattr(value, "columns"):
         by_name = {str(name): number for number, name in enumerate(value.columns)}
-        if len(by_name) < len(value.columns):
-            raise ValueError("the table has two columns of the same name; rename or drop one")
+        _check_different(tuple(map(str, value.columns)))
         return _table(tuple(by_name), len(value), lambda name: value.iloc[:, by_name[name]])
     if library == "polars" and hasattr(value, "columns") and hasattr(value, "height"):
         return _table(tuple(value.columns), value.height, value.__getitem__)
     if library == "pyarrow" and hasattr(value, "column_names"):
         names = tuple(value.column_names)
-        if len(set(names)) < len(names):
-            raise ValueError("the table has two columns of the same name; rename or drop one")
+        _check_different(names)
         return _table(names, value.num_rows, value.column)
     return None
+
+
+def _check_different(names: Names) -> None:
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(
+            f"the table has two columns of the same name, {twice!r}; rename or drop one"
+        )
 
 
 def _table(names: Names, rows: int, get: Callable[[str], Any]) -> ColumnarTable:
@@ -201,13 +210,7 @@ def feature_columns(table: ColumnarTable, target: str | None, where: str) -> Nam
     return features
 
 
-def features_of(
-    table: ColumnarTable,
-    names: Sequence[str],
-    dtype: Any,
-    where: str,
-    scaling: Scaling | None = None,
-) -> Array:
+def features_of(table: ColumnarTable, names: Sequence[str], dtype: Any, where: str) -> Array:
     """Return columns of numbers as an array ``[rows, columns]``.
 
     Args:
@@ -215,8 +218,6 @@ def features_of(
         names: of the columns, in the order of the result.
         dtype: of the result.
         where: the table, for error messages.
-        scaling: the means and the standard deviations to standardise the columns by; by default
-            they stay as they are.
 
     Raises:
         ValueError: a value is missing, infinite or no number; the message says where.
@@ -224,20 +225,12 @@ def features_of(
     values = np.empty((table.rows, len(names)), dtype)
     for number, name in enumerate(names):
         column = check_finite(table.column(name), f"{where}: column {name!r}")
-        one = None if scaling is None else (scaling[0][number], scaling[1][number])
-        fill_column(values, number, column, f"{where}: column {name!r}", scaling=one)
+        fill_column(values, number, column, f"{where}: column {name!r}")
     return values
 
 
-def fill_column(
-    values: Array,
-    number: int,
-    column: Array,
-    where: str,
-    first_row: int = 0,
-    scaling: tuple[float, float] | None = None,
-) -> None:
-    """Write a column of finite numbers into an array of lower precision, standardised.
+def fill_column(values: Array, number: int, column: Array, where: str, first_row: int = 0) -> None:
+    """Write a column of finite numbers into an array of lower precision.
 
     Args:
         values: the array ``[rows, columns]`` to write into.
@@ -245,49 +238,22 @@ def fill_column(
         column: the numbers ``[rows]``.
         where: the file and the column, for error messages.
         first_row: number of the first of them in the file, from 0.
-        scaling: mean and standard deviation to standardise by.
 
     Raises:
         ValueError: a number is too large for the type of ``values``.
     """
     with np.errstate(over="ignore"):
-        scaled = column
-        if scaling is not None:
-            scaled = (column.astype(np.float64) - scaling[0]) / scaling[1]
-        values[:, number] = scaled
-    if scaled.dtype.kind == "f" and scaled.dtype.itemsize > values.dtype.itemsize:
+        values[:, number] = column
+    if column.dtype.kind == "f" and column.dtype.itemsize > values.dtype.itemsize:
         beyond = ~np.isfinite(values[:, number])
         if beyond.any():
             first = int(beyond.argmax())
             limit = f"{np.finfo(values.dtype).max:.2g} ({values.dtype})"
-            of = "" if scaling is None else " deviations from the mean of the training"
             raise RowError(
-                f"{where} must hold numbers up to {limit}{of}, got {column[first]:.6g}",
+                f"{where} must hold numbers up to {limit}, got {column[first]:.6g}",
                 first_row + first,
                 "; give it in another unit, or leave the column out",
             )
-
-
-def check_size(column: Array, where: str, first_row: int = 0) -> None:
-    """Refuse numbers so large that their mean and standard deviation overflow.
-
-    Args:
-        column: finite numbers ``[rows]``.
-        where: the file and the column, for error messages.
-        first_row: number of the first of them in the file, from 0.
-
-    Raises:
-        ValueError: there is such a number; the message says where.
-    """
-    if column.dtype.kind != "f" or not len(column):
-        return
-    if max(float(column.max()), -float(column.min())) > LARGEST_FEATURE:
-        first = int((np.abs(column) > LARGEST_FEATURE).argmax())
-        raise RowError(
-            f"{where} must hold numbers up to {LARGEST_FEATURE:.0e}, got {column[first]:.6g}",
-            first_row + first,
-            "; give it in another unit, or leave the column out",
-        )
 
 
 def check_finite(

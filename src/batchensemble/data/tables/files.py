@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from batchensemble.core.inputs import Scaling
 from batchensemble.data.tables.blocks import Block
+from batchensemble.data.tables.checksums import ends_checksum, stored_encoding, stored_name
 from batchensemble.data.tables.class_labels import (
     ClassNames,
     are_measured,
@@ -28,17 +28,18 @@ from batchensemble.data.tables.columns import (
     Array,
     ColumnarTable,
     Names,
+    as_text,
     check_finite,
-    check_size,
     feature_columns,
     fill_column,
+    is_missing,
     merged_order,
 )
 from batchensemble.data.tables.dialects import GAPS, Dialect
+from batchensemble.data.tables.encoding.encoding import TableEncoding
 from batchensemble.data.tables.formats import Csv, Unit, format_of, same_columns
-from batchensemble.data.tables.split import HashSplit
-
-END_BYTES = 1 << 16  # of a file that go into its checksum, at each end
+from batchensemble.data.tables.split import ChosenRows
+from batchensemble.data.tables.targets import gap_words, missing_targets
 
 # number(file, values, first_row) converts a block of the target column to class numbers.
 Number = Callable[[str, Array, int], Array]
@@ -56,6 +57,7 @@ class Files:
         numbers: whether the targets are numbers, never labels.
         dialect: how CSV files are written; what it leaves open is detected.
         known: the dialect of other files of the same kind.
+        all_rows: whether each row must have a target; otherwise those without one are left out.
 
     Attributes:
         columns: all columns of the files.
@@ -81,6 +83,7 @@ class Files:
         numbers: bool = False,
         dialect: Dialect | None = None,
         known: Dialect | None = None,
+        all_rows: bool = True,
     ) -> None:
         self.paths = list(paths)
         self.format = format_of(paths[0], dialect, known)
@@ -100,14 +103,16 @@ class Files:
         self._counts = [unit.rows for unit in self.units]
         self._starts = np.cumsum([0, *self._counts]).tolist()
         self.rows = self._starts[-1]
-        self._chosen: HashSplit | None = None
-        self._mean: Sequence[float] = ()
-        self._scale: Sequence[float] = ()
+        self._chosen: ChosenRows | None = None
+        self._without: Array = np.empty(0, np.int64)
+        self._gap_words: frozenset[str] = frozenset()
+        self.encoding: TableEncoding | None = None
         self._number: Number | None = None
-        self._to_be_scaled = False
         if not self.rows:
             raise ValueError(f"{paths[0].name} must hold at least one row, got none")
         self._as_text = target is not None and not numbers and self._may_be_text(target)
+        if not all_rows:
+            self._leave_out_unlabelled()
         if self._as_text and not self.class_names:
             self.found = self._classes()
             # Numbers are read as such; whether they are classes depends on the loss.
@@ -119,13 +124,11 @@ class Files:
     def view(
         self,
         *,
-        rows: HashSplit | None = None,
+        rows: ChosenRows | None = None,
         names: Sequence[str] | None = None,
-        mean: Sequence[float] = (),
-        scale: Sequence[float] = (),
+        encoding: TableEncoding | None = None,
         class_names: Sequence[str] | None = None,
         number: Number | None = None,
-        to_be_scaled: bool = False,
     ) -> Files:
         """Return a view of the same files: other rows, features, scaling or class numbers.
 
@@ -134,38 +137,100 @@ class Files:
         Args:
             rows: a part of the rows; by default all.
             names: the features that are wanted, in their order; by default all.
-            mean, scale: of each feature: what is subtracted, and what it is then divided by.
+            encoding: what is done with the features; by default they are numbers, left as they are.
             class_names: the classes that ``number`` numbers.
             number: converts blocks of the target column to class numbers; by default text is
                 numbered in the order of ``class_names``, and numbers are kept.
-            to_be_scaled: refuse numbers too large for a mean and a standard deviation.
         """
         other = copy.copy(self)
         other.names = self.names if names is None else tuple(names)
         other.class_names = self.class_names if class_names is None else ClassNames(class_names)
-        other._mean, other._scale, other._number = tuple(mean), tuple(scale), number
-        other._as_text, other._to_be_scaled = self._as_text or number is not None, to_be_scaled
+        other.encoding, other._number = encoding, number
+        other._as_text = self._as_text or number is not None
         other._chosen = rows
-        sizes = zip(self._starts, self.units, strict=False)
-        other._counts = [
-            unit.rows if rows is None else rows.count(start, unit.rows) for start, unit in sizes
-        ]
-        other.rows = sum(other._counts)
+        other._count()
         return other
 
-    def taking(self, names: Names, scaling: Scaling | None = None) -> Files:
-        """Return a view with these features, in this order, standardised by a scaling."""
-        if scaling is not None:
-            return self.view(names=names, mean=scaling[0], scale=scaling[1])
+    def _leave_out_unlabelled(self) -> None:
+        """Leave out the rows without a target, whose column is read for that."""
+        target, gaps = str(self.target), self.dialect.gaps or GAPS
+        words = frozenset(gaps)
+        if self._as_text:
+            words = gap_words(self._texts(), gaps)
+        missing = [np.empty(0, np.int64)]
+        where = f"{self.paths[0].name}: the target column {target!r}"
+        for first, block in self._raw([target]):
+            found = missing_targets(block.columns[target], where, gaps, words)
+            missing.append(np.flatnonzero(found) + first)
+        self._without, self._gap_words = np.concatenate(missing), words
+        self._count()
+        if not self.rows:
+            raise ValueError(f"{where} has no values; there is nothing to learn")
+
+    def _texts(self) -> set[str]:
+        """Return the different labels of the target column, those of missing values left out."""
+        if isinstance(self.format, Csv):
+            return self.format.texts(self.paths[0], str(self.target))
+        found: set[str] = set()
+        for _, block in self._raw([str(self.target)]):
+            values = block.columns[str(self.target)]
+            found |= {as_text(each) for each in set(values.tolist()) if not is_missing(each)}
+            if len(found) > MAX_CLASSES:
+                break
+        return found
+
+    @property
+    def left_out(self) -> int:
+        """Number of rows that are left out, as they have no target."""
+        return len(self._without)
+
+    def raw_blocks(self, names: Sequence[str]) -> Iterator[Block]:
+        """Yield columns of the rows of this view, as they stand in the files."""
+        for first, block in self._raw(names):
+            yield block.take(self._positions(first, block.rows))
+
+    def naming_lines(self) -> AbstractContextManager[None]:
+        """Return a context in which an error of a row gets its line in a CSV file."""
+        return self.format.reading(self.paths[0])
+
+    def _raw(self, names: Sequence[str]) -> Iterator[tuple[int, Block]]:
+        for start, unit in zip(self._starts, self.units, strict=False):
+            text = [str(self.target)] if self._as_text and self.target in names else []
+            with self.format.reading(unit.path):
+                for block in self.format.read(unit, list(names), text):
+                    yield start - unit.first_row + block.first_row, block
+
+    def _count(self) -> None:
+        """Count the rows of each part of the files that belong to this view."""
+        self._counts = []
+        for start, unit in zip(self._starts, self.units, strict=False):
+            count = unit.rows if self._chosen is None else self._chosen.count(start, unit.rows)
+            left_out = self._left_out_of(start, unit.rows)
+            if len(left_out) and self._chosen is not None:
+                chosen = self._chosen.positions(start, unit.rows)
+                left_out = np.intersect1d(left_out, chosen, assume_unique=True)
+            self._counts.append(count - len(left_out))
+        self.rows = sum(self._counts)
+
+    def _left_out_of(self, start: int, rows: int) -> Array:
+        """Return which rows of a block have no target, as positions in the block."""
+        low, high = np.searchsorted(self._without, [start, start + rows])
+        return self._without[low:high] - start
+
+    def taking(self, names: Names, encoding: TableEncoding | None = None) -> Files:
+        """Return a view with these features, in this order, or encoded."""
+        if encoding is not None:
+            return self.view(names=names, encoding=encoding)
         if names == self.names:
             return self
-        other, position = copy.copy(self), {name: each for each, name in enumerate(self.names)}
+        other = copy.copy(self)
         other.names = names
-        if self._mean:
-            other._mean, other._scale = (
-                [values[position[name]] for name in names] for values in (self._mean, self._scale)
-            )
         return other
+
+    @property
+    def width(self) -> int:
+        """Number of inputs that the features become."""
+        return len(self.names) if self.encoding is None else self.encoding.inputs.width
 
     @property
     def dialect(self) -> Dialect:
@@ -182,7 +247,7 @@ class Files:
     @property
     def bytes_as_float32(self) -> int:
         """Bytes that the features would take in memory as float32."""
-        return 4 * self.rows * len(self.names)
+        return 4 * self.rows * self.width
 
     def blocks(
         self, units: Sequence[Unit], dtype: Any, skip: int = 0
@@ -212,12 +277,10 @@ class Files:
                 for block in self.format.read(unit, columns, text):
                     chosen = self._positions(before + block.first_row, block.rows)
                     if skip < len(chosen):
-                        # Rows of the other part are checked as well, once before training.
-                        first = int(chosen[skip]) if skip else 0
-                        features, targets = self._numbers(unit.path, block, first, dtype)
-                        if len(chosen) < block.rows:
-                            wanted = chosen[skip:] - first
-                            features, targets = features[wanted], targets[wanted]
+                        whole = len(chosen) == block.rows and not skip
+                        part = block if whole else block.take(chosen[skip:])
+                        with part.numbered():
+                            features, targets = self._numbers(unit.path, part, dtype)
                         yield features, targets
                     skip = max(0, skip - len(chosen))
 
@@ -230,37 +293,30 @@ class Files:
     def describe(self) -> str:
         """Return a text that identifies the data: sizes, a name, and a checksum of file ends."""
         about: list[Any] = [repr(self.names), repr(self.target), repr(self.class_names)]
-        if self._chosen or self._mean:
-            about += [_stored_name(self._chosen), repr(self._mean), repr(self._scale)]
-        checksum = hashlib.sha256(f"({', '.join(about)})".encode())
-        for path in self.paths:
-            size = path.stat().st_size
-            with path.open("rb") as file:
-                checksum.update(file.read(END_BYTES))
-                file.seek(max(0, size - END_BYTES))
-                checksum.update(file.read())
-            checksum.update(str(size).encode())
+        if self._chosen or self.encoding is not None:
+            about += [stored_name(self._chosen), *stored_encoding(self.encoding)]
         more = f" and {len(self.paths) - 1} more" if len(self.paths) > 1 else ""
+        checksum = ends_checksum(f"({', '.join(about)})", self.paths)
         return (
             f"{self.rows} rows of {len(self.names)} features in {self.paths[0].name}{more} "
-            f"(checksum {checksum.hexdigest()[:8]})"
+            f"(checksum {checksum})"
         )
 
-    def _numbers(self, path: Path, block: Block, first: int, dtype: Any) -> tuple[Array, Array]:
-        """Return the features and targets of a block, from its row ``first`` on."""
-        features = np.empty((block.rows - first, len(self.names)), dtype)
-        row, decimal = block.first_row + first, block.decimal
-        for number, name in enumerate(self.names):
-            where = f"{path.name}: column {name!r}"
-            values = check_finite(block.columns[name][first:], where, row, decimal)
-            if self._to_be_scaled:
-                check_size(values, where, row)
-            scaling = (self._mean[number], self._scale[number]) if self._mean else None
-            fill_column(features, number, values, where, row, scaling)
+    def _numbers(self, path: Path, block: Block, dtype: Any) -> tuple[Array, Array]:
+        """Return the features and targets of a block."""
+        row, decimal = block.first_row, block.decimal
+        if self.encoding is not None:
+            features = self.encoding.encode(block, path.name, dtype)
+        else:
+            features = np.empty((block.rows, len(self.names)), dtype)
+            for number, name in enumerate(self.names):
+                where = f"{path.name}: column {name!r}"
+                values = check_finite(block.columns[name], where, row, decimal)
+                fill_column(features, number, values, where, row)
         if self.target is None:
             return features, np.zeros(len(features), np.int64)
         where = f"{path.name}: the target column {self.target!r}"
-        values = block.columns[self.target][first:]
+        values = block.columns[self.target]
         if self._number is not None:
             return features, self._number(path.name, values, row)
         if not self._as_text and not self.class_names:
@@ -269,7 +325,11 @@ class Files:
 
     def _positions(self, start: int, rows: int) -> Array:
         """Return the positions of the rows of a block that belong to this view."""
-        return np.arange(rows) if self._chosen is None else self._chosen.positions(start, rows)
+        found: Array = (
+            np.arange(rows) if self._chosen is None else self._chosen.positions(start, rows)
+        )
+        left_out = self._left_out_of(start, rows)
+        return np.setdiff1d(found, left_out, assume_unique=True) if len(left_out) else found
 
     def _may_be_text(self, target: str) -> bool:
         with self.format.reading(self.paths[0]):
@@ -308,6 +368,8 @@ class Files:
         if not isinstance(self.format, Csv):
             return set()
         found = self.format.texts(self.paths[0], str(self.target))
+        if self.left_out:
+            found = found - {"", *self._gap_words}
         return found if "" not in found and len(found) <= MAX_CLASSES else set()
 
     def _target_alone(self) -> Iterator[tuple[str, int, Array, list[str], Names]]:
@@ -317,10 +379,9 @@ class Files:
             where = f"{unit.path.name}: the target column {target!r}"
             with self.format.reading(unit.path):
                 for block in self.format.read(unit, [target], [target]):
-                    labels = coded(block.columns[target], where, block.first_row)
+                    if self.left_out:
+                        start = self._starts[self.units.index(unit)] - unit.first_row
+                        block = block.take(self._positions(start + block.first_row, block.rows))
+                    with block.numbered():
+                        labels = coded(block.columns[target], where, block.first_row)
                     yield where, block.first_row, *labels, block.declared.get(target, ())
-
-
-def _stored_name(rows: HashSplit | None) -> str:
-    """Return the text of a split that goes into checksums: its class was once called ``Fifth``."""
-    return "None" if rows is None else f"Fifth(held_out={rows.held_out})"

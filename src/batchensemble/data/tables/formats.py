@@ -223,7 +223,7 @@ class Csv:
         for frame in self.file(path).frames(FORMAT_BLOCK_ROWS, [column]):
             rows += len(frame)
             if len(texts) <= MAX_CLASSES:
-                texts |= set(frame[column].unique())
+                texts |= set(frame[column].fillna("").unique())
         self._texts[path, column] = texts
         self._checked.add(path)
         return _units(path, [rows])

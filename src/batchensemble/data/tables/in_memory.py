@@ -1,4 +1,4 @@
-"""A whole table in memory: features and targets, checked."""
+"""A whole table in memory: the columns of features as they are, and the targets, checked."""
 
 from __future__ import annotations
 
@@ -19,9 +19,16 @@ from batchensemble.data.tables.class_labels import (
     numbered,
     refuse_gap,
 )
-from batchensemble.data.tables.columns import NUMBER_PATTERN, TARGET_CURE, check_size
+from batchensemble.data.tables.columns import NUMBER_PATTERN, TARGET_CURE, Array
 from batchensemble.data.tables.dialects import GAPS, Dialect
+from batchensemble.data.tables.encoding.encoding import (
+    ColumnChoices,
+    InputLayout,
+    TableEncoding,
+    fit_encoding,
+)
 from batchensemble.data.tables.rows import BLOCK_ROWS, open_rows
+from batchensemble.data.tables.targets import missing_targets, warn_of_missing
 
 MIN_ROWS = 10
 # A column with more distinct numbers than this, and than a tenth of its rows, holds no classes.
@@ -30,21 +37,51 @@ MAX_NUMERIC_CLASSES = 50
 
 @dataclass(frozen=True)
 class LabelledTable:
-    """Features and targets of a table, in the order of its rows.
+    """Columns of features and targets of a table, in the order of its rows.
 
     Attributes:
-        features: ``[rows, columns]``, finite.
-        labels: ``[rows]``, class numbers (int64) or numbers (float64).
-        feature_names: the columns of ``features``.
+        block: the columns of features, of all rows.
+        rows: positions of the rows that have a target.
+        labels: of these rows: class numbers (int64) or numbers (float64).
         class_names: the classes, in the order of their numbers; empty for numbers.
         dialect: of the CSV file.
     """
 
-    features: Float[np.ndarray, "rows columns"]
+    block: Block
+    rows: Int[np.ndarray, "rows"]
     labels: Int[np.ndarray, "rows"] | Float[np.ndarray, "rows"]
-    feature_names: tuple[str, ...]
     class_names: ClassNames
     dialect: Dialect
+
+    def encoded(
+        self,
+        path: Path,
+        training: Array,
+        known: TableEncoding | None,
+        choices: ColumnChoices | None,
+        layout: InputLayout,
+    ) -> tuple[TableEncoding, Float[np.ndarray, "rows inputs"]]:
+        """Return the encoding of the features, and the inputs of all rows that have a target.
+
+        Args:
+            path: of the table, for error messages.
+            training: positions ``[rows]`` of the rows that the encoding is found by.
+            known: the encoding, where it is known.
+            choices: what the user says about columns.
+            layout: of an encoding that is found.
+
+        Raises:
+            ValueError: a value cannot be used; the message says where.
+        """
+        with open_rows(path, dialect=self.dialect):  # errors get their line in a CSV file
+            encoding = known or fit_encoding(
+                lambda: [self.block.take(training)],
+                tuple(self.block.columns),
+                path.name,
+                choices=choices,
+                layout=layout,
+            )
+            return encoding, encoding.encode(self.block.take(self.rows), path.name)
 
 
 def read_table(
@@ -56,7 +93,9 @@ def read_table(
     by_value: bool = False,
     dialect: Dialect | None = None,
 ) -> LabelledTable:
-    """Read numeric features and one column of targets.
+    """Read the columns of features as they are, and one column of targets.
+
+    Rows without a target are left out, with a warning.
 
     Args:
         path: a CSV file with a header, a Parquet or Feather file, or a folder of Parquet files.
@@ -71,35 +110,55 @@ def read_table(
         OSError: it cannot be read.
     """
     with open_rows(path, dialect=dialect) as rows:
-        if target not in rows.names:
-            raise ValueError(
-                f"{path.name} has no column {target!r}{nearest(target, rows.names)} "
-                f"(columns: {', '.join(rows.names)}){other_separator(rows.names)}"
-            )
-        names = [name for name in rows.names if name != target and name not in rows.index]
-        if not names:
-            raise ValueError(
-                f"{path.name} has only the column {target!r}; at least one feature is needed "
-                f"beside it{other_separator(rows.names)}"
-            )
-        features: list[Float[np.ndarray, "rows columns"]] = []
-        parts: list[Block] = []
-        for block in rows.blocks(BLOCK_ROWS, [*names, target], [] if numbers else [target]):
-            columns = [block.numbers(path.name, each) for each in names]
-            for each, values in zip(names, columns, strict=True):
-                check_size(values, f"{path.name}: column {each!r}", block.first_row)
-            features.append(np.column_stack(columns))
-            parts.append(block.only([target]))
-        check_rows(path.name, sum(part.rows for part in parts))
-        column = joined(parts)
+        names = feature_names(path.name, rows.names, target, rows.index)
+        where = f"{path.name}: the target column {target!r}"
+        blocks = rows.blocks(BLOCK_ROWS, [*names, target], [] if numbers else [target])
+        whole = joined(list(blocks) or [Block(0, dict.fromkeys([*names, target], np.empty(0)))])
+        values = whole.columns[target]
+        gaps = rows.dialect.gaps or GAPS
+        missing = missing_targets(values, where, gaps, gaps if numbers else None)
+        labelled = np.flatnonzero(~missing)
+        if whole.rows and not len(labelled):
+            raise ValueError(f"{where} has no values; there is nothing to learn")
+        check_rows(path.name, len(labelled))
+        warn_of_missing(int(missing.sum()), where)
+        column = whole.only([target]).take(labelled)
         found = ClassNames(class_names)
         labels: Int[np.ndarray, "rows"] | Float[np.ndarray, "rows"]
-        if numbers:
-            labels = column.numbers(path.name, target, TARGET_CURE)
-        else:
-            gaps = rows.dialect.gaps or GAPS
-            labels, found = _labels(path.name, target, column, found, by_value=by_value, gaps=gaps)
-    return LabelledTable(np.concatenate(features), labels, tuple(names), found, rows.dialect)
+        with column.numbered():
+            if numbers:
+                labels = column.numbers(path.name, target, TARGET_CURE)
+                if labels.min() == labels.max():
+                    raise ValueError(
+                        f"{where} has the value {labels[0]:g} only; there is nothing to learn"
+                    )
+            else:
+                labels, found = _labels(
+                    path.name, target, column, found, by_value=by_value, gaps=gaps
+                )
+    return LabelledTable(whole.only(names), labelled, labels, found, rows.dialect)
+
+
+def feature_names(
+    file: str, names: Sequence[str], target: str, index: Sequence[str] = ()
+) -> list[str]:
+    """Return all columns of a file but the target and the index of a data frame.
+
+    Raises:
+        ValueError: there is no such target, or no other column.
+    """
+    if target not in names:
+        raise ValueError(
+            f"{file} has no column {target!r}{nearest(target, names)} "
+            f"(columns: {', '.join(names)}){other_separator(names)}"
+        )
+    found = [name for name in names if name != target and name not in index]
+    if not found:
+        raise ValueError(
+            f"{file} has only the column {target!r}; at least one feature is needed "
+            f"beside it{other_separator(names)}"
+        )
+    return found
 
 
 def other_separator(names: Sequence[str]) -> str:
@@ -138,8 +197,12 @@ def check_class_count(file: str, target: str, labels: Sequence[str], rows: int) 
     if real or len(labels) > max(MAX_NUMERIC_CLASSES, rows // 10):
         raise ValueError(
             f"{file}: the target column {target!r} must hold classes, got {len(labels)} "
-            f"different values in {rows} rows; choose another column, put it into bins, or "
-            "predict the number itself with --task regression"
+            f"different values in {rows} rows; choose another column"
+            + (
+                ", put it into bins, or predict the number itself with --task regression"
+                if numbers
+                else ", or join rare ones"
+            )
         )
 
 

@@ -1,4 +1,4 @@
-"""The table that a trained model expects: its columns, their scaling and its classes."""
+"""The table that a trained model expects: its columns, their encoding and its classes."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ from batchensemble.core.arguments import nearest
 from batchensemble.data.tables.blocks import Block
 from batchensemble.data.tables.class_labels import ClassNames, coded, numbers_of
 from batchensemble.data.tables.columns import Array, RowError, fill_column
-from batchensemble.data.tables.dialects import FOUND, Dialect
+from batchensemble.data.tables.dialects import FOUND, GAPS, Dialect
+from batchensemble.data.tables.encoding.encoding import TableEncoding
 from batchensemble.data.tables.files import Files
 from batchensemble.data.tables.in_memory import other_separator
 from batchensemble.data.tables.rows import Rows, open_rows
-from batchensemble.data.tables.split import HashSplit
+from batchensemble.data.tables.split import ChosenRows
+from batchensemble.data.tables.targets import gap_words, missing_targets, warn_of_missing
 
 CLASS_LOSSES = ("cross_entropy", "ordinal")  # losses whose targets are classes
 
@@ -31,8 +33,7 @@ class Columns:
     Attributes:
         feature_names: in the order of the network's inputs.
         class_names: in the order of their numbers; empty where the targets are numbers.
-        mean, scale: of each feature in the training data; empty for features that are not
-            standardised.
+        encoding: what is done with the features; ``None``: they are numbers, taken as they are.
         target: the column of targets in the training data.
         dialect: of the CSV file that it was trained on.
         given: the dialect of CSV files that the user gives.
@@ -42,8 +43,7 @@ class Columns:
 
     feature_names: tuple[str, ...]
     class_names: tuple[str, ...]
-    mean: tuple[float, ...] = ()
-    scale: tuple[float, ...] = ()
+    encoding: TableEncoding | None = None
     target: str | None = None
     dialect: Dialect = FOUND
     given: Dialect = FOUND
@@ -67,22 +67,35 @@ class Columns:
                 "the model does not say which columns it takes; save it with "
                 'data={"feature_names": [...], "class_names": [...]}, the latter for classes'
             )
-        _check_network(config, len(data["feature_names"]), len(data.get("class_names", ())))
+        names = tuple(data["feature_names"])
+        encoding = None
+        if data.get("encoding") is not None:
+            encoding = TableEncoding.from_dict(data["encoding"])
+            if names != encoding.names:
+                raise ValueError("the model's feature_names are not those of its encoding")
+        elif data.get("mean"):  # of versions without encodings
+            encoding = TableEncoding.of_scaling(names, (tuple(data["mean"]), tuple(data["scale"])))
+        width = len(names) if encoding is None else encoding.inputs.width
+        _check_network(config, width, len(data.get("class_names", ())))
         return cls(
-            tuple(data["feature_names"]),
+            names,
             ClassNames(data.get("class_names", ()), ordered=bool(data.get("ordered"))),
-            tuple(data.get("mean", ())),
-            tuple(data.get("scale", ())),
+            encoding,
             data.get("target"),
             Dialect.from_settings(data.get("dialect")),
             given or Dialect(),
             "dialect" not in data,
         )
 
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """The name of each input of the network."""
+        return self.feature_names if self.encoding is None else self.encoding.input_names
+
     def store_in(self, model: Any) -> None:
         """Store the columns in a model, so that it takes tables in their original units."""
         model.feature_names, model.class_names = self.feature_names, self.class_names
-        model.feature_scaling = (self.mean, self.scale) if self.mean else None
+        model.encoding = None if self.encoding is None else self.encoding.to_dict()
 
     def to_dict(self) -> dict[str, Any]:
         """Return what is saved in the configuration of a model, as JSON can hold it."""
@@ -90,8 +103,7 @@ class Columns:
             "feature_names": self.feature_names,
             "class_names": self.class_names,
             "ordered": bool(getattr(self.class_names, "ordered", False)),
-            "mean": self.mean,
-            "scale": self.scale,
+            "encoding": None if self.encoding is None else self.encoding.to_dict(),
             "target": self.target,
             "dialect": asdict(self.dialect),
         }
@@ -99,22 +111,20 @@ class Columns:
     def inputs(self, file: str, block: Block) -> Float[np.ndarray, "rows features"]:
         """Return the features of a block as the model takes them, float32.
 
-        They are standardised by the means and deviations of the training data.
-
         Args:
             file: what errors call the table.
             block: rows of the table.
 
         Raises:
-            ValueError: a value is not a finite number; the message says where.
+            ValueError: a value does not fit the model; the message says where.
         """
-        values = np.empty((block.rows, len(self.feature_names)), np.float32)
-        for number, name in enumerate(self._in(list(block.columns))):
+        names = self._in(list(block.columns))
+        if self.encoding is not None:
+            return self.encoding.renamed(names).encode(block, file)
+        values = np.empty((block.rows, len(names)), np.float32)
+        for number, name in enumerate(names):
             column = block.numbers(file, name)
-            scaling = (self.mean[number], self.scale[number]) if self.mean else None
-            fill_column(
-                values, number, column, f"{file}: column {name!r}", block.first_row, scaling
-            )
+            fill_column(values, number, column, f"{file}: column {name!r}", block.first_row)
         return values
 
     def open(self, path: Path) -> AbstractContextManager[Rows]:
@@ -139,6 +149,8 @@ class Columns:
     def labelled_blocks(self, path: Path, size: int, target: str) -> Iterator[tuple[Any, Any]]:
         """Yield the features and the targets of a table, a block at a time.
 
+        Rows without a target are left out, with a warning at the end.
+
         Args:
             path: a file, or a folder of Parquet files.
             size: rows of a block.
@@ -150,8 +162,19 @@ class Columns:
         """
         with self.open(path) as rows:
             self.check(path.name, rows.names, target)
+            where, gaps = f"{path.name}: column {target!r}", rows.dialect.gaps or GAPS
+            words = gap_words({*self.class_names, *gaps}, gaps) if self.class_names else gaps
+            left_out = 0
             for block in self.blocks(rows, size, target=target):
-                yield self.inputs(path.name, block), self.targets(path.name, block, target)
+                missing = missing_targets(block.columns[target], where, gaps, words)
+                if missing.any():
+                    left_out += int(missing.sum())
+                    block = block.take(np.flatnonzero(~missing))
+                if block.rows:
+                    with block.numbered():
+                        targets = self.targets(path.name, block, target)
+                    yield self.inputs(path.name, block), targets
+            warn_of_missing(left_out, path.name)
 
     def targets(
         self, file: str, block: Block, name: str
@@ -182,8 +205,8 @@ class Columns:
             )
         return found
 
-    def view(self, files: Files, rows: HashSplit | None = None) -> Files:
-        """Return a view of files with the columns, scaling and class numbers of the model.
+    def view(self, files: Files, rows: ChosenRows | None = None) -> Files:
+        """Return a view of files with the columns, encoding and class numbers of the model.
 
         Args:
             files: a table of any size, with a target.
@@ -200,11 +223,11 @@ class Columns:
             block = Block(len(values), {target: values}, first_row=first_row)
             return self.targets(file, block, target)
 
+        names = self._in(files.columns)
         return files.view(
             rows=rows,
-            names=self._in(files.columns),
-            mean=self.mean,
-            scale=self.scale,
+            names=names,
+            encoding=None if self.encoding is None else self.encoding.renamed(names),
             class_names=self.class_names,
             number=number if self.class_names else None,
         )

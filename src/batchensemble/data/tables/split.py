@@ -18,6 +18,13 @@ SPLIT_SEED = 42  # of random splits
 GROUP = round(1 / TEST_FRACTION)  # consecutive rows, one of which a HashSplit holds out
 COUNTED = 1 << 20  # rows that are counted at a time
 
+Part = Literal["training", "stopping", "calibration", "scoring"]
+# Of the rows of a table. What is measured on one part says nothing about it once it was used.
+SHARES: dict[Part, float] = {
+    "training": 0.6, "stopping": 0.1, "calibration": 0.15, "scoring": 0.15
+}  # fmt: skip
+PARTED = 20  # consecutive rows of a streamed table, of which each part gets its share
+
 SplitParts = tuple[Array, Array, Array, Array]  # train_X, test_X, train_y, test_y
 
 Rule = Literal["named", "drawn", "hashed", "file"]
@@ -34,11 +41,14 @@ class Split:
         table: checksum of the table that was split, or that was trained on whole; ``None`` for a
             named data set.
         held_out: checksum of the separate file.
+        parts: whether the other rows are parted in three: to train on, to stop the training by and
+            to calibrate with, see :data:`SHARES`; otherwise all of them are trained on.
     """
 
     rule: Rule
     table: str | None = None
     held_out: str | None = None
+    parts: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return the split as JSON can hold it."""
@@ -53,7 +63,7 @@ class Split:
 
         Example:
             >>> Split.from_dict({"rule": "hashed", "table": "ab12", "held_out": None})
-            Split(rule='hashed', table='ab12', held_out=None)
+            Split(rule='hashed', table='ab12', held_out=None, parts=False)
         """
         if written is None:
             return None
@@ -196,6 +206,82 @@ class HashSplit:
     def count(self, start: int, rows: int) -> int:
         """Return how many rows of a block belong to this part."""
         return sum(len(self.positions(*part)) for part in _parts(start, rows))
+
+
+def table_parts(y: Array, *, classes: int = 0, scoring: bool = True) -> dict[Part, Array]:
+    """Return the random rows of each part, the same ones each time.
+
+    Classes keep their proportions (stratified) where each has enough rows.
+
+    Args:
+        y: targets ``[rows]``: class numbers, or numbers.
+        classes: the number of classes; 0 where numbers are predicted.
+        scoring: whether there is a part for scoring; without it the other parts grow.
+
+    Example:
+        >>> found = table_parts(np.repeat([0, 1], [80, 20]), classes=2)
+        >>> {part: len(rows) for part, rows in found.items()}
+        {'training': 60, 'stopping': 10, 'calibration': 15, 'scoring': 15}
+    """
+    from sklearn.model_selection import train_test_split  # slow to import
+
+    rest, found = np.arange(len(y)), dict[Part, Array]()
+    for part in ("scoring", "calibration", "stopping"):
+        if part == "scoring" and not scoring:
+            continue
+        count = max(1, round(SHARES[part] * len(y)))
+        counts = np.bincount(y[rest], minlength=classes) if classes else np.zeros(0, int)
+        present = counts[counts > 0]
+        stratified = (
+            classes and present.min() >= 2 and min(count, len(rest) - count) >= len(present)
+        )
+        rest, found[part] = train_test_split(
+            rest,
+            test_size=count,
+            random_state=SPLIT_SEED,
+            stratify=y[rest] if stratified else None,
+        )
+    parts: dict[Part, Array] = {"training": rest, **found}
+    order: list[Part] = [part for part in SHARES if part in parts]
+    return {part: np.sort(parts[part]) for part in order}
+
+
+@dataclass(frozen=True)
+class HashPart:
+    """One part of a streamed table: its share of every twenty consecutive rows.
+
+    Which of the twenty is chosen by the hash of :class:`HashSplit`.
+
+    Attributes:
+        part: the part.
+        scoring: whether there is a part for scoring; without it, its rows are for training.
+
+    Example:
+        >>> [len(HashPart(part).positions(0, 200)) for part in SHARES]
+        [120, 20, 30, 30]
+    """
+
+    part: Part
+    scoring: bool = True
+
+    def positions(self, start: int, rows: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """Return which rows of a block belong to this part, see :meth:`HashSplit.positions`."""
+        numbers = np.arange(start, start + rows, dtype=np.int64)
+        groups, places = np.divmod(numbers, PARTED)
+        # A turn of the twenty places, another one for each group.
+        turn = (_splitmix64(groups.astype(np.uint64)) % np.uint64(PARTED)).astype(np.int64)
+        ends = np.cumsum([round(share * PARTED) for share in SHARES.values()])
+        number = np.searchsorted(ends, (places + turn) % PARTED, "right")
+        if not self.scoring:
+            number[number == list(SHARES).index("scoring")] = 0
+        return np.flatnonzero(number == list(SHARES).index(self.part)).astype(np.int64)
+
+    def count(self, start: int, rows: int) -> int:
+        """Return how many rows of a block belong to this part."""
+        return sum(len(self.positions(*part)) for part in _parts(start, rows))
+
+
+ChosenRows = HashSplit | HashPart
 
 
 def _parts(start: int, rows: int) -> Iterator[tuple[int, int]]:

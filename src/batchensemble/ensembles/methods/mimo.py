@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import NoReturn
 
@@ -16,6 +16,7 @@ from batchensemble.core.inputs import Inputs
 from batchensemble.core.pytree import Path
 from batchensemble.ensembles.base import Ensemble
 from batchensemble.ensembles.conversion.axes import learn_axes
+from batchensemble.ensembles.conversion.branching import Branch
 from batchensemble.ensembles.conversion.checks import check_network
 from batchensemble.ensembles.conversion.convert import put_module
 from batchensemble.ensembles.conversion.copies import copied, relink
@@ -23,6 +24,7 @@ from batchensemble.ensembles.conversion.report import Report, count_parameters
 from batchensemble.ensembles.conversion.tiling import Arguments, Tiling
 from batchensemble.ensembles.conversion.unregistered import remember_origin
 from batchensemble.ensembles.methods.method import Method, Style
+from batchensemble.layers.base.rows import RUNNING, running
 from batchensemble.layers.base.written_inputs import lending
 from batchensemble.layers.linear import plain_linear
 
@@ -41,10 +43,15 @@ class MIMO(Ensemble):
             to 1, by default 0 (rho in the paper).
         batch_repetition: number of times each example occurs in a training batch, by default 1; a
             batch of B examples becomes ``B * batch_repetition`` rows.
+        branch_at: name of the module at which the ensemble begins. Modules defined before it run on
+            each example by itself, with the weights of ``network``, and their outputs are put side
+            by side; the first layer is then the first one from there on. By default the inputs
+            themselves are put side by side.
 
     Raises:
         TypeError: an argument has the wrong type.
-        ValueError: an argument is out of range, or the first or last layer is not linear.
+        ValueError: an argument is out of range, the first or last layer is not linear, or there is
+            no module called ``branch_at``.
 
     Example:
         >>> net = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 3))
@@ -59,18 +66,28 @@ class MIMO(Ensemble):
         *,
         input_repetition: float = 0.0,
         batch_repetition: int = 1,
+        branch_at: str | None = None,
     ) -> None:
         members = whole_number("members", members)
         check_network(network)
-        first, last = _ends(network)
+        trunk = () if branch_at is None else Branch.of(network, branch_at).trunk
+        first, last = _ends(network, trunk)
         widened = _widen(copied(network), first, inputs=members)
         widened = _widen(widened, last, outputs=members)
+        if branch_at is not None:
+            wide = _linear(widened, first)
+            wide.register_forward_pre_hook(_SideBySide(members))
         super().__init__(widened, members, count_parameters(network), run="together")
         remember_origin(self, network)
         self.first, self.last = first, last
         self.input_repetition = fraction("input_repetition", input_repetition)
         self.batch_repetition = whole_number("batch_repetition", batch_repetition)
-        self.options = {"input_repetition": input_repetition, "batch_repetition": batch_repetition}
+        self.branch_at = branch_at
+        self.options = {
+            "input_repetition": input_repetition,
+            "batch_repetition": batch_repetition,
+            "branch_at": branch_at,
+        }
 
     @property
     def own_examples(self) -> bool:
@@ -98,12 +115,22 @@ class MIMO(Ensemble):
         """Return the heads side by side, ``[batch, members * outputs]``."""
         if not isinstance(x, Tensor):
             raise TypeError("MIMO takes one tensor of inputs, got several or a nested one")
+        if self.branch_at is not None:
+            return self._wide_from_branch(x, per_member)
         if not per_member:
             return self.network(x.repeat(1, self.members, *[1] * (x.dim() - 2)))
         self._check_member_axis(x)
         side_by_side = x.flatten(1, 2) if x.dim() > 2 else x
         with lending(self) as lent:
             return self.network(lent.one((), side_by_side, x))
+
+    def _wide_from_branch(self, x: Tensor, per_member: bool) -> Tensor:
+        """Return the same where the first modules run on each example by itself."""
+        if per_member:
+            self._check_member_axis(x)
+        rows = x.flatten(0, 1) if per_member else x
+        with lending(self) as lent, running(rows=len(x)):
+            return self.network(lent.one((), rows, x))
 
     def draw(self, order: Int[Tensor, "*steps batch"]) -> Int[Tensor, "*steps members rows"]:
         """Return ``batch * batch_repetition`` rows of ``members`` examples for each batch.
@@ -125,7 +152,7 @@ class MIMO(Ensemble):
         """
         index = self._check_index(index)
         network = copy.deepcopy(self.network)
-        wide = _linear(network, self.first)
+        wide = _linear(network, self.first)  # whose hook goes with it
         weight = wide.weight.unflatten(1, (self.members, -1)).sum(1)
         network = _put(network, self.first, plain_linear(weight, wide.bias))
         wide = _linear(network, self.last)
@@ -157,12 +184,30 @@ class MIMO(Ensemble):
         raise ValueError("the members of MIMO share one network and cannot be separated")
 
 
-def _ends(network: nn.Module) -> tuple[str, str]:
-    """Return the names of the first and the last layer, which must be linear."""
+class _SideBySide:
+    """A hook of the first layer: puts the rows of all members' examples side by side.
+
+    There are either ``batch * members`` rows, example-major, or one row for each example, which all
+    members then see.
+    """
+
+    def __init__(self, members: int) -> None:
+        self.members = members
+
+    def __call__(self, layer: nn.Module, args: tuple[Tensor]) -> tuple[Tensor]:
+        (x,) = args
+        if len(x) == RUNNING.rows:
+            return (x.repeat(1, self.members),)
+        return (x.unflatten(0, (-1, self.members)).flatten(1),)
+
+
+def _ends(network: nn.Module, trunk: Collection[str]) -> tuple[str, str]:
+    """Return the names of the first layer after the trunk and the last one; both must be linear."""
+    before = {each for name in trunk for each in network.get_submodule(name).modules()}
     holders = [
         (name, module)
         for name, module in network.named_modules()
-        if next(module.parameters(recurse=False), None) is not None
+        if module not in before and next(module.parameters(recurse=False), None) is not None
     ]
     if not holders:
         raise ValueError("MIMO needs a network with linear layers, got one without weights")

@@ -18,6 +18,7 @@ from batchensemble.core.strict_json import brief, read_json
 from batchensemble.ensembles import METHODS
 from batchensemble.ensembles.calibrators import CALIBRATORS
 from batchensemble.ensembles.networks import MOST_LAYERS
+from batchensemble.ensembles.saving.architectures import is_record
 from batchensemble.losses import from_dict
 from batchensemble.losses.as_json import LARGEST_WEIGHT
 
@@ -264,14 +265,10 @@ def _is_network(value: Any) -> bool:
         return True
     if not isinstance(value, dict) or len(value) != 1:
         return False
-    function, widths = value.get("function"), value.get("mlp")
+    function = value.get("function")
     if function is not None:
         return _is_name(function) and FUNCTION.fullmatch(function) is not None
-    return (
-        isinstance(widths, list)
-        and 2 <= len(widths) <= MOST_LAYERS + 1
-        and all(_is_whole(each, 1, 2**40) for each in widths)
-    )
+    return is_record(value)
 
 
 def _is_init(value: Any) -> bool:
@@ -298,6 +295,7 @@ Check = tuple[Callable[[Any], bool], str]
 _LATER = (
     "feature_names",
     "feature_scaling",
+    "encoding",
     "target_names",
     "class_names",
     "frozen",
@@ -316,13 +314,15 @@ _TOP: dict[str, Check] = {
     "options": (lambda value: isinstance(value, dict), "an object"),
     "network": (
         _is_network,
-        f"null, a function 'package.module:function', or the widths of 1 to {MOST_LAYERS:,} layers",
+        "null, a function 'package.module:function', the widths of 1 to "
+        f"{MOST_LAYERS:,} layers, or the sizes of a table's network",
     ),
     "training": (lambda value: isinstance(value, bool), "true or false"),
     "tied": (_is_text_by_text, "names by name"),
     "frozen": (_are_names, "a list of names"),
     "feature_names": (_are_different, "null or different texts"),
     "feature_scaling": (_is_scaling, "null, or means and deviations above 0, as many"),
+    "encoding": (_is_optional(dict), "null or an object"),
     "target_names": (_are_different, "null or different texts"),
     "class_names": (_are_different, "null or different texts"),
     "trained_on": (

@@ -20,7 +20,7 @@ from batchensemble.ensembles import METHODS, Ensemble
 from batchensemble.ensembles.checks import check_ensemble
 from batchensemble.ensembles.choice import Choice
 from batchensemble.ensembles.methods import method_of
-from batchensemble.ensembles.networks import widths_of
+from batchensemble.ensembles.saving.architectures import network_on_meta, outputs_of, record_of
 from batchensemble.ensembles.saving.config import (
     CONFIG,
     CONFIG_FORMAT,
@@ -36,7 +36,6 @@ from batchensemble.ensembles.saving.rebuilding import (
     load_tensors,
     must_be_finite,
     on_meta,
-    perceptron_on_meta,
     without_values,
 )
 from batchensemble.ensembles.saving.tensor_file import TensorFile
@@ -59,7 +58,8 @@ def save(
 
     Files are written atomically: under another name, synced, then renamed. The configuration holds
     the method, the number of members, all options of conversion, and how to build the plain
-    network, if that is known: multilayer perceptrons with ReLU are recognised, for others give
+    network, if that is known: multilayer perceptrons with ReLU and networks of tables
+    (:class:`~batchensemble.ensembles.table_network.TableNetwork`) are recognised, for others give
     ``network``.
 
     Args:
@@ -110,6 +110,7 @@ def save(
         "choice": None if model.choice is None else model.choice.as_json(),
         "feature_names": model.feature_names,
         "feature_scaling": None if model.feature_names is None else model.feature_scaling,
+        "encoding": model.encoding,
         "target_names": model.target_names,
         "class_names": model.class_names,
         "tied": tied,
@@ -206,6 +207,7 @@ def load(
         if config.get(name) is not None:
             setattr(model, name, tuple(config[name]))
     _tell_scaling(model, config)
+    model.encoding = config.get("encoding")
     return model if device is None else model.to(device)
 
 
@@ -259,8 +261,7 @@ def _source(model: Ensemble, network: str | None) -> dict[str, Any] | None:
     if network is not None:
         return {"function": network}
     with torch.random.fork_rng([]):
-        widths = widths_of(model.member(0))
-    return None if widths is None else {"mlp": widths}
+        return record_of(model.member(0))
 
 
 def _weights(model: Ensemble) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -301,7 +302,7 @@ def _check_finite(model: Ensemble) -> None:
 def _network_of(
     folder: Path, source: dict[str, Any] | None, network: nn.Module | None, trust: Trust
 ) -> nn.Module | None:
-    """Return the user's network or that of a trusted function; ``None`` for a perceptron.
+    """Return the user's network or that of a trusted function; ``None`` for one of numbers.
 
     The random state is preserved.
     """
@@ -326,9 +327,8 @@ def _without_memory(
     A network on several devices keeps its weights.
     """
     if network is None:
-        widths = config["network"]["mlp"]
-        check_outputs(config, widths[-1])
-        made: nn.Module = perceptron_on_meta(widths, len(file.entries) + len(config["tied"]))
+        check_outputs(config, outputs_of(config["network"]))
+        made = network_on_meta(config["network"], len(file.entries) + len(config["tied"]))
         return without_values(config, made, file.entries), torch.device("cpu")
     where = device_of(network)
     made = network if where is None else on_meta(network)

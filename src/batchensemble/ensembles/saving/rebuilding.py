@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from batchensemble.ensembles import METHODS, Ensemble
 from batchensemble.ensembles.calibrators import empty_calibrator
-from batchensemble.ensembles.networks import multilayer_perceptron
 from batchensemble.ensembles.saving.tensor_file import TensorEntry, TensorFile
 from batchensemble.layers import Twin
 from batchensemble.layers.rank_one.initialisation import feature_signs
@@ -33,23 +32,6 @@ from batchensemble.losses import (
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 FEW_MEMBERS = 8  # members that are built without a check of their total size
 STATISTICS = ("running_mean", "running_var")  # buffers that must be finite, as weights must
-
-
-def perceptron_on_meta(widths: list[int], tensors: int) -> nn.Sequential:
-    """Return a perceptron without memory for its weights.
-
-    Args:
-        widths: widths of its inputs, hidden layers and outputs.
-        tensors: number of tensors in the file, tied ones counted twice.
-
-    Raises:
-        ValueError: the file has too few tensors for so many layers.
-    """
-    layers = len(widths) - 1
-    if 2 * layers > tensors:
-        raise ValueError(f"its network has {layers:,} layers, and its weights are {tensors:,}")
-    with torch.device("meta"):
-        return multilayer_perceptron(widths[0], widths[1:-1], widths[-1])
 
 
 def on_meta(network: nn.Module) -> nn.Module:
@@ -215,7 +197,7 @@ def check_outputs(config: Mapping[str, Any], outputs: int) -> None:
 
     Args:
         config: a validated configuration.
-        outputs: number of outputs of the perceptron.
+        outputs: number of outputs of the network.
 
     Raises:
         ValueError: they do not match.

@@ -8,6 +8,7 @@ from batchensemble.comparison.planes import Line
 from batchensemble.comparison.results import Comparison
 from batchensemble.metrics.confusion_matrix import MOST_SHOWN
 from batchensemble.report.plots.calibration import reliability_diagram, reliability_panels
+from batchensemble.report.plots.columns import column_effects, column_importances
 from batchensemble.report.plots.confusion import confusion_panels
 from batchensemble.report.plots.decisions import (
     detection_roc,
@@ -26,6 +27,8 @@ from batchensemble.report.plots.uncertainty import epistemic_histogram
 
 __all__ = [
     "accuracy_time",
+    "column_effects",
+    "column_importances",
     "confusion_panels",
     "coverage",
     "curve",
@@ -68,9 +71,10 @@ def draw_all(comparison: Comparison) -> dict[str, Figure]:
     """
     if not comparison.methods:
         return {}
+    columns = _of_columns(comparison)
     if comparison.data.task == "regression":
-        return _of_numbers(comparison)
-    figures = {}
+        return {**columns, **_of_numbers(comparison)}
+    figures = columns
     if comparison.data.classes <= MOST_SHOWN:
         figures["confusion"] = figure_of(confusion_panels(comparison)[0])
     figures["reliability"] = figure_of(reliability_panels(comparison)[0])
@@ -83,6 +87,15 @@ def draw_all(comparison: Comparison) -> dict[str, Figure]:
     figures["loss_curves"] = figure_of(loss_curves(comparison)[0])
     figures["accuracy_time"] = figure_of(accuracy_time(comparison))
     return figures
+
+
+def _of_columns(comparison: Comparison) -> dict[str, Figure]:
+    if comparison.dependence is None:
+        return {}
+    return {
+        "column_importances": figure_of(column_importances(comparison)),
+        "column_effects": figure_of(column_effects(comparison)[0]),
+    }
 
 
 def _of_numbers(comparison: Comparison) -> dict[str, Figure]:

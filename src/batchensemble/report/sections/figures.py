@@ -199,7 +199,43 @@ def _time(comparison: Comparison) -> str:
     )
 
 
+def _importances(comparison: Comparison) -> str:
+    assert comparison.dependence is not None
+    found = comparison.dependence.importance
+    table = found.to_pandas()
+    unit = " nats" if found.score == "nll" else ""
+    first = ", ".join(
+        f"{name} (+{increase:.3g}{unit})" for name, increase in table["importance"][:3].items()
+    )
+    return f"Most important: {first}, over an {found.score.upper()} of {found.baseline:.4g}{unit}."
+
+
+def _effects(comparison: Comparison) -> str:
+    assert comparison.dependence is not None
+    parts = []
+    for effect in comparison.dependence.effects:
+        change = effect.ensemble.max() - effect.ensemble.min()
+        parts.append(f"{effect.name} {change:.3g}")
+    return f"Range of the mean prediction over the values of a column: {', '.join(parts)}."
+
+
 TEXTS = {
+    "column_importances": FigureText(
+        "Which columns matter",
+        "quality",
+        _importances,
+        "A column is shuffled, so that it tells nothing, and the score is computed again. Bars: "
+        "the ensemble, whiskers over three repetitions; dots: the members by their own score. Of "
+        "two columns that tell the same, each seems less important.",
+    ),
+    "column_effects": FigureText(
+        "What the columns do",
+        "quality",
+        _effects,
+        "The mean prediction if all rows had this value in the column (partial dependence). Wide "
+        "line: the ensemble; thin lines: the members. Where they part, the table says little. All "
+        "panels have one scale.",
+    ),
     "confusion": FigureText(
         "Confusion matrix",
         "quality",
@@ -293,6 +329,8 @@ TEXTS = {
     ),
 }
 ALTERNATIVES = {
+    "column_importances": "Bars of the increase of the score where a column is shuffled.",
+    "column_effects": "The mean prediction against the values of the most important columns.",
     "confusion": "How many examples of each true class got each predicted class, a panel for each "
     "method.",
     "reliability": "Accuracy against confidence in bins, a panel for each method.",

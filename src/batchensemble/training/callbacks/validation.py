@@ -100,6 +100,8 @@ class EarlyStopping(Callback):
         done = run.history.evaluations
         if not done or done[-1]["step"] != run.step:
             self.evaluate(run)
+        elif self.first is None:  # the training resumes right after the evaluation
+            self.scores(run.scored)
         run.history.validation_nll.append(done[-1]["nll"])
 
     def on_end(self, run: TrainingState) -> None:
