@@ -62,6 +62,8 @@ _HOMES = {
     "risk_coverage": "decisions",
     "threshold_for": "decisions",
     "under_shift": "decisions",
+    "BatchEnsembleClassifier": "tabular.classifier",
+    "BatchEnsembleRegressor": "tabular.regressor",
     "twin": "layers.registry",
     "JsonLines": "training.callbacks.tracking",
     "Tracking": "training.callbacks.tracking",

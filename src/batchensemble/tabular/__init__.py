@@ -1,0 +1,1 @@
+"""Estimators for tables on scikit-learn's terms."""
