@@ -100,8 +100,6 @@ class EarlyStopping(Callback):
         done = run.history.evaluations
         if not done or done[-1]["step"] != run.step:
             self.evaluate(run)
-        elif self.first is None:  # the training resumes right after the evaluation
-            self.scores(run.scored)
         run.history.validation_nll.append(done[-1]["nll"])
 
     def on_end(self, run: TrainingState) -> None:
@@ -196,8 +194,17 @@ class EarlyStopping(Callback):
             "has_weights": self.best_weights is not None,
             "in_unit_of_targets": True,
             "cooling": self.cooling,
+            **self._first_as_state(),
             **{f"weights.{name}": value for name, value in weights.items()},
         }
+
+    def _first_as_state(self) -> dict[str, Tensor]:
+        """Return the first examples, from which the epoch that a checkpoint cuts is diagnosed."""
+        if self.first is None or self.first.outputs is None:
+            return {}
+        targets, weights = parted(self.first.targets)
+        known = {"outputs": self.first.outputs, "targets": targets, "weights": weights}
+        return {f"first.{name}": value for name, value in known.items() if value is not None}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the state from a checkpoint."""
@@ -207,6 +214,10 @@ class EarlyStopping(Callback):
         # Earlier versions stored the loss of standardised targets.
         if self.best is not None and self.stop_on == "nll" and "in_unit_of_targets" not in state:
             self.best = self.unit(self.best)
+        if "first.outputs" in state:
+            targets, weights = state["first.targets"], state.get("first.weights")
+            some = targets if weights is None else Weighted(targets, weights)
+            self.first = Evaluated(state["first.outputs"], some)
         cooling = state.get("cooling")  # which earlier versions did not store
         self.cooling = None if cooling is None else (cooling[0], cooling[1])
         if state["has_weights"]:
