@@ -46,6 +46,18 @@ def test_effects_are_mean_predictions_with_one_value_in_a_column():
     np.testing.assert_allclose(effect.members.mean(1), effect.ensemble)
 
 
+def test_the_effect_of_a_column_with_gaps_is_on_its_numbers():
+    frame, y = people()
+    frame.loc[::5, "age"] = np.nan
+    model = be.BatchEnsembleClassifier(**QUICK).fit(frame, y)
+    labels = np.searchsorted(model.classes_, y)
+    inputs = model.encoding_.encode_table(_table(frame), "X")
+    found = column_dependence(model.model_, model.encoding_, inputs, labels, ("no", "yes"))
+    effect = next(each for each in found.effects if each.name == "age")
+    assert effect.values.dtype == np.float64
+    assert (np.diff(effect.values) > 0).all()
+
+
 def test_numbers_have_effects_in_their_unit():
     frame, _ = people()
     y = 3 * frame["age"].to_numpy() + 10 * frame["noise"].to_numpy() + 100

@@ -91,17 +91,22 @@ class _Rows:
     def effect(self, name: str, of: str | None) -> ColumnEffect:
         """Return how the mean prediction changes with a column."""
         positions = self.positions[name]
-        rows = self._rows_of_values(positions)
-        means = []
+        shown = {
+            row: shown_value(self.encoding, name, self.inputs[row])
+            for row in self._rows_of_values(positions)
+        }
+        if any(isinstance(value, float) for value in shown.values()):
+            # A gap has no place among numbers.
+            shown = {row: value for row, value in shown.items() if isinstance(value, float)}
+        rows, means = list(shown), []
         for row in rows:
             changed = self.inputs.copy()
             changed[:, positions] = self.inputs[row, positions]
             found = _member_outputs(self.model, changed)
             means.append((found if of is None else found[..., -1]).mean(0))
         members = np.stack(means)
-        shown = [shown_value(self.encoding, name, self.inputs[row]) for row in rows]
-        numbers = all(isinstance(each, float) for each in shown)
-        values = np.array(shown, np.float64 if numbers else object)
+        numbers = all(isinstance(each, float) for each in shown.values())
+        values = np.array(list(shown.values()), np.float64 if numbers else object)
         return ColumnEffect(name, values, members.mean(1), members, of)
 
     def _rows_of_values(self, positions: list[int]) -> list[int]:
