@@ -10,6 +10,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils.validation import _check_sample_weight
 
 from batchensemble.data.tables.columns import Array
+from batchensemble.data.tables.split import strata
 from batchensemble.predictions import AnyPrediction
 
 FEWEST_ROWS = 20  # below which no rows are kept for stopping and for decisions
@@ -104,14 +105,7 @@ def part_rows(
         count = round(share * len(known)) if len(known) >= FEWEST_ROWS else 0
         kept = nothing
         if count:
-            strata = _strata(targets[rest], count) if classes else None
-            rest, kept = train_test_split(rest, test_size=count, random_state=seed, stratify=strata)
+            by = strata(targets[rest], count) if classes else None
+            rest, kept = train_test_split(rest, test_size=count, random_state=seed, stratify=by)
         found.append(np.sort(kept))
     return RowParts(np.sort(rest), found[1], found[0])
-
-
-def _strata(classes: Array, count: int) -> Array | None:
-    """Return the classes where each can be in both parts."""
-    counts = np.unique(classes, return_counts=True)[1]
-    room = min(count, len(classes) - count) >= len(counts)
-    return classes if counts.min() >= 2 and room else None

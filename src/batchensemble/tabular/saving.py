@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from safetensors import SafetensorError
@@ -86,7 +86,8 @@ def load_estimator(folder: str | Path, kind: type[Saved]) -> Saved:
         FileNotFoundError: there is no model.
         ValueError: it is no such estimator, or is damaged.
     """
-    record = (read_config(folder).get("data") or {}).get("estimator")
+    data = read_config(folder).get("data") or {}
+    record = data.get("estimator")
     if not isinstance(record, dict) or "kind" not in record:
         raise ValueError(
             f"{folder} holds no estimator; read a model with batchensemble.load, or save an "
@@ -98,14 +99,13 @@ def load_estimator(folder: str | Path, kind: type[Saved]) -> Saved:
             "of that class"
         )
     try:
-        return _rebuilt(Path(folder), record, kind)
+        return _rebuilt(Path(folder), data, kind)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"the estimator in {folder} is damaged: {error}") from None
 
 
-def _rebuilt(folder: Path, record: Mapping[str, Any], kind: type[Saved]) -> Saved:
-    data = read_config(folder)["data"]
-    estimator: Any = kind()
+def _rebuilt(folder: Path, data: Mapping[str, Any], kind: type[Saved]) -> Saved:
+    record, estimator = data["estimator"], cast("Any", kind())
     known = estimator.get_params(deep=False)
     estimator.set_params(
         **{name: _parameter(each) for name, each in record["parameters"].items() if name in known}

@@ -208,6 +208,18 @@ class HashSplit:
         return sum(len(self.positions(*part)) for part in _parts(start, rows))
 
 
+def strata(classes: Array, count: int) -> Array | None:
+    """Return the classes to stratify a draw of ``count`` rows by; ``None`` where one is too rare.
+
+    Example:
+        >>> strata(np.array([0, 0, 1, 1]), 2), strata(np.array([0, 0, 0, 1]), 2)
+        (array([0, 0, 1, 1]), None)
+    """
+    counts = np.unique(classes, return_counts=True)[1]
+    room = min(count, len(classes) - count) >= len(counts)
+    return classes if counts.min() >= 2 and room else None
+
+
 def table_parts(y: Array, *, classes: int = 0, scoring: bool = True) -> dict[Part, Array]:
     """Return the random rows of each part, the same ones each time.
 
@@ -230,16 +242,11 @@ def table_parts(y: Array, *, classes: int = 0, scoring: bool = True) -> dict[Par
         if part == "scoring" and not scoring:
             continue
         count = max(1, round(SHARES[part] * len(y)))
-        counts = np.bincount(y[rest], minlength=classes) if classes else np.zeros(0, int)
-        present = counts[counts > 0]
-        stratified = (
-            classes and present.min() >= 2 and min(count, len(rest) - count) >= len(present)
-        )
         rest, found[part] = train_test_split(
             rest,
             test_size=count,
             random_state=SPLIT_SEED,
-            stratify=y[rest] if stratified else None,
+            stratify=strata(y[rest], count) if classes else None,
         )
     parts: dict[Part, Array] = {"training": rest, **found}
     order: list[Part] = [part for part in SHARES if part in parts]

@@ -22,22 +22,14 @@ def positions_of(encoding: TableEncoding) -> dict[str, list[int]]:
         {'age': [0, 1], 'job': [2]}
     """
     found: dict[str, list[int]] = {name: [] for name in encoding.names}
-    numbers, flags, codes = encoding.names_by_kind
-    names = [*numbers, *flags, *codes]
-    ends = {
-        name: _ends_of(encoding, one)
-        for name, one in zip(encoding.names, encoding.used, strict=True)
+    owner = {
+        name: one.name
+        for one in encoding.used
+        for name in TableEncoding((one,), encoding.layout).input_names
     }
-    owner = {name: column for column, owned in ends.items() for name in owned}
-    for position, name in enumerate(names):
+    for position, name in enumerate(encoding.input_names):
         found[owner[name]].append(position)
     return found
-
-
-def _ends_of(encoding: TableEncoding, one: Treatment) -> list[str]:
-    """Return the names of the inputs that a column becomes."""
-    alone = TableEncoding((one,), encoding.layout)
-    return list(alone.input_names)
 
 
 def shown_value(encoding: TableEncoding, name: str, row: Array) -> Any:

@@ -112,7 +112,7 @@ class TableEncoding:
     @cached_property
     def inputs(self) -> EncodedInputs:
         """How many inputs of each kind there are."""
-        names = self._names_of_inputs
+        names = self.names_by_kind
         if self.layout == "plain":
             return EncodedInputs(len(names[0]), len(names[1]) + len(names[2]), ())
         levels = (len(each) for one in self.used for each in one.code_levels().values())
@@ -121,15 +121,11 @@ class TableEncoding:
     @property
     def input_names(self) -> tuple[str, ...]:
         """The name of each input."""
-        return tuple(name for part in self._names_of_inputs for name in part)
-
-    @property
-    def names_by_kind(self) -> tuple[list[str], list[str], list[str]]:
-        """The names of the inputs: of numbers, of flags, and of codes or levels."""
-        return self._names_of_inputs
+        return tuple(name for part in self.names_by_kind for name in part)
 
     @cached_property
-    def _names_of_inputs(self) -> tuple[list[str], list[str], list[str]]:
+    def names_by_kind(self) -> tuple[list[str], list[str], list[str]]:
+        """The names of the inputs: of numbers, of flags, and of codes or levels."""
         nothing = np.empty(0, object)
         numbers, flags, codes = [], [], []
         for one in self.used:
@@ -157,7 +153,7 @@ class TableEncoding:
             ValueError: a value is of another kind than in the training data.
         """
         found = np.empty((block.rows, self.inputs.width), dtype)
-        places = [0, self.inputs.numbers, len(self.input_names) - len(self._names_of_inputs[2])]
+        places = [0, self.inputs.numbers, len(self.input_names) - len(self.names_by_kind[2])]
         scale: Literal["normal", "standard"] = "normal" if self.layout == "codes" else "standard"
         for one in self.used:
             column = f"{where}: column {one.name!r}"
@@ -257,10 +253,6 @@ class TableEncoding:
             return self
         used = zip(self.used, names, strict=True)
         return TableEncoding(tuple(replace(one, name=name) for one, name in used), self.layout)
-
-    def with_layout(self, layout: InputLayout) -> TableEncoding:
-        """Return the same treatments for another kind of network."""
-        return TableEncoding(self.treatments, layout)
 
 
 def _one_hot(levels: Sequence[str]) -> Sequence[str]:
