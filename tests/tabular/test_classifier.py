@@ -292,3 +292,38 @@ def test_the_report_tells_which_columns_matter(fitted, tmp_path):
     assert "Which columns matter" in page
     assert "Most important: " in page
     assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
+
+
+def test_what_was_decided_before_does_not_outlive_another_training(fitted):
+    frame, y = people(200)
+    model = be.BatchEnsembleClassifier(**QUICK).fit(frame, y)
+    for again in (
+        lambda: model.fit(frame, y),
+        lambda: model.calibrate(frame, y),
+        lambda: model.partial_fit(frame, y),
+    ):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            model.decide(risk=0.5)
+        model.accepts(frame)
+        again()
+        with pytest.raises(ValueError, match="call decide"):
+            model.accepts(frame)
+    with pytest.raises(ValueError, match="no rows were kept"):
+        model.predict_set(frame)
+
+
+def test_a_warm_start_keeps_the_same_rows_from_training():
+    frame, y = people(200)
+    quick = {**QUICK, "epochs": 1, "random_state": None, "warm_start": True}
+    model = be.BatchEnsembleClassifier(**quick).fit(frame, y)
+    kept = model.kept_.inputs
+    np.testing.assert_array_equal(model.fit(frame, y).kept_.inputs, kept)
+
+
+def test_a_fit_forgets_the_classes_of_a_partial_fit():
+    frame, y = people(100)
+    model = be.BatchEnsembleClassifier(**QUICK)
+    model.partial_fit(frame, y, classes=["maybe", "no", "yes"])
+    assert model.classes_.tolist() == ["maybe", "no", "yes"]
+    assert model.fit(frame, y).classes_.tolist() == ["no", "yes"]

@@ -56,7 +56,7 @@ class BatchEnsembleClassifier(ClassifierMixin, TableEstimator):  # type: ignore[
         keep: columns that are used even if they seem to name the rows, or hardly vary.
         categorical: columns that are categories, though they hold numbers.
         numeric: columns that are numbers, though some values are words.
-        warm_start: whether a second ``fit`` goes on from the weights of the first.
+        warm_start: whether a second ``fit`` continues from the weights of the first.
         random_state: seed of parts, weights and order.
         device: such as ``"cuda"``; by default a GPU if there is one.
         n_jobs: number of threads; by default as many as torch uses.
@@ -83,6 +83,8 @@ class BatchEnsembleClassifier(ClassifierMixin, TableEstimator):  # type: ignore[
         >>> model.score(frame, y) > 0.9
         True
     """
+
+    _declared: Array | None
 
     def __init__(
         self,
@@ -141,6 +143,8 @@ class BatchEnsembleClassifier(ClassifierMixin, TableEstimator):  # type: ignore[
         Raises:
             TypeError, ValueError: the data cannot be used; nothing is trained then.
         """
+        if not self.warm_start:
+            self._declared = None
         self._fit(X, y, sample_weight, eval_set)
         return self
 
@@ -240,7 +244,8 @@ class BatchEnsembleClassifier(ClassifierMixin, TableEstimator):  # type: ignore[
             known = whole if missing.any() and (whole == known).all() else known
         check_classification_targets(known if len(known) else y)
         if reset:
-            self.classes_ = getattr(self, "_declared", np.unique(known))
+            declared = getattr(self, "_declared", None)
+            self.classes_ = np.unique(known) if declared is None else declared
             if len(self.classes_) == len(known) > MOST_SINGLE:
                 raise ValueError(
                     f"y must hold classes that occur more than once, got {len(known)} different "

@@ -50,6 +50,7 @@ class TableEstimator(TableParameters):
     encoding_: TableEncoding
     history_: History
     kept_: KeptRows | None
+    threshold_: Threshold
 
     # What differs between classes and numbers.
 
@@ -78,13 +79,15 @@ class TableEstimator(TableParameters):
         targets = self._targets(y, reset=not again)
         known, weights = known_rows(table.rows, targets, sample_weight)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        if not (again and hasattr(self, "_seed_of_parts")):  # which a folder does not hold
+            self._seed_of_parts = seed  # a warm start keeps the same rows from training
         parts = part_rows(
             targets,
             known,
             stopping=self.validation_fraction if eval_set is None else 0.0,
             calibration=self.calibration_fraction,
             classes=is_classifier(self),
-            seed=seed,
+            seed=self._seed_of_parts,
         )
         if not again:
             self._build(X, table, targets, parts.training, seed)
@@ -98,7 +101,10 @@ class TableEstimator(TableParameters):
         self._train(inputs, targets, weights, parts.training, validation, arguments)
         if self.choose is not None and validation is not None:
             self.model_ = choose_members(self.model_, validation, self.choose)
-        self._keep(inputs, targets, parts.calibration)
+        rows, kept = parts.calibration, None
+        if len(rows):
+            kept = self._predicted(inputs[rows], self._loss_targets(targets[rows]))
+        self._decide_on(kept)
 
     def _partial_fit(self, X: Any, y: Any, sample_weight: Any) -> None:
         """Train one epoch on some examples; the first call decides what becomes of the columns."""
@@ -110,7 +116,8 @@ class TableEstimator(TableParameters):
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         if first:
             self._build(X, table, targets, known, seed)
-            self.kept_ = None
+            self._seed_of_parts = seed
+        self._decide_on(None)  # what an earlier fit kept may be among these examples
         inputs = self.encoding_.encode_table(table, "X")
         arguments = {**self._arguments(len(known), None, seed), "epochs": 1}
         if not first:
@@ -202,12 +209,16 @@ class TableEstimator(TableParameters):
         self.model_.eval()
         self.n_iter_ = self.history_.epochs
 
-    def _keep(self, inputs: Array, targets: Array, rows: Array) -> None:
-        self.kept_ = None
-        if len(rows):
-            with self._threads():
-                prediction = predict(self.model_, inputs[rows])
-            self.kept_ = KeptRows(inputs[rows], prediction, self._loss_targets(targets[rows]))
+    def _decide_on(self, kept: KeptRows | None) -> None:
+        """Set the rows that decisions are fitted on; a threshold of others holds no longer."""
+        self.kept_ = kept
+        if hasattr(self, "threshold_"):
+            del self.threshold_
+
+    def _predicted(self, inputs: Array, targets: Array) -> KeptRows:
+        """Return rows with the prediction of the model as it is."""
+        with self._threads():
+            return KeptRows(inputs, predict(self.model_, inputs), targets)
 
     # Prediction.
 
@@ -257,9 +268,7 @@ class TableEstimator(TableParameters):
             The estimator itself.
         """
         check_is_fitted(self, "model_")
-        with self._threads():
-            inputs, targets = self._validation((X, y))
-            self.kept_ = KeptRows(inputs, predict(self.model_, inputs), targets)
+        self._decide_on(self._predicted(*self._validation((X, y))))
         return self
 
     def accepts(self, X: Any) -> Bool[np.ndarray, "examples"]:
@@ -296,10 +305,7 @@ class TableEstimator(TableParameters):
         if X is None:
             rows, name = self._kept(), "rows kept from training"
         else:
-            name = "given rows"
-            with self._threads():
-                inputs, targets = self._validation((X, y))
-                rows = KeptRows(inputs, predict(self.model_, inputs), targets)
+            rows, name = self._predicted(*self._validation((X, y))), "given rows"
         return write_single_page(subject_from_estimator(self, rows, name), Path(path))
 
     def save(self, folder: str | Path) -> Path:
