@@ -24,9 +24,10 @@ LARGEST_BATCH = 1024
 
 @dataclass(frozen=True)
 class TableRecipe:
-    """How an ensemble for tables is built and trained; the defaults were measured.
+    """How an ensemble for tables is built and trained.
 
-    See ``benchmarks/tables/``. The network follows TabM (Gorishniy et al. 2025, arXiv 2410.24210).
+    ``benchmarks/tables/`` measures the defaults beside other methods. The network follows TabM
+    (Gorishniy et al. 2025, arXiv 2410.24210).
 
     Attributes:
         method: a name of :data:`~batchensemble.ensembles.methods.METHODS`.
