@@ -102,7 +102,7 @@ def test_numbers_beyond_those_of_the_training_data_are_the_largest():
     new = pd.DataFrame({"x": [1e300, -1e300, 2.0**1023]})
     assert column(encoding, encoded(encoding, new), "x") == [ends[-1], ends[0], ends[-1]]
     with pytest.raises(ValueError, match=r"'x' must hold numbers up to 3.4e\+38 .* in row 1;"):
-        encoded(encoding.with_layout("plain"), new)
+        encoded(encoding_of(frame, "plain"), new)
 
 
 def test_an_early_models_means_and_deviations_are_an_encoding():
