@@ -18,6 +18,7 @@ from batchensemble.decisions.conformal.quantile import least_examples
 from batchensemble.predictions import Prediction
 from batchensemble.tabular.estimator import TableEstimator
 
+NULLABLE_BOOLEANS = ("boolean", "bool[pyarrow]")  # types of pandas
 MOST_SINGLE = 20  # classes that all occur once
 RARE_CLASS = 0.1  # share of the rows below which a class has sets with a threshold of its own
 
@@ -234,11 +235,15 @@ class BatchEnsembleClassifier(ClassifierMixin, TableEstimator):  # type: ignore[
 
     def _targets(self, y: Any, *, reset: bool) -> Array:
         """Return class numbers as float64, NaN where there is no target."""
+        if str(getattr(y, "dtype", "")) in NULLABLE_BOOLEANS:
+            y = y.to_numpy(object)  # scikit-learn would make floats of them
         y = column_or_1d(y, warn=True)
         missing = np.array([is_missing(each) for each in y.tolist()], bool)
         known = y[~missing]
         if known.dtype.kind == "O" and len({isinstance(each, str) for each in known}) > 1:
             known = known.astype(str)  # numbers beside words
+        if known.dtype.kind == "O" and {type(each) for each in known} == {bool}:
+            known = known.astype(bool)
         if known.dtype.kind == "f" and len(known):
             whole = known.astype(np.int64)
             known = whole if missing.any() and (whole == known).all() else known

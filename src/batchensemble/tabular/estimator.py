@@ -75,7 +75,7 @@ class TableEstimator(TableParameters):
     def _fit(self, X: Any, y: Any, sample_weight: Any, eval_set: Any) -> None:
         self._check_arguments()
         again = self.warm_start and hasattr(self, "model_")
-        table = read_features(self, X, reset=not again)
+        table = self._read(X, reset=not again)
         targets = self._targets(y, reset=not again)
         known, weights = known_rows(table.rows, targets, sample_weight)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
@@ -110,7 +110,7 @@ class TableEstimator(TableParameters):
         """Train one epoch on some examples; the first call decides what becomes of the columns."""
         self._check_arguments()
         first = not hasattr(self, "model_")
-        table = read_features(self, X, reset=first)
+        table = self._read(X, reset=first)
         targets = self._targets(y, reset=first)
         known, weights = known_rows(table.rows, targets, sample_weight)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
@@ -162,9 +162,14 @@ class TableEstimator(TableParameters):
             more = f", and {len(found) - MOST_TOLD} more" if len(found) > MOST_TOLD else ""
             warnings.warn(f"columns that are left out: {shown}{more}", TableWarning, stacklevel=5)
 
+    def _read(self, X: Any, *, reset: bool) -> ColumnarTable:
+        """Return features as columns; those of an array have the names of the training's."""
+        names = () if reset else tuple(one.name for one in self.encoding_.treatments)
+        return read_features(self, X, reset=reset, names=names)
+
     def _validation(self, eval_set: Any) -> tuple[Array, Array]:
         X, y = eval_set
-        table = read_features(self, X, reset=False)
+        table = self._read(X, reset=False)
         targets = self._targets(y, reset=False)
         known, _ = known_rows(table.rows, targets)
         inputs = self.encoding_.encode_table(table, "X")
@@ -225,7 +230,7 @@ class TableEstimator(TableParameters):
     def _predict(self, X: Any) -> AnyPrediction:
         """Return the prediction of each example."""
         check_is_fitted(self, "model_")
-        table = read_features(self, X, reset=False)
+        table = self._read(X, reset=False)
         inputs = self.encoding_.encode_table(table, "X")
         with self._threads():
             return predict(self.model_, inputs)

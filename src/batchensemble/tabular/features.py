@@ -11,7 +11,9 @@ from sklearn.utils.validation import _check_feature_names, _check_n_features, va
 from batchensemble.data.tables.columns import ColumnarTable, as_table
 
 
-def read_features(estimator: BaseEstimator, X: Any, *, reset: bool) -> ColumnarTable:
+def read_features(
+    estimator: BaseEstimator, X: Any, *, reset: bool, names: tuple[str, ...] = ()
+) -> ColumnarTable:
     """Return the features of examples as columns.
 
     Args:
@@ -19,6 +21,8 @@ def read_features(estimator: BaseEstimator, X: Any, *, reset: bool) -> ColumnarT
         X: a data frame of pandas or polars, an Arrow table, or an array ``[examples, features]``
             of numbers, words or both.
         reset: remember the columns; otherwise compare them with those that it remembers.
+        names: what the columns of an array are called, if the estimator was fitted on names; they
+            are taken in that order, as scikit-learn does, which warns of it.
 
     Raises:
         TypeError, ValueError: ``X`` is not such a table, or has other columns.
@@ -37,8 +41,8 @@ def read_features(estimator: BaseEstimator, X: Any, *, reset: bool) -> ColumnarT
     if isinstance(X, (list, tuple)):
         X = _listed(X)
     X = validate_data(estimator, X, reset=reset, dtype=None, ensure_all_finite="allow-nan")
-    names = tuple(map(str, range(X.shape[1])))
-    return ColumnarTable(names, len(X), lambda name: X[:, int(name)])
+    columns = {name: number for number, name in enumerate(names or map(str, range(X.shape[1])))}
+    return ColumnarTable(tuple(columns), len(X), lambda name: X[:, columns[name]])
 
 
 def _listed(X: Any) -> Any:

@@ -99,6 +99,7 @@ def as_table(value: Any) -> ColumnarTable | None:
     """Return a data frame or an Arrow table as columns; ``None`` for anything else.
 
     Raises:
+        TypeError: it is a lazy frame of polars, which holds no rows.
         ValueError: two columns have the same name.
     """
     library = library_of(value)
@@ -106,6 +107,8 @@ def as_table(value: Any) -> ColumnarTable | None:
         by_name = {str(name): number for number, name in enumerate(value.columns)}
         _check_different(tuple(map(str, value.columns)))
         return _table(tuple(by_name), len(value), lambda name: value.iloc[:, by_name[name]])
+    if library == "polars" and hasattr(value, "collect"):
+        raise TypeError("a LazyFrame of polars holds no rows yet; give frame.collect()")
     if library == "polars" and hasattr(value, "columns") and hasattr(value, "height"):
         return _table(tuple(value.columns), value.height, value.__getitem__)
     if library == "pyarrow" and hasattr(value, "column_names"):
