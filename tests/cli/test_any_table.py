@@ -65,7 +65,7 @@ def test_training_says_the_task_and_what_it_leaves_out(trained):
     assert said.startswith(f"task: classification (target '{TARGET}' holds words) Note: column")
     for reason in (
         "column 'Unnamed: 0' is left out: its values are all different",
-        "column 'name' is left out: its values are all different, so that it only names the row",
+        "column 'name' is left out: its values are all different, so that it only identifies the",
         "column 'country' is left out: it has one value only",
     ):
         assert said.count(f"Note: {reason}") == 1
@@ -83,6 +83,9 @@ def test_every_command_goes_on_from_there(trained, tmp_path):
     assert "36 calibration examples of people.csv" in said
     assert "Check: on the 36 held-out examples" in said
     assert "patience" not in said
+    said = passed("decide", model, "--risk", 0.001)
+    assert "Answer: none" in said
+    assert "answered" not in said.partition("Check:")[2].partition("written:")[0]
     new = features(50)[["since", "job", "member", "income", "age"]].assign(more="x")
     new.loc[3, "age"], new.loc[4, "job"] = np.nan, "pilot"
     out = tmp_path / "out.csv"

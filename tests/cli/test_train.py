@@ -521,7 +521,7 @@ def test_losses_are_in_the_unit_of_the_scores_beside_them(tmp_path):
     options = ["--lr", 0.05, "--epochs", 40, "--patience", 1]
     done = run("train", *asked, *options, "--out", tmp_path / "standard")
     said = " ".join(done.output.split())
-    best = float(re.search(r"held-out loss was best at step \d+ \((\S+)\)", said)[1])
+    best = float(re.search(r"validation loss was best at step \d+ \((\S+)\)", said)[1])
     scores = json.loads(run("evaluate", tmp_path / "standard", "--json").stdout)
     history = json.loads((tmp_path / "standard" / "history.json").read_text())
     assert best == pytest.approx(min(history["validation_nll"]), rel=1e-3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 MOST_ROWS = 5
+SMALL, LARGE = 1e-3, 1e9  # where decimals show nothing, or too much
 
 
 def table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
@@ -49,6 +51,21 @@ def text(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(text(each) for each in value)
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def significant(number: float) -> str:
+    """Return a score with four decimals, or with five digits where it is large.
+
+    Example:
+        >>> [significant(each) for each in (0.97, 72449.8237, 2163.4383, 12.45484, 2e-6)]
+        ['0.9700', '72,450', '2,163.4', '12.455', '2e-06']
+    """
+    if not math.isfinite(number):
+        return "-" if math.isnan(number) else str(number)
+    if 0 < abs(number) < SMALL or abs(number) >= LARGE:
+        return f"{number:.3g}"
+    decimals = 5 - len(str(int(abs(number))))
+    return f"{number:,.{max(decimals, 0)}f}"
 
 
 def first_examples(caption: str, columns: Mapping[str, np.ndarray]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
@@ -21,10 +22,17 @@ from batchensemble.comparison.summary import (
     summarise,
 )
 from batchensemble.comparison.wording import printable
-from batchensemble.core.printed_tables import terminal_table
+from batchensemble.core.printed_tables import significant, terminal_table
 from batchensemble.metrics import Confusion, Scores
 
 MOST_COLUMNS = 8  # classes whose confusion fits a terminal
+SCORE_TITLES = {
+    "coverage": "coverage of intervals",
+    "coverage_meant": "nominal coverage",
+    "width": "width of intervals",
+    "epistemic": "epistemic std",
+    "aleatoric": "aleatoric std",
+}
 
 
 def comparison_table(comparison: Comparison) -> Table:
@@ -149,7 +157,7 @@ def scores_table(title: str, scores: Mapping[str, Any]) -> Table:
         title: the title of the table.
         scores: scores by name; those named ``constant_...`` stand in a column of their own.
     """
-    table = terminal_table(title)
+    table, note = terminal_table(title), ""
     table.add_column("score")
     table.add_column("value", justify="right")
     constants = {name for name in scores if name.startswith("constant_")}
@@ -157,20 +165,23 @@ def scores_table(title: str, scores: Mapping[str, Any]) -> Table:
         table.add_column("constant", justify="right")
         what = getattr(scores, "constant", "")
         if what:
-            table.caption = Text(f"constant: predicting {what} for every example")
-            table.caption_justify = "left"
+            note = f"constant: predicting {what} for every example"
+            table.caption, table.caption_justify = Text(f"{note}\n"), "left"
     for name, value in scores.items():
         if name in constants:
             continue
-        values = value if isinstance(value, list) else [value]
-        cells = [name.replace("_", " "), ", ".join(map(_text, values))]
+        head = SCORE_TITLES.get(name, name.replace("_", " "))
+        text = _range(value) if isinstance(value, list) else significant(value)
         beside = scores.get(f"constant_{name}")
-        table.add_row(*cells, *([] if beside is None else [_text(beside)]))
+        table.add_row(head, text, *([] if beside is None else [significant(beside)]))
+    table.min_width = max(cell_len(title), cell_len(note))  # so that neither is broken
     return table
 
 
-def _text(number: float) -> str:
-    return "-" if number != number else f"{number:.4f}"
+def _range(values: list[float]) -> str:
+    """Return the least and the largest of the members' scores; dozens have no place in a line."""
+    texts = list(dict.fromkeys(map(significant, (min(values), max(values)))))
+    return " to ".join(texts)
 
 
 def score_tables(title: str, scores: Scores) -> list[Table]:
@@ -183,7 +194,9 @@ def score_tables(title: str, scores: Scores) -> list[Table]:
 def confusion_table(found: Confusion) -> Table:
     """Return the confusion matrix of one model, with the share of each class."""
     names = [printable(each) for each in found.names]
-    table = terminal_table("True classes, and how many of each got which prediction")
+    title = "Confusion matrix: examples by predicted class"
+    table = terminal_table(title)
+    table.min_width = cell_len(title)
     table.add_column("true class")
     for head in ("share", "recall", *(f"→ {name}" for name in names)):
         table.add_column(Text(head), justify="right")

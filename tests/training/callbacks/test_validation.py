@@ -34,7 +34,7 @@ def test_patience_ends_the_training_and_brings_the_best_weights_back():
     assert history.validation_nll[-1] > best
     assert nll(model) == pytest.approx(best, rel=1e-5)
     step = 5 * (1 + history.validation_nll.index(best))
-    assert history.stopped.startswith(f"the held-out nll was best at step {step} ({best:.4g})")
+    assert history.stopped.startswith(f"the validation nll was best at step {step} ({best:.4g})")
 
 
 def test_without_patience_the_last_weights_stay():
@@ -115,7 +115,7 @@ def test_a_loss_of_standardised_targets_is_called_so_beside_scores_that_are_not(
     history = be.fit(model, (X, y), validation=(X, -y), epochs=30, **options)
     own = not standardise or targets == 1
     called = "loss" if own else "loss of standardised targets"
-    assert history.stopped.startswith(f"the held-out {called} was best at step ")
+    assert history.stopped.startswith(f"the validation {called} was best at step ")
     assert history.standardised is (not own)
     assert be.History.from_dict(history.to_dict()) == history
     assert ("losses of standardised targets" in history._repr_html_()) == (not own)

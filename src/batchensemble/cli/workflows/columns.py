@@ -15,7 +15,7 @@ from batchensemble.data.tables.in_memory import feature_names
 from batchensemble.data.tables.rows import BLOCK_ROWS, open_rows
 
 LISTED_LEVELS = 6
-INDICATOR = "an indicator of gaps"
+INDICATOR = "gap indicator"
 
 
 @dataclass(frozen=True)
@@ -92,22 +92,24 @@ def _target(name: str | None, classes: Sequence[str]) -> str:
 
 def _table(title: str, encoding: TableEncoding) -> ColumnTable:
     inputs = encoding.inputs
-    codes = f"{len(inputs.levels)} categories" if encoding.layout == "codes" else ""
-    parts = [f"{inputs.numbers} numbers", f"{inputs.flags} flags", *([codes] if codes else [])]
+    counts = {"number": inputs.numbers, "flag": inputs.flags}
+    if encoding.layout == "codes":
+        counts["category"] = len(inputs.levels)
+    parts = [_count(count, what) for what, count in counts.items()]
     rows = tuple((one.name, *_cells(one, encoding.layout)) for one in encoding.treatments)
     return ColumnTable(title, rows, f"inputs of the network: {', '.join(parts)}")
 
 
 def _cells(one: Treatment, layout: str) -> tuple[str, str, str, str]:
-    scaled = "quantiles of the normal" if layout == "codes" else "mean 0, deviation 1"
+    scaled = "normal quantiles" if layout == "codes" else "mean 0, deviation 1"
     gaps = [INDICATOR] if one.gaps else []
     if one.kind == "left out":
         return "left out", "", "", one.note
     if one.kind == "category":
         count = len(one.levels)
         values = f"{count:,} level{'s' if count > 1 else ''}: {_few(one.levels)}"
-        becomes = ["one of the levels", *(["a level for gaps"] if one.gaps else [])]
-        return "category", values, ", ".join(becomes), one.note
+        becomes = "a code per level" + (", one for gaps" if one.gaps else "")
+        return "category", values, becomes, one.note
     if one.kind == "truth value":
         return "truth value", "0 or 1", ", ".join(["0 or 1", *gaps]), one.note
     if one.kind == "date":
@@ -118,6 +120,13 @@ def _cells(one: Treatment, layout: str) -> tuple[str, str, str, str]:
     if one.knots:
         values = f"{one.knots[0] + 0.0:.6g} to {one.knots[-1] + 0.0:.6g}"
     return "number", values, ", ".join([scaled, *gaps]), one.note
+
+
+def _count(count: int, what: str) -> str:
+    """Return such as ``1 number`` and ``2 categories``."""
+    if count == 1:
+        return f"1 {what}"
+    return f"{count:,} {what[:-1]}ies" if what.endswith("y") else f"{count:,} {what}s"
 
 
 def _few(names: Sequence[str]) -> str:

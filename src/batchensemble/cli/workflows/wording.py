@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from batchensemble.cli.workflows.decision import Decision, DecisionCheck
+from batchensemble.core.printed_tables import significant
 from batchensemble.decisions import ConformalIntervals, ConformalSets, Threshold
 from batchensemble.decisions.conformal.quantile import least_examples
 
@@ -67,12 +68,14 @@ def guarantee(decision: Decision) -> str:
     elif found is not None:
         parts.append("no row is answered, since no threshold was found")
     if decision.sets is not None:
-        each = " of each class" if decision.sets.by_class else ""
+        each = "each class" if decision.sets.by_class else "them"
         share = _percent(decision.sets.confidence)
-        parts.append(f"the set contains the true class of {share}{each}")
+        parts.append(f"the set contains the true class for {share} of {each}")
     if decision.intervals is not None:
         share = _percent(decision.intervals.confidence)
-        parts.append(f"conformal_lower to conformal_upper contains the true number of {share}")
+        parts.append(
+            f"conformal_lower to conformal_upper contains the true number for {share} of them"
+        )
     return f"For rows like the {decision.data}: {'; '.join(parts)}."
 
 
@@ -83,7 +86,7 @@ def _threshold(found: Threshold, numbers: bool) -> str:
             f"none. No threshold on the {_name(found.by)} keeps the share of answers that are "
             f"{_wrong(found)} at or below {_percent(found.target)} with {sure} confidence: the "
             f"lowest upper bound on these {examples:,} examples is {found.bound:.1%}. Allow more "
-            "with --risk, or give more rows with --data."
+            f"with --risk{' or --tolerance' if numbers else ''}, or give more rows with --data."
         )
     answered = round(found.coverage * examples)
     off = round(found.risk * answered)
@@ -101,7 +104,7 @@ def _threshold(found: Threshold, numbers: bool) -> str:
 def _value(found: Threshold, numbers: bool) -> str:
     if not numbers:
         return f"{found.value:.4g}{'' if found.by == 'confidence' else ' nats'}"
-    return f"{found.value:.4g} (a standard deviation of {math.sqrt(found.value):.4g})"
+    return f"{_digits(found.value)} (a standard deviation of {_digits(math.sqrt(found.value))})"
 
 
 def _name(by: str) -> str:
@@ -134,31 +137,30 @@ def _intervals(decision: Decision, intervals: ConformalIntervals) -> str:
     if math.isinf(width):
         return _too_few(decision, intervals.confidence, "every interval is infinite")
     what = {
-        "absolute": f"the mean ± {width:.4g}",
+        "absolute": f"the mean ± {_digits(width)}",
         "normalised": f"the mean ± {width:.4g} standard deviations",
         "quantiles": "the model's own interval, each end moved "
-        f"{'in' if width < 0 else 'out'}wards by {abs(width):.4g},",
+        f"{'in' if width < 0 else 'out'}wards by {_digits(abs(width))},",
     }[intervals.method_ or "absolute"]
     return (
         f"{what} contains the true number for {_percent(intervals.confidence)} of new examples of "
-        f"this kind. Mean width {decision.mean_size:.4g}."
+        f"this kind. Mean width {_digits(decision.mean_size)}."
     )
 
 
 def _check(decision: Decision, check: DecisionCheck) -> str:
     """Return what a decision does on examples that it was not fitted on."""
     parts, found = [], decision.threshold
-    if found is not None and check.answered is not None:
+    if found is not None and found.found and check.answered is not None:
         answered = f"{check.answered:.1%} are answered"
         if check.risk is not None:
             answered += f", of which {check.risk:.1%} are {_wrong(found)}"
         parts.append(answered)
-    what, size = ("class", "mean size") if decision.sets is not None else ("number", "mean width")
-    things = "sets" if decision.sets is not None else "intervals"
-    parts.append(
-        f"{check.covered:.1%} of the {things} contain the true {what} ({size} "
-        f"{check.mean_size:{'.2f' if decision.sets is not None else '.4g'}})"
-    )
+    if decision.sets is not None:
+        what, size = "sets contain the true class", f"mean size {check.mean_size:.2f}"
+    else:
+        what, size = "intervals contain the true number", f"mean width {_digits(check.mean_size)}"
+    parts.append(f"{check.covered:.1%} of the {what} ({size})")
     return (
         f"on the {check.examples:,} held-out examples, which were used for nothing else, "
         f"{'; '.join(parts)}."
@@ -170,6 +172,12 @@ def _too_few(decision: Decision, confidence: float, then: str) -> str:
         f"{_percent(confidence)} needs at least {least_examples(confidence)} examples, got "
         f"{decision.examples:,}, so {then}. Give more rows with --data."
     )
+
+
+def _digits(number: float) -> str:
+    """Return a number with four digits, and in full where these would need an exponent."""
+    text = f"{number:.4g}"
+    return text if "e" not in text else significant(number)
 
 
 def _percent(share: float) -> str:

@@ -151,7 +151,7 @@ class EarlyStopping(Callback):
         numbers = run.history.standardised is not None
         score = "loss" if numbers and self.stop_on == "nll" else self.stop_on
         score += f" {OF_STANDARDISED}" if run.history.standardised else ""
-        reason = f"the held-out {score} was best at step {self.best_step} ({self.best:.4g}) "
+        reason = f"the validation {score} was best at step {self.best_step} ({self.best:.4g}) "
         if self.cooling is None:
             run.stop(f"{reason}and has not improved in {self.waiting} evaluations since")
         else:

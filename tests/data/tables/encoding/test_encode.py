@@ -29,8 +29,8 @@ def test_each_column_gets_its_treatment():
         "column 'price': read as numbers, written as in '$1,234.5'",
         "column 'stray': 1 value that is no number, 'x', is taken as a gap",
         "column 'same' is left out: it has one value only",
-        "column 'id' is left out: its values are all different, so that it only names the row; "
-        "name it in keep to use it",
+        "column 'id' is left out: its values are all different, so that it only identifies the "
+        "row; name it in keep (--keep) to use it",
     )
 
 

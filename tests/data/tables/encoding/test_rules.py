@@ -178,9 +178,9 @@ def test_stray_words_among_numbers_are_gaps_up_to_a_tenth():
         ("x", range(3, 63), "it numbers the rows"),
         ("Unnamed: 0", range(ROWS), "it numbers the rows"),
         ("x", [f"name {row}" for row in range(ROWS)], "its values are all different"),
-        ("PassengerId", RNG.permutation(ROWS), "all different and it is called like a name"),
-        ("customer_id", RNG.permutation(ROWS), "all different and it is called like a name"),
-        ("ID", RNG.permutation(ROWS) * 3, "all different and it is called like a name"),
+        ("PassengerId", RNG.permutation(ROWS), "all different and its name is that of an"),
+        ("customer_id", RNG.permutation(ROWS), "all different and its name is that of an"),
+        ("ID", RNG.permutation(ROWS) * 3, "all different and its name is that of an"),
         ("x", [f"CUS00{row}" for row in range(10, 70)], "its values are all different"),
         ("x", [f"name {row}" for row in range(15)], "none of its values occurs twice"),
     ],
@@ -213,7 +213,7 @@ def test_one_value_and_gaps_leave_the_gaps_as_an_input():
         frame = pd.DataFrame({"x": values})
         for layout in ("codes", "plain"):
             encoding = encoding_of(frame, layout)
-            assert encoding.notes() == ("column 'x': it has one value only, and gaps",)
+            assert encoding.notes() == ("column 'x': it has one value only, beside gaps",)
             found = encoding.encode(block_of(frame), "table")
             assert found.tolist() == [[0, 0], [0, 1]] * 30
 

@@ -33,7 +33,7 @@ GAP_SIGNS = frozenset(
 )
 DAY = 86_400
 YEAR = 365.25 * DAY
-KEEP = "name it in keep to use it"
+KEEP = "name it in keep (--keep) to use it"
 
 
 def treatment_of(
@@ -90,11 +90,11 @@ def _names_rows(summary: ColumnSummary) -> str:
         different = summary.levels or MOST_COUNTED_LEVELS
         written = formats_of(summary.some_words) or form_of(summary.counted_words, summary.decimal)
         if different == filled and not summary.numbers and not written:
-            return "its values are all different, so that it only names the row"
+            return "its values are all different, so that it only identifies the row"
         return ""
     named = NAMES_ROWS.fullmatch(summary.name) is not None
     if named and summary.whole and summary.distinct and summary.numbers == rows:
-        return "its values are all different and it is called like a name of the row"
+        return "its values are all different and its name is that of an identifier"
     return ""
 
 
@@ -120,7 +120,7 @@ def _number(summary: ColumnSummary, keep: bool) -> Treatment:
         if not gaps:
             cure = "" if one else f"; {KEEP}"
             return Treatment(name, "left out", note + cure)
-        note += ", and gaps"
+        note += ", beside gaps"
     words = tuple(summary.some_words)
     if words:
         note = _joined(note, _strays("number", words[0], summary.words))

@@ -23,7 +23,7 @@ SAMPLE = 20_000  # numbers of a column that are kept at least, evenly spread ove
 MOST_COUNTED_LEVELS = 200_000  # different values of a column that are counted
 MOST_COUNTED_NUMBERS = 1_000  # different numbers that are counted where nobody asks for categories
 MOST_WORDS = 1_000  # different words that are kept
-MOST_SEEN = 1 << 22  # numbers of a column that is called like a name of the row that are compared
+MOST_SEEN = 1 << 22  # numbers of a column whose name is that of an identifier that are compared
 # What columns that only name the row are called: `id`, `PassengerId`, `customer_id`, `rownames`.
 NAMES_ROWS = re.compile(
     r"(?i:(?:.*[_ .-])?(?:id|uuid|guid|index|rownames?|rowid|row|nr|no))|.*[a-z]I[dD]"
@@ -213,7 +213,7 @@ class ColumnSummary:
 
     @property
     def distinct(self) -> bool:
-        """Return whether whole numbers in a column that is called like a name all differ."""
+        """Return whether whole numbers in a column with the name of an identifier all differ."""
         if not self._named or not self.whole or not self._seen:
             return False
         seen = np.concatenate(self._seen)

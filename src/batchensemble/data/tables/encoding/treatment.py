@@ -32,6 +32,7 @@ Scale = Literal["normal", "standard"]
 DATE_PARTS = ("time", "year", "weekday", "day")
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 FEWEST_UNSEEN_ROWS = 10  # that are warned of where all hold the same unknown level
+MIDDLE: dict[Scale, str] = {"normal": "the median", "standard": "the mean"}  # for a gap
 GAP = "(gap)"  # what the level of missing values is called
 
 
@@ -162,7 +163,8 @@ class Treatment:
         self._refuse_words(values, words, where, first_row, "a number")
         self._refuse_infinite(numbers, where, first_row)
         gaps, flags = np.isnan(numbers), {}
-        self._warn_of_gaps(gaps, where)
+        filled = "False" if self.kind == "truth value" else MIDDLE[scale]
+        self._warn_of_gaps(gaps, where, filled)
         if self.gaps:
             flags = {" is missing": gaps.astype(np.float64)}
         if self.kind == "truth value":
@@ -211,7 +213,7 @@ class Treatment:
         seconds, words = seconds_in(values, self.form, where)
         self._refuse_words(values, words, where, first_row, f"a date ({self.form})")
         gaps = np.isnan(seconds)
-        self._warn_of_gaps(gaps, where)
+        self._warn_of_gaps(gaps, where, MIDDLE[scale])
         numbers, flags, codes = {}, {}, {}
         if "time" in self.parts:
             numbers[""] = self._scaled(seconds, scale)
@@ -253,11 +255,10 @@ class Treatment:
                 "; replace it by a gap",
             )
 
-    def _warn_of_gaps(self, gaps: Flags, where: str) -> None:
+    def _warn_of_gaps(self, gaps: Flags, where: str, filled: str) -> None:
         if not self.gaps and gaps.any():
             self._warn(
-                f"{where} has gaps, and had none in the training data; each is taken as a value in "
-                "the middle"
+                f"{where} has gaps, and had none in the training data; each is taken as {filled}"
             )
 
     @cached_property
