@@ -443,7 +443,7 @@ def test_members_that_were_trained_independently_need_no_test(binary):
     [answer] = [each for each in page_verdict(alone).answers if "members" in each.title]
     assert answer.short == "Yes, independent"
     assert "Trained independently" in answer.text
-    assert "give a deep ensemble" not in words(page_of(alone))
+    assert "a deep ensemble would decide" not in words(page_of(alone))
 
 
 def page_verdict(comparison):

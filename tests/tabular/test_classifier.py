@@ -291,6 +291,9 @@ def test_the_report_tells_which_columns_matter(fitted, tmp_path):
     page = model.report(tmp_path / "page.html", frame[:100], y[:100]).read_text()
     assert "Which columns matter" in page
     assert "Most important: " in page
+    assert "4 features" in page  # columns, of which a date and a gap make several inputs
+    assert "Column &#39;id&#39; is left out" in page
+    assert "mapped to a normal distribution" in page
     assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
 
 

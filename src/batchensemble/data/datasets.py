@@ -70,6 +70,11 @@ class Data:
         return len(self.feature_names)
 
     @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that the features are made of; several features may be of one column."""
+        return self.feature_names if self.encoding is None else self.encoding.names
+
+    @property
     def classes(self) -> int:
         """Number of classes; 0 for regression."""
         return len(self.class_names)

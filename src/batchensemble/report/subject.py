@@ -111,7 +111,7 @@ def _facts(comparison: Comparison) -> str:
     seeds = len({run.seed for run in comparison.runs})
     examples = f"{len(data.train[0]):,} training and {len(data.held_out[0]):,} held-out examples"
     return (
-        f"{examples}, {counted(data.features, 'feature')}, {predicted(data)}; "
+        f"{examples}, {counted(len(data.columns), 'feature')}, {predicted(data)}; "
         f"{counted(settings.members, 'member')}, {counted(settings.epochs, 'epoch')}, "
         f"{counted(seeds, 'seed')}"
     )

@@ -68,13 +68,18 @@ def subject_from_model(
         f"{method_title(method)}, {counted(model.members, 'member')}, "
         f"{counted(history.epochs, 'epoch')}; "
         f"scored on {counted(len(data.held_out[0]), 'example')}, "
-        f"{counted(data.features, 'feature')}, {predicted(data)}"
+        f"{counted(len(data.columns), 'feature')}, {predicted(data)}"
         + "".join(f". {note.rstrip('.')}" for note in notes)
         + ("." if notes else ""),
         command,
         tuple((name.replace("_", " "), text_of(each)) for name, each in settings.items()),
         {**comparison.to_dict(), "settings": dict(settings), "model": dict(config)},
+        () if data.encoding is None else tuple(map(_sentence, data.encoding.notes())),
     )
+
+
+def _sentence(note: str) -> str:
+    return f"{note[0].upper()}{note[1:]}."
 
 
 def _run(

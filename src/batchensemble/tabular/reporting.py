@@ -48,5 +48,4 @@ def subject_from_estimator(estimator: Any, rows: KeptRows, scored: str) -> Subje
         config={"estimator": repr(estimator)},
         command=f"{estimator!r}.fit(X, y).report(path)",
         loss=None if classes else "gaussian_nll",
-        notes=[note[0].upper() + note[1:] for note in estimator.encoding_.notes()],
     )

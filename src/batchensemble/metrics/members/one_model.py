@@ -189,7 +189,7 @@ def _answer(
         more = "a deep ensemble" if by_errors else "more examples"
         return (
             "undecided",
-            f"; below {limit:g} is one model, above {ALIKE_SHARE:g} an ensemble: give {more} to "
+            f"; below {limit:g} is one model, above {ALIKE_SHARE:g} an ensemble: {more} would "
             "decide",
         )
     if share is not None and share.reason:

@@ -83,7 +83,9 @@ def column_effects(comparison: Comparison, axes: Any = None) -> list[Axes]:
     for ax in drawn[1:]:
         ax.sharey(drawn[0])
     of = effects[0].of
-    what = "mean prediction" if of is None else f"mean probability of {plain(str(of), 16)}"
+    what = f"mean predicted {plain(comparison.data.target or 'number', 24)}"
+    if of is not None:
+        what = f"mean probability of {plain(str(of), 16)}"
     drawn[0].set_ylabel(what)
     figure_of(drawn[0]).set_layout_engine("constrained")
     return drawn

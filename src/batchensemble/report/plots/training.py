@@ -28,10 +28,10 @@ MARKERS_A_LINE = 8
 
 @drawing()
 def loss_curves(comparison: Comparison, axes: Any = None) -> list[Axes]:
-    """Draw the training loss (solid) and the held-out loss (dashed) after each epoch.
+    """Draw the training loss (solid) and the validation loss (dashed) after each epoch.
 
     For classes in nats, on a log scale; for numbers in the loss's own unit, which may be below 0,
-    of standardised targets unless the history says otherwise. Methods without held-out scores in
+    of standardised targets unless the history says otherwise. Methods without such scores in
     their history have no dashed line.
 
     Args:
@@ -46,8 +46,8 @@ def loss_curves(comparison: Comparison, axes: Any = None) -> list[Axes]:
     runs = [comparison.of(method)[0] for method in comparison.methods]
     panels = [("Training loss, mean of the members", "losses", "solid")]
     if any(run.history.validation_nll for run in runs):
-        held_out = "Held-out loss" if numbers else "Held-out NLL"
-        panels.append((f"{held_out} of the ensemble", "validation_nll", "dashed"))
+        scored = "Validation loss" if numbers else "Validation NLL"
+        panels.append((f"{scored} of the ensemble", "validation_nll", "dashed"))
     [drawn] = panels_of(axes, len(panels), 3.5, sharey=True)
     figure = figure_of(drawn[0])
     if axes is None:

@@ -17,6 +17,7 @@ from batchensemble.losses.standardised import OF_STANDARDISED
 from batchensemble.metrics.members.member_curve import by_members
 from batchensemble.metrics.values import class_name
 from batchensemble.predictions import Prediction
+from batchensemble.report.plots.columns import MOST_BARS
 from batchensemble.training.history import format_loss
 
 COLUMN = {column.key: column for column in (*CLASSIFICATION, *REGRESSION, *COST)}
@@ -156,7 +157,7 @@ def _curves(comparison: Comparison) -> str:
             return last
         lowest = min(range(len(nlls)), key=nlls.__getitem__)
         when = "the last epoch" if lowest == len(nlls) - 1 else f"epoch {lowest + 1}"
-        return f"{last}, lowest held-out {what} {format_loss(nlls[lowest])} after {when}"
+        return f"{last}, lowest validation {what} {format_loss(nlls[lowest])} after {when}"
 
     numbers = comparison.data.task == "regression"
     what = "loss" if numbers else "NLL"
@@ -205,9 +206,12 @@ def _importances(comparison: Comparison) -> str:
     table = found.to_pandas()
     unit = " nats" if found.score == "nll" else ""
     first = ", ".join(
-        f"{name} (+{increase:.3g}{unit})" for name, increase in table["importance"][:3].items()
+        f"{name} ({increase:+.3g}{unit})" for name, increase in table["importance"][:3].items()
     )
-    return f"Most important: {first}, over an {found.score.upper()} of {found.baseline:.4g}{unit}."
+    columns = len(found.names)
+    drawn = f" Drawn: the first {MOST_BARS} of {columns:,} columns." if columns > MOST_BARS else ""
+    score = f"{found.score.upper()} of {found.baseline:.4g}{unit}"
+    return f"Most important: {first}, over an {score}.{drawn}"
 
 
 def _effects(comparison: Comparison) -> str:
@@ -224,16 +228,16 @@ TEXTS = {
         "Which columns matter",
         "quality",
         _importances,
-        "A column is shuffled, so that it tells nothing, and the score is computed again. Bars: "
-        "the ensemble, whiskers over three repetitions; dots: the members by their own score. Of "
-        "two columns that tell the same, each seems less important.",
+        "A column is shuffled, so that it carries no information, and the score is computed again. "
+        "Bars: the ensemble, whiskers over three repetitions; dots: the members by their own "
+        "score. Of two columns with the same information, each seems less important.",
     ),
     "column_effects": FigureText(
         "What the columns do",
         "quality",
         _effects,
         "The mean prediction if all rows had this value in the column (partial dependence). Wide "
-        "line: the ensemble; thin lines: the members. Where they part, the table says little. All "
+        "line: the ensemble; thin lines: the members. Where they part, the data say little. All "
         "panels have one scale.",
     ),
     "confusion": FigureText(
@@ -287,8 +291,8 @@ TEXTS = {
         "Training",
         "training",
         _curves,
-        "Training loss: mean over the epoch and the members. Held-out loss: the ensemble after the "
-        "epoch. A held-out loss that rises while the training loss falls is overfitting.",
+        "Training loss: mean over the epoch and the members. Validation loss: the ensemble after "
+        "the epoch. One that rises while the training loss falls is overfitting.",
     ),
     "curve": FigureText(
         "Prediction and uncertainty",
@@ -343,6 +347,6 @@ ALTERNATIVES = {
     "coverage": "Coverage of intervals against their nominal coverage.",
     "error_by_deviation": "RMSE of ten groups of examples against the predicted deviation.",
     "error_time": "RMSE against training time.",
-    "loss_curves": "Training loss and held-out loss by epoch.",
+    "loss_curves": "Training loss and validation loss by epoch.",
     "accuracy_time": "Accuracy against training time.",
 }
