@@ -122,14 +122,27 @@ def test_what_is_no_report_is_refused_in_a_sentence(arguments, sentence, trained
     assert sentence in " ".join(done.output.split())
 
 
+def test_a_comparison_knows_where_its_file_was(compared, table, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = run("report", compared)
+    assert done.exit_code == 0, done.output
+    assert f"batchensemble compare --data {table} --target grows" in words(compared / "report.html")
+    moved = table.rename(tmp_path / "plants.csv")
+    try:
+        done = run("report", compared)
+        assert done.exit_code == 2
+        said = " ".join(done.output.split())
+        assert "plants.csv, which does not exist; give --data PATH" in said
+        assert run("report", compared, "--data", moved).exit_code == 0
+    finally:
+        moved.rename(table)
+
+
 def test_folders_without_what_is_needed_are_refused(compared, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     done = run("report", tmp_path)
     assert done.exit_code == 2
     assert "holds neither results.json of a comparison nor config.json" in done.output
-    done = run("report", compared)
-    assert done.exit_code == 2
-    assert "ran on plants.csv, which does not exist; give --data PATH" in done.output
     (tmp_path / "results.json").write_text(
         '{"recipe": "notebook", "settings": {}, "data": {"name": "moons"}, "runs": []}'
     )

@@ -345,7 +345,7 @@ def test_the_verdict_names_what_is_significantly_best(binary):
         "lower than every other method (95% intervals)."
     )
     better, cost, *_ = clear.answers
-    assert better.title == "Difference to the single network"
+    assert better.title == "Difference from the single network"
     assert re.match(r"NLL .0\.\d{4} nats, 95% interval .0\.\d{4} to .0\.\d{4}\.", better.text)
     assert better.text.endswith("The difference is significant.")
     assert "2.00 times the parameters" in cost.text

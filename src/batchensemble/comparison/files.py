@@ -146,7 +146,8 @@ def read_results(folder: Path) -> dict[str, Any]:
         found = read_json(path, **LARGE_LIMITS, nan=True)
         kinds = (found["settings"], dict), (found["data"], dict), (found["runs"], list)
         fitting = all(isinstance(each, kind) for each, kind in kinds)
-        if not fitting or not isinstance(found["data"]["name"], str):
+        names = found["data"]["name"], found["data"].get("path") or ""
+        if not fitting or not all(isinstance(each, str) for each in names):
             raise TypeError("settings and data must be objects, and runs a list")
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is not of a comparison: {error!r}; run it again") from None

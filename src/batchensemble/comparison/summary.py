@@ -40,6 +40,7 @@ class Column:
     noise: Literal["examples", "runs", "none", "untested"] = "examples"
 
 
+LARGE = 1e9  # from here on an exponent is easier to read
 CLASSIFICATION = (
     Column("accuracy", "Accuracy", "", "higher", ".4f"),
     Column("nll", "NLL", "nats", "lower", ".4f"),
@@ -195,10 +196,13 @@ def format_number(number: float, column: Column) -> str:
     Example:
         >>> format_number(17154.0, COST[0]), format_number(float("nan"), COST[0])
         ('17,154', '-')
-        >>> format_number(50.9, REGRESSION[0])
-        '50.90'
+        >>> format_number(50.9, REGRESSION[0]), format_number(13519.6, REGRESSION[0])
+        ('50.90', '13,520')
     """
-    return format(number, column.format).rstrip(".") if math.isfinite(number) else "-"
+    if not math.isfinite(number):
+        return "-"
+    text = format(number, column.format).rstrip(".")
+    return f"{number:,.0f}" if "e+" in text and abs(number) < LARGE else text
 
 
 def format_deviation(deviation: float, mean: float, column: Column) -> str:

@@ -49,6 +49,7 @@ class Data:
         stopping: features and targets of the rows that tell when to stop a training; ``None``:
             there are none.
         choices: what the user said about the columns of a file.
+        path: of the file, as it was given.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Data:
     dialect: Dialect = FOUND
     stopping: tuple[Features, DataLabels] | None = None
     choices: ColumnChoices = field(default_factory=ColumnChoices)
+    path: str | None = None
 
     @property
     def features(self) -> int:
@@ -191,6 +193,7 @@ def load_table(
         dialect=table.dialect,
         stopping=None if stop is None else (X[stop], y[stop]),
         choices=choices or ColumnChoices(),
+        path=str(path),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from batchensemble.comparison.results import Comparison, Settings, comparison_loss
@@ -52,7 +53,8 @@ class Subject:
 def subject_from_comparison(comparison: Comparison) -> Subject:
     """Return a comparison as the subject of a page."""
     notes = []
-    if comparison.data.target is not None:
+    path = comparison.data.path
+    if path is not None and not Path(path).is_absolute():
         notes.append("The path of the file is relative to where the command runs.")
     if comparison.recipe is not None:
         notes.append(
@@ -76,7 +78,7 @@ def command(comparison: Comparison) -> str:
     settings, data = comparison.settings, comparison.data
     if comparison.recipe is not None:
         return shlex.join([*parts, "--recipe", comparison.recipe])
-    parts += ["--data", data.name]
+    parts += ["--data", data.path or data.name]
     if data.target is not None:
         parts += ["--target", data.target]
     if data.target is not None:
@@ -106,13 +108,22 @@ def counted(number: int, thing: str) -> str:
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
+def epochs_of(settings: Settings) -> str:
+    """Return the number of epochs, which early stopping may cut short."""
+    most = "at most " if settings.patience is not None else ""
+    return f"{most}{counted(settings.epochs, 'epoch')}"
+
+
 def _facts(comparison: Comparison) -> str:
     data, settings = comparison.data, comparison.settings
     seeds = len({run.seed for run in comparison.runs})
-    examples = f"{len(data.train[0]):,} training and {len(data.held_out[0]):,} held-out examples"
+    stopping = "" if data.stopping is None else f", {len(data.stopping[0]):,} validation"
+    examples = (
+        f"{len(data.train[0]):,} training{stopping} and {len(data.held_out[0]):,} held-out examples"
+    )
     return (
         f"{examples}, {counted(len(data.columns), 'feature')}, {predicted(data)}; "
-        f"{counted(settings.members, 'member')}, {counted(settings.epochs, 'epoch')}, "
+        f"{counted(settings.members, 'member')}, {epochs_of(settings)}, "
         f"{counted(seeds, 'seed')}"
     )
 

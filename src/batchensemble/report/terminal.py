@@ -24,14 +24,15 @@ from batchensemble.comparison.summary import (
 from batchensemble.comparison.wording import printable
 from batchensemble.core.printed_tables import significant, terminal_table
 from batchensemble.metrics import Confusion, Scores
+from batchensemble.report.subject import epochs_of
 
 MOST_COLUMNS = 8  # classes whose confusion fits a terminal
 SCORE_TITLES = {
     "coverage": "coverage of intervals",
     "coverage_meant": "nominal coverage",
     "width": "width of intervals",
-    "epistemic": "epistemic std",
-    "aleatoric": "aleatoric std",
+    "epistemic": "epistemic deviation",
+    "aleatoric": "aleatoric deviation",
 }
 
 
@@ -140,7 +141,7 @@ def _facts(comparison: Comparison) -> str:
     facts = (
         f"{len(data.held_out[0]):,} held-out examples of {data.name}",
         f"{settings.members} members",
-        f"{settings.epochs} epochs",
+        epochs_of(settings),
         f"{seeds} seed{'s' if seeds > 1 else ''}",
     )
     return ", ".join(facts)

@@ -1,4 +1,4 @@
-"""The verdict: which method is best, by how much, at what cost, and is it calibrated."""
+"""The verdict: the best method, its difference from the others, its cost and calibration."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def _leading(by: Column, rows: Sequence[Row]) -> list[Row]:
     """Return the best method and those not significantly different from it, the best first."""
     ranked = sorted(rows, key=lambda row: row.cells[by.key].mean)
     marked = [row for row in ranked if row.cells[by.key].best or row.cells[by.key].tied]
-    # Without a mark all print the same number, or the differences cannot be tested.
+    # Without a mark all are equal to the digits shown, or the differences cannot be tested.
     return marked or ranked
 
 
@@ -186,7 +186,7 @@ def _headline(by: Column, comparison: Comparison, rows: Sequence[Row], chosen: R
 
 
 def _difference(by: Column, differences: Differences, row: Row, other: Row) -> Answer:
-    title = f"Difference to {method_phrase(other.method)}"
+    title = f"Difference from {method_phrase(other.method)}"
     found = differences.between(by.key, row.method, other.method)
     if found is None:
         return Answer(title, "Unknown", "The two methods have no finished seed in common.")
@@ -232,17 +232,17 @@ def _calibrated(comparison: Comparison, row: Row) -> Answer:
 def _coverage(comparison: Comparison, row: Row) -> Answer:
     """Return whether intervals contain the nominal share, by the binomial of so many examples."""
     examples = len(comparison.data.held_out[1])
-    meant = float(comparison.runs[0].scores.get("coverage_meant", 0.9))
+    nominal = float(comparison.runs[0].scores.get("coverage_meant", 0.9))
     found = row.cells["coverage"].mean
-    low, high = binom.interval(LEVEL, examples, meant)
+    low, high = binom.interval(LEVEL, examples, nominal)
     text = (
-        f"{meant:.0%} intervals contain {found:.1%} of the targets; by chance alone it would be "
+        f"{nominal:.0%} intervals contain {found:.1%} of the targets; by chance alone it would be "
         f"{low / examples:.1%} to {high / examples:.1%} on this many examples (95%)."
     )
     if low <= found * examples <= high:
         short = "No miscalibration detected"
     else:
-        short = "Intervals too narrow" if found < meant else "Intervals too wide"
+        short = "Intervals too narrow" if found < nominal else "Intervals too wide"
     return Answer("Calibration", short, text)
 
 
@@ -327,12 +327,12 @@ def member_check(comparison: Comparison, row: Row) -> str:
             f"deviation between members' means {row.cells['epistemic'].mean:.2g}."
         )
     alone = [accuracy for run in runs for accuracy in run.scores["member_accuracies"]]
-    together, information = row.cells["accuracy"].mean, row.cells["mutual_information"].mean
+    of_all, information = row.cells["accuracy"].mean, row.cells["mutual_information"].mean
     text = (
-        f"accuracy {min(alone):.2%} to {max(alone):.2%} for single members, {together:.2%} for the "
+        f"accuracy {min(alone):.2%} to {max(alone):.2%} for single members, {of_all:.2%} for the "
         f"ensemble; mutual information {information:.5f} nats."
     )
-    if min(alone) < together - MEMBERS_FAR_BELOW:
+    if min(alone) < of_all - MEMBERS_FAR_BELOW:
         text += " Members this much less accurate differ because they are wrong, not uncertain."
     if METHODS[row.method].independent:
         return f"{text} Trained independently: the reference for the other ensembles."

@@ -74,7 +74,8 @@ def _comparison(
 ) -> Comparison:
     results = read_results(folder)
     asked, described = results["settings"], results["data"]
-    recipe, name = results.get("recipe"), described["name"]
+    recipe = results.get("recipe")
+    name = described.get("path") or described["name"]  # files of earlier versions have no path
     if recipe is not None:
         raise ValueError(
             f"the recipe in {folder} stores no files of its runs; write its report again with "

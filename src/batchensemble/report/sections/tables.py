@@ -181,7 +181,7 @@ def difference_table(
         return None
     name = method_phrase(reference)
     caption = (
-        f"Difference of each method to {name}, with its 95% interval below. Bold: significant, "
+        f"Difference of each method from {name}, with its 95% interval below. Bold: significant, "
         "the interval does not contain 0."
     )
     heads = tuple(Head(column.title, column.unit) for column in compared)
