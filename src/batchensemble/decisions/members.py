@@ -11,16 +11,14 @@ import numpy as np
 import torch
 
 from batchensemble.core.arguments import whole_number
-from batchensemble.data.batches import PREDICTION_BATCH
-from batchensemble.data.sources import MEMORY_LIMIT, open_batches
-from batchensemble.data.tables.column_names import ColumnNames
+from batchensemble.data.sources import MEMORY_LIMIT
 from batchensemble.ensembles import Ensemble
-from batchensemble.ensembles.checks import check_ensemble, place_of
+from batchensemble.ensembles.checks import check_ensemble
 from batchensemble.ensembles.choice import Choice
 from batchensemble.layers.modes import evaluating
-from batchensemble.losses import ClassLoss, Custom, Loss
+from batchensemble.losses import Loss
 from batchensemble.metrics.subsets import SubsetScore, countable, subset_score
-from batchensemble.predictions.predict import model_loss, predict_batches
+from batchensemble.predictions.predict import model_loss, open_pairs, predict_batches
 
 Choosable = TypeVar("Choosable", bound=Ensemble)
 
@@ -133,16 +131,8 @@ def _scored(
 ) -> tuple[str, SubsetScore, Callable[[float], float]]:
     """Return the name of the score, its collector after all data, and what finishes its losses."""
     trained_with = model_loss(model, loss)
-    batches = open_batches(
-        data,
-        PREDICTION_BATCH,
-        target=target,
-        class_names=class_names,
-        memory_limit=memory_limit,
-        read=trained_with.read,
-        numbers=not isinstance(trained_with, (ClassLoss, Custom)),
-        known=ColumnNames.of(model),
-        **place_of(model),
+    batches = open_pairs(
+        model, trained_with, data, target=target, class_names=class_names, memory_limit=memory_limit
     )
     if model.trained_on is not None and batches.fingerprint == model.trained_on:
         warnings.warn(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from batchensemble.core.arguments import whole_number
 from batchensemble.core.inputs import Inputs
-from batchensemble.data.batches import PREDICTION_BATCH
+from batchensemble.data.batches import PREDICTION_BATCH, Batches
 from batchensemble.data.sources import MEMORY_LIMIT, open_batches, open_inputs
 from batchensemble.data.tables.column_names import ColumnNames
 from batchensemble.ensembles import Ensemble
@@ -92,16 +92,8 @@ def predict_pairs(
     """
     check_ensemble(model)
     found = model_loss(model, loss)
-    batches = open_batches(
-        data,
-        PREDICTION_BATCH,
-        target=target,
-        class_names=class_names,
-        memory_limit=memory_limit,
-        read=found.read,
-        numbers=not isinstance(found, (ClassLoss, Custom)),
-        known=ColumnNames.of(model),
-        **place_of(model),
+    batches = open_pairs(
+        model, found, data, target=target, class_names=class_names, memory_limit=memory_limit
     )
     seen: list[Tensor] = []
 
@@ -112,6 +104,38 @@ def predict_pairs(
 
     prediction = _prediction(model, found, inputs_only())
     return prediction, torch.cat(seen).numpy()
+
+
+def open_pairs(
+    model: Ensemble,
+    loss: EnsembleLoss,
+    data: Any,
+    *,
+    target: str | None,
+    class_names: Sequence[Any],
+    memory_limit: int,
+) -> Batches:
+    """Return batches of data with targets for a trained model, as its training read them.
+
+    Args:
+        model: any ensemble.
+        loss: the loss that its outputs were trained with.
+        data: inputs and targets, as in :func:`predict_pairs`; so are the others.
+        target: name of the column or key of the targets.
+        class_names: the classes in the order of their numbers, if the targets are text.
+        memory_limit: size in bytes above which files are streamed.
+    """
+    return open_batches(
+        data,
+        PREDICTION_BATCH,
+        target=target,
+        class_names=class_names,
+        memory_limit=memory_limit,
+        read=loss.read,
+        numbers=not isinstance(loss, (ClassLoss, Custom)),
+        known=ColumnNames.of(model),
+        **place_of(model),
+    )
 
 
 def model_loss(model: Ensemble, loss: str | Loss | None = None) -> EnsembleLoss:

@@ -11,9 +11,7 @@ import torch
 from torch import Tensor
 
 from batchensemble.core.arguments import one_of
-from batchensemble.data.batches import PREDICTION_BATCH
-from batchensemble.data.sources import MEMORY_LIMIT, open_batches
-from batchensemble.data.tables.column_names import ColumnNames
+from batchensemble.data.sources import MEMORY_LIMIT
 from batchensemble.decisions.calibration.fitting import FITS, nll
 from batchensemble.ensembles import Ensemble
 from batchensemble.ensembles.calibrators import Calibrator, Pooling
@@ -21,6 +19,7 @@ from batchensemble.ensembles.checks import check_ensemble, check_inputs_fit, pla
 from batchensemble.layers.modes import evaluating
 from batchensemble.losses import CrossEntropy
 from batchensemble.losses.targets import ONE_HOT, parted
+from batchensemble.predictions.predict import open_pairs
 
 CalibrationMethod = Literal["temperature", "vector", "platt", "isotonic"]
 Model = TypeVar("Model", bound=Ensemble)
@@ -143,15 +142,8 @@ def _outputs(
             f"calibrate takes logits of classes, trained with the cross-entropy, and this model "
             f"was trained with {loss}"
         )
-    batches = open_batches(
-        data,
-        PREDICTION_BATCH,
-        target=target,
-        class_names=class_names,
-        memory_limit=memory_limit,
-        read=loss.read,
-        known=ColumnNames.of(model),
-        **place_of(model),
+    batches = open_pairs(
+        model, loss, data, target=target, class_names=class_names, memory_limit=memory_limit
     )
     if model.trained_on is not None and batches.fingerprint == model.trained_on:
         warnings.warn(
