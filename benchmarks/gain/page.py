@@ -1,12 +1,12 @@
-"""What a BatchEnsemble keeps of a deep ensemble's gain, and which rule of sharing is best.
+"""The share of a deep ensemble's gain that a BatchEnsemble has, and the best rule of sharing.
 
-    python benchmarks/gain/page.py            # half an hour on one core; finished runs are kept
+    python benchmarks/gain/page.py            # half an hour on one core; finished runs are stored
     python benchmarks/gain/page.py --write    # and the tables into docs/gain.md
     python benchmarks/gain/page.py --epochs   # one network after other numbers of epochs
 
 The share of the gain is (one network - ours) / (one network - deep ensemble): of the negative
-log-likelihood on held-out data, and of the area under the ROC curve of telling classes that
-training never saw. It goes on where it was interrupted. It trains with the lowest priority.
+log-likelihood on held-out data, and of the area under the ROC curve of detecting classes unseen in
+training. An interrupted run is resumed. It trains with the lowest priority.
 """
 
 from __future__ import annotations
@@ -67,14 +67,14 @@ def arguments_of() -> argparse.ArgumentParser:
     parser.add_argument("--data", nargs="+", choices=SOURCES, default=list(SOURCES), metavar="NAME")
     parser.add_argument("--jobs", type=int, default=1, help="processes of one thread each")
     parser.add_argument("--folder", type=Path, default=KEPT, help="of finished runs")
-    parser.add_argument("--no-training", action="store_true", help="of what is kept alone")
+    parser.add_argument("--no-training", action="store_true", help="score stored runs only")
     parser.add_argument("--epochs", action="store_true", help="how the epochs were chosen")
     parser.add_argument("--write", action="store_true", help="put the tables into the page")
     return parser
 
 
 def train(sources: list[Source], arguments: argparse.Namespace, console: Console) -> list[str]:
-    """Do what is missing and return the names of what failed."""
+    """Train the missing runs and return the names of those that failed."""
     todo = list(jobs_of(sources, arguments.seeds))
     todo = [job for job in todo if job.read(arguments.folder) is None]
     failed = []
@@ -103,7 +103,7 @@ def read(source: Source, seed: int, folder: Path) -> Runs | None:
 
 
 def epoch_lines(sources: list[Source]) -> Lines:
-    """Return what one network comes to with other numbers of epochs, on seeds of their own."""
+    """Return the NLL of one network after several numbers of epochs, on seeds of their own."""
     lines = [["data", *(f"{epochs} epochs" for epochs in TRIED), "taken"]]
     for source in sources:
         means = [np.mean([after_epochs(source, seed, each) for seed in TRIED_ON]) for each in TRIED]

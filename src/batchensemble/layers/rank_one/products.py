@@ -11,7 +11,7 @@ from torch import Tensor
 
 FEW_COLUMNS = 64
 
-# Where a product takes its time to read the weight: rows at most, and numbers at least; in double
+# Where reading the weight dominates a product: rows at most, and numbers at least; in double
 # precision the transpose is slower.
 FEW_ROWS = 128
 LARGE_WEIGHT = 2**21
@@ -25,7 +25,7 @@ def shared_linear(
 ) -> Float[Tensor, "*rows out"]:
     """Return ``x Wᵀ + b``, as ``F.linear`` does.
 
-    Where few rows meet a large weight, CPUs take less time for the transpose, ``(W xᵀ)ᵀ``.
+    For few rows and a large weight, CPUs compute the transpose, ``(W xᵀ)ᵀ``, faster.
 
     Example:
         >>> shared_linear(torch.ones(1, 3), torch.ones(2, 3), torch.tensor([0.0, 1.0])).tolist()
@@ -34,7 +34,7 @@ def shared_linear(
     if weight.numel() < LARGE_WEIGHT or not _turns(x, weight):
         return F.linear(x, weight, bias)
     y = torch.mm(weight, x.reshape(-1, x.shape[-1]).t()).t()
-    # Whoever comes next may count on rows that lie in memory one after the other.
+    # Later operations may rely on contiguous rows.
     y = y.contiguous() if bias is None else torch.add(y.contiguous(), bias)
     return y.view(*x.shape[:-1], len(weight))
 
@@ -54,7 +54,7 @@ def shared_linear_backward(
 
 
 def _turns(x: Tensor, weight: Tensor) -> bool:
-    """Tell whether the transpose of the product with a large weight is quicker."""
+    """Return whether the transpose of the product with a large weight is faster."""
     return (
         weight.dtype in TRANSPOSED_TYPES
         and weight.is_cpu
@@ -70,7 +70,7 @@ def stacked_linear(
 ) -> Float[Tensor, "members batch out"]:
     """Apply each member's own linear layer, ``y_m = x_m W_m + b_m``.
 
-    The weights are the transposes of ``nn.Linear``'s, so that the product takes them as they lie.
+    The weights are the transposes of ``nn.Linear``'s, so that the product needs no copy.
 
     Example:
         >>> stacked_linear(torch.ones(2, 1, 3), torch.ones(2, 3, 1), torch.zeros(2, 1, 1)).tolist()
@@ -87,8 +87,8 @@ def weight_gradient(
 ) -> Float[Tensor, "members out in"]:
     """Return ``dy_mᵀ x_m`` of each member.
 
-    Where it has a few columns the product is taken with the wider side last: on CPU it is up to
-    five times slower than its transpose. Elsewhere it had better lie in memory as the weight does.
+    With few columns the transpose is computed, with the wider side last: on CPU it is up to five
+    times faster. Elsewhere the gradient has the memory layout of the weight.
     """
     if x.shape[2] < min(dy.shape[2], FEW_COLUMNS):
         return torch.bmm(x.mT, dy).mT
