@@ -509,3 +509,12 @@ def test_members_that_are_worse_alone_are_pointed_out(comparison):
         page_of(odd)
     )
     assert "less accurate" in page_of(odd).text
+
+
+def test_a_page_of_large_numbers_has_no_powers_of_ten():
+    X, _ = toy().train
+    y = 50_000 + 12_000 * X[:, 0].astype(float)
+    data = Data("houses", (X, y), (X, y), ("x0", "x1"), (), True)
+    said = words(page_of(compared(data, methods=("single", "batch"))))
+    assert "Aleatoric variance" in said
+    assert not re.search(r"\de\+\d", said)

@@ -243,7 +243,7 @@ class Comparison:
             "failures": self.failures,
             "data": {
                 "name": self.data.name,
-                "path": self.data.path,
+                **({} if self.data.path is None else {"path": self.data.path}),
                 "task": self.data.task,
                 "target": self.data.target,
                 "training_examples": len(self.data.train[0]),

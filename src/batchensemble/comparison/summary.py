@@ -12,6 +12,7 @@ from typing import Literal
 from batchensemble.comparison.differences import Differences
 from batchensemble.comparison.results import Comparison, Run
 from batchensemble.comparison.wording import method_title
+from batchensemble.core.printed_tables import formatted
 from batchensemble.metrics.bootstrap import spread
 
 
@@ -40,7 +41,6 @@ class Column:
     noise: Literal["examples", "runs", "none", "untested"] = "examples"
 
 
-LARGE = 1e9  # from here on an exponent is easier to read
 CLASSIFICATION = (
     Column("accuracy", "Accuracy", "", "higher", ".4f"),
     Column("nll", "NLL", "nats", "lower", ".4f"),
@@ -199,10 +199,7 @@ def format_number(number: float, column: Column) -> str:
         >>> format_number(50.9, REGRESSION[0]), format_number(13519.6, REGRESSION[0])
         ('50.90', '13,520')
     """
-    if not math.isfinite(number):
-        return "-"
-    text = format(number, column.format).rstrip(".")
-    return f"{number:,.0f}" if "e+" in text and abs(number) < LARGE else text
+    return formatted(number, column.format) if math.isfinite(number) else "-"
 
 
 def format_deviation(deviation: float, mean: float, column: Column) -> str:

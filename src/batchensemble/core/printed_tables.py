@@ -53,6 +53,19 @@ def text(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+def formatted(number: float, form: str = ".4g") -> str:
+    """Return a number in a format, in full where that would write a power of ten below a billion.
+
+    Example:
+        >>> formatted(0.000012), formatted(2441.3), formatted(13519.6), formatted(4.649e6, "+.3g")
+        ('1.2e-05', '2441', '13,520', '+4,649,000')
+    """
+    text = format(number, form).rstrip(".")
+    if "e+" not in text or abs(number) >= LARGE:
+        return text
+    return format(number, "+,.0f" if form.startswith("+") else ",.0f")
+
+
 def significant(number: float) -> str:
     """Return a score with four decimals, or with five digits where it is large.
 

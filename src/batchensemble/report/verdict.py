@@ -19,6 +19,7 @@ from batchensemble.comparison.summary import (
     quality,
 )
 from batchensemble.comparison.wording import capitalised, join_names, method_phrase
+from batchensemble.core.printed_tables import formatted
 from batchensemble.ensembles.methods import METHODS, baseline_among, independent_among
 from batchensemble.metrics import one_class
 from batchensemble.metrics.bootstrap import LEVEL
@@ -324,7 +325,7 @@ def member_check(comparison: Comparison, row: Row) -> str:
         )
         return (
             f"RMSE {least} to {most} for single members, {mean} for the ensemble; standard "
-            f"deviation between members' means {row.cells['epistemic'].mean:.2g}."
+            f"deviation between members' means {formatted(row.cells['epistemic'].mean)}."
         )
     alone = [accuracy for run in runs for accuracy in run.scores["member_accuracies"]]
     of_all, information = row.cells["accuracy"].mean, row.cells["mutual_information"].mean

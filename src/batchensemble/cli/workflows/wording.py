@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from batchensemble.cli.workflows.decision import Decision, DecisionCheck
-from batchensemble.core.printed_tables import significant
+from batchensemble.core.printed_tables import formatted
 from batchensemble.decisions import ConformalIntervals, ConformalSets, Threshold
 from batchensemble.decisions.conformal.quantile import least_examples
 
@@ -104,7 +104,7 @@ def _threshold(found: Threshold, numbers: bool) -> str:
 def _value(found: Threshold, numbers: bool) -> str:
     if not numbers:
         return f"{found.value:.4g}{'' if found.by == 'confidence' else ' nats'}"
-    return f"{_digits(found.value)} (a standard deviation of {_digits(math.sqrt(found.value))})"
+    return f"{formatted(found.value)} (a standard deviation of {formatted(math.sqrt(found.value))})"
 
 
 def _name(by: str) -> str:
@@ -137,14 +137,14 @@ def _intervals(decision: Decision, intervals: ConformalIntervals) -> str:
     if math.isinf(width):
         return _too_few(decision, intervals.confidence, "every interval is infinite")
     what = {
-        "absolute": f"the mean ± {_digits(width)}",
+        "absolute": f"the mean ± {formatted(width)}",
         "normalised": f"the mean ± {width:.4g} standard deviations",
         "quantiles": "the model's own interval, each end moved "
-        f"{'in' if width < 0 else 'out'}wards by {_digits(abs(width))},",
+        f"{'in' if width < 0 else 'out'}wards by {formatted(abs(width))},",
     }[intervals.method_ or "absolute"]
     return (
         f"{what} contains the true number for {_percent(intervals.confidence)} of new examples of "
-        f"this kind. Mean width {_digits(decision.mean_size)}."
+        f"this kind. Mean width {formatted(decision.mean_size)}."
     )
 
 
@@ -159,7 +159,7 @@ def _check(decision: Decision, check: DecisionCheck) -> str:
     if decision.sets is not None:
         what, size = "sets contain the true class", f"mean size {check.mean_size:.2f}"
     else:
-        what, size = "intervals contain the true number", f"mean width {_digits(check.mean_size)}"
+        what, size = "intervals contain the true number", f"mean width {formatted(check.mean_size)}"
     parts.append(f"{check.covered:.1%} of the {what} ({size})")
     return (
         f"on the {check.examples:,} held-out examples, which were used for nothing else, "
@@ -172,12 +172,6 @@ def _too_few(decision: Decision, confidence: float, then: str) -> str:
         f"{_percent(confidence)} needs at least {least_examples(confidence)} examples, got "
         f"{decision.examples:,}, so {then}. Give more rows with --data."
     )
-
-
-def _digits(number: float) -> str:
-    """Return a number with four digits, and in full where these would need an exponent."""
-    text = f"{number:.4g}"
-    return text if "e" not in text else significant(number)
 
 
 def _percent(share: float) -> str:

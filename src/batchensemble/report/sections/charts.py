@@ -13,6 +13,7 @@ from batchensemble.comparison.differences import Differences
 from batchensemble.comparison.results import Comparison
 from batchensemble.comparison.summary import REGRESSION, Column, Row, format_number
 from batchensemble.comparison.wording import capitalised, join_names, method_phrase, method_title
+from batchensemble.core.printed_tables import formatted
 from batchensemble.report.sections.abstaining import Abstaining
 from batchensemble.report.sections.tables import risk_of, signed
 
@@ -122,7 +123,7 @@ def forest(
         [row.method for row, each in known if each.significant],
         [row.method for row, each in known if not each.significant],
     )
-    ticks = tuple(Tick(at(each), f"{each:g}") for each in _ticks(low, high, 5))
+    ticks = tuple(Tick(at(each), formatted(each, "g")) for each in _ticks(low, high, 5))
     return Forest(ROW_HEIGHT * len(bars) + 8, at(0.0), ticks, tuple(bars), finding)
 
 
@@ -179,7 +180,7 @@ def risks(comparison: Comparison) -> Risks:
         tuple(curves),
         tuple(Tick(place(share, 0.0)[0], f"{100 * share:g}%") for share in x_ticks),
         tuple(
-            Tick(place(0.0, each)[1], f"{each:.3g}" if numbers else f"{100 * each:.3g}%")
+            Tick(place(0.0, each)[1], formatted(each, ".3g") if numbers else f"{100 * each:.3g}%")
             for each in y_ticks
         ),
         {"intros": intros, "methods": chosen},

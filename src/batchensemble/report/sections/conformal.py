@@ -7,6 +7,7 @@ from scipy.stats import betabinom
 
 from batchensemble.comparison.results import Comparison
 from batchensemble.comparison.wording import method_title
+from batchensemble.core.printed_tables import formatted
 from batchensemble.decisions import ConformalIntervals
 from batchensemble.decisions.conformal.quantile import least_examples, rank_of
 from batchensemble.metrics.bootstrap import LEVEL
@@ -62,7 +63,7 @@ def _entry(
     found = ConformalIntervals(confidence=level).fit(_of(prediction, learn), targets[learn])
     given = found(_of(prediction, count))
     held = given.coverage(targets[count])
-    return TableEntry(f"{held:.1%}", held, "", f"width {given.widths.mean():.4g}")
+    return TableEntry(f"{held:.1%}", held, "", f"width {formatted(float(given.widths.mean()))}")
 
 
 def _by_chance(level: float, fitted: int, counted: int) -> TableEntry:

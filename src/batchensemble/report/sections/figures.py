@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from batchensemble.comparison.results import Comparison, Run
 from batchensemble.comparison.summary import CLASSIFICATION, COST, REGRESSION, format_number, value
 from batchensemble.comparison.wording import method_title
+from batchensemble.core.printed_tables import formatted
 from batchensemble.losses.standardised import OF_STANDARDISED
 from batchensemble.metrics.members.member_curve import by_members
 from batchensemble.metrics.values import class_name
@@ -206,11 +207,12 @@ def _importances(comparison: Comparison) -> str:
     table = found.to_pandas()
     unit = " nats" if found.score == "nll" else ""
     first = ", ".join(
-        f"{name} ({increase:+.3g}{unit})" for name, increase in table["importance"][:3].items()
+        f"{name} ({formatted(increase, '+.3g')}{unit})"
+        for name, increase in table["importance"][:3].items()
     )
     columns = len(found.names)
     drawn = f" Drawn: the first {MOST_BARS} of {columns:,} columns." if columns > MOST_BARS else ""
-    score = f"{found.score.upper()} of {found.baseline:.4g}{unit}"
+    score = f"{found.score.upper()} of {formatted(found.baseline)}{unit}"
     return f"Most important: {first}, over an {score}.{drawn}"
 
 
@@ -219,7 +221,7 @@ def _effects(comparison: Comparison) -> str:
     parts = []
     for effect in comparison.dependence.effects:
         change = effect.ensemble.max() - effect.ensemble.min()
-        parts.append(f"{effect.name} {change:.3g}")
+        parts.append(f"{effect.name} {formatted(change, '.3g')}")
     return f"Range of the mean prediction over the values of a column: {', '.join(parts)}."
 
 

@@ -25,6 +25,7 @@ from batchensemble.comparison.summary import (
     value,
 )
 from batchensemble.comparison.wording import method_phrase, method_title, printable
+from batchensemble.core.printed_tables import formatted
 from batchensemble.decisions import Threshold, threshold_for
 from batchensemble.metrics.bootstrap import Difference
 from batchensemble.predictions import Prediction, RegressionPrediction
@@ -227,7 +228,7 @@ def uncertainty_table(comparison: Comparison) -> Table:
 def mean_entry(values: Sequence[float], form: str = ".4f") -> TableEntry:
     """Return the mean over the seeds, or a dash where it is NaN."""
     mean = sum(values) / len(values)
-    return TableEntry("-") if math.isnan(mean) else TableEntry(format(mean, form).rstrip("."), mean)
+    return TableEntry("-") if math.isnan(mean) else TableEntry(formatted(mean, form), mean)
 
 
 def _uncertainty_of_classes(prediction: Prediction, labels: np.ndarray) -> list[float]:
