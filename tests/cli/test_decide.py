@@ -282,6 +282,8 @@ def test_numbers_have_intervals_and_with_a_tolerance_a_threshold(folder, numbers
     frame = predicted(numbers, folder / "held.csv", tmp_path / "out.csv")
     assert list(frame)[-2:] == ["conformal_lower", "conformal_upper"]
     assert "answer" not in frame
+    said = passed("decide", numbers, *held(folder, "price"), "--tolerance", 1e-6)
+    assert "Allow more with --risk or --tolerance" in said
     said = passed("decide", numbers, *held(folder, "price"), "--tolerance", 2, "--risk", 0.1)
     found = decided(numbers)
     frame = predicted(numbers, folder / "held.csv", tmp_path / "out.csv")
