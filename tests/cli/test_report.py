@@ -89,6 +89,7 @@ def test_markdown_goes_to_the_output_or_a_file(compared, table, tmp_path):
 def test_a_model_has_a_page_with_its_scores_history_and_settings(trained):
     done = run("report", trained)
     assert done.exit_code == 0, done.output
+    assert not done.stderr  # what it does meanwhile is for terminals
     said = words(trained / "report.html")
     scores = json.loads(run("evaluate", trained, "--json").stdout)
     assert f"{scores['nll']:.4f}" in said

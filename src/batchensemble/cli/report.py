@@ -78,7 +78,7 @@ def report_command(
 
     try:
         one_of("format", format, REPORT_FORMATS)
-        with table_notes(errors):
+        with table_notes(errors), errors.status("reading and scoring"):
             subject = subject_from_folder(folder, data, target, dialect=dialect, **network)
         if format == "md":
             text = markdown(subject)
@@ -89,7 +89,8 @@ def report_command(
             out.write_text(text, encoding="utf-8")
             place = out
         else:
-            place = write_page(subject, writable(out or folder))
+            with errors.status("drawing the figures"):
+                place = write_page(subject, writable(out or folder))
     except (ValueError, TypeError, ImportError, OSError, RuntimeError) as error:
         refuse(error)
     Console().print(f"report: {place}", soft_wrap=True, markup=False, highlight=False)
