@@ -242,7 +242,7 @@ HiddenOption = Annotated[
         "--hidden",
         metavar="WIDTHS",
         help="Comma-separated widths of the hidden layers of the network. "
-        "\\[default: 256,256 for a file, else 128,128]",
+        "\\[default: 128,128]",
         **MODEL,
     ),
 ]

@@ -94,8 +94,7 @@ def model_settings(
         str | None,
         typer.Option(
             metavar="WIDTHS",
-            help="Comma-separated widths of the hidden layers. \\[default: 256,256 for a file, "
-            "else 128,128]",
+            help="Comma-separated widths of the hidden layers. \\[default: 128,128]",
             **MODEL,
         ),
     ] = None,
@@ -212,7 +211,7 @@ def training_settings(
         int | None,
         typer.Option(
             help="Early stopping: evaluations without improvement before training stops, on rows "
-            "kept for that; 0 turns it off. \\[default: 16 for a file, else off]",
+            "kept for that; 0 turns it off. \\[default: 12 for a file, else off]",
             **WHOLE,
             **TRAINING,
         ),

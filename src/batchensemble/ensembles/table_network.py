@@ -118,7 +118,7 @@ class TableNetwork(nn.Module):
         levels: Sequence[int],
         outputs: int,
         *,
-        hidden: Sequence[int] = (256, 256),
+        hidden: Sequence[int] = (128, 128),
         dropout: float = 0.1,
         bins: Sequence[Tensor] | int = MOST_BINS,
         d_embedding: int = 8,
