@@ -13,6 +13,7 @@ from rich.console import Console
 from batchensemble.cli.options import printable_lines
 
 MOST_NOTES = 10
+LONG = 10.0  # seconds
 # What differs between the blocks of one table, where the rest of a note is the same.
 OF_BLOCK = re.compile(r"\([^()]*\)|(?<=has )[\d,]+ gaps?\b")
 
@@ -91,3 +92,13 @@ def table_notes(console: Console | None, more: str = "") -> Iterator[Notes]:
         warnings.showwarning = show
         yield notes
     notes.show()
+
+
+def rate_of_long_work(rows: int, seconds: float) -> str:
+    """Return how many rows a second were done, or nothing of work that was over at once.
+
+    Example:
+        >>> rate_of_long_work(1_000_000, 80.0), rate_of_long_work(100, 0.1)
+        ('12,500 rows a second', '')
+    """
+    return f"{rows / seconds:,.0f} rows a second" if seconds > LONG else ""

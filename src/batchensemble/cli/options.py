@@ -241,8 +241,7 @@ HiddenOption = Annotated[
     typer.Option(
         "--hidden",
         metavar="WIDTHS",
-        help="Comma-separated widths of the hidden layers of the network. "
-        "\\[default: 128,128]",
+        help="Comma-separated widths of the hidden layers of the network. \\[default: 128,128]",
         **MODEL,
     ),
 ]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from batchensemble.cli.notes import table_notes
+from batchensemble.cli.notes import rate_of_long_work, table_notes
 from batchensemble.cli.options import (
     INTERRUPTED,
     DeviceOption,
@@ -72,6 +73,7 @@ def predict_command(
     try:
         with leaving_nothing_empty(out.parent), table_notes(None if quiet else Console()):
             out.parent.mkdir(parents=True, exist_ok=True)
+            start = time.perf_counter()
             rows = predict_file(
                 folder,
                 data,
@@ -89,7 +91,10 @@ def predict_command(
         raise typer.Exit(INTERRUPTED) from None
     if not quiet:
         console = Console(highlight=False)
-        console.print(f"{rows:,} rows: {out}", soft_wrap=True, markup=False)
+        rate = rate_of_long_work(rows, time.perf_counter() - start)
+        console.print(
+            f"{rows:,} rows: {out}{f' ({rate})' if rate else ''}", soft_wrap=True, markup=False
+        )
         _print_guarantees(console, folder)
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from batchensemble.cli.notes import table_notes
+from batchensemble.cli.notes import rate_of_long_work, table_notes
 from batchensemble.cli.options import (
     FAILED,
     QuietOption,
@@ -199,15 +199,18 @@ def _print(
     notes: tuple[str, ...],
 ) -> None:
     from batchensemble.comparison.wording import method_title
+    from batchensemble.report.subject import counted
     from batchensemble.report.terminal import score_tables
 
-    name, members = method_title(settings["method"]), settings["members"]
-    many = f"{members} member{'s' if members > 1 else ''}"
-    title = f"{name}, {many}, {history.epochs} epochs: held-out examples of {settings['data']}"
+    name, members = method_title(settings["method"]), counted(settings["members"], "member")
+    epochs = counted(history.epochs, "epoch")
+    title = f"{name}, {members}, {epochs}: held-out examples of {settings['data']}"
     for table in score_tables(title, scores):
         console.print(table)
     if remark := scores.remark(class_names):
         console.print(f"Note: {remark}", markup=False, highlight=False)
+    if rate := rate_of_long_work(sum(history.examples), history.total_seconds):
+        console.print(f"trained: {epochs} of {history.examples[0]:,} rows, {rate}")
     if history.stopped:
         console.print(f"stopped: {history.stopped}", markup=False)
     for note in notes:
