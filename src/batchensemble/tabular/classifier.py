@@ -37,6 +37,10 @@ class BatchEnsembleClassifier(ClassifierMixin, TableEstimator):  # type: ignore[
         method: ``"batch"``, ``"deep"``, ``"mimo"`` or ``"single"``.
         hidden: widths of the hidden layers.
         dropout: probability of dropout after each.
+        init: how the members of ``"batch"`` differ at the start: ``"feature_normals"`` or
+            ``"feature_signs"``, one draw for each column and member, or another initialisation of
+            :class:`~batchensemble.BatchEnsemble`; by default normals for classes and signs for
+            numbers.
         epochs: most passes over the training rows.
         batch_size: examples a step; by default by the number of rows, from 64 to 1,024.
         lr: learning rate of AdamW.
@@ -94,6 +98,7 @@ class BatchEnsembleClassifier(ClassifierMixin, TableEstimator):  # type: ignore[
         method: str = "batch",
         hidden: Sequence[int] = (128, 128),
         dropout: float = 0.1,
+        init: str | None = None,
         epochs: int = 200,
         batch_size: int | None = None,
         lr: float = 2e-3,
@@ -118,7 +123,7 @@ class BatchEnsembleClassifier(ClassifierMixin, TableEstimator):  # type: ignore[
         verbose: bool = False,
     ) -> None:
         super().__init__(
-            members, method=method, hidden=hidden, dropout=dropout, epochs=epochs,
+            members, method=method, hidden=hidden, dropout=dropout, init=init, epochs=epochs,
             batch_size=batch_size, lr=lr, weight_decay=weight_decay, patience=patience,
             stop_on=stop_on, time_budget=time_budget, fast=fast, choose=choose, refit=refit,
             validation_fraction=validation_fraction, calibration_fraction=calibration_fraction,

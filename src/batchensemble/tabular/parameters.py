@@ -20,6 +20,7 @@ class TableParameters(BaseEstimator):  # type: ignore[misc]
         method: str = "batch",
         hidden: Sequence[int] = (128, 128),
         dropout: float = 0.1,
+        init: str | None = None,
         epochs: int = 200,
         batch_size: int | None = None,
         lr: float = 2e-3,
@@ -46,6 +47,7 @@ class TableParameters(BaseEstimator):  # type: ignore[misc]
         self.method = method
         self.hidden = hidden
         self.dropout = dropout
+        self.init = init
         self.epochs = epochs
         self.batch_size = batch_size
         self.lr = lr
@@ -90,6 +92,7 @@ class TableParameters(BaseEstimator):  # type: ignore[misc]
             patience=self.patience,
             batches="split" if self.fast else None,
             stop_on=self.stop_on,
+            init=self.init,
         )
 
     def _check_arguments(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -15,11 +16,18 @@ from batchensemble.data.tables.encoding.encoding import TableEncoding
 from batchensemble.ensembles import METHODS, Ensemble
 from batchensemble.ensembles.table_embedding import table_bins
 from batchensemble.ensembles.table_network import TableNetwork
-from batchensemble.layers.rank_one.initialisation import feature_signs
+from batchensemble.layers.rank_one.initialisation import (
+    MULTIPLICATIVE,
+    feature_normals,
+    feature_signs,
+)
+from batchensemble.layers.rank_one.options import Initialisation
 
 # Examples a step by training rows: the most rows for which each is used.
 BATCH_SIZES = ((1_000, 64), (6_400, 128), (32_000, 256), (108_000, 512))
 LARGEST_BATCH = 1024
+BY_FEATURE = {"feature_signs": feature_signs, "feature_normals": feature_normals}
+STARTS = {True: "feature_normals", False: "feature_signs"}  # of classes, of numbers
 
 
 @dataclass(frozen=True)
@@ -42,6 +50,10 @@ class TableRecipe:
         batches: which examples a member sees, see :func:`batchensemble.fit`; by default that of the
             method. ``"split"`` costs as much as one network.
         stop_on: the score on the stopping rows that decides, see :func:`batchensemble.fit`.
+        init: how the members of ``method="batch"`` differ at the start: ``"feature_signs"`` or
+            ``"feature_normals"``, one draw for each column, or another initialisation of
+            :class:`~batchensemble.BatchEnsemble`; by default normals for classes and signs for
+            numbers.
 
     Example:
         >>> print(TableRecipe(members=4))
@@ -59,6 +71,7 @@ class TableRecipe:
     patience: int = 12
     batches: str | None = None
     stop_on: str = "nll"
+    init: str | None = None
 
     def __str__(self) -> str:
         """Return what is not the default."""
@@ -106,6 +119,7 @@ def build_table_ensemble(
     X: Float[np.ndarray, "rows inputs"],
     outputs: int,
     *,
+    classes: bool,
     seed: int | None = None,
     **options: Any,
 ) -> Ensemble:
@@ -116,6 +130,7 @@ def build_table_ensemble(
         encoding: of the table, in the layout ``"codes"``.
         X: encoded training rows, which the bins of the numbers are computed from.
         outputs: number of outputs of a member.
+        classes: whether these are the logits of classes.
         seed: of the weights; the caller's random state is not changed. ``None``: drawn from it.
         options: further arguments of the method.
 
@@ -123,6 +138,8 @@ def build_table_ensemble(
         ValueError: an argument is out of range.
     """
     one_of("method", recipe.method, METHODS)
+    if recipe.init is not None and recipe.method != "batch":
+        raise ValueError(f"init is for method='batch', got {recipe.init!r} and {recipe.method!r}")
     inputs = encoding.inputs
     with nullcontext() if seed is None else torch.random.fork_rng([]):
         if seed is not None:
@@ -138,16 +155,33 @@ def build_table_ensemble(
         )
         method = METHODS[recipe.method]
         members = method.fixed_members or recipe.members
-        return method.build(network, members, **{**_options(recipe.method, network), **options})
+        found = {**_options(recipe.method), **options}
+        if recipe.method == "batch":
+            found["init"] = _init(found, recipe, network, classes)
+        return method.build(network, members, **found)
 
 
-def _options(method: str, network: TableNetwork) -> dict[str, Any]:
+def _init(
+    options: Mapping[str, Any], recipe: TableRecipe, network: TableNetwork, classes: bool
+) -> Initialisation | None:
+    """Return the initialisation: the one asked for, or else that of the kind of targets."""
+    multiplicative = options.get("mode", "multiplicative") == "multiplicative"
+    init: Initialisation | None = options.get("init") or recipe.init
+    if init is None and multiplicative:
+        init = STARTS[classes]
+    if isinstance(init, str) and multiplicative:
+        one_of("init", init, {**BY_FEATURE, **MULTIPLICATIVE})
+    if isinstance(init, str) and init in BY_FEATURE:
+        return BY_FEATURE[init](network.sections)
+    return init
+
+
+def _options(method: str) -> dict[str, Any]:
     """Return the arguments with which a method suits the network of tables."""
     options: dict[str, dict[str, Any]] = {
         "batch": {
             "branch_at": "backbone",
             "independent": ["head"],
-            "init": feature_signs(network.sections),
             # The network is known to keep rows apart, so that nothing has to find that out.
             "run": "together",
         },

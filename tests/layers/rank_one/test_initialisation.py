@@ -8,7 +8,12 @@ from torch import nn
 
 import batchensemble as be
 from batchensemble.layers import RankOneLinear, RankOneRecurrent
-from batchensemble.layers.rank_one.initialisation import FeatureSigns, feature_signs, initialise
+from batchensemble.layers.rank_one.initialisation import (
+    FeatureDraws,
+    feature_normals,
+    feature_signs,
+    initialise,
+)
 from reference import build
 
 MEMBERS = 4
@@ -220,6 +225,19 @@ def test_features_keep_or_flip_their_sign_as_a_whole():
         assert fast.unique().tolist() == [1.0]
 
 
+def test_features_are_scaled_by_draws_of_a_normal_as_a_whole():
+    net = nn.Sequential(nn.Linear(7, 16), nn.ReLU(), nn.Linear(16, 2))
+    model = be.BatchEnsemble(net, members=4_000, init=feature_normals([4, 2, 1]))
+    first = model.network[0].r
+    for start, end in ((0, 4), (4, 6), (6, 7)):
+        part = first[:, start:end]
+        assert (part == part[:, :1]).all()
+        assert abs(part.mean()) < 0.1
+        assert abs(part[:, 0].std() - 1) < 0.1
+    for fast in (model.network[0].s, model.network[2].r, model.network[2].s):
+        assert fast.unique().tolist() == [1.0]
+
+
 def test_features_are_embedded_before_the_branch():
     class Embedded(nn.Module):
         def __init__(self):
@@ -253,14 +271,16 @@ def test_widths_that_do_not_fit_are_refused(widths, options, error, sentence):
         be.BatchEnsemble(nn.Sequential(nn.Linear(5, 2)), 3, init=feature_signs(widths), **options)
 
 
-@pytest.mark.parametrize("init", [feature_signs([2, 3]), lambda fast: fast.r.fill_(3.0)])
+@pytest.mark.parametrize(
+    "init", [feature_signs([2, 3]), feature_normals([5]), lambda fast: fast.r.fill_(3.0)]
+)
 def test_an_ensemble_started_by_a_function_is_saved(init, tmp_path):
     net = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 2))
     model = be.BatchEnsemble(net, members=20, init=init)
     loaded = be.load(be.save(model, tmp_path))
     for one, other in zip(model.parameters(), loaded.parameters(), strict=True):
         assert torch.equal(one, other)
-    known = isinstance(init, FeatureSigns)
+    known = isinstance(init, FeatureDraws)
     assert loaded.options["init"] == (init if known else None)
     assert be.load(be.save(loaded, tmp_path / "again")).options["init"] == loaded.options["init"]
 

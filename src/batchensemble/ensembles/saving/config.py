@@ -274,10 +274,11 @@ def _is_network(value: Any) -> bool:
 def _is_init(value: Any) -> bool:
     if not isinstance(value, dict):
         return value is None or _is_name(value)
-    widths = value.get("feature_signs")
+    if len(value) != 1 or not set(value) <= {"feature_signs", "feature_normals"}:
+        return False
+    [widths] = value.values()
     return (
-        set(value) == {"feature_signs"}
-        and isinstance(widths, list)
+        isinstance(widths, list)
         and 1 <= len(widths) <= MOST_NAMES
         and all(_is_whole(each, 1, 2**40) for each in widths)
     )
@@ -343,7 +344,7 @@ _NAMES = f"names of modules, up to {LONGEST_TEXT:,} characters each and {MOST_PA
 _OPTIONS: dict[str, Check] = {
     "rank": (lambda value: _is_whole(value, 1, MOST_RANK), f"from 1 to {MOST_RANK:,}"),
     "alpha": (_is_setting, "null or a number above 0"),
-    "init": (_is_init, "null, a name, or the widths of feature_signs"),
+    "init": (_is_init, "null, a name, or the widths of feature_signs or feature_normals"),
     "std": (_is_setting, "null or a number above 0"),
     "batch_axis": (_is_one_of([0, 1]), "0 or 1"),
     "batch_repetition": (lambda value: _is_whole(value, 1, 2**20), "from 1 to 1,048,576"),

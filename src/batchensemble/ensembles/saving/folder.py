@@ -40,7 +40,7 @@ from batchensemble.ensembles.saving.rebuilding import (
 )
 from batchensemble.ensembles.saving.tensor_file import TensorFile
 from batchensemble.ensembles.saving.trust import Trust, packages_of, trusted_network
-from batchensemble.layers.rank_one.initialisation import FeatureSigns
+from batchensemble.layers.rank_one.initialisation import FeatureDraws
 from batchensemble.losses import from_dict, to_dict
 
 WEIGHTS = "model.safetensors"
@@ -249,8 +249,8 @@ def _options(model: Ensemble) -> dict[str, Any]:
                 "has no name to save; name its modules"
             )
     init = model.options.get("init")
-    if isinstance(init, FeatureSigns):
-        return {**model.options, "init": {"feature_signs": list(init.widths)}}
+    if isinstance(init, FeatureDraws):
+        return {**model.options, "init": {f"feature_{init.draw}": list(init.widths)}}
     if callable(init):  # what it filled is in the weights
         return {**model.options, "init": None}
     return model.options

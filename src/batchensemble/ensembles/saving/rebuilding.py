@@ -19,7 +19,7 @@ from batchensemble.ensembles import METHODS, Ensemble
 from batchensemble.ensembles.calibrators import empty_calibrator
 from batchensemble.ensembles.saving.tensor_file import TensorEntry, TensorFile
 from batchensemble.layers import Twin
-from batchensemble.layers.rank_one.initialisation import feature_signs
+from batchensemble.layers.rank_one.initialisation import feature_normals, feature_signs
 from batchensemble.losses import (
     ClassLoss,
     CrossEntropy,
@@ -236,7 +236,8 @@ def _ensemble(config: Mapping[str, Any], network: nn.Module, members: int) -> En
         if isinstance(value, list):
             options[name] = list(dict.fromkeys(value))
     if isinstance(options.get("init"), dict):
-        options["init"] = feature_signs(options["init"]["feature_signs"])
+        [(kind, widths)] = options["init"].items()
+        options["init"] = (feature_signs if kind == "feature_signs" else feature_normals)(widths)
     method = METHODS[config["method"]]
     with torch.random.fork_rng([]), warnings.catch_warnings():
         # Initial values are overwritten anyway.

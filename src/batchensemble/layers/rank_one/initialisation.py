@@ -16,13 +16,14 @@ name                mode            the members are initialised to
 
 Your own function takes a :class:`~batchensemble.layers.rank_one.fast_weights.FastWeights` and fills
 its ``r`` and ``s`` in place; it sees which layer it starts, and is called when all layers are
-known. :func:`feature_signs` is such a function.
+known. :func:`feature_signs` and :func:`feature_normals` are such functions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -90,17 +91,19 @@ def signs(like: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class FeatureSigns:
-    """One random sign for each feature on the inputs of the first layer, ones elsewhere.
+class FeatureDraws:
+    """One draw for each feature and member on the inputs of the first layer, ones elsewhere.
 
-    A feature that was embedded takes several consecutive inputs, which keep or flip their sign
-    together, as with ``first_adapter_sections`` of TabM (arXiv 2410.24210).
+    A feature that was embedded takes several consecutive inputs, which are all scaled by the same
+    draw, as with ``first_adapter_sections`` of TabM (arXiv 2410.24210).
 
     Attributes:
         widths: number of inputs of each feature, in their order.
+        draw: ``"signs"``, -1 or 1; or ``"normals"``, of the standard normal.
     """
 
     widths: tuple[int, ...]
+    draw: Literal["signs", "normals"] = "signs"
 
     def __call__(self, fast: FastWeights) -> None:
         """Fill ``r`` and ``s``.
@@ -108,24 +111,26 @@ class FeatureSigns:
         Raises:
             ValueError: the mode is additive, or the widths are not those of the first layer.
         """
+        name = f"feature_{self.draw}"
         if fast.mode != "multiplicative":
-            raise ValueError("feature_signs flips signs, which needs mode='multiplicative'")
+            raise ValueError(f"{name} scales features, which needs mode='multiplicative'")
         _ones(fast)
         if not fast.first:
             return
         inputs, members = fast.r.shape[1], len(fast.r)
         if sum(self.widths) != inputs:
             raise ValueError(
-                f"feature_signs has widths that sum to {sum(self.widths)}, and the first layer "
-                f"with fast weights, {fast.name!r}, has {inputs} inputs; give the number of "
-                "inputs of each feature"
+                f"{name} has widths that sum to {sum(self.widths)}, and the first layer with fast "
+                f"weights, {fast.name!r}, has {inputs} inputs; give the number of inputs of each "
+                "feature"
             )
-        of_features = signs(fast.r.new_empty(members, len(self.widths)))
+        empty = fast.r.new_empty(members, len(self.widths))
+        of_features = signs(empty) if self.draw == "signs" else empty.normal_()
         widths = torch.tensor(self.widths, device=fast.r.device)
         fast.r.copy_(of_features.repeat_interleave(widths, 1))
 
 
-def feature_signs(widths: Sequence[int]) -> FeatureSigns:
+def feature_signs(widths: Sequence[int]) -> FeatureDraws:
     """Return an initialisation with one random sign a feature at the first layer, ones elsewhere.
 
     It is the one for features that are embedded before the ensemble begins, which ``branch_at=``
@@ -146,10 +151,27 @@ def feature_signs(widths: Sequence[int]) -> FeatureSigns:
         >>> bool((first[:, 0] == first[:, 1]).all()), first.abs().unique().tolist()
         (True, [1.0])
     """
+    return FeatureDraws(_widths(widths))
+
+
+def feature_normals(widths: Sequence[int]) -> FeatureDraws:
+    """Return an initialisation like :func:`feature_signs`, with draws of the standard normal.
+
+    A member then starts with some features much weaker than others; TabM starts so where numbers
+    are embedded. Arguments and errors are those of :func:`feature_signs`.
+
+    Example:
+        >>> feature_normals([2, 2, 1]).draw
+        'normals'
+    """
+    return FeatureDraws(_widths(widths), "normals")
+
+
+def _widths(widths: Sequence[int]) -> tuple[int, ...]:
     found = tuple(whole_number("widths", each) for each in widths)
     if not found:
         raise ValueError("widths must hold the width of at least one feature, got none")
-    return FeatureSigns(found)
+    return found
 
 
 class Deferred:
