@@ -32,8 +32,8 @@ class Threshold:
         value: the threshold: infinite if every example may be answered, minus infinity if none.
         coverage: share of the held-out examples that are answered.
         risk: error rate of these; NaN if none is answered.
-        bound: upper bound of the true error rate; if none is answered, the lowest bound of any
-            threshold.
+        bound: upper bound of the true error rate; if none is answered, the lowest bound of the
+            thresholds tried.
         target: the error rate that was asked for.
         confidence: confidence of the bound, over the draw of the held-out examples.
         examples: number of held-out examples.
@@ -89,7 +89,8 @@ class Threshold:
             )
         return (
             f"{asked}: no threshold on {self.by} meets it with {self.examples} examples, the "
-            f"lowest upper bound is {self.bound:.2%}; give more examples or allow more errors"
+            f"lowest upper bound of those tried is {self.bound:.2%}; give more examples or allow "
+            "more errors"
         )
 
 

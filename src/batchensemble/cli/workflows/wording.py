@@ -85,8 +85,9 @@ def _threshold(found: Threshold, numbers: bool) -> str:
         return (
             f"none. No threshold on the {_name(found.by)} keeps the share of answers that are "
             f"{_wrong(found)} at or below {_percent(found.target)} with {sure} confidence: the "
-            f"lowest upper bound on these {examples:,} examples is {found.bound:.1%}. Allow more "
-            f"with --risk{' or --tolerance' if numbers else ''}, or give more rows with --data."
+            f"lowest upper bound of those tried on these {examples:,} examples is "
+            f"{found.bound:.1%}. Allow more with --risk{' or --tolerance' if numbers else ''}, or "
+            "give more rows with --data."
         )
     answered = round(found.coverage * examples)
     off = round(found.risk * answered)
