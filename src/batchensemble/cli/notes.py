@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from rich.console import Console
@@ -92,6 +92,11 @@ def table_notes(console: Console | None, more: str = "") -> Iterator[Notes]:
         warnings.showwarning = show
         yield notes
     notes.show()
+
+
+def working(console: Console, text: str) -> AbstractContextManager[object]:
+    """Show in a terminal what is being done; elsewhere no thread is started for it."""
+    return console.status(text) if console.is_terminal else nullcontext()
 
 
 def rate_of_long_work(rows: int, seconds: float) -> str:

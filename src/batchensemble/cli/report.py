@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from batchensemble.cli.notes import table_notes
+from batchensemble.cli.notes import table_notes, working
 from batchensemble.cli.options import (
     TargetOption,
     csv_dialect,
@@ -78,7 +78,7 @@ def report_command(
 
     try:
         one_of("format", format, REPORT_FORMATS)
-        with table_notes(errors), errors.status("reading and scoring"):
+        with table_notes(errors), working(errors, "reading and scoring"):
             subject = subject_from_folder(folder, data, target, dialect=dialect, **network)
         if format == "md":
             text = markdown(subject)
@@ -89,7 +89,7 @@ def report_command(
             out.write_text(text, encoding="utf-8")
             place = out
         else:
-            with errors.status("drawing the figures"):
+            with working(errors, "drawing the figures"):
                 place = write_page(subject, writable(out or folder))
     except (ValueError, TypeError, ImportError, OSError, RuntimeError) as error:
         refuse(error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import reprlib
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,8 @@ def read_json(path: Path, *, most: int = MOST_BYTES, **limits: Any) -> Any:
         OSError: it cannot be read.
     """
     with open_regular(path) as file:
-        content = file.read(most + 1)
+        # No more than the file has: a read takes the memory that it was asked for at once.
+        content = file.read(min(most, os.fstat(file.fileno()).st_size) + 1)
     if len(content) > most:
         raise ValueError(f"{path} is larger than {most:,} bytes, which no such file is")
     return parse_json(content, str(path), **limits)
