@@ -247,7 +247,6 @@ CHANGES: dict[str, dict[str, Any]] = {
     "three layers": {"hidden": (128, 128, 128)},
     "dropout 0.2": {"dropout": 0.2},
     "half the learning rate": {"lr": 1e-3},
-    "signs": {"init": "feature_signs"},
     "normals": {"init": "feature_normals"},
     "fast": {"fast": True},
 }

@@ -218,14 +218,11 @@ def build_ensemble(method: str, settings: Settings, data: Data, seed: int) -> En
         data: the data set, for the numbers of features and outputs.
         seed: seed of the initial weights; the caller's random state stays as it is.
     """
-    loss = compared_loss(settings, data)
-    outputs = outputs_for(loss, data.classes)
+    outputs = outputs_for(compared_loss(settings, data), data.classes)
     if settings.architecture == "table":
         assert data.encoding is not None
         recipe = TableRecipe(method, settings.members, settings.hidden, settings.dropout or 0.0)
-        return build_table_ensemble(
-            recipe, data.encoding, data.train[0], outputs, classes=loss.logits, seed=seed
-        )
+        return build_table_ensemble(recipe, data.encoding, data.train[0], outputs, seed=seed)
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
         network = multilayer_perceptron(data.features, settings.hidden, outputs)

@@ -37,10 +37,9 @@ class BatchEnsembleClassifier(ClassifierMixin, TableEstimator):  # type: ignore[
         method: ``"batch"``, ``"deep"``, ``"mimo"`` or ``"single"``.
         hidden: widths of the hidden layers.
         dropout: probability of dropout after each.
-        init: how the members of ``"batch"`` differ at the start: ``"feature_normals"`` or
-            ``"feature_signs"``, one draw for each column and member, or another initialisation of
-            :class:`~batchensemble.BatchEnsemble`; by default normals for classes and signs for
-            numbers.
+        init: how the members of ``"batch"`` differ at the start: ``"feature_signs"`` or
+            ``"feature_normals"``, one draw for each column and member, or another initialisation of
+            :class:`~batchensemble.BatchEnsemble`; by default signs.
         epochs: most passes over the training rows.
         batch_size: examples a step; by default by the number of rows, from 64 to 1,024.
         lr: learning rate of AdamW.

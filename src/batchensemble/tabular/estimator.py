@@ -148,12 +148,7 @@ class TableEstimator(TableParameters):
                 stacklevel=4,
             )
         self.model_ = build_table_ensemble(
-            self.recipe,
-            self.encoding_,
-            inputs,
-            self._outputs(targets),
-            classes=is_classifier(self),
-            seed=seed,
+            self.recipe, self.encoding_, inputs, self._outputs(targets), seed=seed
         )
         if named:
             self.model_.feature_names = self.encoding_.names

@@ -27,7 +27,7 @@ from batchensemble.layers.rank_one.options import Initialisation
 BATCH_SIZES = ((1_000, 64), (6_400, 128), (32_000, 256), (108_000, 512))
 LARGEST_BATCH = 1024
 BY_FEATURE = {"feature_signs": feature_signs, "feature_normals": feature_normals}
-STARTS = {True: "feature_normals", False: "feature_signs"}  # of classes, of numbers
+START = "feature_signs"
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,7 @@ class TableRecipe:
         stop_on: the score on the stopping rows that decides, see :func:`batchensemble.fit`.
         init: how the members of ``method="batch"`` differ at the start: ``"feature_signs"`` or
             ``"feature_normals"``, one draw for each column, or another initialisation of
-            :class:`~batchensemble.BatchEnsemble`; by default normals for classes and signs for
-            numbers.
+            :class:`~batchensemble.BatchEnsemble`; by default signs.
 
     Example:
         >>> print(TableRecipe(members=4))
@@ -119,7 +118,6 @@ def build_table_ensemble(
     X: Float[np.ndarray, "rows inputs"],
     outputs: int,
     *,
-    classes: bool,
     seed: int | None = None,
     **options: Any,
 ) -> Ensemble:
@@ -130,7 +128,6 @@ def build_table_ensemble(
         encoding: of the table, in the layout ``"codes"``.
         X: encoded training rows, which the bins of the numbers are computed from.
         outputs: number of outputs of a member.
-        classes: whether these are the logits of classes.
         seed: of the weights; the caller's random state is not changed. ``None``: drawn from it.
         options: further arguments of the method.
 
@@ -157,18 +154,18 @@ def build_table_ensemble(
         members = method.fixed_members or recipe.members
         found = {**_options(recipe.method), **options}
         if recipe.method == "batch":
-            found["init"] = _init(found, recipe, network, classes)
+            found["init"] = _init(found, recipe, network)
         return method.build(network, members, **found)
 
 
 def _init(
-    options: Mapping[str, Any], recipe: TableRecipe, network: TableNetwork, classes: bool
+    options: Mapping[str, Any], recipe: TableRecipe, network: TableNetwork
 ) -> Initialisation | None:
-    """Return the initialisation: the one asked for, or else that of the kind of targets."""
+    """Return the initialisation: the one asked for, or else signs."""
     multiplicative = options.get("mode", "multiplicative") == "multiplicative"
     init: Initialisation | None = options.get("init") or recipe.init
     if init is None and multiplicative:
-        init = STARTS[classes]
+        init = START
     if isinstance(init, str) and multiplicative:
         one_of("init", init, {**BY_FEATURE, **MULTIPLICATIVE})
     if isinstance(init, str) and init in BY_FEATURE:

@@ -172,9 +172,7 @@ def build_model(settings: Mapping[str, Any], data: TrainingData, loss: EnsembleL
             method, settings["members"], tuple(settings["hidden"]), settings["dropout"]
         )
         X, _ = data.sample
-        return build_table_ensemble(
-            recipe, columns.encoding, X, outputs, classes=loss.logits, seed=seed, **options
-        )
+        return build_table_ensemble(recipe, columns.encoding, X, outputs, seed=seed, **options)
     with nullcontext() if seed is None else torch.random.fork_rng([]):
         if seed is not None:
             torch.manual_seed(seed)
