@@ -1,4 +1,4 @@
-"""A table too large for memory through train and predict: rows a second, and the most memory.
+"""A large table, streamed from Parquet, through train and predict: rows a second, and memory.
 
     python -m benchmarks.tables.large                     # a million rows of 100 columns
     python -m benchmarks.tables.large --rows 200000
@@ -146,10 +146,10 @@ def lines(small: dict[str, float], large: dict[str, float], idle: float) -> Line
     shown = [["what", f"{small['rows']:,} rows", f"{large['rows']:,} rows"]]
     for name, unit in (
         ("file", "MiB"),
-        ("train seconds", "s, one epoch with all that comes before it"),
+        ("train seconds", "one epoch with all that comes before and after it"),
         ("epoch rate", "rows a second within the epoch"),
         ("train megabytes", f"MiB at most, of which {idle:.0f} are the imports"),
-        ("predict seconds", "s"),
+        ("predict seconds", "with the start"),
         ("predict rate", "rows a second"),
         ("predict megabytes", "MiB at most"),
     ):
@@ -173,7 +173,7 @@ def main() -> None:
     idle = taken("-c", "import batchensemble as be; be.fit, be.BatchEnsembleClassifier").megabytes
     sizes = (given.rows // 4, given.rows)
     small, large = (measure(rows, options, given.show) for rows in sizes)
-    Console().print(as_rich("a table larger than memory", lines(small, large, idle)))
+    Console().print(as_rich("A large table, streamed", lines(small, large, idle)))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """A table with words, gaps, dates and ids goes through every command with its target alone."""
 
 import json
+import re
 import warnings
 
 import numpy as np
@@ -97,6 +98,17 @@ def test_every_command_goes_on_from_there(trained, tmp_path):
     assert "has no feature 'age'" in refused(
         "predict", model, "--data", write(tmp_path, new.drop(columns="age")), "--out", out
     )
+
+
+@pytest.mark.parametrize(("long", "told"), [(-1.0, True), (1e9, False)])
+def test_long_work_says_its_rate(long, told, trained, tmp_path, monkeypatch):
+    monkeypatch.setattr("batchensemble.cli.notes.LONG", long)
+    folder, _ = trained
+    data, out = ("--data", folder / "people.csv"), tmp_path / "out.csv"
+    said = passed("train", *data, "--target", TARGET, *QUICK, "--out", tmp_path / "m")
+    assert bool(re.search(r"trained: 2 epochs of 144 rows, [\d,]+ rows a second", said)) is told
+    said = passed("predict", folder / "m", *data, "--out", out)
+    assert bool(re.search(r"out\.csv \([\d,]+ rows a second\)", said)) is told
 
 
 def test_the_settings_that_are_left_train_the_same(trained, tmp_path):

@@ -223,10 +223,7 @@ def _calibrated(comparison: Comparison, row: Row) -> Answer:
     error = row.cells["ece"].mean
     chance = error_by_chance(comparison.of(row.method)[0].classes)
     short = "No miscalibration detected" if error <= chance else "Miscalibration detected"
-    text = (
-        f"ECE {error:.4f}; by chance alone it would be up to {chance:.4f} on this many examples "
-        "(95%)."
-    )
+    text = f"ECE {error:.4f}; expected by chance up to {chance:.4f} on this many examples (95%)."
     return Answer("Calibration", short, text)
 
 
@@ -237,7 +234,7 @@ def _coverage(comparison: Comparison, row: Row) -> Answer:
     found = row.cells["coverage"].mean
     low, high = binom.interval(LEVEL, examples, nominal)
     text = (
-        f"{nominal:.0%} intervals contain {found:.1%} of the targets; by chance alone it would be "
+        f"{nominal:.0%} intervals contain {found:.1%} of the targets; expected by chance "
         f"{low / examples:.1%} to {high / examples:.1%} on this many examples (95%)."
     )
     if low <= found * examples <= high:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -43,7 +44,7 @@ CHOICES = ("drop", "keep", "categorical", "numeric")
 EPOCHS_OF_FEW = 50  # passes over so few rows
 
 
-class TableEstimator(TableParameters):
+class TableEstimator(TableParameters, ABC):
     """What the classifier and the regressor have in common; the classifier describes the rest."""
 
     model_: Ensemble
@@ -54,17 +55,17 @@ class TableEstimator(TableParameters):
 
     # What differs between classes and numbers.
 
+    @abstractmethod
     def _targets(self, y: Any, *, reset: bool) -> Array:
         """Return targets as the loss takes them: class numbers, or numbers."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _outputs(self, targets: Array) -> int:
         """Return the number of outputs of the network."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _fit_arguments(self) -> dict[str, Any]:
         """Return the arguments of ``fit`` that depend on the kind of targets."""
-        raise NotImplementedError
 
     def _loss_targets(self, targets: Array) -> Array:
         """Return known targets in the type that the loss takes."""
