@@ -93,6 +93,24 @@ def test_a_function_of_ones_own_gets_the_weight_and_fills_what_bends_it(options)
     torch.testing.assert_close(layer.merged_weight(0), expected)
 
 
+@pytest.mark.parametrize("mode", ["multiplicative", "additive"])
+def test_what_a_function_of_ones_own_leaves_changes_nothing(mode):
+    def spoil():  # what the memory that is free holds, which is drawn when fast weights are made
+        for _ in range(20):
+            [torch.full((MEMBERS, size), torch.nan) for size in (100, 200)]
+
+    neutral = 1.0 if mode == "multiplicative" else 0.0
+    for make in (nn.Linear(200, 100), nn.Sequential(nn.Linear(200, 100))):
+        spoil()
+        model = be.BatchEnsemble(make, MEMBERS, mode=mode, init=lambda fast: fast.r.fill_(0.5))
+        found = dict(model.named_parameters())
+        (s,) = [value for name, value in found.items() if name.split(".")[-1] == "s"]
+        assert (s == neutral).all()
+    layer = twin(mode=mode, init=lambda fast: None)
+    assert (layer.r == neutral).all()
+    assert (layer.s == neutral).all()
+
+
 def test_a_function_of_ones_own_is_called_for_each_weight_of_a_layer():
     shapes = []
     layer = nn.LSTM(3, 4, num_layers=2, proj_size=2)

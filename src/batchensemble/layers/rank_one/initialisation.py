@@ -16,7 +16,7 @@ name                mode            the members are initialised to
 
 Your own function takes a :class:`~batchensemble.layers.rank_one.fast_weights.FastWeights` and fills
 its ``r`` and ``s`` in place; it sees which layer it starts, and is called when all layers are
-known. :func:`feature_signs` and :func:`feature_normals` are such functions.
+known. It finds ones, or zeros in additive mode: what it leaves changes nothing. :func:`feature_signs` and :func:`feature_normals` are such functions.
 """
 
 from __future__ import annotations
@@ -43,12 +43,21 @@ def initialise(fast: FastWeights, options: Options) -> None:
     init = options.init
     with torch.no_grad():
         if callable(init):
-            if not fast.r.is_meta or isinstance(init, Deferred):
+            if isinstance(init, Deferred):
                 init(fast)
+            elif not fast.r.is_meta:
+                _start_by(init, fast)
         else:
             name = next(iter(functions)) if init is None else one_of("init", init, functions)
             if not fast.r.is_meta:  # which has no values
                 functions[name](fast)
+
+
+def _start_by(init: Callable[[FastWeights], None], fast: FastWeights) -> None:
+    """Call a function on fast weights that change nothing: what it does not fill stays so."""
+    for vectors in (fast.r, fast.s):
+        vectors.fill_(1.0 if fast.mode == "multiplicative" else 0.0)
+    init(fast)
 
 
 def _random_sign(fast: FastWeights) -> None:
@@ -195,7 +204,8 @@ class Deferred:
         with torch.no_grad():
             for index, fast in enumerate(self.waiting):
                 if not fast.r.is_meta:  # which has no values
-                    self.init(replace(fast, first=index == 0, last=index == last))
+                    place = replace(fast, first=index == 0, last=index == last)
+                    _start_by(self.init, place)
 
 
 # The first of each is the default.
