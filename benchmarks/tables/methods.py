@@ -249,6 +249,8 @@ CHANGES: dict[str, dict[str, Any]] = {
     "half the learning rate": {"lr": 1e-3},
     "normals": {"init": "feature_normals"},
     "fast": {"fast": True},
+    "fast, patience of 10": {"fast": True, "patience": 10},
+    "fast, batches of 256": {"fast": True, "batch_size": 256},
 }
 ALTERNATIVES: dict[str, Run] = {
     name: lambda rows, watch, changes=changes: ours(rows, watch, **changes)  # type: ignore[misc]

@@ -252,6 +252,9 @@ def test_features_are_scaled_by_draws_of_a_normal_as_a_whole():
         assert (part == part[:, :1]).all()
         assert abs(part.mean()) < 0.1
         assert abs(part[:, 0].std() - 1) < 0.1
+    assert torch.allclose(first[:, [0, 4, 6]].square().mean(1), torch.tensor(1.0))
+    alone = be.BatchEnsemble(nn.Linear(2, 1), members=50, init=feature_normals([2])).network.r
+    assert torch.allclose(alone.abs(), torch.tensor(1.0))
     for fast in (model.network[0].s, model.network[2].r, model.network[2].s):
         assert fast.unique().tolist() == [1.0]
 

@@ -16,7 +16,8 @@ name                mode            the members are initialised to
 
 Your own function takes a :class:`~batchensemble.layers.rank_one.fast_weights.FastWeights` and fills
 its ``r`` and ``s`` in place; it sees which layer it starts, and is called when all layers are
-known. It finds ones, or zeros in additive mode: what it leaves changes nothing. :func:`feature_signs` and :func:`feature_normals` are such functions.
+known. It finds ones, or zeros in additive mode: what it leaves changes nothing.
+:func:`feature_signs` and :func:`feature_normals` are such functions.
 """
 
 from __future__ import annotations
@@ -108,7 +109,8 @@ class FeatureDraws:
 
     Attributes:
         widths: number of inputs of each feature, in their order.
-        draw: ``"signs"``, -1 or 1; or ``"normals"``, of the standard normal.
+        draw: ``"signs"``, -1 or 1; or ``"normals"``, of a normal, scaled for each member to a mean
+            square of 1: a single feature is flipped or kept, and no member starts without any.
     """
 
     widths: tuple[int, ...]
@@ -134,9 +136,15 @@ class FeatureDraws:
                 "feature"
             )
         empty = fast.r.new_empty(members, len(self.widths))
-        of_features = signs(empty) if self.draw == "signs" else empty.normal_()
+        of_features = signs(empty) if self.draw == "signs" else _normals(empty)
         widths = torch.tensor(self.widths, device=fast.r.device)
         fast.r.copy_(of_features.repeat_interleave(widths, 1))
+
+
+def _normals(like: Tensor) -> Tensor:
+    """Return normal draws, each row scaled to a mean square of 1, in the shape of ``like``."""
+    draws = torch.empty_like(like).normal_()
+    return draws / draws.square().mean(1, keepdim=True).sqrt()
 
 
 def feature_signs(widths: Sequence[int]) -> FeatureDraws:
@@ -164,10 +172,11 @@ def feature_signs(widths: Sequence[int]) -> FeatureDraws:
 
 
 def feature_normals(widths: Sequence[int]) -> FeatureDraws:
-    """Return an initialisation like :func:`feature_signs`, with draws of the standard normal.
+    """Return an initialisation like :func:`feature_signs`, with draws of a normal.
 
     A member then starts with some features much weaker than others; TabM starts so where numbers
-    are embedded. Arguments and errors are those of :func:`feature_signs`.
+    are embedded. Each member's draws are scaled to a mean square of 1, or one of a table with few
+    columns could start with next to none. Arguments and errors are those of :func:`feature_signs`.
 
     Example:
         >>> feature_normals([2, 2, 1]).draw
