@@ -9,7 +9,7 @@ from torch import nn
 from torch.autograd import forward_ad
 
 from batchensemble.layers import RankOneLinear
-from batchensemble.training.optim.optimizers import in_buffers
+from batchensemble.training.optim.buffers import in_buffers
 
 MEMBERS = 3
 # By which arithmetic, and how many rows a member has and the layer inputs and outputs.

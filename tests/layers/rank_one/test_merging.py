@@ -13,7 +13,7 @@ from batchensemble.layers import RankOneConv1D, RankOneConvolution, RankOneLinea
 from batchensemble.layers import RankOneTransposedConvolution as Transposed
 from batchensemble.layers.modes import evaluating
 from batchensemble.layers.rank_one.merging import Kept, place
-from batchensemble.training.optim.optimizers import in_buffers
+from batchensemble.training.optim.buffers import in_buffers
 
 MEMBERS = 3
 WEIGHT = {"space": "weight", "init": "normal"}

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from batchensemble.training.optim.optimizers import FlatAdam, in_buffers
+from batchensemble.training.optim.buffers import in_buffers
+from batchensemble.training.optim.optimizers import FlatAdam
 from batchensemble.training.optim.schedules import Schedule
 
 
