@@ -25,6 +25,7 @@ from benchmarks.performance import (
     cheaper_steps,
     data_growth,
     deep,
+    frozen_steps,
     growth,
     latency,
     layers,
@@ -43,6 +44,7 @@ PARTS = {
     for part in (
         networks.PART,
         cheaper_steps.PART,
+        frozen_steps.PART,
         deep.PART,
         layers.PART,
         latency.PART,

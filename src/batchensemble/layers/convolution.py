@@ -108,11 +108,17 @@ class RankOneConvolution(Mergeable):
         return torch.cat(outputs)
 
     def _convolve_scaled(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """Apply the shared kernels to scaled channels, which are computed again for backward."""
+        """Apply the shared kernels to scaled channels, which are computed again for backward.
+
+        Where the kernels are frozen nobody needs their values again.
+        """
         r = self.r
         scaled = self._scaled(x, r)
         if is_transformed():
             return self.convolve(scaled, self.weight, None, *args, **kwargs)
+        if not self.weight.requires_grad:
+            with torch.autograd.graph.saved_tensors_hooks(self._without_values, lambda kept: kept):
+                return self.convolve(scaled, self.weight, None, *args, **kwargs)
 
         version = None if x.is_inference() else x._version
 
@@ -130,6 +136,12 @@ class RankOneConvolution(Mergeable):
 
         with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
             return self.convolve(scaled, self.weight, None, *args, **kwargs)
+
+    def _without_values(self, saved: Tensor) -> Tensor:
+        """Return what torch keeps of a convolution with frozen kernels: of its input the shape."""
+        if saved.shape == self.weight.shape:
+            return saved
+        return saved.new_zeros(()).expand(saved.shape)
 
     def _few_kernels(self, x: Tensor, rows: int | None = None) -> bool:
         """Return whether to scale the kernels: if that is cheaper, or ``space="weight"``."""

@@ -39,9 +39,11 @@ class RankOneLinear(Mergeable):
     matrices = ("weight",)
     any_axis = True
     inputs_first = False
-    # For which shape of the input and which options the arithmetic was chosen, and which it is. It
-    # depends on nothing else, and the members' weights, types and modes are read at each call.
+    # For which shape of the input and which options the arithmetic was chosen, which it is, and
+    # whether for a weight that is trained. It depends on nothing else, and the members' weights,
+    # types and modes are read at each call.
     _chosen: tuple[Any, Any, Any] = (None, None, None)
+    _chosen_to_train = True
 
     def __init__(self, layer: nn.Module, members: int, **options: Any) -> None:
         super().__init__(layer, members, **options)
@@ -67,7 +69,8 @@ class RankOneLinear(Mergeable):
             if self._frozen is not None:
                 self.forget()  # a step of a fused optimiser may follow, which leaves no trace
             shape, options, function = self._chosen
-            if x.shape == shape and options is self.options:
+            same = x.shape == shape and options is self.options
+            if same and weight.requires_grad is self._chosen_to_train:
                 y: Tensor = function(x, weight, parameters["r"], parameters["s"], bias)
                 return y
         elif not self.training:
@@ -116,8 +119,12 @@ class RankOneLinear(Mergeable):
             space = options.space
             if torch.is_grad_enabled() and not self.inputs_first and not is_transformed():
                 members, batch, inputs = x.shape
-                function = rank_one.with_backward(members, batch, inputs, weight.shape[0], space)
+                trained = weight.requires_grad
+                function = rank_one.with_backward(
+                    members, batch, inputs, weight.shape[0], space, frozen=not trained
+                )
                 self._chosen = x.shape, options, function
+                self._chosen_to_train = trained
             return rank_one.multiplicative(x, weight, r, s, bias, space=space)
         if options.alpha is not None:
             s = s * options.scale

@@ -23,6 +23,9 @@ Where saving memory is not worth it, more is kept for the backward, which then h
   ``ds_m = Σ_batch dL/dy_m ∘ p_m``;
 - in weight space where the members' weights are few, ``W_m``.
 
+Where ``W`` is frozen, activation space always keeps ``p_m``, and not ``x_m ∘ r_m``: without ``dW``
+nobody needs ``G``, and the product for ``dx_m`` is the only one of the backward.
+
 Plain autograd takes a node for each operation and each view, and a node costs as much as an
 elementwise operation on a small layer. It does what our backward cannot: second derivatives of
 small layers, forward mode, ``torch.func``, graphs of compilers and tracers.
@@ -37,7 +40,7 @@ one input for all, as at the first layer of a network, ``x Wᵀ`` is computed on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -54,6 +57,11 @@ from batchensemble.layers.rank_one.forward import (
     outer,
     own_linear,
     weight_space,
+)
+from batchensemble.layers.rank_one.gradients import (
+    bias_gradient,
+    gradients_to_differentiate,
+    weight_gradients_in_cache,
 )
 from batchensemble.layers.rank_one.products import (
     shared_linear,
@@ -107,7 +115,8 @@ def multiplicative(
     """
     members, batch, inputs = x.shape
     if torch.is_grad_enabled() and not is_transformed():
-        function = with_backward(members, batch, inputs, weight.shape[0], space)
+        frozen = not weight.requires_grad
+        function = with_backward(members, batch, inputs, weight.shape[0], space, frozen=frozen)
         return function(x, weight, r, s, bias)
     if space == "auto":
         space = cheaper_space(batch, inputs, weight.shape[0])
@@ -115,7 +124,13 @@ def multiplicative(
 
 
 def with_backward(
-    members: int, batch: int, inputs: int, outputs: int, space: Space = "auto"
+    members: int,
+    batch: int,
+    inputs: int,
+    outputs: int,
+    space: Space = "auto",
+    *,
+    frozen: bool = False,
 ) -> Callable[..., Tensor]:
     """Return what computes :func:`multiplicative` where gradients are asked for.
 
@@ -127,6 +142,7 @@ def with_backward(
         inputs: width of ``W``.
         outputs: height of ``W``.
         space: as in :func:`multiplicative`.
+        frozen: whether ``W`` needs no gradient.
 
     Returns:
         A function of ``x``, ``weight``, ``r``, ``s`` and ``bias``.
@@ -135,7 +151,7 @@ def with_backward(
         space = cheaper_space(batch, inputs, outputs)
     function: Any
     if space == "activation":
-        keeps = _keep_products(members, batch, inputs, outputs)
+        keeps = frozen or _keep_products(members, batch, inputs, outputs)
         function = _KeptProducts if keeps else _ActivationSpace
     else:
         keeps = _merge_first(members, batch, inputs, outputs)
@@ -255,8 +271,8 @@ class _WeightSpace(torch.autograd.Function):
         x, weight, r, s = ctx.saved_tensors
         factor = outer(r, s)
         dx = torch.bmm(dy, factor * weight) if ctx.needs_input_grad[0] else None
-        gradients = _weight_gradients(dy, x, weight, r, s, factor)
-        return dx, *gradients, _bias_gradient(dy, ctx.bias_dim)
+        gradients = _weight_gradients(ctx, dy, x, weight, r, s, factor)
+        return dx, *gradients, bias_gradient(ctx, dy, ctx.bias_dim)
 
 
 class _ActivationSpace(torch.autograd.Function):
@@ -277,7 +293,8 @@ class _ActivationSpace(torch.autograd.Function):
         dx = None
         if ctx.needs_input_grad[0]:
             dx = bent_product(dy, weight.t(), s).mul_(r.unsqueeze(1))
-        return dx, *_weight_gradients(dy, x, weight, r, s), _bias_gradient(dy, ctx.bias_dim)
+        gradients = _weight_gradients(ctx, dy, x, weight, r, s)
+        return dx, *gradients, bias_gradient(ctx, dy, ctx.bias_dim)
 
 
 class _KeptWeights(torch.autograd.Function):
@@ -289,18 +306,19 @@ class _KeptWeights(torch.autograd.Function):
     ) -> Tensor:
         factor = outer(r, s)
         weights = factor * weight
-        ctx.save_for_backward(x, weight, r, s, bias, factor, weights)
+        kept = factor if ctx.needs_input_grad[1] else None
+        ctx.save_for_backward(x, weight, r, s, bias, kept, weights)
         return own_linear(x, weights.mT, bias)
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         *tensors, factor, weights = ctx.saved_tensors
         if torch.is_grad_enabled():
-            return _gradients_to_differentiate(weight_space, tensors, dy)
+            return gradients_to_differentiate(weight_space, tensors, dy)
         x, weight, r, s, bias = tensors
         dx = torch.bmm(dy, weights) if ctx.needs_input_grad[0] else None
-        gradients = _weight_gradients(dy, x, weight, r, s, factor)
-        return dx, *gradients, _bias_gradient(dy, None if bias is None else bias.dim())
+        gradients = _weight_gradients(ctx, dy, x, weight, r, s, factor)
+        return dx, *gradients, bias_gradient(ctx, dy, None if bias is None else bias.dim())
 
 
 class _KeptProducts(torch.autograd.Function):
@@ -312,7 +330,8 @@ class _KeptProducts(torch.autograd.Function):
     ) -> Tensor:
         bent = x * r.unsqueeze(1)
         y = shared_linear(bent, weight)
-        ctx.save_for_backward(x, weight, r, s, bias, bent, y)
+        kept = bent if ctx.needs_input_grad[1] else None
+        ctx.save_for_backward(x, weight, r, s, bias, kept, y if ctx.needs_input_grad[3] else None)
         if bias is None:
             return y * s.unsqueeze(1)
         return torch.addcmul(bias.unsqueeze(-2), y, s.unsqueeze(1))
@@ -321,14 +340,14 @@ class _KeptProducts(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         *tensors, bent, y = ctx.saved_tensors
         if torch.is_grad_enabled():
-            return _gradients_to_differentiate(activation_space, tensors, dy)
+            return gradients_to_differentiate(activation_space, tensors, dy)
         x, weight, r, s, bias = tensors
-        for_x, for_weight, for_r, for_s, for_bias = ctx.needs_input_grad
+        for_x, for_weight, for_r, for_s, _ = ctx.needs_input_grad
         # What has been read is in the cache, and so is memory that was written: both go on at once.
-        scratch = dy * y
-        ds = scratch.sum(1) if for_s else None
-        scaled = torch.mul(dy, s.unsqueeze(1), out=scratch)
-        dbias = _bias_gradient(dy, bias.dim()) if for_bias else None
+        scratch = dy * y if for_s else None
+        ds = None if scratch is None else scratch.sum(1)
+        scaled = scratch = torch.mul(dy, s.unsqueeze(1), out=scratch)
+        dbias = bias_gradient(ctx, dy, None if bias is None else bias.dim())
         dx: Any = shared_linear_backward(scaled, weight) if for_x or for_r else None
         dweight = None
         if for_weight:
@@ -339,23 +358,19 @@ class _KeptProducts(torch.autograd.Function):
         return dx.mul_(r.unsqueeze(1)) if for_x else None, dweight, dr, ds, dbias
 
 
-def _gradients_to_differentiate(
-    bend: Any, tensors: Sequence[Tensor | None], dy: Tensor
-) -> tuple[Tensor | None, ...]:
-    """Return the gradients by plain autograd, which can take theirs."""
-    # Of views, so that the gradient of a weight leaves out the way through what is made from it.
-    views = [each if each is None else each.view_as(each) for each in tensors]
-    wanted = [each for each in views if each is not None and each.requires_grad]
-    found = iter(torch.autograd.grad(bend(*views), wanted, dy, create_graph=True))
-    return tuple(next(found) if each is not None and each.requires_grad else None for each in views)
-
-
 def _weight_gradients(
-    dy: Tensor, x: Tensor, weight: Tensor, r: Tensor, s: Tensor, factor: Tensor | None = None
-) -> tuple[Tensor, Tensor, Tensor]:
+    ctx: Any,
+    dy: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    r: Tensor,
+    s: Tensor,
+    factor: Tensor | None = None,
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """Return ``dW``, ``dr`` and ``ds`` from ``G_m``; all members at once if they fit in cache.
 
     Args:
+        ctx: tells which gradients are asked for.
         dy: the gradient of the output.
         x: each member's input.
         weight: the shared weight.
@@ -363,34 +378,17 @@ def _weight_gradients(
         s: fast weights on the outputs.
         factor: ``s_m r_mᵀ``, if it is there already.
     """
+    for_weight = ctx.needs_input_grad[1]
+    if not any(ctx.needs_input_grad[1:4]):
+        return None, None, None
     members, size = len(x), weight.numel()
     if size > SMALL_WEIGHT and members * size > CACHED_NUMBERS and weight.device.type == "cpu":
-        return _weight_gradients_in_cache(dy, x, weight, r, s)
+        few = max(1, PRODUCT_NUMBERS // size)
+        return weight_gradients_in_cache(dy, x, weight, r, s, few, for_weight=for_weight)
     product = weight_gradient(dy, x)
     weighted = product * weight
     ds = torch.bmm(weighted, r.unsqueeze(2)).squeeze(2)
     dr = torch.bmm(s.unsqueeze(1), weighted).squeeze(1)
+    if not for_weight:
+        return None, dr, ds
     return product.mul_(outer(r, s) if factor is None else factor).sum(0), dr, ds
-
-
-def _weight_gradients_in_cache(
-    dy: Tensor, x: Tensor, weight: Tensor, r: Tensor, s: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the same, a few members' products at a time, each read while it is in the cache."""
-    dweight, dr, ds = torch.zeros_like(weight), torch.empty_like(r), torch.empty_like(s)
-    scratch = torch.empty_like(weight)
-    at_a_time = max(1, PRODUCT_NUMBERS // weight.numel())
-    for start in range(0, len(x), at_a_time):
-        few = slice(start, start + at_a_time)
-        for m, product in enumerate(torch.bmm(dy[few].mT, x[few]), start):
-            torch.mul(product, weight, out=scratch)
-            torch.mv(scratch, r[m], out=ds[m])
-            torch.mv(scratch.t(), s[m], out=dr[m])
-            dweight.addcmul_(product, torch.outer(s[m], r[m], out=scratch))
-    return dweight, dr, ds
-
-
-def _bias_gradient(dy: Tensor, bias_dim: int | None) -> Tensor | None:
-    if bias_dim is None:
-        return None
-    return dy.sum(1) if bias_dim == 2 else dy.sum((0, 1))
