@@ -62,6 +62,7 @@ _HOMES = {
     "risk_coverage": "decisions",
     "threshold_for": "decisions",
     "under_shift": "decisions",
+    "adapt": "ensembles.adapting.adapt",
     "BatchEnsembleClassifier": "tabular.classifier",
     "BatchEnsembleRegressor": "tabular.regressor",
     "twin": "layers.registry",

@@ -25,6 +25,7 @@ from batchensemble.ensembles.verification import Verification, verify
 from batchensemble.layers import Independent, OneByOne, Twin
 
 if TYPE_CHECKING:
+    from batchensemble.ensembles.adapting.base_weights import BaseWeights
     from batchensemble.losses import EnsembleLoss
 
 __all__ = ["Ensemble", "ForwardError"]
@@ -61,6 +62,7 @@ class Ensemble(ForwardPass, Freezable, Calibrated):
             them.
         choice: which members of a larger ensemble these are, if
             :func:`batchensemble.choose_members` chose them.
+        base: checksums of the weights it was adapted from, if :func:`batchensemble.adapt` made it.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class Ensemble(ForwardPass, Freezable, Calibrated):
         self.target_names: tuple[str, ...] | None = None  # where they are several columns
         self.class_names: tuple[str, ...] = ()  # in the order of their numbers
         self.choice: Choice | None = None
+        self.base: BaseWeights | None = None
         self.training = network.training
 
     def member(self, index: int) -> nn.Module:

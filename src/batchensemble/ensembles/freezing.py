@@ -1,14 +1,15 @@
-"""Freeze a model for inference: each layer chooses once how it computes."""
+"""Freeze a model: for inference, or in training all weights but some."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import TypeVar
 
 from torch import nn
 
-from batchensemble.core.arguments import whole_number
-from batchensemble.layers import Mergeable
+from batchensemble.core.arguments import one_of, whole_number
+from batchensemble.ensembles.conversion.parameter_groups import PARTS, parts_of
+from batchensemble.layers import Mergeable, Twin
 
 FreezableModel = TypeVar("FreezableModel", bound="Freezable")
 
@@ -86,5 +87,56 @@ class Freezable(nn.Module):
             self._frozen = False
         return super().train(mode)
 
+    def train_only(self: FreezableModel, *parts: str) -> FreezableModel:
+        """Train these parts of the weights and freeze all others.
+
+        Args:
+            parts: any of ``"fast"``: the members' fast weights; ``"bias"``: biases; ``"norm"``: the
+                weights of norm layers, and vectors that a module holds itself, such as a class
+                token; ``"heads"``: layers of which each member has its own copy, from
+                ``independent=`` or ``heads=``; ``"shared"``: all other weights. Biases and norms
+                that all members share are among theirs.
+
+        Returns:
+            The model itself.
+
+        Raises:
+            ValueError: a part is unknown, or the model has none of these parts; nothing is changed.
+
+        Example:
+            >>> from batchensemble import BatchEnsemble
+            >>> model = BatchEnsemble(nn.Linear(2, 3), members=4).train_only("fast")
+            >>> [name for name, each in model.named_parameters() if each.requires_grad]
+            ['network.r', 'network.s']
+        """
+        chosen = {one_of("train_only", part, PARTS) for part in parts}
+        found = parts_of(self.network)  # type: ignore[arg-type]
+        if not chosen & {*found.values()}:
+            there = ", ".join(part for part in PARTS if part in found.values())
+            raise ValueError(
+                f"train_only must name at least one part that the model has, of {there}, got "
+                f"{', '.join(parts) or 'none'}"
+            )
+        set_trained(self, {each for each, part in found.items() if part in chosen})
+        return self
+
     def _mergeable(self) -> Iterator[Mergeable]:
         return (module for module in self.modules() if isinstance(module, Mergeable))
+
+
+def set_trained(model: nn.Module, trained: Collection[nn.Parameter]) -> None:
+    """Train these parameters of a model and freeze all others, in the members to be extracted too.
+
+    Args:
+        model: an ensemble.
+        trained: some of its parameters; those that are whole numbers are frozen all the same.
+    """
+    for parameter in model.parameters():
+        numbers = parameter.is_floating_point() or parameter.is_complex()
+        parameter.requires_grad_(numbers and parameter in trained)
+    for module in model.modules():
+        if isinstance(module, Twin):
+            for name, parameter in module.shell.named_parameters():
+                own = getattr(module, name, None)
+                if isinstance(own, nn.Parameter):
+                    parameter.requires_grad_(own.requires_grad)

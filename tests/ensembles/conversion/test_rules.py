@@ -78,6 +78,16 @@ def test_a_selector_finds_names_patterns_classes_and_what_functions_say(selector
     assert those(sharing(exclude=selectors), "shared") == expected
 
 
+def test_a_name_that_no_module_has_is_the_end_of_names():
+    assert those(sharing(exclude=["up"]), "shared") == UPS
+    assert those(sharing(exclude=["0.up"]), "shared") == {"layers.0.up"}
+    assert those(sharing(exclude=["head"]), "shared") == {"head"}
+    model = be.BatchEnsemble(Network(), MEMBERS, include=["up"])
+    assert {*model.options["include"]} == UPS  # which a file can hold
+    with pytest.raises(ValueError, match="no such module"):
+        sharing(exclude=["p"])
+
+
 def test_selectors_may_come_one_after_the_other():
     found = sharing(exclude=(name for name in ("head", "stem")))
     assert those(found, "shared") == {"head", "stem"}

@@ -6,10 +6,11 @@ from typing import Any
 
 from torch import nn
 
-from batchensemble.layers import Twin, Vmapped
+from batchensemble.layers import Independent, Twin, Vmapped
 from batchensemble.layers.registry import is_norm
 
 ROLES = ("shared", "fast", "bias", "norm")
+PARTS = (*ROLES, "heads")
 
 
 def parameter_groups(
@@ -39,6 +40,31 @@ def parameter_groups(
         for role, parameters in groups.items()
         if parameters
     ]
+
+
+def parts_of(network: nn.Module) -> dict[nn.Parameter, str]:
+    """Return what each parameter of a converted network is part of, one of :data:`PARTS`.
+
+    Args:
+        network: a converted network.
+    """
+    heads: set[nn.Parameter] = set()
+    for module in network.modules():
+        if is_head(module):
+            heads.update(module.parameters())
+    parts: dict[nn.Parameter, str] = {}
+    for parameter, role in _roles(network):
+        parts.setdefault(parameter, "heads" if parameter in heads else role)
+    return parts
+
+
+def is_head(module: nn.Module) -> bool:
+    """Return whether each member has its own copy of a module; norms of their own stay norms."""
+    if isinstance(module, (Independent, Vmapped)):
+        return True
+    if not isinstance(module, Twin) or module.sharing != "independent":
+        return False
+    return {*module.roles().values()} != {"norm"}
 
 
 def _roles(module: nn.Module) -> list[tuple[nn.Parameter, str]]:

@@ -62,6 +62,7 @@ class Report:
         branch_at: name of the module at which the ensemble begins; empty without a trunk.
         calls_per_forward: number of calls of the network in one forward pass: 1, or M if the
             members run one after the other.
+        trainable: number of parameters that are trained, the others being frozen; by default all.
     """
 
     rows: list[ModuleReport]
@@ -71,6 +72,7 @@ class Report:
     warnings: list[str] = field(default_factory=list)
     branch_at: str = ""
     calls_per_forward: int = 1
+    trainable: int | None = None
 
     def __iter__(self) -> Iterator[ModuleReport]:
         return iter(self.rows)
@@ -94,6 +96,10 @@ class Report:
         console.width = max(WIDTH, console.measure(table).minimum + SENTENCE)
         with console.capture() as capture:
             console.print(table)
+            if self.trainable is not None and self.trainable < self.parameters:
+                share = self.trainable / self.parameters
+                text = f"trainable: {self.trainable:,} of {self.parameters:,} ({100 * share:.2f} %)"
+                console.print(text, soft_wrap=True, markup=False)
             if self.branch_at:
                 text = f"Modules before {self.branch_at} run once for all members."
                 console.print(text, soft_wrap=True, markup=False)
@@ -153,12 +159,19 @@ def inspect_network(network: nn.Module, members: int, parameters_of_one: int) ->
         count_parameters(network),
         parameters_of_one,
         list(_warnings(network)),
+        trainable=count_parameters(network, trained=True),
     )
 
 
-def count_parameters(network: nn.Module) -> int:
-    """Return the number of parameters of ``network``, counting shared ones once."""
-    return sum(parameter.numel() for parameter in network.parameters())
+def count_parameters(network: nn.Module, *, trained: bool = False) -> int:
+    """Return the number of parameters of ``network``, counting shared ones once.
+
+    Args:
+        network: any network.
+        trained: whether to count only those that are trained, not frozen ones.
+    """
+    parameters = network.parameters()
+    return sum(each.numel() for each in parameters if each.requires_grad or not trained)
 
 
 def _rows(

@@ -28,8 +28,9 @@ class Rules:
     """What the members share, module by module.
 
     A selector is a module's name, a pattern of names such as ``"layers.*.norm"``, a class, or a
-    function from name and module to a boolean. A selection includes all modules beneath; the
-    nearest rule wins.
+    function from name and module to a boolean. A name that no module has is the end of names:
+    ``"query"`` is every ``"*.query"``. A selection includes all modules beneath; the nearest rule
+    wins.
 
     Attributes:
         default: sharing of modules without a rule.
@@ -96,9 +97,9 @@ def select(network: nn.Module, argument: str, selectors: Selectors) -> list[tupl
     named = list(network.named_modules(remove_duplicate=False))
     result = []
     for selector in selectors:
-        matches = [
-            (name, module) for name, module in named if _matches(selector, name, module, argument)
-        ]
+        matches = _matching(selector, named, argument)
+        if not matches and isinstance(selector, str) and selector:
+            matches = _ending(selector, named)
         if not matches:
             known = [name for name, _ in named if name]
             raise ValueError(nothing_found(argument, selector, known))
@@ -131,10 +132,22 @@ def selected_names(
     if selectors is None:
         return None
     names = []
+    named = list(network.named_modules(remove_duplicate=False))
     for each in as_list(argument, selectors):
         found = select(network, argument, [each])
-        names += [each] if isinstance(each, str) else [name for name, _ in found]
+        as_given = isinstance(each, str) and _matching(each, named, argument)
+        names += [each] if as_given else [name for name, _ in found]
     return names
+
+
+def _matching(
+    selector: Any, named: list[tuple[str, nn.Module]], argument: str
+) -> list[tuple[str, nn.Module]]:
+    return [(name, module) for name, module in named if _matches(selector, name, module, argument)]
+
+
+def _ending(suffix: str, named: list[tuple[str, nn.Module]]) -> list[tuple[str, nn.Module]]:
+    return [(name, module) for name, module in named if name.endswith(f".{suffix}")]
 
 
 def _matches(selector: Any, name: str, module: nn.Module, argument: str) -> bool:
@@ -158,7 +171,8 @@ def nothing_found(argument: str, selector: Any, known: list[str]) -> str:
     """Return the error message for a selector that matches none of the ``known`` modules."""
     listed = ", ".join(known[:40]) + (f" and {len(known) - 40} more" if len(known) > 40 else "")
     if isinstance(selector, str):
-        hint = nearest(selector, known) or "."
+        last = dict.fromkeys(name.rpartition(".")[2] for name in known)
+        hint = nearest(selector, known) or nearest(selector, last) or "."
         return (
             f"{argument} names {selector!r}, but the network has no such module{hint} Its modules "
             f"are {listed}"

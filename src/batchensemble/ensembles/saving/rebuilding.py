@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from batchensemble.ensembles import METHODS, Ensemble
 from batchensemble.ensembles.calibrators import empty_calibrator
+from batchensemble.ensembles.freezing import set_trained
 from batchensemble.ensembles.saving.tensor_file import TensorEntry, TensorFile
-from batchensemble.layers import Twin
 from batchensemble.layers.rank_one.initialisation import feature_normals, feature_signs
 from batchensemble.losses import (
     ClassLoss,
@@ -181,15 +181,7 @@ def freeze_parameters(model: Ensemble, frozen: Iterable[str]) -> None:
     unknown = names - parameters.keys()
     if unknown:
         raise ValueError(f"it says that {min(unknown)!r:.200} is frozen, which is no parameter")
-    for name, parameter in parameters.items():
-        numbers = parameter.is_floating_point() or parameter.is_complex()
-        parameter.requires_grad_(numbers and name not in names)
-    for module in model.modules():
-        if isinstance(module, Twin):  # from which members are made
-            for name, parameter in module.shell.named_parameters():
-                own = getattr(module, name, None)
-                if isinstance(own, nn.Parameter):
-                    parameter.requires_grad_(own.requires_grad)
+    set_trained(model, {each for name, each in parameters.items() if name not in names})
 
 
 def check_outputs(config: Mapping[str, Any], outputs: int) -> None:
