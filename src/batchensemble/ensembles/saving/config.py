@@ -40,16 +40,20 @@ class ConfigError(ValueError):
     """A configuration that no saved ensemble can have."""
 
 
-def read_config(folder: str | Path) -> dict[str, Any]:
+def read_config(folder: str | Path, name: str = CONFIG) -> dict[str, Any]:
     """Return the configuration of a saved ensemble: everything but its weights.
+
+    Args:
+        folder: the folder.
+        name: name of the file in it.
 
     Raises:
         FileNotFoundError: there is none.
         ValueError: it is damaged, has another format, or holds an invalid value.
     """
-    path = Path(folder) / CONFIG
+    path = Path(folder) / name
     if not path.exists():
-        raise FileNotFoundError(f"there is no model in {folder}: it has no {CONFIG}")
+        raise FileNotFoundError(f"there is no model in {folder}: it has no {name}")
     try:
         return check_config(read_json(path), path)
     except ConfigError as error:

@@ -58,6 +58,19 @@ def device_of(network: nn.Module) -> torch.device | None:
     return next(iter(devices), torch.device("cpu"))
 
 
+def device_named(device: str | torch.device) -> torch.device:
+    """Return an available device.
+
+    Raises:
+        ValueError: it is not available.
+    """
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device must be available, got {device!r}: {reason}") from None
+
+
 def without_values(
     config: Mapping[str, Any], network: nn.Module, entries: Mapping[str, TensorEntry]
 ) -> Ensemble:
@@ -74,7 +87,7 @@ def without_values(
     members = config["members"]
     if members > FEW_MEMBERS and METHODS[config["method"]].grows:
         _check_size(config, network, entries)
-    model = _ensemble(config, network, members)
+    model = ensemble_of(config, network, members)
     if config.get("calibration") is not None:
         model.attach(empty_calibrator(config["calibration"], "meta"))
     return model
@@ -94,27 +107,9 @@ def check_tensors(
         ValueError: a tensor differs; the message says how.
     """
     state = model.state_dict(keep_vars=True)
-    for name, other in tied.items():
-        if name in entries or other not in entries:
-            raise ValueError(
-                f"it says that {name!r:.200} is the same as {other!r:.200}, and the file has "
-                f"{'both' if name in entries else 'no such tensor'}"
-            )
+    check_tied(entries, tied)
     for name in [*state, *entries, *tied]:
-        there = entries.get(tied.get(name, name))
-        shape = None if there is None else list(there.shape)
-        here = list(state[name].shape) if name in state else None
-        if here != shape:
-            raise ValueError(
-                f"it is of another network or number of members: its {name:.200} is "
-                f"{_shape_text(shape)}, and that of the network given is {_shape_text(here)}; give "
-                "the network that it was made from"
-            )
-        if there is not None and not _holds(state[name].dtype, there.dtype):
-            raise ValueError(
-                f"its {name:.200} holds {_type_text(there.dtype)}, and the network's holds "
-                f"{_type_text(state[name].dtype)}"
-            )
+        check_entry(name, state.get(name), entries.get(tied.get(name, name)))
     first: dict[int, str] = {}
     for name, value in state.items():
         before = first.setdefault(id(value), name)
@@ -122,6 +117,39 @@ def check_tensors(
             raise ValueError(
                 f"its {before:.200} and {name:.200} are two tensors, and one in the network given"
             )
+
+
+def check_tied(entries: Mapping[str, TensorEntry], tied: Mapping[str, str]) -> None:
+    """Check that a file holds each tensor that others are tied to, and those not twice."""
+    for name, other in tied.items():
+        if name in entries or other not in entries:
+            raise ValueError(
+                f"it says that {name!r:.200} is the same as {other!r:.200}, and the file has "
+                f"{'both' if name in entries else 'no such tensor'}"
+            )
+
+
+def check_entry(name: str, here: Tensor | None, there: TensorEntry | None) -> None:
+    """Check that one tensor of a file has the shape and type of the network's.
+
+    Args:
+        name: its name.
+        here: that of the network, if it has one.
+        there: that of the file, if it has one.
+    """
+    ours = None if here is None else list(here.shape)
+    theirs = None if there is None else list(there.shape)
+    if here is None or there is None or ours != theirs:
+        raise ValueError(
+            f"it is of another network or number of members: its {name:.200} is "
+            f"{_shape_text(theirs)}, and that of the network given is {_shape_text(ours)}; give "
+            "the network that it was made from"
+        )
+    if not _holds(here.dtype, there.dtype):
+        raise ValueError(
+            f"its {name:.200} holds {_type_text(there.dtype)}, and the network's holds "
+            f"{_type_text(here.dtype)}"
+        )
 
 
 def load_tensors(
@@ -222,7 +250,12 @@ def _weighs(loss: EnsembleLoss, classes: int) -> bool:
     return not isinstance(weights, tuple) or len(weights) == classes
 
 
-def _ensemble(config: Mapping[str, Any], network: nn.Module, members: int) -> Ensemble:
+def ensemble_of(config: Mapping[str, Any], network: nn.Module, members: int) -> Ensemble:
+    """Return an ensemble of a validated description; the random state is as before.
+
+    Raises:
+        ValueError: the network does not allow it.
+    """
     options = {**config["options"]}
     for name, value in options.items():
         if isinstance(value, list):
@@ -247,7 +280,7 @@ def _check_size(
 
     It is extrapolated from one and two members.
     """
-    one, two = (_numbers_of(_ensemble(config, network, members)) for members in (1, 2))
+    one, two = (_numbers_of(ensemble_of(config, network, members)) for members in (1, 2))
     expected = one + (config["members"] - 1) * (two - one)
     found = sum(
         math.prod(entry.shape)
