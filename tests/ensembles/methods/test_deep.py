@@ -220,3 +220,71 @@ def test_from_members_needs_networks():
 def test_from_members_refuses_another_architecture(other):
     with pytest.raises(ValueError, match=r"number 1 has the parameters .* and number 0 has"):
         be.DeepEnsemble.from_members([nn.Linear(4, 2), other])
+
+
+def weights_of(model, name):
+    return [model.member(index).get_submodule(name).weight for index in range(MEMBERS)]
+
+
+@pytest.mark.parametrize("make", [mlp, convolutional, Branched])
+def test_members_of_a_fresh_network_differ_in_every_layer(make):
+    network = make()
+    model = be.DeepEnsemble(network, MEMBERS)
+    for name, module in network.named_modules():
+        if isinstance(module, (nn.Linear, nn.Conv2d)):
+            weights = [*weights_of(model, name), module.weight]
+            assert len({each.detach().numpy().tobytes() for each in weights}) == MEMBERS + 1
+
+
+@pytest.mark.parametrize("stacked", [None, True, False])
+@pytest.mark.parametrize("reset", [["4"], "4", [nn.Tanh, "4"], [lambda name, _: name == "4"]])
+def test_members_start_from_the_network_where_reset_names_what_is_drawn_anew(reset, stacked):
+    network = mlp()
+    model = be.DeepEnsemble(network, MEMBERS, reset=reset, stacked=stacked)
+    for name in ("0", "2"):
+        for weight in weights_of(model, name):
+            assert torch.equal(weight, network.get_submodule(name).weight)
+    heads = [*weights_of(model, "4"), network[4].weight]
+    assert len({each.detach().numpy().tobytes() for each in heads}) == MEMBERS + 1
+
+
+def test_they_all_are_the_network_where_nothing_is_drawn_anew_and_training_parts_them():
+    torch.manual_seed(0)
+    network, X = mlp(), torch.randn(64, 4)
+    model = be.DeepEnsemble(network, MEMBERS, reset=[])
+    with torch.no_grad():
+        for output in model(X).unbind(1):
+            torch.testing.assert_close(output, network(X))
+    be.fit(model, (X, (X[:, 0] > 0).long()), epochs=1, batch_size=16, progress=False)
+    first, second, _ = weights_of(model, "0")  # each sees the examples in its own order
+    assert not torch.equal(first, second)
+
+
+def test_after_a_branch_too():
+    network = mlp()
+    model = be.DeepEnsemble(network, MEMBERS, reset=["4"], branch_at="2")
+    assert all(torch.equal(each, network[2].weight) for each in weights_of(model, "2"))
+    first, second, _ = weights_of(model, "4")
+    assert not torch.equal(first, second)
+
+
+def test_what_reset_does_not_find_is_refused():
+    with pytest.raises(ValueError, match="reset names 'head', but the network has no such module"):
+        be.DeepEnsemble(mlp(), MEMBERS, reset=["head"])
+
+
+def test_pretrained_weights_are_not_lost_without_a_word(tmp_path, recwarn):
+    from transformers import BertConfig, BertForSequenceClassification
+
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 20}
+    fresh = BertForSequenceClassification(BertConfig(intermediate_size=16, **sizes))
+    be.DeepEnsemble(fresh, 2)
+    assert not recwarn
+    fresh.save_pretrained(tmp_path)
+    loaded = BertForSequenceClassification.from_pretrained(tmp_path)
+    with pytest.warns(
+        UserWarning, match=r"re-initialises all its weights.*reset=\[\"classifier\"\]"
+    ):
+        be.DeepEnsemble(loaded, 2)
+    be.DeepEnsemble(loaded, 2, reset=["classifier"])
+    assert not recwarn

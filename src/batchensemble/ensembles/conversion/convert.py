@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -24,7 +24,7 @@ from batchensemble.ensembles.conversion.checks import (
     is_quantised,
 )
 from batchensemble.ensembles.conversion.copies import copied, relink
-from batchensemble.ensembles.conversion.rules import Rules
+from batchensemble.ensembles.conversion.rules import Rules, Selector, as_list, select
 from batchensemble.layers import (
     Independent,
     OneByOne,
@@ -46,7 +46,7 @@ from batchensemble.layers.registry import (
     refusal,
 )
 
-Reset = Callable[[nn.Module], None]
+Reset = Callable[[nn.Module], None] | str | Iterable[Selector]
 
 POINTWISE = (nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.Dropout)
 SEQUENCE_LAYERS = (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
@@ -169,12 +169,18 @@ def draw_copies(network: nn.Module, members: int, reset: Reset | None = None) ->
     Args:
         network: any module.
         members: number of copies.
-        reset: function that re-initialises one copy in place; by default each module's own
-            ``reset_parameters``.
+        reset: function that re-initialises one copy in place, or names of the modules to be
+            re-initialised; by default all, by each module's own ``reset_parameters``.
     """
     copies = [copied(network) for _ in range(members)]
+    if reset is None or callable(reset):
+        for each in copies:
+            (reset or reset_parameters)(each)
+        return copies
+    selectors = as_list("reset", reset)
     for each in copies:
-        (reset or reset_parameters)(each)
+        for _, module in select(each, "reset", selectors):
+            reset_parameters(module)
     return copies
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Sequence
 
 import torch
@@ -22,7 +23,11 @@ from batchensemble.ensembles.runner import RunMode
 class DeepEnsemble(Ensemble):
     """M independent networks (Lakshminarayanan et al. 2017, arXiv 1612.01474).
 
-    Each member is re-initialised; only the architecture of ``network`` matters, not its weights.
+    Each member is re-initialised, so that members differ; only the architecture of ``network``
+    matters, not its weights. A network does not tell whether it was trained: to start all members
+    from its weights, name what is still to be drawn anew, ``reset=["classifier"]``, or nothing,
+    ``reset=[]``.
+
     If all layers have stacked twins, each layer is one batched product for all members; otherwise
     the members run as copies, one after the other: slower, with the same results. ``stacked=True``
     runs any other network at once, too, under ``torch.func.vmap``. In training each member sees
@@ -31,8 +36,10 @@ class DeepEnsemble(Ensemble):
     Args:
         network: any module that maps ``[batch, ...]`` to ``[batch, ...]``.
         members: number of members (M), at least 1.
-        reset: function that re-initialises one network in place; by default each module's own
-            ``reset_parameters``.
+        reset: names of the modules that are re-initialised for each member, as in
+            :class:`batchensemble.BatchEnsemble`, all others starting from the weights of
+            ``network``; or a function that re-initialises one network in place. By default all
+            modules, each by its own ``reset_parameters``.
         stacked: ``True``: run all members at once, with stacked twins if all layers have one
             (``forward`` must then process each row independently), else under ``vmap``, see
             :class:`~batchensemble.layers.Vmapped`. ``False``: run copies one after the other. By
@@ -49,9 +56,14 @@ class DeepEnsemble(Ensemble):
             any network. By default together, unless the first call detects that the network mixes
             rows; it then warns and runs them one by one.
 
+    Warns:
+        UserWarning: by default, where a network of transformers was loaded from pretrained weights,
+            which would be lost.
+
     Raises:
         TypeError: ``members`` is not a whole number.
-        ValueError: ``members`` is below 1, or there is no module called ``branch_at``; at a call,
+        ValueError: ``members`` is below 1, or there is no module called ``branch_at`` or as
+            ``reset`` names; at a call,
             ``stacked=True`` and ``vmap`` does not support the network, for example because its
             control flow depends on data or it has recurrent layers.
 
@@ -75,6 +87,8 @@ class DeepEnsemble(Ensemble):
         members = whole_number("members", members)
         check_network(network)
         of_one = count_parameters(network)
+        if reset is None:
+            _warn_of_lost_weights(network)
         branch = None if branch_at is None else Branch.of(network, branch_at)
         if branch is None:
             networks = stack(draw_copies(network, members, reset), batch_axis, stacked=stacked)
@@ -155,6 +169,17 @@ def own_orders(
     examples = order.flatten()
     orders = [examples[torch.randperm(len(examples))] for _ in range(members)]
     return torch.stack([each.view(order.shape) for each in orders], -2)
+
+
+def _warn_of_lost_weights(network: nn.Module) -> None:
+    source = getattr(network, "name_or_path", None)
+    if isinstance(source, str) and source:
+        warnings.warn(
+            f"the network was loaded from {source!r}, and DeepEnsemble re-initialises all its "
+            'weights; to start from them give reset=["classifier"], the modules to be drawn anew, '
+            "or reset=[] for none",
+            stacklevel=3,
+        )
 
 
 def _keep_weights(network: nn.Module) -> None:
