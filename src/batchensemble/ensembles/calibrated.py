@@ -6,9 +6,10 @@ import copy
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from batchensemble.core.deprecation import moved_to
+from batchensemble.core.outputs import with_logits
 from batchensemble.ensembles.calibrators import Calibrator
 
 CalibratedModel = TypeVar("CalibratedModel", bound="Calibrated")
@@ -76,11 +77,17 @@ class _MemberCalibration:
         self.calibrator = calibrator
 
     def __call__(self, network: nn.Module, args: Any, outputs: Any) -> Any:
-        self.calibrator = self.calibrator.to(outputs.device)
-        return self.calibrator(outputs.unsqueeze(1)).squeeze(1)
+        return with_logits(outputs, self._of_one)
+
+    def _of_one(self, logits: Tensor) -> Tensor:
+        self.calibrator = self.calibrator.to(logits.device)
+        calibrated: Tensor = self.calibrator(logits.unsqueeze(1)).squeeze(1)
+        return calibrated
 
 
 def _calibrated(model: Calibrated, args: Any, outputs: Any) -> Any:
     """Calibrate outputs: a hook, as a function so that copies do not share a model."""
     calibrator = model.calibrator
-    return None if calibrator is None or calibrator.pooling == "after" else calibrator(outputs)
+    if calibrator is None or calibrator.pooling == "after":
+        return None
+    return with_logits(outputs, calibrator)

@@ -30,16 +30,31 @@ def check_ensemble(model: Any) -> None:
     check_numbers(model)
 
 
-def check_inputs_fit(model: Ensemble, inputs: Inputs, *, per_member: bool = False) -> Tensor:
-    """Return the outputs, or raise a ``ValueError`` that describes the examples."""
+def check_inputs_fit(
+    model: Ensemble, inputs: Inputs, *, per_member: bool = False, any_output: bool = False
+) -> Any:
+    """Return the outputs, or raise a ``ValueError`` that describes the examples.
+
+    Args:
+        model: the ensemble.
+        inputs: some examples.
+        per_member: whether each member has examples of its own.
+        any_output: whether the network may return other things than a tensor.
+    """
     try:
         with evaluating(model), torch.no_grad():
-            return model(inputs, per_member=per_member)
+            outputs = model(inputs, per_member=per_member)
     except (RuntimeError, TypeError, ValueError) as error:
         example = describe_example(inputs, per_member=per_member)
         raise ValueError(
             f"the network does not take examples {example}: {str(error).splitlines()[0]}"
         ) from error
+    if not isinstance(outputs, Tensor) and not any_output:
+        raise ValueError(
+            "training and prediction need a tensor, or an output with logits from inputs given by "
+            f"name, as {{'input_ids': ids}}; the network returns a {type(outputs).__name__}"
+        )
+    return outputs
 
 
 def place_of(model: nn.Module) -> Place:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from batchensemble.core.arguments import one_of, whole_number
 from batchensemble.core.inputs import Inputs, Nested
+from batchensemble.core.outputs import logits_of
 from batchensemble.core.pytree import Path, map_leaves
 from batchensemble.ensembles.conversion.axes import learn_axes
 from batchensemble.ensembles.conversion.branch_inputs import (
@@ -100,8 +101,9 @@ class ForwardPass(MemberRunner):
             ValueError: there is no tensor with an axis of the batch, ``per_member=True`` and there
                 is no axis of members, or an input of a layer is not per example.
         """
-        if len(args) == 1 and isinstance(args[0], Nested):
+        if len(args) == 1 and isinstance(args[0], Nested):  # as training and prediction call it
             args, kwargs = args[0].arguments(kwargs)
+            return logits_of(ForwardPass.forward(self, *args, per_member=per_member, **kwargs))
         if len(args) == 1 and not kwargs and self._is_chain_for(args[0]):
             return self._stacked(args[0], per_member).transpose(0, 1)
         arguments = Arguments.of(self.plain_network(), args, kwargs)

@@ -59,7 +59,8 @@ def check_batch(
     Raises:
         ValueError: the network does not take the inputs, or the loss not the outputs.
     """
-    outputs = check_inputs_fit(model, inputs, per_member=objective.own_examples)
+    custom = isinstance(objective.loss, Custom)
+    outputs = check_inputs_fit(model, inputs, per_member=objective.own_examples, any_output=custom)
     targets, _ = parted(targets)
     if loaded and _is_in_targets_units(objective.loss):
         dtype = place_of(model)["dtype"]
@@ -67,7 +68,7 @@ def check_batch(
             lambda: [targets], len(targets), dtype, largest_error=LARGEST_BATCH_ERROR
         )
     try:
-        if not isinstance(objective.loss, Custom):
+        if not custom:
             shown = targets[:, 0] if objective.own_examples else targets
             own, drawn = objective.own_targets, objective.own_examples
             check_targets_fit(objective.loss, outputs.shape, shown, per_member=own, drawn=drawn)

@@ -1,6 +1,7 @@
 """A pretrained network becomes an ensemble: its weights are frozen, its members train a little."""
 
 import copy
+import warnings
 
 import pytest
 import torch
@@ -221,6 +222,56 @@ def test_training_changes_what_trains_and_nothing_else(method):
     for layer in ("0", "3"):
         weight = model.network.get_submodule(layer).weight
         assert torch.equal(weight, net.get_submodule(layer).weight)
+
+
+class TestHuggingFace:
+    """The outputs of its networks have logits, which is what trains and predicts."""
+
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def data():
+        torch.manual_seed(0)
+        ids = torch.randint(1, 20, (60, 6))
+        mask = torch.ones_like(ids)
+        mask[:, 4:] = torch.rand(60, 1) > 0.5
+        return {"input_ids": ids, "attention_mask": mask}, (ids[:, 0] > 9).long()
+
+    def test_inputs_by_name_train_predict_score_and_calibrate(self, bert, data):
+        model = be.adapt(bert, MEMBERS, heads=["classifier"])
+        held = {name: each[40:] for name, each in data[0].items()}, data[1][40:]
+        before = be.evaluate(model, data)["nll"]
+        be.fit(model, data, validation=data, epochs=4, batch_size=16, lr=1e-2, progress=False)
+        assert be.evaluate(model, data)["nll"] < before
+        inputs, _ = data
+        prediction = be.predict(model, inputs)
+        with torch.no_grad():
+            probs = model(**inputs).logits.softmax(-1)
+        found = torch.as_tensor(prediction.member_probs).float()
+        torch.testing.assert_close(found, probs)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it has seen them in training
+            calibrated = be.calibrate(model, held)
+        with torch.no_grad():
+            one = calibrated(**inputs).logits[:, 1]
+            other = calibrated.member(1)(**inputs).logits
+        torch.testing.assert_close(one, other)
+
+    def test_of_a_deep_ensemble_too(self, bert, data):
+        model = be.DeepEnsemble(bert, 2, reset=["classifier"])
+        be.fit(model, data, epochs=1, batch_size=16, progress=False)
+        assert be.predict(model, data[0]).member_probs.shape == (60, 2, 2)
+
+    def test_a_lone_tensor_is_refused_in_a_sentence(self, bert, data):
+        model = be.adapt(bert, 2, heads=["classifier"])
+        with pytest.raises(ValueError, match=r"inputs given by name.*SequenceClassifierOutput"):
+            be.fit(model, (data[0]["input_ids"], data[1]), epochs=1, progress=False)
+
+    def test_the_networks_own_loss_is_the_mean_over_members(self, bert, data):
+        model = be.adapt(bert, MEMBERS, heads=["classifier"]).eval()
+        inputs, labels = data
+        output = model(**inputs, labels=labels)
+        each = [nn.functional.cross_entropy(logits, labels) for logits in output.logits.unbind(1)]
+        torch.testing.assert_close(output.loss, torch.stack(each).mean())
 
 
 class TestReport:

@@ -1,0 +1,1 @@
+"""What fine-tuning as an ensemble gains over one fine-tuned network."""
