@@ -25,7 +25,7 @@ from batchensemble.ensembles.verification import Verification, verify
 from batchensemble.layers import Independent, OneByOne, Twin
 
 if TYPE_CHECKING:
-    from batchensemble.ensembles.adapting.base_weights import BaseWeights
+    from batchensemble.ensembles.base_weights import BaseWeights
     from batchensemble.losses import EnsembleLoss
 
 __all__ = ["Ensemble", "ForwardError"]

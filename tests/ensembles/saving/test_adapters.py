@@ -12,7 +12,7 @@ from torch import nn
 from transformers import BertConfig, BertForSequenceClassification, GPT2Config, GPT2LMHeadModel
 
 import batchensemble as be
-from batchensemble.ensembles.adapting.base_weights import BaseWeights
+from batchensemble.ensembles.base_weights import BaseWeights
 from bounds import bounded
 from hostile import KEYS, TEXTS, WEIGHTS, hostile
 

@@ -8,8 +8,8 @@ from typing import Any, Literal
 from torch import nn
 
 from batchensemble.core.arguments import one_of
-from batchensemble.ensembles.adapting.base_weights import BaseWeights
 from batchensemble.ensembles.adapting.targets import norm_names, target_names
+from batchensemble.ensembles.base_weights import BaseWeights
 from batchensemble.ensembles.conversion.branching import Branch
 from batchensemble.ensembles.conversion.checks import check_network
 from batchensemble.ensembles.conversion.parameter_groups import parts_of

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from batchensemble.core.atomic_files import write_whole
 from batchensemble.ensembles import Ensemble
-from batchensemble.ensembles.adapting.base_weights import BaseWeights
+from batchensemble.ensembles.base_weights import BaseWeights
 from batchensemble.ensembles.calibrators import empty_calibrator
 from batchensemble.ensembles.checks import check_ensemble
 from batchensemble.ensembles.conversion.checks import check_network
