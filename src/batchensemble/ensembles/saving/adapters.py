@@ -20,7 +20,7 @@ from batchensemble.ensembles.conversion.checks import check_network
 from batchensemble.ensembles.conversion.parameter_groups import is_head
 from batchensemble.ensembles.freezing import set_trained
 from batchensemble.ensembles.saving.config import read_config
-from batchensemble.ensembles.saving.description import describe, restore, text_of
+from batchensemble.ensembles.saving.description import description_of, json_of, restore
 from batchensemble.ensembles.saving.rebuilding import (
     FEW_MEMBERS,
     check_entry,
@@ -32,12 +32,11 @@ from batchensemble.ensembles.saving.rebuilding import (
     on_meta,
 )
 from batchensemble.ensembles.saving.tensor_file import TensorFile
-from batchensemble.ensembles.saving.weights import check_finite, damaged, tensors_of
+from batchensemble.ensembles.saving.weights import SMALL, check_all_finite, damaged, tensors_of
 from batchensemble.layers import OneByOne, Twin
 
 ADAPTER = "adapter.json"
 ADAPTER_WEIGHTS = "adapter.safetensors"
-SMALL = 2**30  # bytes; smaller files are read again to distinguish damage from another network
 
 
 def save_adapter(
@@ -79,20 +78,20 @@ def save_adapter(
             f"got a {type(model).__name__} of another origin; save it by batchensemble.save"
         )
     folder = Path(folder)
-    check_finite(model)
+    check_all_finite(model)
     tensors, tied = tensors_of(model, _changed(model, model.base))
     content = bytes_of(tensors)
     stored = {*tensors, *tied}
     parameters = model.named_parameters(remove_duplicate=False)
     config = {
-        **describe(model, None, data),
+        **description_of(model, None, data),
         "network": None,
         "base": {"sha256": model.base.sha256, "types": list(model.base.types)},
         "tied": tied,
         "frozen": [name for name, each in parameters if name in stored and not each.requires_grad],
         "sha256": hashlib.sha256(content).hexdigest(),
     }
-    text = text_of(config, ADAPTER)
+    text = json_of(config, ADAPTER)
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / ADAPTER_WEIGHTS, content)
     write_whole(folder / ADAPTER, text)

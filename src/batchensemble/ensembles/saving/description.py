@@ -21,7 +21,7 @@ from batchensemble.layers.rank_one.initialisation import FeatureDraws
 from batchensemble.losses import from_dict, to_dict
 
 
-def describe(
+def description_of(
     model: Ensemble, network: str | None, data: Mapping[str, Any] | None
 ) -> dict[str, Any]:
     """Return all that a folder says of an ensemble, but for its tensors.
@@ -56,7 +56,7 @@ def describe(
     }
 
 
-def text_of(config: Mapping[str, Any], file: str) -> bytes:
+def json_of(config: Mapping[str, Any], file: str) -> bytes:
     """Return a description as JSON, which loading would accept.
 
     Raises:

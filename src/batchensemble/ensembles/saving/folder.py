@@ -16,7 +16,7 @@ from batchensemble.ensembles import Ensemble
 from batchensemble.ensembles.checks import check_ensemble
 from batchensemble.ensembles.saving.architectures import network_on_meta, outputs_of
 from batchensemble.ensembles.saving.config import CONFIG, read_config
-from batchensemble.ensembles.saving.description import describe, restore, text_of, versions
+from batchensemble.ensembles.saving.description import description_of, json_of, restore, versions
 from batchensemble.ensembles.saving.rebuilding import (
     check_outputs,
     check_tensors,
@@ -29,12 +29,11 @@ from batchensemble.ensembles.saving.rebuilding import (
 )
 from batchensemble.ensembles.saving.tensor_file import TensorFile
 from batchensemble.ensembles.saving.trust import Trust, packages_of, trusted_network
-from batchensemble.ensembles.saving.weights import check_finite, damaged, tensors_of
+from batchensemble.ensembles.saving.weights import SMALL, check_all_finite, damaged, tensors_of
 
 __all__ = ["WEIGHTS", "load", "save", "versions"]
 
 WEIGHTS = "model.safetensors"
-SMALL = 2**30  # bytes; smaller files are read again to distinguish damage from another network
 
 
 def save(
@@ -84,14 +83,14 @@ def save(
     check_ensemble(model)
     folder = Path(folder)
     tensors, tied = tensors_of(model)
-    check_finite(model)
+    check_all_finite(model)
     content = bytes_of(tensors)
     parameters = [*model.named_parameters(remove_duplicate=False)]
-    config = describe(model, network, data)
+    config = description_of(model, network, data)
     config["tied"] = tied
     config["frozen"] = [name for name, each in parameters if not each.requires_grad]
     config["sha256"] = hashlib.sha256(content).hexdigest()
-    text = text_of(config, CONFIG)
+    text = json_of(config, CONFIG)
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / WEIGHTS, content)
     write_whole(folder / CONFIG, text)

@@ -11,6 +11,8 @@ from torch import Tensor
 from batchensemble.ensembles import Ensemble
 from batchensemble.ensembles.saving.rebuilding import must_be_finite
 
+SMALL = 2**30  # bytes; smaller files are read again to distinguish damage from another network
+
 
 def tensors_of(
     model: Ensemble, wanted: Collection[str] | None = None
@@ -44,7 +46,7 @@ def tensors_of(
     return tensors, tied
 
 
-def check_finite(model: Ensemble) -> None:
+def check_all_finite(model: Ensemble) -> None:
     """Check that all weights are finite, as loading requires.
 
     Raises:
