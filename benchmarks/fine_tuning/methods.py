@@ -64,8 +64,8 @@ def _deep(network: nn.Module, head: str) -> be.Ensemble:
 
 
 METHODS = {
-    "head": Method("frozen, one head", _head, 1e-3),
-    "heads": Method("frozen, 4 heads", _heads, 1e-3),
+    "head": Method("frozen, one head", _head, 3e-2),
+    "heads": Method("frozen, 4 heads", _heads, 3e-2),
     "full": Method("full fine-tuning", _full, 1e-4),
     "lora": Method("LoRA", _lora, 1e-3),
     "multiplicative": Method("ours, multiplicative", _multiplicative, 3e-3, ours=True),
