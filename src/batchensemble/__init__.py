@@ -70,6 +70,7 @@ _HOMES = {
     "Tracking": "training.callbacks.tracking",
     "load": "ensembles.saving",
     "load_adapter": "ensembles.saving.adapters",
+    "model_card": "report.card",
     "save": "ensembles.saving",
     "save_adapter": "ensembles.saving.adapters",
     "metrics": "metrics",

@@ -31,13 +31,13 @@ def markdown(subject: Subject) -> str:
     differences = compare_methods(comparison)
     rows = summarise(comparison, differences)
     found = verdict(comparison, rows, differences)
-    lines = [f"### {_plain(comparison.data.name)}", "", _plain(subject.facts), ""]
-    lines += [f"**{_plain(found.headline)}**", ""]
+    lines = [f"### {markdown_text(comparison.data.name)}", "", markdown_text(subject.facts), ""]
+    lines += [f"**{markdown_text(found.headline)}**", ""]
     lines += [f"- {_label(each.title)} **{each.short}.** {each.text}" for each in found.answers]
     lines += ["", *_table(quality(comparison), rows), ""] if rows else []
     note = f"{tables.means(comparison)}{tables.marks(comparison, rows)}"
     lines += [f"<sub>{note}</sub>", ""] if rows else []
-    lines += [f"- Failed: {_plain(failure)}" for failure in comparison.failures]
+    lines += [f"- Failed: {markdown_text(failure)}" for failure in comparison.failures]
     lines += _code(subject.command)
     return "\n".join(lines) + "\n"
 
@@ -60,10 +60,15 @@ def _label(title: str) -> str:
     return title if title.endswith("?") else f"{title}:"
 
 
-def _plain(text: str) -> str:
-    """Return text that Markdown and HTML in it leave as it is, on one line."""
+def markdown_text(text: str) -> str:
+    """Return text that Markdown and HTML in it leave as it is, on one line.
+
+    Example:
+        >>> print(markdown_text("a_b | <c>\\n# d"))
+        a\\_b \\| &lt;c&gt; \\# d
+    """
     text = " ".join(text.split())
-    for letter in "\\`*_{}[]#+!|~":
+    for letter in "\\`*_{}[]#+!|~$":
         text = text.replace(letter, f"\\{letter}")
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
