@@ -68,6 +68,7 @@ _HOMES = {
     "twin": "layers.registry",
     "JsonLines": "training.callbacks.tracking",
     "Tracking": "training.callbacks.tracking",
+    "from_pretrained": "ensembles.saving.pretrained",
     "load": "ensembles.saving",
     "load_adapter": "ensembles.saving.adapters",
     "model_card": "report.card",

@@ -117,6 +117,17 @@ def test_scores_without_predictions_have_no_intervals_and_no_place_in_the_index(
     assert "## Calibration" not in body
 
 
+def test_the_lines_of_a_card_load_its_model(trained, tmp_path):
+    model, _ = trained
+    folder = model.save_pretrained(tmp_path)
+    text = (folder / "README.md").read_text()
+    code = re.search(r"```python\n(.*?)```", text, re.DOTALL)[1]
+    assert len(code.splitlines()) == 3
+    names = {"X": moons()[0]}
+    exec(code.replace("path/to/this/folder", str(folder)), names)
+    assert np.array_equal(names["prediction"].probs, be.predict(model, names["X"]).probs)
+
+
 def test_no_name_breaks_out_of_a_card(trained):
     model, _ = trained
     names = model.class_names

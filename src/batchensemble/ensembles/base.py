@@ -20,6 +20,7 @@ from batchensemble.ensembles.conversion.parameter_groups import parameter_groups
 from batchensemble.ensembles.conversion.report import Report, count_parameters, inspect_network
 from batchensemble.ensembles.forward import ForwardError, ForwardPass
 from batchensemble.ensembles.freezing import Freezable
+from batchensemble.ensembles.publishable import Publishable
 from batchensemble.ensembles.runner import RunMode
 from batchensemble.ensembles.verification import Verification, verify
 from batchensemble.layers import Independent, OneByOne, Twin
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["Ensemble", "ForwardError"]
 
 
-class Ensemble(ForwardPass, Freezable, Calibrated):
+class Ensemble(ForwardPass, Freezable, Calibrated, Publishable):
     """One module that is ``members`` models: ``[batch, ...]`` to ``[batch, members, ...]``.
 
     Inside, the members share the batch axis, member-major: row ``m * batch + b`` is example ``b``
