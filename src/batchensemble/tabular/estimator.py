@@ -33,6 +33,7 @@ from batchensemble.predictions import AnyPrediction
 from batchensemble.predictions.predict import predict
 from batchensemble.tabular.features import has_names, read_features
 from batchensemble.tabular.parameters import TableParameters
+from batchensemble.tabular.publishing import PublishableEstimator
 from batchensemble.tabular.rows import FEWEST_ROWS, KeptRows, known_rows, part_rows
 from batchensemble.tabular.saving import load_estimator, save_estimator
 from batchensemble.training.fit import fit
@@ -44,7 +45,7 @@ CHOICES = ("drop", "keep", "categorical", "numeric")
 EPOCHS_OF_FEW = 50  # passes over so few rows
 
 
-class TableEstimator(TableParameters, ABC):
+class TableEstimator(TableParameters, PublishableEstimator, ABC):
     """What the classifier and the regressor have in common; the classifier describes the rest."""
 
     model_: Ensemble

@@ -52,7 +52,7 @@ def limits(
         decided: whether a threshold on its uncertainty is known.
         estimator: whether it is one of an estimator, which has methods for that.
     """
-    sentences = [NO_SCORES] if found is None else []
+    sentences: list[str] = [NO_SCORES] if found is None else []
     if found is not None:
         remark = found.scores.remark()
         sentences += [f"{remark[:1].upper()}{remark[1:]}."] if remark else []
