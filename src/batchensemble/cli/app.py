@@ -10,6 +10,7 @@ import sys
 import typer
 from typer.core import TyperGroup
 
+from batchensemble.cli.card import card_command
 from batchensemble.cli.compare import compare_command
 from batchensemble.cli.decide import decide_command
 from batchensemble.cli.evaluate import evaluate_command
@@ -40,8 +41,8 @@ def root() -> None:
 
     Then [bold]train[/bold] one of them, [bold]evaluate[/bold] it,
     [bold]decide[/bold] when it should answer, and [bold]predict[/bold] new
-    rows. [bold]report[/bold] writes the report again; [bold]rank[/bold]
-    compares methods over several data sets.
+    rows. [bold]report[/bold] writes the report again, [bold]card[/bold] the
+    model card; [bold]rank[/bold] compares methods over several data sets.
     """
 
 
@@ -63,6 +64,7 @@ COMMANDS = {
     "decide": decide_command,
     "predict": predict_command,
     "report": report_command,
+    "card": card_command,
     "rank": rank_command,
 }
 for name, command in COMMANDS.items():
