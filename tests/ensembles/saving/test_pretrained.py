@@ -9,10 +9,12 @@ from types import SimpleNamespace
 import huggingface_hub
 import pytest
 import torch
-from huggingface_hub.errors import LocalEntryNotFoundError
+from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+from huggingface_hub.utils import validate_repo_id
 from torch import nn
 
 import batchensemble as be
+from batchensemble.ensembles.saving.hub import is_hub_name
 
 
 def mlp():
@@ -203,12 +205,22 @@ def test_an_existing_folder_wins_over_a_name(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("no_hub")
-@pytest.mark.parametrize("where", ["runs/moons/4", "./moons", "~/moons", "a b", ""])
+@pytest.mark.parametrize("where", ["runs/moons/4", "./moons", "~/moons", "a b", "a..b", "moons."])
 def test_what_is_no_name_is_not_looked_up(where, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    error = FileNotFoundError
-    with pytest.raises(error, match="there is n"):
+    with pytest.raises(FileNotFoundError, match="there is n"):
         be.from_pretrained(where)
+
+
+def test_names_are_those_that_the_hub_takes():
+    pieces = ["ann", "a.b", "-a", ".a", "a-", "a.", "a--b", "a..b", "a.git", "é", "", "x" * 97, "_"]
+    for name in [*pieces, *(f"{one}/{other}" for one in pieces for other in ("m", "a.git", "m-"))]:
+        try:
+            validate_repo_id(name)
+        except HFValidationError:
+            assert not is_hub_name(name), name
+        else:
+            assert is_hub_name(name), name
 
 
 @pytest.mark.usefixtures("no_hub")

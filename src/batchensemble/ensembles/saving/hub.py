@@ -22,7 +22,9 @@ SHARED_FILES = (
     "decision.json",
     "kept_rows.safetensors",
 )
-NAME = re.compile(r"(?:\w[\w.-]*/)?\w[\w.-]*", re.ASCII)
+# What huggingface_hub.utils.validate_repo_id takes.
+PART = r"\w(?:[\w.-]*\w)?"
+NAME = re.compile(rf"(?!.*(?:--|\.\.|\.git$))(?:{PART}/)?{PART}", re.ASCII)
 LONGEST_HUB_NAME = 96
 
 
@@ -30,7 +32,8 @@ def is_hub_name(text: str) -> bool:
     """Tell whether a text can be the name of a model on the Hub.
 
     Example:
-        >>> [is_hub_name(text) for text in ("ann/moons", "moons", "runs/moons/4", "./moons", "~")]
+        >>> texts = "ann/moons", "moons", "runs/moons/4", "./moons", "a..b"
+        >>> [is_hub_name(text) for text in texts]
         [True, True, False, False, False]
     """
     return bool(NAME.fullmatch(text)) and len(text) <= LONGEST_HUB_NAME
