@@ -17,7 +17,7 @@ from batchensemble.metrics import Scores
 from batchensemble.report.card.evaluated import MeasuredScores
 from batchensemble.report.card.model_card import FOLDER, WRITTEN, CardDetails, card_of
 
-KEEP = "give card=False to keep it, or the text of a card"
+TO_KEEP_IT = "give card=False to keep it, or the text of a card"
 Save = Callable[[Path], object]  # writes the files of a model into a folder
 
 
@@ -142,7 +142,7 @@ def push_with_card(
         return upload(folder, full, token=token, revision=revision, **commit)
 
 
-def check_card(path: Path, cure: str = KEEP) -> None:
+def check_card(path: Path, cure: str = TO_KEEP_IT) -> None:
     """Check that a card, if there is one, is one that the library wrote.
 
     Args:

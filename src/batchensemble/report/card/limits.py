@@ -26,11 +26,11 @@ WITHOUT_NOISE = Raw(
     "narrow."
 )
 TO_DECIDE = Raw(
-    "It stores no threshold on its uncertainty, so it answers always. `model.calibrate(X, y)` with "
+    "It stores no threshold on its uncertainty, so it always answers. `model.calibrate(X, y)` with "
     "rows that neither training nor scoring used, then `model.decide(risk=...)`, finds one."
 )
 NO_THRESHOLD = Raw(
-    "It stores no threshold on its uncertainty, so it answers always. `be.threshold_for` finds one "
+    "It stores no threshold on its uncertainty, so it always answers. `be.threshold_for` finds one "
     "on data that neither training nor scoring used."
 )
 

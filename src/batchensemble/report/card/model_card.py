@@ -40,6 +40,7 @@ from batchensemble.training.history import History
 from batchensemble.training.plan import changed_options
 
 WRITTEN = "<!-- Written by batchensemble, and replaced by it as long as this line is here. -->"
+MAIN_OPTIONS = ("epochs", "batch_size", "lr", "optimizer", "seed")
 FOLDER = "path/to/this/folder"
 
 
@@ -104,8 +105,8 @@ def model_card(
         task: the Hub's name of the task, such as ``"text-classification"``.
         base_model: name on the Hub of the network that was adapted; by default as transformers
             knows it.
-        settings: of the training, by name; by default those of ``history`` that are not the
-            defaults.
+        settings: of the training, by name; by default of those of ``history`` the main ones, and
+            others that are not the defaults.
         history: what :func:`batchensemble.fit` returned.
         threshold: of :func:`batchensemble.threshold_for`: when it may answer.
         notes: caveats, a sentence each.
@@ -217,8 +218,11 @@ def _tags(model: Ensemble) -> list[str]:
 
 
 def _settings(details: CardDetails) -> list[tuple[str, str]]:
-    history = details.history
-    values = details.settings or ({} if history is None else changed_options(history.plan))
+    values = dict(details.settings)
+    if details.history is not None and not values:
+        plan = details.history.plan
+        values = {name: plan[name] for name in MAIN_OPTIONS if name in plan}
+        values |= changed_options(plan)
     return [
         (name.replace("_", " "), text_of(value))
         for name, value in values.items()
