@@ -9,6 +9,7 @@ import torch
 import yaml
 from markdown_it import MarkdownIt
 from torch import nn
+from transformers import BertConfig, BertForSequenceClassification
 
 import batchensemble as be
 from batchensemble.predictions import Normals, Prediction
@@ -242,6 +243,19 @@ def test_an_adapter_names_the_network_it_was_adapted_from():
     assert "# network: the pretrained network, with its weights" in body
     assert "be.from_pretrained('ann/adapter', network)" in body
     assert re.search(r"Parameters \| [\d,]+, .* times those of one network; \d+ of them tr", body)
+
+
+def test_a_base_of_transformers_is_loaded_by_its_class():
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 20}
+    config = BertConfig(intermediate_size=16, num_labels=3, name_or_path="ann/bert", **sizes)
+    model = be.adapt(BertForSequenceClassification(config), members=2, heads=["classifier"])
+    card = be.model_card(model, name="ann/adapter")
+    assert (
+        "from transformers import BertForSequenceClassification\n"
+        "network = BertForSequenceClassification.from_pretrained('ann/bert', num_labels=3)\n"
+        "model = be.from_pretrained('ann/adapter', network)\n"
+    ) in card
+    assert "network = " not in be.model_card(be.Single(model.member(0)))
 
 
 def test_a_card_is_of_ensembles():

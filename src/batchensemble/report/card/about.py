@@ -1,4 +1,4 @@
-"""What a model says of itself, for its card: its parts, its columns, and how to load it."""
+"""What a model says of itself, for its card: its parts and its columns."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
+
+from torch import nn
 
 from batchensemble.comparison.wording import method_title
 from batchensemble.core.printed_tables import formatted
@@ -69,17 +71,18 @@ def output_kind(model: Ensemble, scores: Mapping[str, Any] | None = None) -> str
 
 
 def parts_of_model(
-    model: Ensemble, kind: str | None, class_names: Sequence[str] = ()
+    model: Ensemble, plain: nn.Module, kind: str | None, class_names: Sequence[str] = ()
 ) -> list[tuple[str, str]]:
     """Return what a model is made of, as pairs of title and text.
 
     Args:
         model: any ensemble.
+        plain: one of its members as a plain network.
         kind: what it predicts, if that is known.
         class_names: the classes in the order of their numbers, if they have names.
     """
     method, counts = method_of(model), model.parameter_counts()
-    network = _network(model)
+    network = _network(plain)
     title = type(model).__name__ if method is None else method_title(method.name)
     rows = [("Method", title), ("Members", str(model.members))]
     rows += [("Network", network)] if network else []
@@ -88,12 +91,8 @@ def parts_of_model(
     frozen = f"; {trained:,} of them trained" if trained < counts["parameters"] else ""
     rows.append(("Parameters", f"{counts['parameters']:,}, {ratio}{frozen}"))
     if kind is not None:
-        rows.append(
-            (
-                "Predicts",
-                _predicted(kind, class_names if kind == "classes" else model.target_names or ()),
-            )
-        )
+        names = class_names if kind == "classes" else model.target_names or ()
+        rows.append(("Predicts", _predicted(kind, names)))
     if model.loss is not None:
         rows.append(("Loss", _loss(model.loss)))
     if model.calibrator is not None:
@@ -128,55 +127,6 @@ def column_rows(model: Ensemble, encoding: TableEncoding | None) -> list[dict[st
     ]
 
 
-def loading(
-    model: Ensemble,
-    where: str,
-    *,
-    estimator: str | None = None,
-    network: str | None = None,
-    adapter: bool = False,
-) -> list[str]:
-    """Return the lines of Python that load a model and predict.
-
-    Args:
-        model: the model.
-        where: its name on the Hub, or its folder.
-        estimator: the class of the estimator that it is of, if it is of one.
-        network: the function that its folder names to build the network, if it names one.
-        adapter: whether its folder holds an adapter.
-
-    Example:
-        >>> import torch
-        >>> from batchensemble import Single
-        >>> print("\\n".join(loading(Single(torch.nn.Linear(2, 3)), "ann/moons")))
-        import batchensemble as be
-        # network: one of the same architecture; its weights do not matter
-        model = be.from_pretrained('ann/moons', network)
-        prediction = be.predict(model, X)
-    """
-    if estimator is not None:
-        return [
-            f"from batchensemble import {estimator}",
-            f"model = {estimator}.from_pretrained({where!r})",
-            "predictions, uncertainty = model.predict(X), model.predict_uncertainty(X)",
-        ]
-    note, arguments = [], repr(where)
-    if adapter:
-        note = ["# network: the pretrained network, with its weights"]
-        arguments += ", network"
-    elif network is not None:
-        arguments += f", trust=[{network.partition(':')[0].partition('.')[0]!r}]"
-    elif record_of(model.member(0)) is None:
-        note = ["# network: one of the same architecture; its weights do not matter"]
-        arguments += ", network"
-    return [
-        "import batchensemble as be",
-        *note,
-        f"model = be.from_pretrained({arguments})",
-        "prediction = be.predict(model, X)",
-    ]
-
-
 def base_of(model: Ensemble) -> str | None:
     """Return the name on the Hub of the network that was adapted, if transformers knows it."""
     config = getattr(model.network, "config", None)
@@ -206,15 +156,15 @@ def _loss(loss: EnsembleLoss) -> str:
     return ", ".join([written["name"].replace("_", " "), *changed])
 
 
-def _network(model: Ensemble) -> str:
+def _network(plain: nn.Module) -> str:
     """Return what one network is, if it is one that the library knows or of one class."""
-    record = record_of(model.member(0)) or {}
+    record = record_of(plain) or {}
     if "mlp" in record:
         return f"multilayer perceptron, {' → '.join(map(str, record['mlp']))}"
     if "table" in record:
         hidden = ", ".join(map(str, record["table"]["hidden"]))
         return f"network of tables, hidden layers of {hidden}"
-    name = type(model.member(0)).__name__
+    name = type(plain).__name__
     return "" if name == "Sequential" else name
 
 

@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from torch import nn
 
 from batchensemble.comparison.wording import capitalised
 from batchensemble.core.printed_tables import formatted
@@ -20,7 +21,6 @@ from batchensemble.report.card.about import (
     READ_BY,
     base_of,
     column_rows,
-    loading,
     output_kind,
     parts_of_model,
     table_encoding,
@@ -35,6 +35,7 @@ from batchensemble.report.card.evaluated import (
 )
 from batchensemble.report.card.front_matter import TASK_OF_KIND, front_matter
 from batchensemble.report.card.limits import limits
+from batchensemble.report.card.loading import loading
 from batchensemble.report.subject import text_of
 from batchensemble.training.history import History
 from batchensemble.training.plan import changed_options
@@ -158,6 +159,7 @@ def card_of(model: Ensemble, found: MeasuredScores | None, details: CardDetails)
     if task is None and (encoding is not None or details.estimator) and kind is not None:
         task = f"tabular-{TASK_OF_KIND[kind]}"
     base = details.base_model or base_of(model)
+    plain = model.member(0)
     columns = column_rows(model, encoding)
     all_columns = len(model.feature_names or ()) if encoding is None else len(encoding.treatments)
     head = front_matter(
@@ -175,9 +177,9 @@ def card_of(model: Ensemble, found: MeasuredScores | None, details: CardDetails)
         written=Raw(WRITTEN),
         title=title,
         description=Raw((details.description or "").strip()),
-        parts=parts_of_model(model, kind, details.class_names or model.class_names),
+        parts=parts_of_model(model, plain, kind, details.class_names or model.class_names),
         base=base,
-        code=Raw("\n".join(_loading(model, details))),
+        code=_code(plain, base, details),
         read_by=Raw("" if details.estimator else READ_BY.get(kind or "", "")),
         columns=columns,
         more_columns=all_columns - len(columns),
@@ -202,14 +204,16 @@ def card_of(model: Ensemble, found: MeasuredScores | None, details: CardDetails)
     )  # fmt: skip
 
 
-def _loading(model: Ensemble, details: CardDetails) -> list[str]:
-    return loading(
-        model,
+def _code(plain: nn.Module, base: str | None, details: CardDetails) -> Raw:
+    lines = loading(
         details.name or FOLDER,
+        plain,
         estimator=details.estimator,
         network=details.network,
         adapter=details.adapter,
+        base=base,
     )
+    return Raw("\n".join(lines))
 
 
 def _tags(model: Ensemble) -> list[str]:
