@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
 
 from batchensemble.ensembles.saving.architectures import record_of
@@ -65,7 +67,8 @@ def _base(plain: nn.Module, base: str | None) -> list[str]:
         return [PRETRAINED]
     arguments = repr(base)
     if kind.__name__.endswith("Classification"):  # as many outputs as the adapter's own head
-        arguments += f", num_labels={plain.config.num_labels}"
+        config: Any = plain.config
+        arguments += f", num_labels={config.num_labels}"
     return [
         f"from transformers import {kind.__name__}",
         f"network = {kind.__name__}.from_pretrained({arguments})",
