@@ -27,10 +27,12 @@ class Split:
 
     Attributes:
         train: inputs and classes.
+        stop: the same of others, to choose the epoch by.
         test: the same of others.
     """
 
     train: tuple[Inputs, Tensor]
+    stop: tuple[Inputs, Tensor]
     test: tuple[Inputs, Tensor]
 
 
@@ -71,18 +73,19 @@ def tokens(texts: list[str], folder: Path) -> Inputs:
 
 
 def split(inputs: Inputs, labels: Tensor, train: int, test: int, seed: int) -> Split:
-    """Return parts of the snippets, drawn by a seed.
+    """Return parts of the snippets, drawn by a seed; a fifth of the first is to stop by.
 
     Args:
         inputs: of all snippets.
         labels: their classes.
-        train: number of snippets to train on.
+        train: number of snippets to train on and to stop by.
         test: number of snippets to score by.
         seed: draws them.
     """
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    fitted = train * 4 // 5
     parts = [
         ({name: each[rows] for name, each in inputs.items()}, labels[rows])
-        for rows in (order[:train], order[train : train + test])
+        for rows in (order[:fitted], order[fitted:train], order[train : train + test])
     ]
     return Split(*parts)
