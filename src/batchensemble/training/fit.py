@@ -15,6 +15,7 @@ from batchensemble.ensembles.conversion.rules import Selectors
 from batchensemble.losses import Loss, LossOn
 from batchensemble.training.batch_sizes import raise_for_single_row
 from batchensemble.training.callbacks.base import Callback
+from batchensemble.training.chosen_members import ChosenMembers
 from batchensemble.training.history import History
 from batchensemble.training.optim.optimizers import OptimizerFactory, SchedulerFactory
 from batchensemble.training.optim.schedules import Plateau, Shape
@@ -63,10 +64,45 @@ def train_twice(
     return run.history
 
 
+def train(
+    plan: TrainingPlan,
+    model: Ensemble,
+    data: Any,
+    validation: Any,
+    *,
+    shared: bool = False,
+    **options: Any,
+) -> History:
+    """Train all members of an ensemble, or those that the plan names.
+
+    Args:
+        plan: the options.
+        model: the ensemble, which is trained in place.
+        data: the training data.
+        validation: held-out data, a share of the rows, or ``None``.
+        shared: where the plan names members, whether what all share is trained with them.
+        options: ``callbacks`` and ``trackers``, see :func:`fit`.
+    """
+    if plan.members is None:
+        if plan.refit:
+            return train_twice(plan, model, data, validation, **options)
+        with prepare(plan, model, data, validation, **options) as run:
+            training_loop(run)
+        return run.history
+    with ChosenMembers(model, plan.members, plan, shared=shared) as chosen:
+        if plan.refit:
+            return train_twice(plan, chosen.part, data, validation, **options)
+        with prepare(plan, chosen.part, data, validation, **options) as run:
+            chosen.check()
+            training_loop(run)
+    return run.history
+
+
 def fit(
     model: Ensemble,
     data: Any,
     *,
+    members: Sequence[int] | None = None,
     validation: Any = None,
     target: str | None = None,
     class_names: Sequence[Any] = (),
@@ -131,6 +167,11 @@ def fit(
             pair, ``[examples]``, weights the examples: the mean over a batch is divided by the sum
             of its weights. Column names are stored as ``model.feature_names``; later data with
             names are reordered by them, or refused.
+        members: numbers of the members to train, such as ``[2]``: what each of them owns (fast
+            weights, biases, norms and their running statistics, heads) is trained, as far as
+            :meth:`~batchensemble.Ensemble.train_only` does not freeze it, and all else stays
+            bit for bit. A step costs what these members cost. Callbacks see an ensemble of them
+            alone, and held-out scores are theirs. By default all members, and what they share.
         validation: held-out data in the same forms, scored after each epoch; or, as in ``0.2``, the
             share of the rows of ``data`` to hold out, drawn by ``seed``. Classes keep their
             proportions. Data loaders, datasets and streamed files are not divided.
@@ -280,11 +321,6 @@ def fit(
         evaluate_every=evaluate_every, stop_on=stop_on, patience=patience,
         time_budget=time_budget, refit=refit,
         checkpoints=checkpoints, checkpoint_every=checkpoint_every, keep=keep, resume=resume,
-        progress=progress, label=label, strategy=strategy,
+        progress=progress, label=label, strategy=strategy, members=members,
     )  # fmt: skip
-    options: dict[str, Any] = {"callbacks": callbacks, "trackers": trackers}
-    if plan.refit:
-        return train_twice(plan, model, data, validation, **options)
-    with prepare(plan, model, data, validation, **options) as run:
-        training_loop(run)
-    return run.history
+    return train(plan, model, data, validation, callbacks=callbacks, trackers=trackers)

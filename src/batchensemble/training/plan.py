@@ -6,6 +6,7 @@ import hashlib
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
+from numbers import Number
 from pathlib import Path
 from typing import Any, Literal
 
@@ -89,9 +90,11 @@ class TrainingPlan:
     progress: bool | None = None
     label: str = "training"
     strategy: StrategyName = "ddp"
+    members: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
         self._check_numbers()
+        self._check_members()
         self._check_names()
         if self.checkpoints is not None and self.seed is None:
             raise ValueError(
@@ -122,6 +125,19 @@ class TrainingPlan:
             numbers["time_budget"] = positive_number("time_budget", self.time_budget)
         for name, number in numbers.items():
             object.__setattr__(self, name, number)  # the dataclass is frozen
+
+    def _check_members(self) -> None:
+        """Check the numbers of members, and hold them as a tuple of Python's own."""
+        if self.members is None:
+            return
+        if isinstance(self.members, (str, Number)) or not hasattr(self.members, "__iter__"):
+            raise TypeError(
+                f"members must be a list of members' numbers, as in [2], got {self.members!r}"
+            )
+        members = tuple(whole_number("members", each, at_least=0) for each in self.members)
+        if not members or len(set(members)) < len(members):
+            raise ValueError(f"members must be different numbers, at least one, got {members}")
+        object.__setattr__(self, "members", members)
 
     def _check_names(self) -> None:
         one_of("precision", self.precision, PRECISIONS)
@@ -205,6 +221,8 @@ class TrainingPlan:
             "batches": self.batches,
             "seed": seed,
         }
+        if self.members is not None:
+            settings["members trained"] = list(self.members)
         if not isinstance(self.optimizer, str):  # which has learning rates of its own
             settings = {name: value for name, value in settings.items() if name not in RATES}
         return settings
