@@ -45,6 +45,7 @@ _HOMES = {
     "CheckpointError": "training.checkpoints.store",
     "Plateau": "training.optim.schedules",
     "fit": "training.fit",
+    "learn": "training.learning",
     "MultiLabelPrediction": "predictions",
     "Prediction": "predictions",
     "RegressionPrediction": "predictions",

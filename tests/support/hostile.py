@@ -14,6 +14,7 @@ from safetensors.torch import load, save
 
 DEEP = "[" * 100_000 + "]" * 100_000
 TWO = ["age", "dose"]
+TASK = {"entropy": 0.1, "deviation": 0.1, "held_out": True, "confused_with": []}
 CHOICE = {
     "chosen": [4, 1, 0],
     "members": 5,
@@ -354,6 +355,11 @@ KEYS: dict[str, Change] = {
     "a choice of more members than there are": keys(choice={**CHOICE, "chosen": [0, 1, 2, 3]}),
     "a choice of one member, three times": keys(choice={**CHOICE, "chosen": [1, 1, 1]}),
     "a choice by a score that is a number": keys(choice={**CHOICE, "score": 1}),
+    "tasks that are an object": keys(tasks={}),
+    "more tasks than members": keys(tasks=[TASK] * 4),
+    "a task without an entropy": keys(tasks=[{"held_out": True}]),
+    "a task of endless entropy": keys(tasks=[{**TASK, "entropy": 1e400}]),
+    "a task that is taken for a later one": keys(tasks=[{**TASK, "confused_with": [0]}]),
     "a calibrator that is a list": keys(calibration=[1]),
     "a calibrator of another method": inside("calibration", method="os"),
     "a calibrator of a method that is an object": inside("calibration", method={}),

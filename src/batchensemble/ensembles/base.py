@@ -21,7 +21,9 @@ from batchensemble.ensembles.conversion.report import Report, count_parameters, 
 from batchensemble.ensembles.forward import ForwardError, ForwardPass
 from batchensemble.ensembles.freezing import Freezable
 from batchensemble.ensembles.publishable import Publishable
-from batchensemble.ensembles.runner import RunMode
+from batchensemble.ensembles.runner import RunMode, RunModeDetection
+from batchensemble.ensembles.task_inference import InferredTasks, infer_task
+from batchensemble.ensembles.tasks import TaskRecord, kept_tasks
 from batchensemble.ensembles.verification import Verification, verify
 from batchensemble.layers import Independent, OneByOne, Twin
 
@@ -63,6 +65,8 @@ class Ensemble(ForwardPass, Freezable, Calibrated, Publishable):
             them.
         choice: which members of a larger ensemble these are, if
             :func:`batchensemble.choose_members` chose them.
+        tasks: the tasks that members learnt by :func:`batchensemble.learn`: the first by member 0,
+            and so on.
         base: checksums of the weights it was adapted from, if :func:`batchensemble.adapt` made it.
     """
 
@@ -90,6 +94,7 @@ class Ensemble(ForwardPass, Freezable, Calibrated, Publishable):
         self.target_names: tuple[str, ...] | None = None  # where they are several columns
         self.class_names: tuple[str, ...] = ()  # in the order of their numbers
         self.choice: Choice | None = None
+        self.tasks: tuple[TaskRecord, ...] = ()
         self.base: BaseWeights | None = None
         self.training = network.training
 
@@ -120,6 +125,7 @@ class Ensemble(ForwardPass, Freezable, Calibrated, Publishable):
         result._keep_calibration(indices)
         result._set_members(len(indices))
         result.choice = None  # which was of the members before
+        result.tasks = kept_tasks(self.tasks, indices)
         return result
 
     def verify(self, *args: Any, **kwargs: Any) -> Verification:
@@ -142,6 +148,38 @@ class Ensemble(ForwardPass, Freezable, Calibrated, Publishable):
             args, kwargs = args[0].arguments(kwargs)
         # A calibrator is the same for both, and steps of an isotonic one amplify rounding.
         return verify(self if self.calibrator is None else self.uncalibrated(), args, kwargs)
+
+    def infer_task(self, x: Any, together: int = 16) -> InferredTasks:
+        """Return which task groups of unlabelled examples are of, by the members' uncertainty.
+
+        The member that learnt the task of a group is the most certain of it: the one whose mean
+        entropy over the group is the lowest. That needs tasks with different inputs, which
+        :func:`batchensemble.learn` tests, best on validation data: where the members are as certain
+        of each other's examples, it is refused.
+
+        Args:
+            x: examples ``[examples, ...]`` as an array or tensor, or a tuple or dictionary of
+                several, whose rows ``0`` to ``together - 1`` are of one task, and so on.
+            together: number of examples of a group; the last group may have fewer.
+
+        Raises:
+            TypeError: ``x`` does not hold numbers.
+            ValueError: fewer than 2 tasks were learnt, some share their inputs or are not told
+                apart for another reason, the outputs are no logits of classes, or ``together`` is
+                below 2.
+
+        Example:
+            >>> import torch
+            >>> from batchensemble import BatchEnsemble, learn
+            >>> x = torch.eye(2).repeat(64, 1)
+            >>> y, blank = torch.arange(128) % 2, torch.zeros(128, 2)
+            >>> tasks = [(torch.cat([x, blank], 1), y), (torch.cat([blank, x], 1), y)]
+            >>> model = BatchEnsemble(nn.Linear(4, 2), members=2, independent=[""])
+            >>> learned = learn(model, tasks, epochs=20, lr=0.1)
+            >>> model.infer_task(tasks[1][0][:32], together=16).tasks
+            array([1, 1])
+        """
+        return infer_task(self, self.tasks, x, together)
 
     @property
     def own_examples(self) -> bool:
@@ -231,6 +269,8 @@ class Ensemble(ForwardPass, Freezable, Calibrated, Publishable):
 
     def _set_members(self, members: int) -> None:
         self.members = members
+        if members == 1:  # which has no others whose rows could be mixed with its own
+            self.detection = RunModeDetection(dict.fromkeys((False, True), True))
         for module in self.network.modules():
             if isinstance(module, OneByOne):
                 module.members = members

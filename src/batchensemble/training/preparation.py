@@ -83,6 +83,7 @@ class TrainingInputs:
             # The meaning of the outputs is not known for a user's function.
             each.loss = None if isinstance(self.loss, Custom) else self.loss
             each.trained_on = self.training.fingerprint
+            each.tasks = ()  # which training all members overwrites
             self.names.tell(each)
 
 

@@ -19,6 +19,7 @@ from batchensemble.ensembles import METHODS
 from batchensemble.ensembles.calibrators import CALIBRATORS
 from batchensemble.ensembles.networks import MOST_LAYERS
 from batchensemble.ensembles.saving.architectures import is_record
+from batchensemble.ensembles.tasks import TaskRecord
 from batchensemble.losses import from_dict
 from batchensemble.losses.as_json import LARGEST_WEIGHT
 
@@ -96,6 +97,7 @@ def check_config(config: Any, path: Path) -> dict[str, Any]:
         _check_calibration(path, config["calibration"], config["members"])
     if config.get("choice") is not None:
         _check_choice(path, config["choice"], config["members"])
+    _check_tasks(path, config.get("tasks", []), config["members"])
     if config.get("data") is not None:
         _check_data(path, config["data"])
     if config.get("loss") is not None:
@@ -178,6 +180,19 @@ def _check_choice(path: Path, choice: Any, members: int) -> None:
     )
     if not fitting:
         raise _wrong(path, "choice", expected, choice)
+
+
+def _check_tasks(path: Path, tasks: Any, members: int) -> None:
+    """Check the records of the tasks that members have learnt."""
+    if len(tasks) > members:
+        raise _wrong(path, "tasks", f"at most {members}, one for each member", len(tasks))
+    for number, task in enumerate(tasks):
+        try:
+            found = TaskRecord.from_json(task)
+        except ValueError as error:
+            raise ConfigError(f"{path}: {error}, got {brief(task)}") from None
+        if not all(0 <= each < number for each in found.confused_with):
+            raise _wrong(path, "confused_with", "earlier tasks", task)
 
 
 def _check_data(path: Path, data: Any) -> None:
@@ -308,6 +323,7 @@ _LATER = (
     "loss",
     "trained_on",
     "choice",
+    "tasks",
     "data",
 )  # keys that older folders may lack
 _TOP: dict[str, Check] = {
@@ -337,6 +353,7 @@ _TOP: dict[str, Check] = {
     "calibration": (_is_optional(dict), "an object"),
     "loss": (_is_optional(dict), "an object"),
     "choice": (_is_optional(dict), "an object"),
+    "tasks": (lambda value: isinstance(value, list), "a list"),
     "data": (_is_optional(dict), "an object"),
     "versions": (_is_text_by_text, "versions by name"),
     "sha256": (

@@ -17,6 +17,7 @@ from batchensemble.ensembles.choice import Choice
 from batchensemble.ensembles.methods import method_of
 from batchensemble.ensembles.saving.architectures import record_of
 from batchensemble.ensembles.saving.config import CONFIG_FORMAT, SELECTORS, check_config
+from batchensemble.ensembles.tasks import TaskRecord
 from batchensemble.layers.rank_one.initialisation import FeatureDraws
 from batchensemble.losses import from_dict, to_dict
 
@@ -46,6 +47,7 @@ def description_of(
         "loss": None if model.loss is None else to_dict(model.loss),
         "trained_on": model.trained_on,
         "choice": None if model.choice is None else model.choice.as_json(),
+        "tasks": [each.as_json() for each in model.tasks],
         "feature_names": model.feature_names,
         "feature_scaling": None if model.feature_names is None else model.feature_scaling,
         "encoding": model.encoding,
@@ -81,6 +83,7 @@ def restore(model: Ensemble, config: Mapping[str, Any]) -> None:
     model.trained_on = config.get("trained_on")
     if config.get("choice") is not None:
         model.choice = Choice.from_json(config["choice"])
+    model.tasks = tuple(map(TaskRecord.from_json, config.get("tasks", ())))
     for name in ("feature_names", "target_names", "class_names"):
         if config.get(name) is not None:
             setattr(model, name, tuple(config[name]))
