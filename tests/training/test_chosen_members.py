@@ -128,6 +128,21 @@ def test_a_shared_norm_is_trained_on_as_it_is_used():
     assert model.network[1].training
 
 
+def test_a_layer_that_runs_for_all_is_shared(tmp_path):
+    model = build("multiplicative")
+    model.network[0].share_with_all("it sees no examples")
+    before = weights(model)
+    be.fit(model, (X, Y), members=[1], checkpoints=tmp_path, **OPTIONS)
+    be.fit(model, (X, Y), members=[1], checkpoints=tmp_path, resume=True, **OPTIONS)
+    now = model.state_dict()
+    assert all(torch.equal(now[name], before[name]) for name in now if name.startswith("network.0"))
+    assert not torch.equal(now["network.4.r"], before["network.4.r"])
+    be.learn(model, [(X, Y)], **OPTIONS)
+    first = model.state_dict()["network.0.bias"]
+    assert not torch.equal(first, before["network.0.bias"])
+    assert torch.equal(first, first[:1].expand_as(first))
+
+
 def test_what_train_only_freezes_stays():
     model = build().train_only("heads")
     before = weights(model)

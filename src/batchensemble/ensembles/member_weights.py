@@ -65,7 +65,7 @@ def put_shared(network: nn.Module, part: nn.Module) -> None:
     """Write what the members of a smaller ensemble share into the whole ensemble's network."""
     held = shared_tensors(network)
     for name, tensor in shared_tensors(part).items():
-        held[name].copy_(tensor)
+        held[name].copy_(_alike(tensor, held[name]))
 
 
 def changed_shared(network: nn.Module, part: nn.Module) -> str | None:
@@ -78,7 +78,9 @@ def changed_shared(network: nn.Module, part: nn.Module) -> str | None:
     held = shared_tensors(network)
     for name, tensor in shared_tensors(part).items():
         # Running statistics of the part may differ: they are never written back.
-        if isinstance(tensor, nn.Parameter) and not torch.equal(tensor, held[name]):
+        if isinstance(tensor, nn.Parameter) and not torch.equal(
+            _alike(tensor, held[name]), held[name]
+        ):
             return name
     return None
 
@@ -97,6 +99,11 @@ def hold_statistics(network: nn.Module) -> None:
         if f"{name}.running_mean" in shared or (not name and "running_mean" in shared):
             module.eval()
             module.train = _stay.__get__(module)
+
+
+def _alike(tensor: Tensor, like: Tensor) -> Tensor:
+    """Return a tensor with the members of another one, which are equal in a layer run for all."""
+    return tensor if tensor.shape == like.shape else tensor[:1].expand_as(like)
 
 
 def _stay(module: nn.Module, mode: bool = True) -> nn.Module:

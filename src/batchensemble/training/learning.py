@@ -198,7 +198,7 @@ def _held_out(validation: Any, count: int) -> list[Any]:
 
 
 def _plan(options: dict[str, Any]) -> TrainingPlan:
-    """Return the options as a plan; the label is told apart by task, so it has none by default."""
+    """Return the options as a plan, which is labelled ``"learning"`` unless they say otherwise."""
     known = {each.name for each in fields(TrainingPlan)} - {"members"}
     unknown = [name for name in options if name not in known]
     if unknown:
