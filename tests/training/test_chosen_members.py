@@ -198,6 +198,10 @@ def test_it_resumes_bit_for_bit(tmp_path):
     assert equal(weights(resumed), weights(whole))
     with pytest.raises(be.CheckpointError, match=r"members trained is \[1\], and here it is \[2\]"):
         be.fit(build(), (X, Y), members=[2], resume=True, **options)
+    before = weights(resumed)
+    with pytest.raises(be.CheckpointError, match=r"of other data|its data is"):
+        be.fit(resumed, (X + 1, Y), members=[1], resume=True, **options)
+    assert equal(weights(resumed), before)
     torch.manual_seed(5)
     other = be.BatchEnsemble(perceptron(), 3, independent=["4"])
     before = weights(other)

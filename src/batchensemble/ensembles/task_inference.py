@@ -81,12 +81,8 @@ def entropies(logits: Tensor) -> Tensor:
     Args:
         logits: ``[examples, members, classes, ...]``; over tokens or pixels it is the mean.
     """
-    logs = logits.double().log_softmax(2)
-    return -(logs.exp() * logs).sum(2).flatten(2).mean(2) if logs.dim() > 3 else _entropy(logs)
-
-
-def _entropy(logs: Tensor) -> Tensor:
-    return -(logs.exp() * logs).sum(2)
+    entropy = torch.special.entr(logits.double().softmax(2)).sum(2)
+    return entropy.flatten(2).mean(2) if entropy.dim() > 2 else entropy
 
 
 def check_distinct(tasks: Sequence[TaskRecord]) -> None:

@@ -29,7 +29,8 @@ class ChosenMembers:
     """A copy of some members that is trained in their place, and put back at the end.
 
     So nothing else of the ensemble can change: neither by weight decay or momentum nor by running
-    statistics. As a context, which also an error leaves with the weights that the copy has then.
+    statistics. As a context, which also an error leaves with the weights that the copy has then,
+    unless it came before :meth:`check`.
 
     Args:
         model: the whole ensemble.
@@ -59,7 +60,7 @@ class ChosenMembers:
         check_same_outputs(model, plan.make_loss())
         self.model, self.members, self.shared = model, list(members), shared
         self.part = model.select(self.members)
-        self._put_back = True
+        self._ready = False
         if not shared:
             own = own_parameters(self.part.network)
             if not any(each.requires_grad for each in own):
@@ -80,7 +81,7 @@ class ChosenMembers:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if not self._put_back:
+        if not self._ready:
             return
         put_members(self.model.network, self.part.network, self.members)
         if self.shared:
@@ -97,11 +98,11 @@ class ChosenMembers:
         """
         changed = None if self.shared else changed_shared(self.model.network, self.part.network)
         if changed is not None:
-            self._put_back = False
             raise CheckpointError(
                 f"the checkpoint is of members that share another {changed!r}; load the ensemble "
                 "as it was when this training began, or give another folder"
             )
+        self._ready = True
 
 
 def check_same_outputs(model: Ensemble, loss: EnsembleLoss) -> None:

@@ -91,6 +91,7 @@ def train(
         return run.history
     with ChosenMembers(model, plan.members, plan, shared=shared) as chosen:
         if plan.refit:
+            chosen.check()
             return train_twice(plan, chosen.part, data, validation, **options)
         with prepare(plan, chosen.part, data, validation, **options) as run:
             chosen.check()
