@@ -13,7 +13,7 @@ from benchmarks.pages import ROOT
 DIGITS = ROOT / "benchmarks" / "data" / "mnist10k.npz"
 TASKS = {"split": 10, "permuted": 10, "sets": 20}
 CLASSES = {"split": 2, "permuted": 10, "sets": 5}
-ROWS_OF_SET = 1_000  # trained on, in each task of five digits
+ROWS_OF_SET = 1_000, 200, 500  # of each task of five digits: trained on, validation, scored
 TRAIN, VALIDATION = 5_000, 1_000  # rows; the other 4,000 are scored
 Pair = tuple[Tensor, Tensor]
 
@@ -53,15 +53,19 @@ def tasks_of(kind: str, seed: int) -> list[Task]:
     else:
         rounds = [torch.randperm(10, generator=generator) for _ in range(TASKS[kind] // 5)]
         digits = torch.cat(rounds).view(-1, 2)
-    found = [[_of_digits(X[part], y[part], each) for part in parts] for each in digits]
-    most = ROWS_OF_SET if kind == "sets" else None
+    most = ROWS_OF_SET if kind == "sets" else (None,) * 3
     return [
-        Task((train[0][:most], train[1][:most]), validation, test)
-        for train, validation, test in found
+        Task(
+            *(
+                _of_digits(X[part], y[part], each, rows)
+                for part, rows in zip(parts, most, strict=True)
+            )
+        )
+        for each in digits
     ]
 
 
-def _of_digits(X: Tensor, y: Tensor, digits: Tensor) -> Pair:
-    """Return the rows of some digits, which are the classes 0, 1, ... in this order."""
-    held = torch.isin(y, digits)
+def _of_digits(X: Tensor, y: Tensor, digits: Tensor, most: int | None) -> Pair:
+    """Return the first rows of some digits, which are the classes 0, 1, ... in this order."""
+    held = torch.isin(y, digits).nonzero().flatten()[:most]
     return X[held], (y[held][:, None] == digits).long().argmax(1)

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 import batchensemble as be
 from benchmarks.learning.data import CLASSES, Pair, Task
 
-WIDTH, BATCH_SIZE, LR = 256, 128, 1e-3
+WIDTH, LR = 256, 1e-3
+BATCH_SIZE = {"split": 128, "permuted": 128, "sets": 32}
 EPOCHS = {"split": 10, "permuted": 10, "sets": 5}
 CHANNELS = 16
 FAST = 4.0  # rate of fast weights over that of others: of 1 and 4 the better on validation rows
@@ -92,7 +93,7 @@ def by_members(make: Callable[[nn.Sequential, int], be.Ensemble]) -> Callable[..
                 [task.train],
                 validation=[task.validation],
                 epochs=EPOCHS[kind],
-                batch_size=BATCH_SIZE,
+                batch_size=BATCH_SIZE[kind],
                 lr=LR,
                 fast_lr_multiplier=FAST,
                 seed=seed,
@@ -139,7 +140,7 @@ def in_sequence(penalties: dict[str, float]) -> Callable[..., Found]:
         anchor = Anchor(body, penalties[kind]) if penalties else None
         accuracy = []
         for number, task in enumerate(tasks):
-            train(body, heads[number], task.train, EPOCHS[kind], anchor)
+            train(body, heads[number], task.train, kind, anchor)
             if anchor is not None:
                 anchor.add(fisher(body, heads[number], task.train))
             accuracy.append(
@@ -185,19 +186,19 @@ def train(
     body: nn.Module,
     head: nn.Module,
     data: Pair,
-    epochs: int,
+    kind: str,
     anchor: Anchor | None = None,
 ) -> None:
     """Train a body and a head on one task, with Adam and the same cooldown as ``fit``."""
-    X, y = data
+    (X, y), epochs, batch = data, EPOCHS[kind], BATCH_SIZE[kind]
     parameters = [*body.parameters(), *head.parameters()]
-    optimiser, steps = torch.optim.Adam(parameters, lr=LR), epochs * -(-len(X) // BATCH_SIZE)
+    optimiser, steps = torch.optim.Adam(parameters, lr=LR), epochs * -(-len(X) // batch)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser, lambda step: min(1.0, (steps - step) / (0.1 * steps))
     )
     body.train()
     for _ in range(epochs):
-        for rows in torch.randperm(len(X)).split(BATCH_SIZE):
+        for rows in torch.randperm(len(X)).split(batch):
             loss = F.cross_entropy(head(body(X[rows])), y[rows])
             optimiser.zero_grad()
             loss.backward()

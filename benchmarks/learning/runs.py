@@ -6,9 +6,9 @@
     python benchmarks/learning/runs.py --kinds sets   # twenty tasks, a ResNet
 
 A finished run is a line of ``runs/learning/KIND.jsonl`` and is not run again. Three seeds take ten
-minutes of one processor. All methods know the task of an example, have a head for each task, and
-train for ten epochs of each (five of sets) with Adam at 1e-3. Rates of fast weights and the penalty
-of EWC were chosen on validation rows of another seed, with five tasks.
+minutes of one processor, a seed of sets six. All methods know the task of an example, have a head
+for each task, and train for ten epochs of each (five of sets) with Adam at 1e-3. Rates of fast
+weights and the penalty of EWC were chosen on validation rows of another seed, with five tasks.
 """
 
 from __future__ import annotations
@@ -73,7 +73,8 @@ def main() -> None:
         found = kept(kind)
         table = lines(found)
         console.print(as_rich(TITLES[kind], table))
-        note = f"{machine('one thread')}; {max(map(len, found.values()), default=0)} seeds"
+        seeds = max(map(len, found.values()), default=0)
+        note = f"{machine('one thread')}; {seeds} {'seed' if seeds == 1 else 'seeds'}"
         texts[f"learning, {kind}"] = as_markdown(table, note=note)
     if arguments.write:
         write_texts(PAGE, texts)
