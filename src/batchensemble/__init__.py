@@ -44,6 +44,7 @@ _HOMES = {
     "Callback": "training.callbacks.base",
     "CheckpointError": "training.checkpoints.store",
     "Plateau": "training.optim.schedules",
+    "distil": "training.distilling.distil",
     "fit": "training.fit",
     "learn": "training.learning",
     "MultiLabelPrediction": "predictions",

@@ -183,10 +183,11 @@ class TableNetwork(nn.Module):
             >>> made.sections
             (8, 8, 3)
         """
-        return {
+        found = {
             name: list(value) if isinstance(value, list) else value
             for name, value in self._arguments.items()
         }
+        return {**found, "outputs": getattr(self.head, "out_features", found["outputs"])}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TableNetwork:

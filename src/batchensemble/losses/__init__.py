@@ -27,6 +27,15 @@ from batchensemble.losses.classes import (
     cross_entropy,
     ensemble_nll,
 )
+from batchensemble.losses.distilled import (
+    Distilled,
+    DistilledClasses,
+    DistilledLabels,
+    DistilledNormals,
+    DistilledPoints,
+    FromTeacher,
+    as_distilled,
+)
 from batchensemble.losses.numbers import (
     MSE,
     BinaryCrossEntropy,
@@ -46,7 +55,13 @@ __all__ = [
     "ClassLoss",
     "CrossEntropy",
     "Custom",
+    "Distilled",
+    "DistilledClasses",
+    "DistilledLabels",
+    "DistilledNormals",
+    "DistilledPoints",
     "EnsembleLoss",
+    "FromTeacher",
     "GaussianNLL",
     "Huber",
     "Loss",
@@ -55,6 +70,7 @@ __all__ = [
     "Ordinal",
     "Quantile",
     "Standardised",
+    "as_distilled",
     "as_loss",
     "cross_entropy",
     "ensemble_nll",

@@ -11,11 +11,24 @@ from torch import Tensor
 from batchensemble.core.strict_json import brief
 from batchensemble.losses.base import EnsembleLoss
 from batchensemble.losses.by_name import LOSSES
+from batchensemble.losses.distilled import (
+    DistilledClasses,
+    DistilledLabels,
+    DistilledNormals,
+    DistilledPoints,
+)
 from batchensemble.losses.numbers import NumberLoss
 from batchensemble.losses.standardised import Standardised
 
 LARGEST_WEIGHT = 1e300  # magnitude of a setting, beyond which float64 soon overflows
-LOSS_KINDS: dict[str, Any] = {**LOSSES, "standardised": Standardised}
+LOSS_KINDS: dict[str, Any] = {
+    **LOSSES,
+    "standardised": Standardised,
+    "distilled_classes": DistilledClasses,
+    "distilled_labels": DistilledLabels,
+    "distilled_normals": DistilledNormals,
+    "distilled_points": DistilledPoints,
+}
 
 
 def to_dict(loss: EnsembleLoss) -> dict[str, Any] | None:

@@ -167,16 +167,17 @@ def entries(
                 f"labels must have the shape {list(expected)}, one for each predicted class, got "
                 f"{list(labels.shape)}"
             )
-        together = prediction.together
+        together, share = prediction.together, prediction.epistemic_share
         prediction = Prediction(
             np.moveaxis(probs, (1, 2), (-2, -1)).reshape(-1, *probs.shape[1:3]),
             None if together is None else np.moveaxis(together, 1, -1).reshape(-1, probs.shape[2]),
+            None if share is None else share.reshape(-1),
         )
         labels = labels.reshape(-1)
     if ignore_index is not None and (labels == ignore_index).any():
         known = labels != ignore_index
-        together = None if prediction.together is None else prediction.together[known]
-        prediction = Prediction(prediction.member_probs[known], together)
+        parts = prediction.member_probs, prediction.together, prediction.epistemic_share
+        prediction = Prediction(*(None if each is None else each[known] for each in parts))  # type: ignore[arg-type]
         labels = labels[known]
     return prediction, checked_labels(prediction, labels)
 

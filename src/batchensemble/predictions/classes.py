@@ -36,6 +36,8 @@ class Prediction(Decomposed):
         member_probs: each member's probabilities, ``[examples, members, classes, ...]``, float64.
         together: the ensemble's probabilities if they are not the members' mean,
             ``[examples, classes, ...]``; ``None`` otherwise.
+        epistemic_share: of a distilled network, the share of ``total`` that it predicts to be
+            epistemic, ``[examples, ...]``, 0 to 1; ``None`` otherwise.
 
     Example:
         >>> one = Prediction(np.array([[[1.0, 0.0], [0.0, 1.0]]]))
@@ -45,6 +47,7 @@ class Prediction(Decomposed):
 
     member_probs: Members
     together: Probabilities | None = None
+    epistemic_share: PerExampleArray | None = None
 
     def _repr_html_(self) -> str:
         examples, members, classes = self.member_probs.shape[:3]

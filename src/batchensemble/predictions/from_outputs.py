@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import singledispatch
 from typing import Any
 
@@ -16,6 +16,10 @@ from batchensemble.losses import (
     ClassLoss,
     CrossEntropy,
     Custom,
+    DistilledClasses,
+    DistilledLabels,
+    DistilledNormals,
+    DistilledPoints,
     EnsembleLoss,
     GaussianNLL,
     Huber,
@@ -110,6 +114,39 @@ def _(loss: MSE | Huber) -> Reading:
 @reading.register
 def _(loss: GaussianNLL) -> Reading:
     return _of_numbers(loss, loss.distribution, Normals)
+
+
+@reading.register
+def _(loss: DistilledClasses) -> Reading:
+    def make(probs: np.ndarray, share: np.ndarray) -> Prediction:
+        return Prediction(probs, epistemic_share=share[:, 0])
+
+    return replace(_of_classes(loss, loss.log_probs), arrays=loss.distribution, make=make)
+
+
+@reading.register
+def _(loss: DistilledLabels) -> Reading:
+    def make(probs: np.ndarray, share: np.ndarray) -> MultiLabelPrediction:
+        return MultiLabelPrediction(probs, share[:, 0])
+
+    return _of_numbers(loss, loss.distribution, make)
+
+
+@reading.register
+def _(loss: DistilledNormals) -> Reading:
+    def make(means: np.ndarray, deviations: np.ndarray, epistemic: np.ndarray) -> Normals:
+        return Normals(means, deviations, ((epistemic / deviations) ** 2)[:, 0])
+
+    return _of_numbers(loss, loss.parts, make)
+
+
+@reading.register
+def _(loss: DistilledPoints) -> Reading:
+    def make(means: np.ndarray, deviations: np.ndarray) -> Points:
+        # Two numbers whose mean and variance are those predicted.
+        return Points(np.concatenate((means - deviations, means + deviations), 1))
+
+    return _of_numbers(loss, loss.parts, make)
 
 
 @reading.register

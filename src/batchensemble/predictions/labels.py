@@ -25,6 +25,8 @@ class MultiLabelPrediction(Decomposed):
     Attributes:
         member_probs: each member's probabilities, ``[examples, members, labels, ...]``, float64;
             ``[examples, members]`` with one label.
+        epistemic_share: of a distilled network, the share of ``total`` that it predicts to be
+            epistemic, ``[examples, labels, ...]``, 0 to 1; ``None`` otherwise.
 
     Example:
         >>> one = MultiLabelPrediction(np.array([[[1.0, 0.9], [0.0, 0.9]]]))
@@ -33,6 +35,7 @@ class MultiLabelPrediction(Decomposed):
     """
 
     member_probs: MemberLabels
+    epistemic_share: PerLabel | None = None
     label_by_label = True
 
     def _repr_html_(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,8 @@ class Normals(RegressionPrediction):
     Attributes:
         means: ``[examples, members, ...]``, float64.
         deviations: the standard deviations, above 0, of the same shape.
+        epistemic_share: of a distilled network, the share of the variance that it predicts to be
+            epistemic, ``[examples, ...]``, 0 to 1; ``None`` otherwise.
 
     Example:
         >>> two = Normals(np.array([[-1.0, 1.0]]), np.array([[2.0, 2.0]]))
@@ -38,6 +41,7 @@ class Normals(RegressionPrediction):
 
     means: MemberNumbers
     deviations: MemberNumbers
+    epistemic_share: Numbers | None = None
 
     has_density = True
 
@@ -50,6 +54,20 @@ class Normals(RegressionPrediction):
     def member_variances(self) -> MemberNumbers:
         """The squares of the deviations."""
         return self.deviations**2
+
+    @cached_property
+    def aleatoric(self) -> Numbers:
+        """The mean of the members' variances, or what a distilled network predicts of it."""
+        variance: Numbers = self.member_variances.mean(1)
+        return variance if self.epistemic_share is None else variance * (1 - self.epistemic_share)
+
+    @cached_property
+    def epistemic(self) -> Numbers:
+        """The variance of the members' means, or what a distilled network predicts of it."""
+        if self.epistemic_share is None:
+            return super().epistemic
+        variance: Numbers = self.member_variances.mean(1) * self.epistemic_share
+        return variance
 
     def cdf(self, y: Any) -> Numbers:
         """Return the mean of the members' distribution functions."""

@@ -26,10 +26,13 @@ class Decomposed:
         member_probs: each member's probabilities, ``[examples, members, ...]``, float64.
         label_by_label: whether these are probabilities of labels, each present or not; otherwise
             axis 2 is that of classes, of which one is true.
+        epistemic_share: of a distilled network, the share of the total uncertainty that it predicts
+            to be epistemic, ``[examples, ...]``, 0 to 1; ``None``: it comes from the members.
     """
 
     member_probs: Float[np.ndarray, "examples members ..."]
     label_by_label = False
+    epistemic_share: PerExampleArray | None
 
     def __len__(self) -> int:
         return len(self.member_probs)
@@ -42,7 +45,11 @@ class Decomposed:
     @cached_property
     def entropy(self) -> Decomposition:
         """All three in nats, from :func:`~batchensemble.uncertainty.entropy_decomposition`."""
-        return entropy_decomposition(self.member_probs, labels=self.label_by_label)
+        found = entropy_decomposition(self.member_probs, labels=self.label_by_label)
+        if self.epistemic_share is None:
+            return found
+        epistemic = found.total * self.epistemic_share
+        return Decomposition(found.total, found.total - epistemic, epistemic)
 
     @property
     def total(self) -> PerExampleArray:
@@ -65,7 +72,11 @@ class Decomposed:
 
         In squared probability, 0 to 1/4, see
         :func:`batchensemble.predictions.uncertainty.variance_decomposition`.
+
+        Raises:
+            ValueError: the network was distilled, which leaves no members.
         """
+        self._refuse_distilled()
         return variance_decomposition(self.member_probs, labels=self.label_by_label)
 
     @cached_property
@@ -73,5 +84,16 @@ class Decomposed:
         """Expected KL divergence of two members, nats, at least the epistemic uncertainty.
 
         See :func:`batchensemble.predictions.uncertainty.pairwise_kl`.
+
+        Raises:
+            ValueError: the network was distilled, which leaves no members.
         """
+        self._refuse_distilled()
         return pairwise_kl(self.member_probs, labels=self.label_by_label)
+
+    def _refuse_distilled(self) -> None:
+        if self.epistemic_share is not None:
+            raise ValueError(
+                "a distilled network predicts how its entropy divides by source, not what each "
+                "member predicts; use total, aleatoric and epistemic, or the ensemble itself"
+            )

@@ -14,6 +14,7 @@ from torch import nn
 from batchensemble.core.atomic_files import write_whole
 from batchensemble.ensembles import Ensemble
 from batchensemble.ensembles.checks import check_ensemble
+from batchensemble.ensembles.conversion.copies import copied
 from batchensemble.ensembles.saving.architectures import network_on_meta, outputs_of
 from batchensemble.ensembles.saving.config import CONFIG, read_config
 from batchensemble.ensembles.saving.description import description_of, json_of, restore, versions
@@ -30,6 +31,8 @@ from batchensemble.ensembles.saving.rebuilding import (
 from batchensemble.ensembles.saving.tensor_file import TensorFile
 from batchensemble.ensembles.saving.trust import Trust, packages_of, trusted_network
 from batchensemble.ensembles.saving.weights import SMALL, check_all_finite, damaged, tensors_of
+from batchensemble.ensembles.widening import last_layer, outputs_of_layer, widen_outputs
+from batchensemble.losses import Distilled, from_dict
 
 __all__ = ["WEIGHTS", "load", "save", "versions"]
 
@@ -184,6 +187,20 @@ def _network_of(
         return trusted_network(folder, source["function"], trust)
 
 
+def _with_outputs(config: dict[str, Any], network: nn.Module, file: TensorFile) -> nn.Module:
+    """Return the network of a distilled model with its outputs for the uncertainty, too."""
+    loss = None if config.get("loss") is None else from_dict(config["loss"])
+    if not isinstance(getattr(loss, "loss", loss), Distilled):
+        return network
+    name, layer = last_layer(network)
+    entry = file.entries.get(f"network.{name}.weight" if name else "network.weight")
+    more = 0 if entry is None or not entry.shape else entry.shape[0] - outputs_of_layer(layer)
+    if 0 < more <= entry.shape[0]:
+        network = copied(network)
+        widen_outputs(network, more)
+    return network
+
+
 def _without_memory(
     config: dict[str, Any], network: nn.Module | None, file: TensorFile
 ) -> tuple[Ensemble, torch.device | None]:
@@ -197,4 +214,5 @@ def _without_memory(
         return without_values(config, made, file.entries), torch.device("cpu")
     where = device_of(network)
     made = network if where is None else on_meta(network)
+    made = _with_outputs(config, made, file)
     return without_values(config, made, file.entries), where

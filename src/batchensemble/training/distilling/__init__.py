@@ -1,0 +1,1 @@
+"""Distillation of an ensemble into one network."""
