@@ -119,6 +119,7 @@ def test_mimo_cannot_be_parted():
         be.MIMO(nn.Linear(2, 3), MEMBERS).select([0])
 
 
+@pytest.mark.filterwarnings("ignore:the mean of the members is probably no useful network")
 def test_the_average_has_the_mean_of_the_fast_weights(model):
     average = model.average()
     assert type(average) is Everything
@@ -138,6 +139,32 @@ def test_the_average_of_identical_members_is_each_of_them():
     net = network()
     model = be.BatchEnsemble(net, MEMBERS, init="ones")
     close(model.average()(numbers(6)), net(numbers(6)))
+
+
+@pytest.mark.parametrize("options", [{}, {"init": "normal", "std": 1.5}])
+def test_an_average_of_members_that_cancel_out_is_warned_of(options):
+    torch.manual_seed(0)
+    model = be.BatchEnsemble(nn.Linear(20, 20), MEMBERS, **options)
+    with pytest.warns(UserWarning, match=r"no useful network: the cosine .* is 0\.[1-5]") as found:
+        model.average()
+    assert found[0].filename == __file__
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"init": "ones"},
+        {"init": "normal", "std": 0.2},
+        {"init": "normal", "std": 0.5},
+        {"mode": "additive", "rank": 2},
+        {"exclude": ["0"], "init": "normal", "std": 0.2},
+    ],
+)
+def test_an_average_of_similar_members_is_not_warned_of(options):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(20, 20), nn.ReLU(), nn.Linear(20, 20))
+    model = be.BatchEnsemble(network, MEMBERS, **options)
+    assert type(model.average()) is nn.Sequential
 
 
 def test_independent_modules_are_not_averaged():

@@ -264,6 +264,7 @@ def test_copies_selections_and_files(method):
     torch.testing.assert_close(other(x), expected, **TOLERANCE)
 
 
+@pytest.mark.filterwarnings("ignore:the mean of the members is probably no useful network")
 def test_members_in_and_averaged():
     x = torch.randn(5, 4)
     model = be.BatchEnsemble(chain(), MEMBERS, branch_at="4")

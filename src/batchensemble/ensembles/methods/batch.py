@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import fnmatch
+import warnings
 from collections.abc import Collection, Sequence
 
 import torch
@@ -25,6 +26,9 @@ from batchensemble.layers.base.twin import same
 from batchensemble.layers.rank_one.arithmetic import Space
 from batchensemble.layers.rank_one.fast_weights import Mode, Owner
 from batchensemble.layers.rank_one.options import Initialisation, Options
+
+# Of weights of an average with a member's: with less it was of no use on digits, whatever the init.
+LEAST_COSINE = 0.6
 
 
 class BatchEnsemble(Ensemble):
@@ -174,11 +178,17 @@ class BatchEnsemble(Ensemble):
 
         Raises:
             ValueError: there are independent modules, whose mean is no useful network.
+
+        Warns:
+            UserWarning: the merged weights differ so much from the members' that the network is
+                unlikely to be of use, as with random signs: their mean cosine over the layers is
+                below 0.6. Above that it may still predict worse than a member: score it.
         """
         self._check_no_copies("averaged")
         network = copy.deepcopy(self.network)
         for _, twin in twins(network):
             twin.average()  # type: ignore[operator]
+        _warn_if_useless(self.network, network, self.members)
         return without_branch_inputs(extract(network, 0))
 
     def set_member(self, index: int, network: nn.Module) -> None:
@@ -240,6 +250,32 @@ class BatchEnsemble(Ensemble):
         for name, twin in twins(self.network):
             if isinstance(twin, (Independent, StackedLinear)):
                 raise ValueError(f"{name!r} is independent for each member and cannot be {what}")
+
+
+def _warn_if_useless(network: nn.Module, averaged: nn.Module, members: int) -> None:
+    """Warn if the weights of an average have little in common with those of the members."""
+    cosines: list[float] = []
+    with torch.no_grad():
+        for twin, mean in zip(network.modules(), averaged.modules(), strict=True):
+            if not isinstance(twin, RankOne) or not isinstance(mean, RankOne) or twin.for_all:
+                continue
+            for name in twin.layouts:
+                middle = mean.merged_weight(0, name).flatten().double()
+                each = (
+                    twin.merged_weight(index, name).flatten().double() for index in range(members)
+                )
+                found = [torch.cosine_similarity(middle, one, 0).item() for one in each]
+                cosines.append(sum(found) / members)
+    cosine = sum(cosines) / len(cosines) if cosines else 1.0
+    if cosine < LEAST_COSINE:
+        warnings.warn(
+            "the mean of the members is probably no useful network: the cosine of its weights with "
+            f"those of a member is {cosine:.2f} in the mean of the layers, since the members' fast "
+            "weights cancel out, as random signs do; score it with evaluate(Single(network), data) "
+            "before use, average members that start near each other (init='normal', std=0.2), or "
+            "distil the ensemble",
+            stacklevel=3,
+        )
 
 
 def _check_the_rest(converted: nn.Module, network: nn.Module) -> None:
