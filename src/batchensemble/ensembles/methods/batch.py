@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 import torch
 from torch import nn
 
-from batchensemble.core.arguments import whole_number
+from batchensemble.core.arguments import one_of, whole_number
 from batchensemble.ensembles.base import Ensemble
 from batchensemble.ensembles.conversion.branch_inputs import without_branch_inputs
 from batchensemble.ensembles.conversion.branching import Branch
@@ -19,12 +19,14 @@ from batchensemble.ensembles.conversion.convert import convert, extract, same_ar
 from batchensemble.ensembles.conversion.report import count_parameters
 from batchensemble.ensembles.conversion.rules import Rules, Selectors, as_list
 from batchensemble.ensembles.conversion.unregistered import remember_origin
+from batchensemble.ensembles.growing import append_copy, joined_members, start_fast_weights
 from batchensemble.ensembles.methods.method import Method, Style
 from batchensemble.ensembles.runner import RunMode
 from batchensemble.layers import Independent, MemberNorm, RankOne, StackedLinear, Twin
 from batchensemble.layers.base.twin import same
 from batchensemble.layers.rank_one.arithmetic import Space
 from batchensemble.layers.rank_one.fast_weights import Mode, Owner
+from batchensemble.layers.rank_one.initialisation import ADDITIVE, MULTIPLICATIVE
 from batchensemble.layers.rank_one.options import Initialisation, Options
 
 # Of weights of an average with a member's: with less it was of no use on digits, whatever the init.
@@ -210,6 +212,63 @@ class BatchEnsemble(Ensemble):
                 twin.put(index, network.get_submodule(name))  # type: ignore[operator]
             _check_the_rest(trial, network)
         self.network.load_state_dict(trial.state_dict())
+
+    def add_member(self, like: int | None = None, *, init: Initialisation | None = None) -> int:
+        """Append a member in place; no bit of the other members changes.
+
+        A fresh one starts with the shared weights, bent by ``init``; its biases, norms and running
+        statistics are the means of those of the others, and its independent modules are drawn anew.
+        The parameters that members own are new tensors: make optimisers again.
+
+        Args:
+            like: the member to copy; by default none, for a fresh start.
+            init: initialisation of the fast weights of a fresh start, by name or as a function; by
+                default ``"ones"``, in additive mode ``"zeros"``, which is the shared network.
+
+        Returns:
+            The index of the new member.
+
+        Raises:
+            IndexError: there is no such member.
+            ValueError: both arguments are given, the mode has no such initialisation, or the model
+                is calibrated.
+
+        Example:
+            >>> model = BatchEnsemble(nn.Linear(2, 3), members=4)
+            >>> model.add_member(like=2), model.add_member(init="random_sign"), model.members
+            (4, 5, 6)
+        """
+        if like is not None and init is not None:
+            raise ValueError("give like=, to copy a member, or init=, for a fresh start, not both")
+        if isinstance(init, str):
+            functions = MULTIPLICATIVE if self.options["mode"] == "multiplicative" else ADDITIVE
+            one_of("init", init, functions)
+        index = append_copy(self, self._check_index(0 if like is None else like))
+        if like is None:
+            start_fast_weights(self.network, init)
+        return index
+
+    def join(self, *others: BatchEnsemble) -> BatchEnsemble:
+        """Return one ensemble of the members of this one and of others, in their order.
+
+        Args:
+            others: ensembles of the same network and options that share their weights with this
+                one, bit by bit: trained apart with the shared weights frozen, for example.
+
+        Raises:
+            TypeError: one is no BatchEnsemble.
+            ValueError: one differs in what all members share or in what its outputs mean, or is
+                calibrated; the message says what.
+
+        Example:
+            >>> net = nn.Linear(2, 3)
+            >>> BatchEnsemble(net, members=4, bias="shared").join(BatchEnsemble(net, 2)).members
+            Traceback (most recent call last):
+            ValueError: 'bias' is shared by the members, and ...
+            >>> BatchEnsemble(net, members=4).join(BatchEnsemble(net, members=2)).members
+            6
+        """
+        return joined_members([self, *others])
 
     @classmethod
     def from_members(

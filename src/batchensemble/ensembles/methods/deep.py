@@ -16,6 +16,7 @@ from batchensemble.ensembles.conversion.checks import check_network
 from batchensemble.ensembles.conversion.convert import Reset, draw_copies, same_architecture, stack
 from batchensemble.ensembles.conversion.report import count_parameters
 from batchensemble.ensembles.conversion.unregistered import remember_origin
+from batchensemble.ensembles.growing import append_copy, joined_members, start_anew
 from batchensemble.ensembles.methods.method import Method, Style
 from batchensemble.ensembles.runner import RunMode
 
@@ -121,6 +122,54 @@ class DeepEnsemble(Ensemble):
     def draw(self, order: Int[Tensor, "*steps batch"]) -> Int[Tensor, "*steps members rows"]:
         """Return a different order of the same examples for each member."""
         return own_orders(order, self.members)
+
+    def add_member(self, like: int | None = None, *, reset: Reset | None = None) -> int:
+        """Append a member in place; no bit of the other members changes.
+
+        The parameters that members own are new tensors: make optimisers again.
+
+        Args:
+            like: the member to copy; by default none, for one with fresh random weights.
+            reset: how these are drawn, see the class; modules that it does not name are copied from
+                member 0.
+
+        Returns:
+            The index of the new member.
+
+        Raises:
+            IndexError: there is no such member.
+            ValueError: both arguments are given, or the model is calibrated.
+
+        Example:
+            >>> model = DeepEnsemble(nn.Linear(2, 3), members=4)
+            >>> model.add_member(), model.add_member(like=0), model.members
+            (4, 5, 6)
+        """
+        if like is not None and reset is not None:
+            raise ValueError("give like=, to copy a member, or reset=, for a fresh start, not both")
+        index = append_copy(self, self._check_index(0 if like is None else like))
+        if like is None:
+            start_anew(self, reset)
+        return index
+
+    def join(self, *others: DeepEnsemble) -> DeepEnsemble:
+        """Return one ensemble of the members of this one and of others, in their order.
+
+        Args:
+            others: ensembles of the same network; with a shared trunk, of the same trunk bit by
+                bit.
+
+        Raises:
+            TypeError: one is no DeepEnsemble.
+            ValueError: the networks, their trunks, or what their outputs mean differ, or one is
+                calibrated; the message says what.
+
+        Example:
+            >>> net = nn.Linear(2, 3)
+            >>> DeepEnsemble(net, members=4).join(DeepEnsemble(net, members=2)).members
+            6
+        """
+        return joined_members([self, *others])
 
     @classmethod
     def from_members(
