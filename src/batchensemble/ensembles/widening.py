@@ -29,8 +29,7 @@ def widen_outputs(network: nn.Module, more: int) -> None:
         >>> net(torch.zeros(5, 2)).shape
         torch.Size([5, 4])
     """
-    name, found = last_layer(network)
-    layer: Any = found
+    name, layer = last_layer(network)
     held = [each for module in network.modules() for each in module._parameters.values()]
     tied = sum(each is layer.weight for each in held) > 1
     if tied or getattr(layer, "groups", 1) > 1:
@@ -48,7 +47,7 @@ def widen_outputs(network: nn.Module, more: int) -> None:
         layer.out_channels += more
 
 
-def last_layer(network: nn.Module) -> tuple[str, nn.Module]:
+def last_layer(network: nn.Module) -> tuple[str, Any]:
     """Return the last layer with weights of a network and its name.
 
     Raises:
@@ -66,12 +65,6 @@ def last_layer(network: nn.Module) -> tuple[str, nn.Module]:
             f"outputs, got {what}; give a network that has them already"
         )
     return held[-1]
-
-
-def outputs_of_layer(layer: nn.Module) -> int:
-    """Return the number of outputs of a linear layer or a convolution."""
-    weight: Any = layer.weight
-    return len(weight)
 
 
 def _with_zeros(values: Tensor, rows: int) -> nn.Parameter:

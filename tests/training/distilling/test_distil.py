@@ -125,6 +125,16 @@ def test_a_network_may_have_all_outputs_already():
         be.distil(ensemble(), network(7), X, **QUICK)
 
 
+def test_a_last_layer_of_another_kind_is_loaded_as_it_is(tmp_path):
+    def scaled():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+
+    student = be.distil(ensemble(), scaled(), X, **QUICK)
+    again = be.load(be.save(student, tmp_path), network=scaled())
+    assert torch.equal(again(X), student(X))
+
+
 def test_validation_stops_early_and_checkpoints_resume(tmp_path):
     options = {**QUICK, "epochs": 3, "validation": NEW, "patience": 1}
     first = be.distil(ensemble(), network(3), X, **options, checkpoints=tmp_path)

@@ -31,7 +31,7 @@ from batchensemble.ensembles.saving.rebuilding import (
 from batchensemble.ensembles.saving.tensor_file import TensorFile
 from batchensemble.ensembles.saving.trust import Trust, packages_of, trusted_network
 from batchensemble.ensembles.saving.weights import SMALL, check_all_finite, damaged, tensors_of
-from batchensemble.ensembles.widening import last_layer, outputs_of_layer, widen_outputs
+from batchensemble.ensembles.widening import last_layer, widen_outputs
 from batchensemble.losses import Distilled, from_dict
 
 __all__ = ["WEIGHTS", "load", "save", "versions"]
@@ -192,12 +192,16 @@ def _with_outputs(config: dict[str, Any], network: nn.Module, file: TensorFile) 
     loss = None if config.get("loss") is None else from_dict(config["loss"])
     if not isinstance(getattr(loss, "loss", loss), Distilled):
         return network
-    name, layer = last_layer(network)
+    try:
+        name, layer = last_layer(network)
+    except ValueError:
+        return network  # which then had all outputs when it was distilled
     entry = file.entries.get(f"network.{name}.weight" if name else "network.weight")
-    more = 0 if entry is None or not entry.shape else entry.shape[0] - outputs_of_layer(layer)
-    if 0 < more <= entry.shape[0]:
-        network = copied(network)
-        widen_outputs(network, more)
+    shape = tuple(layer.weight.shape)
+    if entry is None or entry.shape[1:] != shape[1:] or entry.shape[0] <= shape[0]:
+        return network
+    network = copied(network)
+    widen_outputs(network, entry.shape[0] - shape[0])
     return network
 
 

@@ -24,7 +24,7 @@ from batchensemble.training.distilling.inputs import MIXINGS, Mixing, concatenat
 from batchensemble.training.distilling.teacher import told_by
 from batchensemble.training.fit import fit
 
-LEAST_INPUTS = 20_000  # examples to ask the ensemble about, at least
+LEAST_INPUTS = 60_000  # examples to ask the ensemble about, at least
 OF_THE_TEACHER = (
     "loss",
     "loss_on",
@@ -48,7 +48,7 @@ def distil(
     memory_limit: int = MEMORY_LIMIT,
     mixing: Mixing | Callable[[Inputs], Inputs] = "auto",
     synthetic: int | None = None,
-    epochs: int = 30,
+    epochs: int = 10,
     seed: int | None = 0,
     **options: Any,
 ) -> Single:
@@ -85,7 +85,7 @@ def distil(
             whose categories have no mean, by average for others; ``"none"``: there are none. Or a
             function from inputs of random examples, a tensor or a
             :class:`~batchensemble.core.inputs.Nested`, to synthetic ones.
-        synthetic: their number; by default as many as make 20,000 inputs with those of the data,
+        synthetic: their number; by default as many as make 60,000 inputs with those of the data,
             and at least as many as these, as far as memory allows.
         epochs: number of passes over all inputs.
         seed: seed of the synthetic inputs and of the training, see :func:`batchensemble.fit`.
