@@ -181,8 +181,12 @@ def test_what_cannot_be_joined_is_refused():
         model.join(other)
     with pytest.raises(TypeError, match="got a BatchEnsemble and a DeepEnsemble"):
         model.join(be.DeepEnsemble(chain(), 2))
-    with pytest.raises(ValueError, match=r"different networks or options: '0' is a RankOneLinear"):
-        model.join(be.BatchEnsemble(chain(), 2, mode="additive"))
+    for name, value in (("mode", "additive"), ("bias", "shared"), ("exclude", ["0"])):
+        with pytest.raises(ValueError, match=f"must have the same {name}, got"):
+            model.join(be.BatchEnsemble(chain(), 2, **{name: value}))
+    wider = be.BatchEnsemble(nn.Sequential(nn.Linear(5, 9), nn.ReLU(), nn.Linear(9, 3)), 2)
+    with pytest.raises(ValueError, match=r"different networks: '0' is a RankOneLinear"):
+        model.join(wider)
     trained = be.BatchEnsemble(chain(), 2)
     trained.loss = be.losses.MSE()
     with pytest.raises(ValueError, match=r"the same loss, got None and MSE\(\)"):

@@ -19,6 +19,7 @@ from batchensemble.layers.rank_one.fast_weights import FastWeights
 from batchensemble.layers.rank_one.initialisation import ADDITIVE, MULTIPLICATIVE, Deferred
 from batchensemble.layers.rank_one.options import Initialisation
 
+MAY_DIFFER = {"init", "std", "run", "space"}  # options of ensembles that are joined
 Joinable = TypeVar("Joinable", bound=Ensemble)
 
 
@@ -123,14 +124,17 @@ def _check_joinable(one: Ensemble, other: Ensemble) -> None:
             raise ValueError(
                 f"the ensembles must have the same {name}, got {_brief(mine)} and {_brief(theirs)}"
             )
-    modules = [
-        [(name, type(each), each.extra_repr()) for name, each in _without_copies(model)]
-        for model in (one.select([0]), other.select([0]))
-    ]
+    for name in (one.options.keys() & other.options.keys()) - MAY_DIFFER:
+        if one.options[name] != other.options[name]:
+            raise ValueError(
+                f"the ensembles must have the same {name}, got {one.options[name]!r} and "
+                f"{other.options[name]!r}"
+            )
+    modules = [_modules(each.select([0])) for each in (one, other)]
     if modules[0] != modules[1]:
         different = next((a for a, b in zip(*modules, strict=False) if a != b), modules[0][-1])
         raise ValueError(
-            f"the ensembles are of different networks or options: {different[0]!r} is a "
+            f"the ensembles are of different networks: {different[0] or 'the network'!r} is a "
             f"{different[1].__name__} ({different[2]}) in one, and not in the other"
         )
     mine, theirs = (_shared(each) for each in (one, other))
@@ -143,8 +147,12 @@ def _check_joinable(one: Ensemble, other: Ensemble) -> None:
             )
 
 
-def _without_copies(model: Ensemble) -> list[tuple[str, nn.Module]]:
-    return [(name, each) for name, each in model.network.named_modules() if name]
+def _modules(model: Ensemble) -> list[tuple[str, type[nn.Module], str, list[str]]]:
+    """Return name, class, settings and what members own of each module."""
+    return [
+        (name, type(each), each.extra_repr(), list(each.own) if isinstance(each, Twin) else [])
+        for name, each in model.network.named_modules()
+    ]
 
 
 def _shared(model: Ensemble) -> dict[str, Tensor]:

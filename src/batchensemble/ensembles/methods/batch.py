@@ -262,9 +262,6 @@ class BatchEnsemble(Ensemble):
 
         Example:
             >>> net = nn.Linear(2, 3)
-            >>> BatchEnsemble(net, members=4, bias="shared").join(BatchEnsemble(net, 2)).members
-            Traceback (most recent call last):
-            ValueError: 'bias' is shared by the members, and ...
             >>> BatchEnsemble(net, members=4).join(BatchEnsemble(net, members=2)).members
             6
         """
