@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from batchensemble.layers.base.any_batch import is_exported
+
 Pooling = Literal["before", "after"]
 TINY = torch.finfo(torch.float64).tiny
 
@@ -244,7 +246,11 @@ class Isotonic(Calibrator):
         members, classes, _ = given.shape
         thresholds = self.thresholds.expand(members, classes, -1).contiguous()
         values = self.values.expand(members, classes, -1)
-        above = torch.searchsorted(thresholds, given).clamp(1, thresholds.shape[-1] - 1)
+        if is_exported():  # there is no such operation in ONNX
+            above = (thresholds.unsqueeze(2) < given.unsqueeze(3)).sum(3)
+        else:
+            above = torch.searchsorted(thresholds, given)
+        above = above.clamp(1, thresholds.shape[-1] - 1)
         low, high = thresholds.gather(-1, above - 1), thresholds.gather(-1, above)
         # Thresholds that are equal in float32 give 0 / 0.
         share = ((given - low) / (high - low)).clamp(0, 1).nan_to_num(0)

@@ -89,7 +89,7 @@ class RankOneAttention(Twin):
         q, k, v = (projection(x) for projection, x in pairs)
         if not self.batch_first:
             q, k, v = (x.transpose(0, 1) for x in (q, k, v))
-        rows, (k, v) = len(q), self._with_extra_keys(k, v)
+        rows, (k, v) = q.shape[0], self._with_extra_keys(k, v)
         q, k, v = (x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for x in (q, k, v))
         if self.add_zero_attn:
             k, v = (F.pad(x, (0, 0, 0, 1)) for x in (k, v))
@@ -113,7 +113,9 @@ class RankOneAttention(Twin):
         if self.bias_k is None:
             return k, v
         extra = (
-            each.expand(len(k), 1, -1) for each in (self.bias_k, self.bias_v) if each is not None
+            each.expand(k.shape[0], 1, -1)
+            for each in (self.bias_k, self.bias_v)
+            if each is not None
         )
         return tuple(torch.cat(pair, 1) for pair in zip((k, v), extra, strict=True))  # type: ignore
 

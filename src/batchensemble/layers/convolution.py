@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from batchensemble.layers.base.any_batch import is_exported
 from batchensemble.layers.base.rows import (
     RUNNING,
     NotPerExampleError,
@@ -147,6 +148,8 @@ class RankOneConvolution(Mergeable):
         """Return whether to scale the kernels: if that is cheaper, or ``space="weight"``."""
         if self.options.space != "auto":
             return self.options.space == "weight"
+        if is_exported():  # for batches of any size
+            return False
         numbers = x.numel() // self.members
         if rows is not None:
             numbers = rows * math.prod(x.shape[1:])

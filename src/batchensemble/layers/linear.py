@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -206,7 +207,7 @@ def apply_to_rows(twin: Any, x: Tensor, product: Any) -> Tensor:
         )
     x, times = enter(x, axis, members)
     front = x.movedim(axis, 0) if axis else x
-    count = front.shape[:-1].numel() // members
+    count = math.prod(front.shape[:-1]) // members
     y = product(front.reshape(members, count, twin.in_features))
     y = y.view(*front.shape[:-1], twin.out_features)
     return leave(y.movedim(0, axis) if axis else y, axis, times)

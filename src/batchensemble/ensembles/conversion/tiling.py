@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from batchensemble.core.pytree import Path, leaves, map_leaves
+from batchensemble.layers.base.any_batch import holds
 from batchensemble.layers.base.rows import AmbiguousAxisError, repeat
 from batchensemble.layers.base.written_inputs import copies_of
 
@@ -130,7 +131,11 @@ class Tiling:
             return self.axis
         if not isinstance(leaf, Tensor):
             return None
-        fitting = (axis for axis in (self.axis, 0) if leaf.shape[axis : axis + 1] == (self.batch,))
+        fitting = (
+            axis
+            for axis in (self.axis, 0)
+            if leaf.dim() > axis and holds(leaf.shape[axis] == self.batch)
+        )
         return next(fitting, None)
 
     def tile(self, arguments: Arguments) -> Arguments:
@@ -309,7 +314,7 @@ def find_axis(leaf: Any, size: int, preferred: int, known: int | None = None) ->
         )
     if not isinstance(leaf, Tensor) or (known is not None and known < 0):
         return None
-    fitting = [axis for axis in range(leaf.dim()) if leaf.shape[axis] == size]
+    fitting = [axis for axis in range(leaf.dim()) if holds(leaf.shape[axis] == size)]
     if known in fitting:
         return known
     if len(fitting) > 1 and not torch.compiler.is_compiling():

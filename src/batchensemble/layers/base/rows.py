@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from batchensemble.core.pytree import Path, leaves, map_leaves
+from batchensemble.layers.base.any_batch import holds
 from batchensemble.layers.base.written_inputs import lending, never_writes
 
 
@@ -98,11 +99,11 @@ def row_axis(twin: Any, x: Tensor, axes: int) -> int:
     if isinstance(learned, int):
         return learned
     order = [preferred, *(axis for axis in range(min(axes, 2)) if axis != preferred)]
-    fitting = [axis for axis in order if x.shape[axis] % rows == 0] if rows else [preferred]
+    fitting = [axis for axis in order if holds(x.shape[axis] % rows == 0)] if rows else [preferred]
     if fitting:
         # A vector of numbers may be positions as well as one number an example, and so may the
         # second axis where the first has length 1.
-        one_for_all = x.shape[preferred] == 1 and preferred not in fitting
+        one_for_all = preferred not in fitting and x.shape[preferred] == 1
         certain = len(fitting) == 1 and x.dim() > 1 and not one_for_all
         if certain or learned is not None or torch.compiler.is_compiling():
             return fitting[0]
@@ -125,7 +126,10 @@ def enter(x: Tensor, axis: int, members: int) -> tuple[Tensor, int | None]:
 
 def leave(y: Tensor, axis: int, repetitions: int | None) -> Tensor:
     """Return the output with as many rows as there are; the other half of :func:`enter`."""
-    return y if repetitions is None else y.repeat_interleave(repetitions, axis)
+    if repetitions is None:
+        return y
+    shape = y.shape[: axis + 1], y.shape[axis + 1 :]
+    return y.unsqueeze(axis + 1).expand(*shape[0], repetitions, *shape[1]).flatten(axis, axis + 1)
 
 
 def repeat(x: Tensor, members: int, axis: int) -> Tensor:
@@ -281,7 +285,7 @@ def _size(leaf: Any, axis: int) -> int | None:
 def holds_rows(leaf: Any, axis: int, members: int) -> bool:
     """Tell whether a value has rows of every member along an axis."""
     size = _size(leaf, axis)
-    return size is not None and size % (RUNNING.rows or members) == 0
+    return size is not None and holds(size % (RUNNING.rows or members) == 0)
 
 
 def _part_of_packed(packed: PackedSequence, members: int, index: int) -> PackedSequence:

@@ -48,6 +48,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from batchensemble.layers.base.any_batch import is_exported
 from batchensemble.layers.rank_one.forward import (
     activation_space,
     bent_product,
@@ -214,6 +215,8 @@ def cheaper_space(batch: int, inputs: int, outputs: int) -> Space:
         >>> cheaper_space(128, 2, 128), cheaper_space(128, 512, 512)
         ('weight', 'activation')
     """
+    if is_exported():  # for batches of any size
+        return "activation"
     by_activations = batch * (inputs + outputs)
     by_weights = WEIGHT_SPACE_FACTOR * inputs * outputs
     return "weight" if by_weights <= by_activations else "activation"

@@ -63,7 +63,7 @@ def weight_space(
 
 def bent_product(x: Tensor, weight: Tensor, r: Tensor) -> Float[Tensor, "members batch out"]:
     """Return ``(x_m ∘ r_m) Wᵀ``."""
-    bent = (x * r.unsqueeze(1)).reshape(x.shape[:2].numel(), x.shape[2])
+    bent = (x * r.unsqueeze(1)).reshape(x.shape[0] * x.shape[1], x.shape[2])
     return shared_linear(bent, weight).view(*x.shape[:2], len(weight))
 
 

@@ -56,10 +56,10 @@ def shared_linear_backward(
 def _turns(x: Tensor, weight: Tensor) -> bool:
     """Return whether the transpose of the product with a large weight is faster."""
     return (
-        weight.dtype in TRANSPOSED_TYPES
+        not torch.compiler.is_compiling()
+        and weight.dtype in TRANSPOSED_TYPES
         and weight.is_cpu
         and 1 < x.shape[:-1].numel() <= FEW_ROWS
-        and not torch.compiler.is_compiling()
     )
 
 
