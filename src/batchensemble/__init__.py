@@ -55,6 +55,8 @@ _HOMES = {
     "evaluate": "metrics",
     "column_effect": "metrics",
     "column_importance": "metrics",
+    "Exported": "exports",
+    "export": "exports",
     "calibrate": "decisions.calibration.calibrate",
     "choose_members": "decisions.members",
     "ConformalIntervals": "decisions",
