@@ -14,6 +14,7 @@ from batchensemble.cli.card import card_command
 from batchensemble.cli.compare import compare_command
 from batchensemble.cli.decide import decide_command
 from batchensemble.cli.evaluate import evaluate_command
+from batchensemble.cli.export import export_command
 from batchensemble.cli.inspect import inspect_command
 from batchensemble.cli.options import INTERRUPTED, errors, refuse_several
 from batchensemble.cli.predict import predict_command
@@ -41,8 +42,9 @@ def root() -> None:
 
     Then [bold]train[/bold] one of them, [bold]evaluate[/bold] it,
     [bold]decide[/bold] when it should answer, and [bold]predict[/bold] new
-    rows. [bold]report[/bold] writes the report again, [bold]card[/bold] the
-    model card; [bold]rank[/bold] compares methods over several data sets.
+    rows, or [bold]export[/bold] it into one file. [bold]report[/bold] writes
+    the report again, [bold]card[/bold] the model card; [bold]rank[/bold]
+    compares methods over several data sets.
     """
 
 
@@ -63,6 +65,7 @@ COMMANDS = {
     "evaluate": evaluate_command,
     "decide": decide_command,
     "predict": predict_command,
+    "export": export_command,
     "report": report_command,
     "card": card_command,
     "rank": rank_command,
