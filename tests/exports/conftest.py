@@ -1,5 +1,6 @@
-"""Exports are traced without pytest's record of what is logged, which torch's traces fill."""
+"""Exports without what a test run adds to them: a record of each trace, a table read anew."""
 
+import functools
 import logging
 
 import pytest
@@ -13,3 +14,14 @@ def _no_record_of_traces():
     trace.propagate, trace.handlers[:] = False, []
     yield
     trace.propagate, trace.handlers[:] = before
+
+
+@pytest.fixture(autouse=True, scope="package")
+def _one_table_of_operators():
+    """Let torch read its 500 operators of ONNX once, not in each export, which takes a second."""
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    read_once = functools.cache(ONNXRegistry.from_torchlib)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(read_once))
+        yield

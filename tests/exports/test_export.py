@@ -17,6 +17,8 @@ from batchensemble.decisions.uncertainty_score import uncertainty_score
 from batchensemble.ensembles.calibrators import Isotonic, Temperature, Vector
 from batchensemble.exports import checking
 from batchensemble.exports.checking import ExportError
+from batchensemble.exports.metadata import threshold_as_json
+from batchensemble.exports.prediction_graph import prediction_graph
 from batchensemble.losses import (
     MSE,
     BinaryCrossEntropy,
@@ -26,6 +28,7 @@ from batchensemble.losses import (
     Quantile,
 )
 from batchensemble.losses.standardised import Standardised
+from batchensemble.predictions.predict import model_loss
 
 pytestmark = pytest.mark.usefixtures("as_users_run_it")
 
@@ -68,6 +71,14 @@ def same(given, wanted) -> None:
     np.testing.assert_allclose(given, wanted, rtol=1e-5, atol=1e-6)
 
 
+def graph_of(model, x, levels=()) -> dict[str, np.ndarray]:
+    """What a graph gives before it is traced, which takes a second; all that it can give."""
+    graph = prediction_graph(model_loss(model, None), model.calibrator, levels)
+    plain = model if model.calibrator is None else model.uncalibrated()
+    with torch.no_grad():
+        return {name: each.numpy() for name, each in graph(plain(x)).items()}
+
+
 def test_the_file_gives_the_prediction_and_its_uncertainty(tmp_path):
     model = ensemble(3)
     model.class_names = ("a", "b", "c")
@@ -106,15 +117,14 @@ LOSSES = {
 
 
 @pytest.mark.parametrize("kind", LOSSES)
-def test_each_kind_of_prediction_has_its_numbers(kind, tmp_path):
+def test_each_kind_of_prediction_has_its_numbers(kind):
     loss, outputs = LOSSES[kind]
     model = ensemble(outputs, loss=loss)
     x = rows(7)
     wanted = be.predict(model, x)
     numbers = isinstance(wanted, be.RegressionPrediction)
     levels = (0.1, 0.4, 0.9) if numbers else ()
-    found = be.export(model, tmp_path / "m.pt2", rows(2), members=True, quantiles=levels)
-    given = program(found.path)(x)
+    given = graph_of(model, x, levels)
     same(given["mean"], wanted.mean if numbers else wanted.probs)
     for name in ("total", "aleatoric", "epistemic"):
         same(given[name], getattr(wanted, name))
@@ -123,12 +133,22 @@ def test_each_kind_of_prediction_has_its_numbers(kind, tmp_path):
         same(given["quantiles"][:, place], wanted.quantile(level))
 
 
-def test_quantiles_and_labels_are_in_onnx_too(tmp_path):
+def test_quantiles_in_the_unit_of_the_target_are_in_the_file(tmp_path):
     model = ensemble(2, loss=Standardised(GaussianNLL(), [100.0], [8.0]))
     found = be.export(model, tmp_path / "m.onnx", rows(2), "mean", quantiles=(0.05, 0.5))
     given, wanted = run(found.path, input=rows(5).numpy()), be.predict(model, rows(5))
+    same(given["mean"], wanted.mean)
     same(given["quantiles"][:, 0], wanted.quantile(0.05))
     assert metadata(found.path)["quantiles"] == [0.05, 0.5]
+
+
+def test_labels_are_in_the_file(tmp_path):
+    model = ensemble(3, loss=BinaryCrossEntropy())
+    found = be.export(model, tmp_path / "m.pt2", rows(2), ("mean", "epistemic", "label"))
+    given, wanted = program(found.path)(rows(7)), be.predict(model, rows(7))
+    same(given["mean"], wanted.probs)
+    same(given["epistemic"], wanted.epistemic)
+    assert (given["label"] == wanted.labels).all()
 
 
 CALIBRATORS = {
@@ -144,19 +164,24 @@ CALIBRATORS = {
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("method", CALIBRATORS)
-def test_the_calibration_is_inside(method, when, tmp_path):
-    model = ensemble(3)
-    plain = be.predict(model, rows(7)).probs
+def test_a_calibration_changes_the_prediction(method, when):
+    model, x = ensemble(3), rows(7)
+    plain = be.predict(model, x).probs
     model.attach(CALIBRATORS[method](when))
-    path = tmp_path / ("m.onnx" if (method, when) == ("isotonic", "after") else "m.pt2")
-    be.export(model, path, rows(2))
-    x = rows(7)
-    given = run(path, input=x.numpy()) if path.suffix == ".onnx" else program(path)(x)
-    wanted = be.predict(model, x)
+    given, wanted = graph_of(model, x), be.predict(model, x)
     assert not np.allclose(wanted.probs, plain, atol=1e-2)
     for name in ("total", "aleatoric", "epistemic"):
         same(given[name], getattr(wanted, name))
     same(given["mean"], wanted.probs)
+
+
+def test_the_calibration_is_inside(tmp_path):
+    model, x = ensemble(3), rows(7)
+    model.attach(CALIBRATORS["isotonic"]("after"))
+    be.export(model, tmp_path / "m.onnx", rows(2))
+    given, wanted = run(tmp_path / "m.onnx", input=x.numpy()), be.predict(model, x)
+    same(given["mean"], wanted.probs)
+    same(given["epistemic"], wanted.epistemic)
 
 
 @pytest.mark.parametrize("by", ["epistemic", "confidence"])
@@ -173,17 +198,16 @@ def test_a_threshold_answers_in_the_file(by, tmp_path):
     assert metadata(found.path)["threshold"]["by"] == by
 
 
-def test_a_threshold_that_answers_all_or_nothing_is_json(tmp_path):
+def test_a_threshold_that_answers_all_or_nothing_is_json():
     prediction = be.predict(ensemble(3), rows(400))
     threshold = be.threshold_for(prediction, prediction.labels, risk=0.5)
-    found = be.export(ensemble(3), tmp_path / "m.onnx", rows(2), threshold=threshold)
-    assert metadata(found.path)["threshold"]["answers"] == "always"
-    assert run(found.path, input=rows(3).numpy())["answer"].all()
+    said = json.loads(json.dumps(threshold_as_json(threshold)))
+    assert said["answers"] == "always"
+    assert said["value"] is None
 
 
 def test_the_shared_layout_holds_the_weights_once(tmp_path):
-    net = nn.Sequential(nn.Linear(FEATURES, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(),
-                        nn.Linear(256, 2))  # fmt: skip
+    net = nn.Sequential(nn.Linear(FEATURES, 200), nn.ReLU(), nn.Linear(200, 200))
     model = be.BatchEnsemble(net, members=8)
     shared = be.export(model, tmp_path / "s.onnx", rows(2), layout="shared")
     merged = be.export(model, tmp_path / "m.onnx", rows(2), layout="merged")
@@ -207,20 +231,24 @@ def test_convolutions_are_merged_and_pixels_have_their_own_uncertainty(tmp_path)
 class Tagger(nn.Module):
     """A class for each token, from tokens and a mask, for sequences of any length."""
 
-    def __init__(self) -> None:
+    def __init__(self, attention: bool) -> None:
         super().__init__()
         self.table = nn.Embedding(20, 8)
-        self.mix = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.mix = nn.MultiheadAttention(8, 2, batch_first=True) if attention else None
         self.head = nn.Linear(8, 3)
 
     def forward(self, tokens, padding):
         x = self.table(tokens)
-        x = x + self.mix(x, x, x, key_padding_mask=padding, need_weights=False)[0]
+        if self.mix is None:
+            x = x + (x * ~padding.unsqueeze(2)).mean(1, keepdim=True)
+        else:
+            x = x + self.mix(x, x, x, key_padding_mask=padding, need_weights=False)[0]
         return self.head(x).transpose(1, 2)
 
 
-def test_several_inputs_have_names_and_sequences_any_length(tmp_path):
-    model = be.BatchEnsemble(Tagger(), members=3).eval()
+@pytest.mark.parametrize("attention", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_several_inputs_have_names_and_sequences_any_length(attention, tmp_path):
+    model = be.BatchEnsemble(Tagger(attention), members=3).eval()
 
     def inputs(batch, length):
         tokens = torch.randint(20, (batch, length))
@@ -236,6 +264,29 @@ def test_several_inputs_have_names_and_sequences_any_length(tmp_path):
         values = inputs(batch, length)
         given = run(found.path, **{name: each.numpy() for name, each in values.items()})
         same(given["total"], be.predict(model, values).total)
+
+
+class WithLogits(nn.Module):
+    """A pretrained network of the usual kind: its outputs have names, one of them ``logits``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Linear(FEATURES, 8)
+        self.classifier = nn.Linear(8, 3)
+
+    def forward(self, x):
+        hidden = self.body(x).tanh()
+        return {"logits": self.classifier(hidden), "hidden": hidden}
+
+
+@pytest.mark.parametrize("method", ["multiplicative", "lora"])
+def test_an_adapted_network_predicts_from_its_logits(method, tmp_path):
+    model = be.adapt(WithLogits(), members=3, method=method, heads=["classifier"]).eval()
+    be.export(model, tmp_path / "m.pt2", {"x": rows(2)})
+    given, wanted = program(tmp_path / "m.pt2")(rows(7)), be.predict(model, {"x": rows(7)})
+    same(given["mean"], wanted.probs)
+    same(given["epistemic"], wanted.epistemic)
+    assert wanted.epistemic.max() > 1e-3
 
 
 class CountsRows(nn.Module):

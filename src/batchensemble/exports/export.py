@@ -127,7 +127,7 @@ def _plan(
     dynamic: AxisNames | None,
 ) -> ExportPlan:
     inputs = GraphInputs.of(model, example, dynamic)
-    check_inputs_fit(model, read_example(model, example))
+    check_inputs_fit(model, read_example(model, example), any_output=True)
     if isinstance(outputs, str) and outputs == "raw":
         if members or quantiles or threshold is not None:
             raise ValueError(

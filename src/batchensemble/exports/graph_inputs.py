@@ -65,7 +65,8 @@ class GraphInputs:
         tiling = Tiling.of(arguments, model.members, model.batch_axis, False, model.untiled)
         names, axes = _names_and_axes(arguments, tiling, dynamic or {})
         sizes = {size for each in tensors_of(arguments) for size in each.shape}
-        own = next(n for n in count(FEWEST_EXAMPLES) if n not in sizes and n % model.members)
+        many = model.members  # of which a batch must be no multiple; every number is one of 1
+        own = next(n for n in count(FEWEST_EXAMPLES) if n not in sizes and (n % many or many == 1))
         return cls(arguments, tiling, names, axes, own)
 
     @property

@@ -32,7 +32,7 @@ from batchensemble.losses import (
 
 Found = dict[str, Tensor]
 UNCERTAINTY_OUTPUTS = ("total", "aleatoric", "epistemic")
-BISECTIONS = 32  # more than the precision of float32
+SECTIONS, STEPS = 16, 8  # of a search to 16 ** -8 of its range, finer than float32
 
 
 class AnswerRule(Protocol):
@@ -244,7 +244,9 @@ def without_axis_of_one(outputs: Tensor, axis: int) -> Tensor:
 
 
 def mixture_quantiles(means: Tensor, deviations: Tensor, levels: Sequence[float]) -> Tensor:
-    """Return quantiles of an equal mixture of normal distributions, by bisection.
+    """Return quantiles of an equal mixture of normal distributions.
+
+    By bisection, but into 16 sections at a time: four times fewer operations in the graph.
 
     Args:
         means: ``[batch, members, ...]``.
@@ -256,15 +258,17 @@ def mixture_quantiles(means: Tensor, deviations: Tensor, levels: Sequence[float]
     """
     wanted = along(means, levels, 1)
     standard = along(means, [NormalDist().inv_cdf(level) for level in levels], 1)
+    edges = along(means, [number / SECTIONS for number in range(1, SECTIONS)], 0).unsqueeze(1)
     means, deviations = means.unsqueeze(2), deviations.unsqueeze(2)
-    each = means + deviations * standard.unsqueeze(0)
-    low, high = each.amin(1), each.amax(1)
-    for _ in range(BISECTIONS):
-        middle = 0.5 * (low + high)
-        z = (middle.unsqueeze(1) - means) / (deviations * math.sqrt(2))
-        below = 0.5 * (1 + torch.erf(z)).mean(1) < wanted
-        low, high = torch.where(below, middle, low), torch.where(below, high, middle)
-    return 0.5 * (low + high)
+    each = means + deviations * standard
+    low, width = each.amin(1), each.amax(1) - each.amin(1)
+    for _ in range(STEPS):
+        points = (low + width * edges).unsqueeze(2)
+        z = (points - means) / (deviations * math.sqrt(2))
+        below = 0.5 * (1 + torch.erf(z)).mean(2) < wanted
+        width = width / SECTIONS
+        low = low + width * below.to(low).sum(0)
+    return low + 0.5 * width
 
 
 def quantiles_of_points(values: Tensor, levels: Sequence[float]) -> Tensor | None:
