@@ -217,6 +217,23 @@ def test_the_shared_layout_holds_the_weights_once(tmp_path):
     same(run(shared.path, input=x)["epistemic"], run(merged.path, input=x)["epistemic"])
 
 
+def test_int8_is_a_quarter_of_the_bytes_and_nearly_as_uncertain(tmp_path):
+    net = nn.Sequential(nn.Linear(FEATURES, 300), nn.ReLU(), nn.Linear(300, 300), nn.ReLU(),
+                        nn.Linear(300, 3))  # fmt: skip
+    model = be.BatchEnsemble(net, members=3, init="normal", std=0.5).eval()
+    path, x = tmp_path / "m.onnx", rows(400)
+    before = be.export(model, path, rows(2), "epistemic").bytes
+    found = be.export(model, path, rows(2), "epistemic", quantise="int8")
+    assert found.bytes <= 0.35 * before
+    assert "rounded to int8" in str(found)
+    given, wanted = run(path, input=x.numpy())["epistemic"], be.predict(model, x).epistemic
+    assert abs(given.mean() / wanted.mean() - 1) < 0.05
+    assert np.corrcoef(given, wanted)[0, 1] > 0.95
+    assert metadata(path)["members"] == 3
+    with pytest.raises(ValueError, match="needs a path that ends in .onnx"):
+        be.export(model, tmp_path / "m.pt2", rows(2), quantise="int8")
+
+
 def test_convolutions_are_merged_and_pixels_have_their_own_uncertainty(tmp_path):
     net = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(),
                         nn.Conv2d(4, 3, 1))  # fmt: skip
@@ -377,6 +394,7 @@ def test_exporting_changes_nothing_of_the_model(tmp_path):
     [
         ({"outputs": ("mean", "variance")}, "outputs must be one of mean, total"),
         ({"layout": "small"}, "layout must be one of auto, shared, merged"),
+        ({"quantise": "int4"}, "quantise must be one of int8"),
         ({"quantiles": (0.5,)}, "quantiles are those of numbers, and the model predicts classes"),
         ({"outputs": "raw", "members": True}, "outputs='raw' gives the members' outputs alone"),
         ({"dynamic": {"y": {0: "z"}}}, "dynamic names 'y', which is no input"),

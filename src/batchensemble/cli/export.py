@@ -44,6 +44,10 @@ def export_command(
             "auto chooses by the network.",
         ),
     ] = "auto",
+    quantise: Annotated[
+        str | None,
+        typer.Option(metavar="KIND", help="int8: a quarter of the bytes, with rounded weights."),
+    ] = None,
     quantiles: Annotated[
         str | None,
         typer.Option(metavar="LEVELS", help="Regression: quantiles to add, such as 0.05,0.5,0.95."),
@@ -74,7 +78,14 @@ def export_command(
         one_of("--format", form, EXPORT_FORMATS)
         levels = [float(each) for each in parse_list(quantiles or "")]
         found = export_folder(
-            folder, form, out, members=members, layout=layout, quantiles=levels, **network
+            folder,
+            form,
+            out,
+            members=members,
+            layout=layout,
+            quantise=quantise,
+            quantiles=levels,
+            **network,
         )
     except (ValueError, TypeError, ImportError, OSError, RuntimeError) as error:
         refuse(error)

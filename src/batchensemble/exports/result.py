@@ -22,6 +22,8 @@ class Exported:
         differences: largest difference to torch by batch size and output. Numbers are in units of
             their largest value, probabilities and entropies as they are.
         notes: what the file does not do, in sentences.
+        quantised: how the weights are rounded, if they are; the same file in float32 was as close
+            to torch as it must be.
     """
 
     path: Path
@@ -32,6 +34,7 @@ class Exported:
     runtime: str
     differences: Mapping[int, Mapping[str, float]]
     notes: tuple[str, ...] = ()
+    quantised: str | None = None
 
     @property
     def largest_difference(self) -> float:
@@ -40,11 +43,12 @@ class Exported:
 
     def __str__(self) -> str:
         batches = list(map(str, self.differences))
+        close = "same as" if self.quantised is None else f"rounded to {self.quantised}, beside"
         lines = [
             f"{self.path}: {size_in_words(self.bytes)}, layout {self.layout}",
             *(f"  takes {name} {kind}" for name, kind in self.inputs.items()),
             *(f"  gives {name} {kind}" for name, kind in self.outputs.items()),
-            f"  same as torch in {self.runtime} at batches of {', '.join(batches[:-1])} and "
+            f"  {close} torch in {self.runtime} at batches of {', '.join(batches[:-1])} and "
             f"{batches[-1]}: largest difference {self.largest_difference:.1e}",
             *(f"  note: {note}" for note in self.notes),
         ]

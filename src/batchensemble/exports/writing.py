@@ -39,6 +39,7 @@ from batchensemble.exports.onnx_file import (
     write_metadata,
 )
 from batchensemble.exports.prediction_graph import AnswerRule, PredictionGraph
+from batchensemble.exports.quantising import Quantisation, quantised
 from batchensemble.exports.result import Exported
 from batchensemble.exports.subject import TableExample
 from batchensemble.layers.modes import evaluating
@@ -63,6 +64,7 @@ class ExportPlan:
         table: the example, if the file takes the columns of a table.
         notes: what the file does not do, in sentences.
         tolerance: the largest difference to torch that is allowed.
+        quantise: how the weights are rounded, if at all.
     """
 
     model: Ensemble
@@ -76,6 +78,7 @@ class ExportPlan:
     table: TableExample | None = None
     notes: tuple[str, ...] = ()
     tolerance: float = TOLERANCE
+    quantise: Quantisation | None = None
 
     def graph(self, way: Way) -> MemberGraph:
         """Return what is traced, its members running in one of the ways."""
@@ -157,10 +160,22 @@ def write_export(plan: ExportPlan, path: Path, layout: WeightLayout) -> Exported
                 f"the model cannot be exported: {failures[-1]}. "
                 "torch.export of model.member(0) tells whether the network itself can be traced"
             )
+        if plan.quantise is not None:
+            content = quantised(content)
+            runner = OnnxRunner(content)
+            found = all_differences(plan, runner)
     write_whole(path, content)
     kind = "merged" if way in OF_COPIES else "shared"
     return Exported(
-        path, kind, len(content), runner.inputs, runner.outputs, runner.runtime, found, plan.notes
+        path,
+        kind,
+        len(content),
+        runner.inputs,
+        runner.outputs,
+        runner.runtime,
+        found,
+        plan.notes,
+        plan.quantise,
     )
 
 
@@ -193,6 +208,13 @@ def check(plan: ExportPlan, runner: Any) -> dict[int, dict[str, float]]:
     Raises:
         ExportError: one is too large.
     """
+    found = all_differences(plan, runner)
+    refuse_differences(found, plan.tolerance)
+    return found
+
+
+def all_differences(plan: ExportPlan, runner: Any) -> dict[int, dict[str, float]]:
+    """Return the largest difference to torch of each output, by the size of the batch."""
     found: dict[int, dict[str, float]] = {}
     for batch in CHECKED_BATCHES:
         if plan.table is not None:
@@ -207,7 +229,6 @@ def check(plan: ExportPlan, runner: Any) -> dict[int, dict[str, float]]:
         if shorter is not None:
             again = difference_on(plan, runner, shorter)
             found[batch] = {name: max(each, again[name]) for name, each in found[batch].items()}
-    refuse_differences(found, plan.tolerance)
     return found
 
 

@@ -25,6 +25,7 @@ def export_folder(
     *,
     members: bool = False,
     layout: Any = "auto",
+    quantise: Any = None,
     quantiles: Sequence[float] = (),
     network: nn.Module | None = None,
     trust: Trust = False,
@@ -37,6 +38,7 @@ def export_folder(
         out: the file; by default ``model.onnx`` or ``model.pt2`` in the folder.
         members: whether each member's prediction is an output.
         layout: see :func:`batchensemble.export`.
+        quantise: alike.
         quantiles: levels of quantiles of numbers.
         network: the plain network, where the folder does not name one.
         trust: which code named by the folder may be imported, see :func:`batchensemble.load`.
@@ -63,6 +65,7 @@ def export_folder(
         OUTPUTS,
         members,
         layout,
+        quantise,
         quantiles=quantiles,
         threshold=None if decision is None else decision.threshold,
     )
