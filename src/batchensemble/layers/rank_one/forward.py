@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from batchensemble.layers.base.any_batch import is_exported
 from batchensemble.layers.rank_one.products import shared_linear
 
 
@@ -49,6 +50,8 @@ def activation_space(
     out = y if in_place() else None
     if bias is None:
         return torch.mul(y, s.unsqueeze(1), out=out)
+    if is_exported():  # where addcmul has a factor of 1, for which a runtime goes through it again
+        return y * s.unsqueeze(1) + bias.unsqueeze(-2)
     return torch.addcmul(bias.unsqueeze(-2), y, s.unsqueeze(1), out=out)
 
 
