@@ -23,6 +23,10 @@ from batchensemble.losses import (
     MSE,
     BinaryCrossEntropy,
     CrossEntropy,
+    DistilledClasses,
+    DistilledLabels,
+    DistilledNormals,
+    DistilledPoints,
     GaussianNLL,
     Ordinal,
     Quantile,
@@ -131,6 +135,31 @@ def test_each_kind_of_prediction_has_its_numbers(kind):
     same(given["members"], wanted.member_means if numbers else wanted.member_probs)
     for place, level in enumerate(levels):
         same(given["quantiles"][:, place], wanted.quantile(level))
+
+
+DISTILLED = {
+    "classes": (DistilledClasses(), 4),
+    "labels": (DistilledLabels(), 6),
+    "one label": (DistilledLabels(), 2),
+    "normals": (DistilledNormals(), 3),
+    "standardised normals": (Standardised(DistilledNormals(), [1e4, 1.0], [20.0, 0.1]), 6),
+    "numbers": (DistilledPoints(), 4),
+    "standardised number": (Standardised(DistilledPoints(), [5.0], [2.0]), 2),
+}
+
+
+@pytest.mark.parametrize("kind", DISTILLED)
+def test_a_distilled_network_divides_its_uncertainty_by_its_own_outputs(kind):
+    loss, outputs = DISTILLED[kind]
+    model = be.Single(perceptron(outputs)).eval()
+    model.loss = loss
+    x = rows(7)
+    given, wanted = graph_of(model, x), be.predict(model, x)
+    numbers = isinstance(wanted, be.RegressionPrediction)
+    same(given["mean"], wanted.mean if numbers else wanted.probs)
+    for name in ("total", "aleatoric", "epistemic"):
+        same(given[name], getattr(wanted, name))
+    assert (given["epistemic"] > 0).all()
 
 
 def test_quantiles_in_the_unit_of_the_target_are_in_the_file(tmp_path):

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from batchensemble.core.arguments import one_of, positive_number
 from batchensemble.ensembles import Ensemble
 from batchensemble.ensembles.checks import check_ensemble, check_inputs_fit
+from batchensemble.exports import distilled_graphs  # noqa: F401 - which registers their losses
 from batchensemble.exports.checking import TOLERANCE
 from batchensemble.exports.graph_inputs import AxisNames, GraphInputs, read_example
 from batchensemble.exports.member_graph import LAYOUTS, WeightLayout

@@ -70,7 +70,7 @@ class ClassGraph(PredictionGraph):
     """The prediction of classes, see :class:`batchensemble.predictions.Prediction`."""
 
     kind = "classes"
-    choices = ("mean", *UNCERTAINTY_OUTPUTS, "confidence", "label", "members")
+    choices: tuple[str, ...] = ("mean", *UNCERTAINTY_OUTPUTS, "confidence", "label", "members")
 
     def __init__(self, loss: Any, calibrator: Calibrator | None) -> None:
         super().__init__()
@@ -107,7 +107,7 @@ class LabelGraph(PredictionGraph):
     """The prediction of labels, see :class:`batchensemble.predictions.MultiLabelPrediction`."""
 
     kind = "labels"
-    choices = ("mean", *UNCERTAINTY_OUTPUTS, "label", "members")
+    choices: tuple[str, ...] = ("mean", *UNCERTAINTY_OUTPUTS, "label", "members")
 
     def forward(self, outputs: Tensor) -> Found:
         """Return the probability of each label, its entropies in nats, and whether it is there."""
@@ -357,7 +357,9 @@ def _(loss: Any, calibrator: Calibrator | None, levels: Sequence[float]) -> Pred
 def _(
     loss: Standardised, calibrator: Calibrator | None, levels: Sequence[float]
 ) -> PredictionGraph:
-    return NumberGraph(loss.loss, levels, loss.mean, loss.deviation)
+    inner: Any = prediction_graph(loss.loss, calibrator, levels)
+    found: PredictionGraph = type(inner)(loss.loss, levels, loss.mean, loss.deviation)
+    return found
 
 
 def uncertainty_for(rule: AnswerRule, graph: PredictionGraph) -> str:
