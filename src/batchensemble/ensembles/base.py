@@ -174,7 +174,7 @@ class Ensemble(ForwardPass, Freezable, Calibrated, Publishable):
             >>> x = torch.eye(2).repeat(64, 1)
             >>> y, blank = torch.arange(128) % 2, torch.zeros(128, 2)
             >>> tasks = [(torch.cat([x, blank], 1), y), (torch.cat([blank, x], 1), y)]
-            >>> model = BatchEnsemble(nn.Linear(4, 2), members=2, independent=[""])
+            >>> model = BatchEnsemble(nn.Sequential(nn.Linear(4, 2)), members=2, independent=["0"])
             >>> learned = learn(model, tasks, epochs=20, lr=0.1)
             >>> model.infer_task(tasks[1][0][:32], together=16).tasks
             array([1, 1])

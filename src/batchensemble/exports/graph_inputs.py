@@ -23,7 +23,7 @@ from batchensemble.ensembles.conversion.tiling import Arguments, Tiling
 AxisNames = Mapping[str, Mapping[int, str]]
 MOST_EXAMPLES = 64  # of the given ones that are looked at
 FEWEST_EXAMPLES = 3  # a tracer takes a size of 0 or 1 for a constant
-BATCH = "batch"  # the name of its axis
+BATCH_AXIS = "batch"  # the name of its axis
 NOISE_SHARE = 0.1  # of a number, by which examples of a check differ
 
 
@@ -64,7 +64,7 @@ class GraphInputs:
         arguments = Arguments.of(model.plain_network(), args, kwargs)
         tiling = Tiling.of(arguments, model.members, model.batch_axis, False, model.untiled)
         names, axes = _names_and_axes(arguments, tiling, dynamic or {})
-        sizes = {size for each in tensors_of(arguments) for size in each.shape}
+        sizes = {size for each in tensors_among(arguments) for size in each.shape}
         many = model.members  # of which a batch must be no multiple; every number is one of 1
         own = next(n for n in count(FEWEST_EXAMPLES) if n not in sizes and (n % many or many == 1))
         return cls(arguments, tiling, names, axes, own)
@@ -72,7 +72,7 @@ class GraphInputs:
     @property
     def tensors(self) -> tuple[Tensor, ...]:
         """The tensors that are traced, in the order of the names."""
-        return tensors_of(self.resized(self.size))
+        return tensors_among(self.resized(self.size))
 
     def filled(self, tensors: Sequence[Any]) -> Arguments:
         """Return the arguments with other tensors."""
@@ -116,12 +116,12 @@ class GraphInputs:
     def shorter(self, arguments: Arguments) -> Arguments | None:
         """Return arguments with one less along each named axis; ``None`` if only the batch is."""
         axes = dict(zip(self.names, self.axes, strict=True))
-        if all(set(each.values()) <= {BATCH} for each in self.axes):
+        if all(set(each.values()) <= {BATCH_AXIS} for each in self.axes):
             return None
 
         def cut(path: Path, leaf: Any) -> Any:
             for axis, name in axes.get(input_name(path), {}).items():
-                if name != BATCH and leaf.shape[axis] > 1:
+                if name != BATCH_AXIS and leaf.shape[axis] > 1:
                     leaf = leaf.narrow(axis, 0, leaf.shape[axis] - 1)
             return leaf
 
@@ -152,7 +152,7 @@ def _names_and_axes(
         if isinstance(leaf, Tensor):
             axis, name = tiling.axis_of(path, leaf), input_name(path)
             names.append(name)
-            axes.append({**dynamic.get(name, {}), **({} if axis is None else {axis: BATCH})})
+            axes.append({**dynamic.get(name, {}), **({} if axis is None else {axis: BATCH_AXIS})})
     unknown = set(dynamic) - set(names)
     if unknown:
         raise ValueError(
@@ -166,7 +166,7 @@ def input_name(path: Path) -> str:
     return ".".join(map(str, path))
 
 
-def tensors_of(arguments: Arguments) -> tuple[Tensor, ...]:
+def tensors_among(arguments: Arguments) -> tuple[Tensor, ...]:
     """Return the tensors among arguments, in their order."""
     return tuple(leaf for _, leaf in leaves(arguments.values) if isinstance(leaf, Tensor))
 

@@ -11,7 +11,10 @@ from batchensemble.exports.onnx_file import onnx_libraries, quietly
 
 Quantisation = Literal["int8"]
 QUANTISATIONS = get_args(Quantisation)
-QUANTISED = ("MatMul", "Gather")  # Gemm becomes MatMul; a table of embeddings is gathered from
+ROUNDED_OPERATIONS = (
+    "MatMul",
+    "Gather",
+)  # Gemm becomes MatMul; a table of embeddings is gathered from
 
 
 def quantised(content: bytes) -> bytes:
@@ -39,7 +42,7 @@ def quantised(content: bytes) -> bytes:
             quantize_dynamic(
                 source,
                 target,
-                op_types_to_quantize=list(QUANTISED),
+                op_types_to_quantize=list(ROUNDED_OPERATIONS),
                 per_channel=True,
                 weight_type=QuantType.QUInt8,
             )

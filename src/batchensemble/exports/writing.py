@@ -25,7 +25,7 @@ from batchensemble.exports.checking import (
     torch_outputs,
     torch_prediction,
 )
-from batchensemble.exports.graph_inputs import GraphInputs, tensors_of
+from batchensemble.exports.graph_inputs import GraphInputs, tensors_among
 from batchensemble.exports.member_graph import OF_COPIES, MemberGraph, Way, WeightLayout, ways
 from batchensemble.exports.metadata import metadata_of
 from batchensemble.exports.onnx_file import (
@@ -247,7 +247,7 @@ def difference_on(
         values: inputs of the file, if they are others.
     """
     if values is None:
-        values = dict(zip(plan.inputs.names, map(as_numpy, tensors_of(arguments)), strict=True))
+        values = dict(zip(plan.inputs.names, map(as_numpy, tensors_among(arguments)), strict=True))
     given = runner(values)
     outputs = torch_outputs(plan.model, arguments)
     if plan.prediction is None:
