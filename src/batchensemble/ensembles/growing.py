@@ -8,11 +8,12 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from batchensemble.core.arguments import one_of
 from batchensemble.ensembles.base import Ensemble
 from batchensemble.ensembles.conversion.convert import Reset, draw_copies, reset_parameters, twins
+from batchensemble.ensembles.member_weights import shared_tensors
 from batchensemble.ensembles.runner import RunModeDetection
 from batchensemble.layers import Independent, RankOne, StackedLinear, Twin, Vmapped
 from batchensemble.layers.rank_one.fast_weights import FastWeights
@@ -137,7 +138,7 @@ def _check_joinable(one: Ensemble, other: Ensemble) -> None:
             f"the ensembles are of different networks: {different[0] or 'the network'!r} is a "
             f"{different[1].__name__} ({different[2]}) in one, and not in the other"
         )
-    mine, theirs = (_shared(each) for each in (one, other))
+    mine, theirs = (shared_tensors(each.network) for each in (one, other))
     for name, value in mine.items():
         if not (value.device == theirs[name].device and torch.equal(value, theirs[name])):
             raise ValueError(
@@ -153,19 +154,6 @@ def _modules(model: Ensemble) -> list[tuple[str, type[nn.Module], str, list[str]
         (name, type(each), each.extra_repr(), list(each.own) if isinstance(each, Twin) else [])
         for name, each in model.network.named_modules()
     ]
-
-
-def _shared(model: Ensemble) -> dict[str, Tensor]:
-    """Return what all members of an ensemble share, by name."""
-    network = model.network
-    own: set[int] = set()
-    for each in network.modules():
-        if isinstance(each, (Independent, Vmapped)):
-            own.update(map(id, [*each.parameters(), *each.buffers()]))
-        elif isinstance(each, Twin):
-            own.update(id(getattr(each, name)) for name in each.own)
-    state = network.state_dict(keep_vars=True)
-    return {name: value for name, value in state.items() if id(value) not in own}
 
 
 def _append(mine: Twin, theirs: Twin) -> None:
