@@ -178,3 +178,14 @@ def test_dropout_is_not_taken_for_a_network_that_mixes_its_rows():
         model = be.BatchEnsemble(network, 2, branch_at="backbone", independent=["head"])
         assert model(torch.randn(30, 2)).shape == (30, 2, 3)
         assert not model.one_by_one
+
+
+def test_a_network_is_built_on_meta_where_linspace_forgot_the_default_device(monkeypatch):
+    linspace = torch.linspace
+    # As after transformers has patched it while torch lists what makes tensors.
+    monkeypatch.setattr(
+        torch, "linspace", lambda *args, **named: linspace(*args, **{"device": "cpu", **named})
+    )
+    with torch.device("meta"):
+        network = TableNetwork(3, 0, (), 2, bins=8)
+    assert {each.device.type for each in network.state_dict().values()} == {"meta"}

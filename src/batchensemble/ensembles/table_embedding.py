@@ -112,8 +112,10 @@ class NumberEmbeddings(nn.Module):
         super().__init__()
         if not isinstance(bins, Sequence):
             # On torch's meta device these have no values, and loaded ones will replace them.
-            inner = torch.special.ndtri(torch.linspace(0, 1, int(bins) + 1)[1:-1])
-            edges = torch.cat([torch.full((1,), -4.0), inner, torch.full((1,), 4.0)])
+            # Loading a network of transformers can make linspace forget the default device.
+            end = torch.full((1,), 4.0)
+            levels = torch.linspace(0, 1, int(bins) + 1, device=end.device)[1:-1]
+            edges = torch.cat([-end, torch.special.ndtri(levels), end])
             channels = _channels(edges, int(bins)).expand(numbers, -1, -1)
         else:
             most = max(len(edges) - 1 for edges in bins)
