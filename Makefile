@@ -33,7 +33,7 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-browser:  ## Chromium for the tests of the report, where it can be installed
+browser:  ## Chromium and onnxruntime-web for the tests of pages, where they can be installed
 	scripts/install-browser.sh
 
 benchmark: $(READY)  ## every number of the README

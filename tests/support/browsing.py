@@ -23,7 +23,7 @@ def chromium():
 
 @contextmanager
 def opened(browser, path, *, width=1400, **options):
-    """Open a file; yield the page, what its console said, and what it asked for."""
+    """Open a file or an address; yield the page, what its console said, and what it asked for."""
     context = browser.new_context(viewport={"width": width, "height": 900}, **options)
     page = context.new_page()
     said, asked = [], []
@@ -31,7 +31,7 @@ def opened(browser, path, *, width=1400, **options):
     page.on("pageerror", lambda error: said.append(str(error)))
     page.on("dialog", lambda dialog: (said.append(dialog.message), dialog.dismiss()))
     page.on("request", lambda request: asked.append(request.url))
-    page.goto(path.as_uri())
+    page.goto(path if isinstance(path, str) else path.as_uri())
     yield page, said, asked
     context.close()
 
