@@ -92,7 +92,9 @@ def trace_onnx(graph: MemberGraph, inputs: GraphInputs, *, optimise: bool) -> An
             verbose=False,
         )
     assert program is not None
-    proto = without_traces(program.model_proto)
+    proto = program.model_proto
+    say_types(proto.graph)
+    without_traces(proto)
     inner = {name: f"{name} (inner)" for name in graph.names if name not in inputs.names}
     rename(proto.graph, {**inner, **{f"{RESULT}{name}": name for name in graph.names}})
     name_axes(proto.graph, inputs)
@@ -143,15 +145,33 @@ def trace_program(module: torch.nn.Module, graph: MemberGraph, inputs: GraphInpu
     )
 
 
-def without_traces(proto: Any) -> Any:
-    """Return the graph without where each operation came from, a tenth of a file."""
+def say_types(graph: Any) -> None:
+    """Let conversions to the type of another value name that type.
+
+    onnxruntime warns of each ``CastLike`` that it cannot compute beforehand.
+    """
+    types = {each.name: each.data_type for each in graph.initializer}
+    values = (*graph.input, *graph.value_info, *graph.output)
+    types |= {each.name: each.type.tensor_type.elem_type for each in values}
+    for node in graph.node:
+        for attribute in node.attribute:
+            if node.op_type == "Constant" and attribute.name == "value":
+                types[node.output[0]] = attribute.t.data_type
+        if node.op_type == "CastLike" and types.get(node.input[1]):
+            target = node.attribute.add()
+            target.name, target.type, target.i = "to", target.INT, types[node.input[1]]
+            node.op_type = "Cast"
+            del node.input[1]
+
+
+def without_traces(proto: Any) -> None:
+    """Drop where each operation came from, a tenth of a file."""
     for part in (proto.graph, *proto.functions):
         for node in part.node:
             node.ClearField("metadata_props")
             node.ClearField("doc_string")
         part.ClearField("value_info")
     proto.graph.ClearField("metadata_props")
-    return proto
 
 
 def write_metadata(proto: Any, metadata: str) -> None:
