@@ -92,7 +92,7 @@ def measure(specimen: Any) -> dict[str, Any]:
                 model, Path(folder) / "m.onnx", inputs, outputs="raw", tolerance=TOLERANCE
             )
         except ExportError as error:
-            reason = str(error).removeprefix("the model cannot be exported: ")
+            reason = str(error).removeprefix("the model cannot be exported. Tried ")
             return {"reason": reason[:LONGEST].replace("|", "/")}
         found = {"layout": file.layout, "difference": file.largest_difference}
         if file.largest_difference > REACHED:

@@ -356,6 +356,29 @@ def test_where_a_trace_would_fix_the_batch_the_code_is_read(tmp_path):
     assert not (tmp_path / "s.onnx").exists()
 
 
+class ReadsValues(nn.Module):
+    """A network whose way depends on its numbers, which no trace follows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(FEATURES, 3)
+
+    def forward(self, x):
+        return self.layer(x) if x.sum().item() > 0 else self.layer(-x)
+
+
+def test_what_cannot_be_exported_says_which_ways_were_tried_and_what_stopped_each(tmp_path):
+    model = be.BatchEnsemble(ReadsValues(), members=3, run="one_by_one").eval()
+    with pytest.raises(ExportError) as caught:
+        be.export(model, tmp_path / "m.pt2", rows(2))
+    said = str(caught.value)
+    assert "Tried one member after the other" in said
+    assert "their code instead of a trace" in said
+    assert "data-dependent" in said
+    assert said.endswith("tells whether the network itself can be traced")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     "model",
     [

@@ -46,6 +46,12 @@ from batchensemble.layers.modes import evaluating
 from batchensemble.losses import EnsembleLoss
 
 LONGEST_ERROR = 400  # characters of another library's error
+TRIED: dict[Way, str] = {
+    "together": "all members in one pass",
+    "in turn": "one member after the other",
+    "copies": "members with weights of their own",
+    "code of copies": "their code instead of a trace",
+}
 
 
 @dataclass(frozen=True)
@@ -143,21 +149,22 @@ def write_export(plan: ExportPlan, path: Path, layout: WeightLayout) -> Exported
     Raises:
         ExportError: no way of tracing gives a file that agrees with torch.
     """
-    failures: list[str] = []
+    failures: dict[str, list[str]] = {}  # the ways that failed, by what was wrong
     with evaluating(plan.model):
         for way in ways(plan.model, layout):
             try:
                 content, runner = traced(plan, way, path.suffix)
                 found = check(plan, runner)
             except ExportError as error:
-                failures.append(str(error))
+                failures.setdefault(str(error), []).append(TRIED[way])
             except Exception as error:  # of many kinds, of libraries
-                failures.append(_first_words(error))
+                failures.setdefault(_first_words(error), []).append(TRIED[way])
             else:
                 break
         else:
+            each = [f"{' and '.join(tried)}: {wrong}" for wrong, tried in failures.items()]
             raise ExportError(
-                f"the model cannot be exported: {failures[-1]}. "
+                f"the model cannot be exported. Tried {'; '.join(each)}. "
                 "torch.export of model.member(0) tells whether the network itself can be traced"
             )
         if plan.quantise is not None:
