@@ -32,9 +32,12 @@ def main():
     several = {"epochs": EAGER_STEPS, "batch_size": 25}
     plain, expected = trained(**several)
     history, weights = trained(**several, compile=True)
+    _, one_expected = trained(**several, members=[1])
+    _, one = trained(**several, members=[1], compile=True)
     short, _ = trained(epochs=2, batch_size=60, compile="default")
     results = {
         "difference": float((weights - expected).abs().max()),
+        "difference of one member": float((one - one_expected).abs().max()),
         "losses": [plain.losses, history.losses],
         "history": history.to_dict(),
         "message": str(history.compilation),

@@ -147,6 +147,8 @@ CASES = {
     "fsdp, deep": (deep, LOADER, {**FSDP, "validation": HELD_OUT, "optimizer": torch.optim.NAdam}),
     "fsdp, copies": (lambda: be.DeepEnsemble(network(), 3, stacked=False), (X, Y), FSDP),
     "fsdp, mimo": (lambda: be.MIMO(network(), 3), (X, Y), FSDP),
+    "one member": (batch, (X, Y), {"members": [1], "validation": HELD_OUT}),
+    "two of deep": (deep, (X, Y), {"members": [2, 0], "strategy": "members"}),
     "fsdp, single": (lambda: be.Single(network()), (X, Y), {**FSDP, "schedule": "cosine"}),
 }
 

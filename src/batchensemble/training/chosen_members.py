@@ -8,7 +8,7 @@ from types import TracebackType
 from torch.optim import Optimizer
 
 from batchensemble.ensembles import Ensemble
-from batchensemble.ensembles.checks import check_ensemble
+from batchensemble.ensembles.checks import check_ensemble, place_of
 from batchensemble.ensembles.freezing import set_trained
 from batchensemble.ensembles.member_weights import (
     changed_shared,
@@ -20,6 +20,7 @@ from batchensemble.ensembles.member_weights import (
 from batchensemble.losses import ClassLoss, EnsembleLoss
 from batchensemble.training.checkpoints.store import CheckpointError
 from batchensemble.training.checks import check_trainable
+from batchensemble.training.distributed.processes import connect
 from batchensemble.training.plan import TrainingPlan
 
 NAMES = ("feature_names", "target_names", "class_names")
@@ -58,6 +59,8 @@ class ChosenMembers:
             )
         _check_options(plan)
         check_same_outputs(model, plan.make_loss())
+        # Of several processes the first one's weights count, also those that are not trained here.
+        connect(place_of(model)["device"]).broadcast([*model.parameters(), *model.buffers()])
         self.model, self.members, self.shared = model, list(members), shared
         self.part = model.select(self.members)
         self._ready = False

@@ -28,6 +28,7 @@ def fit(**options):
 
 def test_the_weights_are_those_of_a_training_without(results):
     assert results["difference"] < 1e-4
+    assert results["difference of one member"] < 1e-4
     plain, compiled = results["losses"]
     assert compiled == pytest.approx(plain, rel=1e-4)
 
