@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import nn
 
 from batchensemble.core.arguments import nearest
+from batchensemble.ensembles.conversion.own_layers import Own, own_layers, own_share
 from batchensemble.layers.base.twin import WeightSharing
 from batchensemble.layers.rank_one.options import Options
 
@@ -70,6 +71,30 @@ class Rules:
                     )
                     raise ValueError(f"{name!r} is in both {both[0]} and {both[1]}; choose one")
         return {module: ARGUMENTS[argument] for module, (argument, _) in found.items()}
+
+    def with_own(self, network: nn.Module, own: Own | None, trunk: Iterable[str] = ()) -> Rules:
+        """Return rules by which members own further layers, within a budget of weights.
+
+        Args:
+            network: the plain network.
+            own: the budget, see :func:`~batchensemble.ensembles.conversion.own_layers.own_share`;
+                ``None``: no further layers.
+            trunk: names of modules that run before the members part, which stay shared.
+
+        Raises:
+            TypeError, ValueError: ``own`` is no share, or not even one layer fits.
+        """
+        if own is None:
+            return self
+        share = own_share(own)
+        taken = {*self.explicit(network), *self.run_one_by_one(network)}
+        names = own_layers(network, share, taken | {network.get_submodule(each) for each in trunk})
+        if not names:
+            raise ValueError(
+                f"own={own!r} holds no layer of the network: each has more than {share:.3g} of its "
+                "weights; give more, or name layers in independent="
+            )
+        return replace(self, independent=[*as_list("independent", self.independent), *names])
 
     def names(self, network: nn.Module) -> dict[str, list[str] | None]:
         """Return the selectors of each argument as names and patterns, which a file can hold."""

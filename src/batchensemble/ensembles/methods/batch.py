@@ -16,6 +16,7 @@ from batchensemble.ensembles.conversion.branch_inputs import without_branch_inpu
 from batchensemble.ensembles.conversion.branching import Branch
 from batchensemble.ensembles.conversion.checks import check_network
 from batchensemble.ensembles.conversion.convert import convert, extract, same_architecture, twins
+from batchensemble.ensembles.conversion.own_layers import Own
 from batchensemble.ensembles.conversion.report import count_parameters
 from batchensemble.ensembles.conversion.rules import Rules, Selectors, as_list
 from batchensemble.ensembles.conversion.unregistered import remember_origin
@@ -59,6 +60,10 @@ class BatchEnsemble(Ensemble):
         norm: the same for the weights of norm layers and ``PReLU``. Running statistics are always
             each member's own.
         include: modules that become rank-one, all others being shared; by default all become so.
+        own: share of the network's weights that each member has its own copies of, re-initialised:
+            a number such as 0.12, a text such as ``"12%"``, or ``"auto"`` for 11 %. The last layer
+            comes first, then layers from the input on, until the next one does not fit; norms do
+            not count. ``report()`` lists them. By default none.
         independent: modules that each member has its own copy of, re-initialised; by default none.
         exclude: modules that all members share unchanged; by default none.
         one_by_one: modules that run once for each member, such as a mixture of experts, whose
@@ -101,6 +106,7 @@ class BatchEnsemble(Ensemble):
         std: float | None = None,
         bias: Owner = "member",
         norm: Owner = "member",
+        own: Own | None = None,
         include: Selectors | None = None,
         independent: Selectors = (),
         exclude: Selectors = (),
@@ -130,6 +136,7 @@ class BatchEnsemble(Ensemble):
         rules = Rules("rank_one", include, independent, exclude, one_by_one, options)
         check_network(network)
         branch = None if branch_at is None else Branch.of(network, branch_at)
+        rules = rules.with_own(network, own, () if branch is None else branch.trunk)
         of_one, given = count_parameters(network), rules.names(network)
         if branch is not None:
             rules = branch.share(network, rules)
