@@ -27,7 +27,22 @@ if TYPE_CHECKING:
         Ensemble as Ensemble,
     )
     from batchensemble.ensembles import (
+        LastLayerEnsemble as LastLayerEnsemble,
+    )
+    from batchensemble.ensembles import (
+        Masksembles as Masksembles,
+    )
+    from batchensemble.ensembles import (
+        MCDropout as MCDropout,
+    )
+    from batchensemble.ensembles import (
         Single as Single,
+    )
+    from batchensemble.ensembles import (
+        TabM as TabM,
+    )
+    from batchensemble.ensembles import (
+        TabMMini as TabMMini,
     )
     from batchensemble.layers.registry import twin as twin
 
@@ -39,6 +54,11 @@ _HOMES = {
     "DeepEnsemble": "ensembles",
     "BatchEnsemble": "ensembles",
     "MIMO": "ensembles",
+    "LastLayerEnsemble": "ensembles",
+    "MCDropout": "ensembles",
+    "Masksembles": "ensembles",
+    "TabM": "ensembles",
+    "TabMMini": "ensembles",
     "History": "training.history",
     "losses": "losses",
     "Callback": "training.callbacks.base",

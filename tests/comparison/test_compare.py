@@ -38,6 +38,9 @@ def quick(**options):
     return Settings(**{"members": 2, "epochs": 2, "batch_size": 16, "hidden": (8,), **options})
 
 
+COMPARED = Settings().methods  # by default
+
+
 @pytest.fixture(scope="module")
 def finished():
     return compare(small(), quick(seeds=2))
@@ -45,8 +48,8 @@ def finished():
 
 def test_every_method_runs_from_every_seed(finished):
     order = [(run.method, run.seed) for run in finished.runs]
-    assert order == [(method, seed) for seed in (0, 1) for method in METHODS]
-    assert finished.methods == list(METHODS)
+    assert order == [(method, seed) for seed in (0, 1) for method in COMPARED]
+    assert finished.methods == [*COMPARED]
     assert [run.seed for run in finished.of("batch")] == [0, 1]
     assert not finished.interrupted
     assert finished.failures == []
@@ -62,11 +65,11 @@ def test_a_run_holds_its_history_prediction_scores_and_cost(finished):
         assert run.history.validation_nll[-1] == pytest.approx(run.scores["nll"], rel=1e-5)
         assert run.cost.forward_calls == run.history.total_forward_calls == 2 * 4
         assert len(run.plane) == len(finished.plane.points)
-    assert len({run.cost.parameters for run in finished.runs}) == len(METHODS)
+    assert len({run.cost.parameters for run in finished.runs}) == len(COMPARED)
 
 
 def test_seeds_give_other_networks(finished):
-    for method in METHODS:
+    for method in COMPARED:
         one, two = finished.of(method)
         assert one.scores["nll"] != two.scores["nll"]
 
@@ -114,7 +117,7 @@ def test_the_dictionary_is_json_and_holds_what_was_done(finished):
         "choices": {"drop": [], "keep": [], "categorical": [], "numeric": []},
     }
     assert described["versions"]["torch"] == torch.__version__
-    assert [run["method"] for run in described["runs"]] == [*METHODS, *METHODS]
+    assert [run["method"] for run in described["runs"]] == [*COMPARED, *COMPARED]
     for run, made in zip(described["runs"], finished.runs, strict=True):
         assert run["scores"] == dict(made.scores)
         assert run["cost"]["parameters"] == made.cost.parameters
@@ -281,7 +284,7 @@ def test_all_methods_get_the_same_network(method):
 
 
 def test_no_hidden_layer_is_a_linear_model():
-    assert [run.method for run in compare(small(), quick(hidden=(), epochs=1)).runs] == [*METHODS]
+    assert [run.method for run in compare(small(), quick(hidden=(), epochs=1)).runs] == [*COMPARED]
 
 
 def test_two_features_are_the_plane_themselves():

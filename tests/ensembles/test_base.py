@@ -171,5 +171,15 @@ def test_weights_move_between_ensembles_by_their_state_dict():
 
 
 def test_every_method_has_a_name():
-    assert list(METHODS) == ["single", "deep", "batch", "mimo"]
+    assert list(METHODS) == [
+        "single",
+        "deep",
+        "batch",
+        "mimo",
+        "last_layer",
+        "masksembles",
+        "mc_dropout",
+        "tabm",
+        "tabm_mini",
+    ]
     assert all(issubclass(method.kind, Ensemble) for method in METHODS.values())

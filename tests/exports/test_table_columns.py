@@ -147,3 +147,18 @@ def test_the_example_serves_it_without_torch_or_this_library(exported, tmp_path)
 def test_an_estimator_must_be_fitted(tmp_path):
     with pytest.raises(ValueError, match="not fitted yet: call fit first"):
         be.export(be.BatchEnsembleClassifier(), tmp_path / "m.onnx", people(3))
+
+
+@pytest.mark.parametrize("method", ["mimo", "masksembles", "mc_dropout", "tabm_mini", "last_layer"])
+def test_every_method_of_tables_can_be_exported(method, tmp_path):
+    frame = people(200)[["age", "job"]]
+    classifier = be.BatchEnsembleClassifier(
+        method=method, members=3, hidden=(64,), epochs=3, random_state=0
+    ).fit(frame, outcome(people(200)))
+    file = be.export(classifier, tmp_path / "m.onnx", frame, "mean")
+    session = onnxruntime.InferenceSession(file.path)
+    for rows in (1, 7):
+        columns = {"age": frame["age"].to_numpy()[:rows], "job": frame["job"].to_numpy()[:rows]}
+        columns["job"] = np.array(["" if each is None else each for each in columns["job"]], object)
+        [given] = session.run(None, columns)
+        np.testing.assert_allclose(given, classifier.predict_proba(frame[:rows]), atol=1e-5)

@@ -21,7 +21,7 @@ def trained(method, **options):
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", lambda o, t: cross_entropy(o, t)])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [each for each in METHODS if each != "mc_dropout"])
 @pytest.mark.parametrize("size", [1, 5, 12, 100])
 def test_micro_batches_train_what_whole_batches_train(method, size, loss):
     whole, expected = trained(method, loss=loss)

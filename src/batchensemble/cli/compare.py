@@ -161,6 +161,7 @@ def compare_command(
       batchensemble compare --data digits --members 4 --epochs 30 --seeds 5
 
       batchensemble compare --data patients.csv --target outcome --methods deep,batch
+      batchensemble compare --data digits --methods all
 
       batchensemble compare --data houses.csv --target price --drop id
 
@@ -204,10 +205,11 @@ def given_settings(
         ValueError: one is out of range, or a list is not one.
     """
     from batchensemble.comparison.results import Settings
+    from batchensemble.ensembles import METHODS
 
     given = {name: value for name, value in more.items() if value is not None}
     if methods is not None:
-        given["methods"] = tuple(parse_list(methods))
+        given["methods"] = tuple(METHODS) if methods == "all" else tuple(parse_list(methods))
     try:
         if hidden is not None:
             given["hidden"] = tuple(int(width) for width in parse_list(hidden))

@@ -77,7 +77,10 @@ def model_settings(
     method: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="single, deep, batch or mimo. \\[default: batch]", **MODEL
+            metavar="NAME",
+            help="single, deep, batch, mimo, last_layer, masksembles, mc_dropout, tabm or "
+            "tabm_mini. \\[default: batch]",
+            **MODEL,
         ),
     ] = None,
     members: Annotated[

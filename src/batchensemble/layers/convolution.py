@@ -62,6 +62,8 @@ class RankOneConvolution(Mergeable):
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Apply each member's kernels to its rows."""
+        if self.input_dropout and self.training:
+            return self.run_dropped(x, *args, **kwargs)
         if RUNNING.member is not None:
             return self.run_member(RUNNING.member, x, *args, **kwargs)
         if x.dim() != self.weight.dim():

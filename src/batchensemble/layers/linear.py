@@ -56,6 +56,8 @@ class RankOneLinear(Mergeable):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply each member's weight to its rows."""
+        if self.input_dropout and self.training:
+            return self.run_dropped(x)
         if RUNNING.member is not None:
             return self.run_member(RUNNING.member, x)
         return apply_to_rows(self, x, self._product)

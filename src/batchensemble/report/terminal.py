@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.cells import cell_len
@@ -16,6 +16,7 @@ from batchensemble.comparison.summary import (
     COST,
     Cell,
     Column,
+    Row,
     format_deviation,
     format_number,
     quality,
@@ -26,6 +27,7 @@ from batchensemble.core.printed_tables import significant, terminal_table
 from batchensemble.metrics import Confusion, Scores
 from batchensemble.report.subject import epochs_of
 
+SIDE_BY_SIDE = 4  # methods
 MOST_COLUMNS = 8  # classes whose confusion fits a terminal
 SCORE_TITLES = {
     "coverage": "coverage of intervals",
@@ -40,24 +42,36 @@ def comparison_table(comparison: Comparison) -> Table:
     """Return a table with a column for each method and a row for each score.
 
     A score that is significantly better than all others is bold. Where none is, the best and those
-    not significantly different from it have a ≈. Methods side by side fit a narrow terminal.
+    not significantly different from it have a ≈. Four methods side by side fit a narrow terminal;
+    more of them follow below.
     """
     rows = summarise(comparison)
+    width = -(-len(rows) // -(-len(rows) // SIDE_BY_SIDE))  # of blocks that are about as wide
+    blocks = [rows[start : start + width] for start in range(0, len(rows), width)]
     table = terminal_table(f"{_facts(comparison)}\n[not bold]{_legend(comparison)}[/not bold]")
     table.add_column("")
-    for row in rows:
+    for row in blocks[0]:
         table.add_column(row.name, justify="right", no_wrap=True)
     table.caption, table.caption_justify = Text(_constant(comparison)), "left"
-    for columns in (quality(comparison), COST):
-        for column in columns:
-            unit = f", {column.unit}" if column.unit else ""
-            cells = [row.cells[column.key] for row in rows]
-            # The deviation has a line of its own, so that four methods fit a narrow terminal.
-            texts = [cell.text.replace(" ± ", "\n± ") for cell in cells]
-            marked = [_marked(cell, text) for cell, text in zip(cells, texts, strict=True)]
-            table.add_row(f"{column.title}{unit}", *marked)
-        table.add_section()
+    for number, block in enumerate(blocks):
+        if number:
+            table.add_row("", *(Text(row.name, "bold") for row in block))
+            table.add_section()
+        for columns in (quality(comparison), COST):
+            for column in columns:
+                table.add_row(*_line(block, column))
+            table.add_section()
     return table
+
+
+def _line(rows: Sequence[Row], column: Column) -> list[str]:
+    """Return a column of the summary as a line of the table: its title, and each method's cell."""
+    unit = f", {column.unit}" if column.unit else ""
+    cells = [row.cells[column.key] for row in rows]
+    # The deviation has a line of its own, so that four methods fit a narrow terminal.
+    texts = [cell.text.replace(" ± ", "\n± ") for cell in cells]
+    marked = [_marked(cell, text) for cell, text in zip(cells, texts, strict=True)]
+    return [f"{column.title}{unit}", *marked]
 
 
 def _legend(comparison: Comparison) -> str:

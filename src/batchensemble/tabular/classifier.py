@@ -34,7 +34,8 @@ class BatchEnsembleClassifier(ClassifierMixin, TableEstimator):  # type: ignore[
 
     Args:
         members: number of members (M).
-        method: ``"batch"``, ``"deep"``, ``"mimo"`` or ``"single"``.
+        method: ``"batch"``, ``"deep"``, ``"mimo"``, ``"single"``, or another name of
+            :data:`batchensemble.ensembles.METHODS`.
         hidden: widths of the hidden layers.
         dropout: probability of dropout after each.
         init: how the members of ``"batch"`` differ at the start: ``"feature_signs"`` or

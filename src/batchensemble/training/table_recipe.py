@@ -28,6 +28,7 @@ BATCH_SIZES = ((1_000, 64), (6_400, 128), (32_000, 256), (108_000, 512))
 LARGEST_BATCH = 1024
 BY_FEATURE = {"feature_signs": feature_signs, "feature_normals": feature_normals}
 START = "feature_signs"
+STARTED = ("batch", "tabm", "tabm_mini")  # methods whose fast weights have an initialisation
 
 
 @dataclass(frozen=True)
@@ -135,8 +136,11 @@ def build_table_ensemble(
         ValueError: an argument is out of range.
     """
     one_of("method", recipe.method, METHODS)
-    if recipe.init is not None and recipe.method != "batch":
-        raise ValueError(f"init is for method='batch', got {recipe.init!r} and {recipe.method!r}")
+    if recipe.init is not None and recipe.method not in STARTED:
+        raise ValueError(
+            f"init is for method={', '.join(map(repr, STARTED))}, got {recipe.init!r} and "
+            f"{recipe.method!r}"
+        )
     inputs = encoding.inputs
     with nullcontext() if seed is None else torch.random.fork_rng([]):
         if seed is not None:
@@ -153,7 +157,7 @@ def build_table_ensemble(
         method = METHODS[recipe.method]
         members = method.fixed_members or recipe.members
         found = {**_options(recipe.method), **options}
-        if recipe.method == "batch":
+        if recipe.method in STARTED:
             found["init"] = _init(found, recipe, network)
         return method.build(network, members, **found)
 
@@ -175,14 +179,16 @@ def _init(
 
 def _options(method: str) -> dict[str, Any]:
     """Return the arguments with which a method suits the network of tables."""
+    # The network is known to keep rows apart, so that nothing has to find that out.
+    after_embedding = {"branch_at": "backbone", "run": "together"}
     options: dict[str, dict[str, Any]] = {
-        "batch": {
-            "branch_at": "backbone",
-            "independent": ["head"],
-            # The network is known to keep rows apart, so that nothing has to find that out.
-            "run": "together",
-        },
+        "batch": {**after_embedding, "independent": ["head"]},
         "deep": {"run": "together"},
         "mimo": {"branch_at": "backbone"},
+        "last_layer": {"run": "together"},
+        "masksembles": after_embedding,
+        "mc_dropout": after_embedding,
+        "tabm": after_embedding,
+        "tabm_mini": after_embedding,
     }
     return options.get(method, {})

@@ -189,6 +189,33 @@ def test_a_method_has_one_colour_and_marker_in_every_legend(binary):
     assert seen == 3 + 4 + 4
 
 
+def test_panels_and_legends_of_many_methods_go_on_below():
+    settings = Settings(methods=tuple(METHODS), members=2, epochs=1, hidden=(4,))
+    comparison = compare(blobs(features=3), settings, progress=False)
+    figures = draw_all(comparison)
+    for name, rows in (("reliability", 2), ("plane", 2), ("confusion", 1), ("members", 1)):
+        figure = figures[name]
+        figure.draw_without_rendering()
+        panels = [ax for ax in figure.axes if ax.get_label() != "<colorbar>"]
+        assert len(panels) == rows * len(METHODS)
+        assert len({round(ax.get_position().x0, 3) for ax in panels}) == 5  # side by side
+        boxes = [ax.get_position() for ax in panels]
+        assert not any(
+            one.x0 < other.x1 and other.x0 < one.x1 and one.y0 < other.y1 and other.y0 < one.y1
+            for number, one in enumerate(boxes)
+            for other in boxes[:number]
+        )
+    diagrams = [ax for ax in figures["reliability"].axes if ax.get_title()]
+    assert len({ax.get_ylim() for ax in diagrams}) == 1
+    for name in ("epistemic_histogram", "accuracy_time", "loss_curves", "member_curves"):
+        figure = figures[name]
+        figure.draw_without_rendering()
+        [legend] = [*figure.legends, *(ax.legend_ for ax in figure.axes if ax.legend_)]
+        box = legend.get_window_extent()
+        assert box.x0 >= 0
+        assert box.x1 <= figure.bbox.width
+
+
 def test_panels_use_the_colour_of_the_method_they_name(binary):
     for method, ax in zip(binary.methods, reliability_panels(binary), strict=False):
         style = style_of(method)

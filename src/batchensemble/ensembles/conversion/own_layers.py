@@ -62,9 +62,7 @@ def own_layers(network: nn.Module, share: float, taken: Collection[nn.Module] = 
         >>> own_layers(net, 0.25)
         ['2', '0']
     """
-    holders = Counter(each for _, each in network.named_parameters(remove_duplicate=False))
-    tied = {each for each, count in holders.items() if count > 1}
-    layers = list(_layers(network, "", {*taken}, tied))
+    layers = layers_in_order(network, taken)
     left = share * sum(each.numel() for each in network.parameters())
     chosen = []
     for place, (name, weights) in enumerate([*layers[-1:], *layers[:-1]]):
@@ -76,10 +74,24 @@ def own_layers(network: nn.Module, share: float, taken: Collection[nn.Module] = 
     return chosen
 
 
+def layers_in_order(network: nn.Module, taken: Collection[nn.Module] = ()) -> list[tuple[str, int]]:
+    """Return the names of layers with weights and how many they have, as the network defines them.
+
+    Norms are left out, since they are each member's own, and so are layers with tied weights.
+
+    Args:
+        network: the plain network.
+        taken: modules that are left out with all beneath them.
+    """
+    holders = Counter(each for _, each in network.named_parameters(remove_duplicate=False))
+    tied = {each for each, count in holders.items() if count > 1}
+    return list(_layers(network, "", {*taken}, tied))
+
+
 def _layers(
     module: nn.Module, name: str, passed: set[nn.Module], tied: Collection[nn.Parameter]
 ) -> Iterator[tuple[str, int]]:
-    """Yield the name and number of weights of each layer but norms, which are each member's own."""
+    """Yield the name and number of weights of each layer."""
     if module in passed:
         return
     passed.add(module)

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from batchensemble.ensembles.base import Ensemble
-from batchensemble.ensembles.methods import batch, deep, mimo, single
+from batchensemble.ensembles.methods import (
+    batch,
+    deep,
+    last_layer,
+    masksembles,
+    mc_dropout,
+    mimo,
+    single,
+    tabm,
+)
 from batchensemble.ensembles.methods.method import Method, Style
 
 METHODS: dict[str, Method] = {
@@ -15,6 +24,11 @@ METHODS: dict[str, Method] = {
         deep.METHOD,
         batch.METHOD,
         mimo.METHOD,
+        last_layer.METHOD,
+        masksembles.METHOD,
+        mc_dropout.METHOD,
+        tabm.METHOD,
+        tabm.MINI,
     )
 }
 

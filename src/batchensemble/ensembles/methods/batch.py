@@ -11,16 +11,12 @@ import torch
 from torch import nn
 
 from batchensemble.core.arguments import one_of, whole_number
-from batchensemble.ensembles.base import Ensemble
 from batchensemble.ensembles.conversion.branch_inputs import without_branch_inputs
-from batchensemble.ensembles.conversion.branching import Branch
-from batchensemble.ensembles.conversion.checks import check_network
-from batchensemble.ensembles.conversion.convert import convert, extract, same_architecture, twins
+from batchensemble.ensembles.conversion.convert import extract, same_architecture, twins
 from batchensemble.ensembles.conversion.own_layers import Own
-from batchensemble.ensembles.conversion.report import count_parameters
 from batchensemble.ensembles.conversion.rules import Rules, Selectors, as_list
-from batchensemble.ensembles.conversion.unregistered import remember_origin
 from batchensemble.ensembles.growing import append_copy, joined_members, start_fast_weights
+from batchensemble.ensembles.methods.by_layers import ByLayers
 from batchensemble.ensembles.methods.method import Method, Style
 from batchensemble.ensembles.runner import RunMode
 from batchensemble.layers import Independent, MemberNorm, RankOne, StackedLinear, Twin
@@ -34,7 +30,7 @@ from batchensemble.layers.rank_one.options import Initialisation, Options
 LEAST_COSINE = 0.6
 
 
-class BatchEnsemble(Ensemble):
+class BatchEnsemble(ByLayers):
     """Members that share their weights and own two vectors per layer (arXiv 2002.06715).
 
     Every layer of ``torch.nn`` with weights is replaced by its rank-one twin, in any network; its
@@ -134,36 +130,17 @@ class BatchEnsemble(Ensemble):
         independent, exclude = as_list("independent", independent), as_list("exclude", exclude)
         one_by_one = as_list("one_by_one", one_by_one)
         rules = Rules("rank_one", include, independent, exclude, one_by_one, options)
-        check_network(network)
-        branch = None if branch_at is None else Branch.of(network, branch_at)
-        rules = rules.with_own(network, own, () if branch is None else branch.trunk)
-        of_one, given = count_parameters(network), rules.names(network)
-        if branch is not None:
-            rules = branch.share(network, rules)
-        origin = {module: name for name, module in network.named_modules()}
-        converted = convert(network, members, rules, inplace=inplace)
-        if members > 1 and not any(True for _ in twins(converted)):
-            raise ValueError(
-                "all members would be the same network: there is no layer with weights to convert; "
-                "include= and exclude= leave none, or the network itself holds all weights"
-            )
         super().__init__(
-            converted,
+            network,
             members,
-            of_one,
-            batch_axis=batch_axis,
+            rules,
+            own=own,
             untiled=untiled,
-            branch=branch,
+            branch_at=branch_at,
             run=run,
+            inplace=inplace,
         )
-        remember_origin(self, origin)
-        self.options = {
-            **options.by_name(),
-            **given,
-            "untiled": list(self.untiled),
-            "branch_at": branch_at,
-            "run": run,
-        }
+        self.options = {**options.by_name(), **self.given, **self.options}
 
     def shareable_layers(self, chosen: Collection[nn.Module]) -> list[Twin]:
         """Return those of the chosen layers that may become shared by all members automatically.

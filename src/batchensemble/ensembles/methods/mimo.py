@@ -129,7 +129,7 @@ class MIMO(Ensemble):
         if per_member:
             self._check_member_axis(x)
         rows = x.flatten(0, 1) if per_member else x
-        with lending(self) as lent, running(rows=len(x)):
+        with lending(self) as lent, running(rows=x.shape[0]):
             return self.network(lent.one((), rows, x))
 
     def draw(self, order: Int[Tensor, "*steps batch"]) -> Int[Tensor, "*steps members rows"]:
@@ -196,7 +196,7 @@ class _SideBySide:
 
     def __call__(self, layer: nn.Module, args: tuple[Tensor]) -> tuple[Tensor]:
         (x,) = args
-        if len(x) == RUNNING.rows:
+        if x.shape[0] == RUNNING.rows:
             return (x.repeat(1, self.members),)
         return (x.unflatten(0, (-1, self.members)).flatten(1),)
 

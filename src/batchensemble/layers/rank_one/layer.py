@@ -37,6 +37,7 @@ class RankOne(Twin):
     """
 
     matrices: Sequence[str] = ()
+    input_dropout = 0.0  # probability; in training the members are then one network with dropout
 
     def __init__(self, layer: nn.Module, members: int, **options: Any) -> None:
         self_options = Options(**options)
@@ -99,6 +100,17 @@ class RankOne(Twin):
             tensors[name] = getattr(self, name) if self.for_all else self.merged_weight(index, name)
             del tensors[self._prefix(name) + "r"], tensors[self._prefix(name) + "s"]
         return tensors
+
+    def run_dropped(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Run the shared layer for the rows of all members, with dropout on its inputs.
+
+        Whole channels are dropped where rows have several axes after their channels.
+        """
+        drop = torch.feature_dropout if self.layouts["weight"].shape[2:] else torch.dropout
+        shared: dict[str, Tensor] = {
+            name: each for name, each in self.named_parameters() if name not in self.own
+        }
+        return self._run_plain(shared, (drop(x, self.input_dropout, True), *args), kwargs)
 
     def roles(self) -> dict[str, str]:
         """Return what each parameter is."""

@@ -29,6 +29,7 @@ from batchensemble.report.plots.style import (
     drawing,
     figure_of,
     pale,
+    panels_across,
     panels_of,
     plain,
     style_of,
@@ -96,13 +97,16 @@ def plane(comparison: Comparison, axes: Any = None) -> list[Axes]:
         _held_out(top, grid, comparison)
         _epistemic(bottom, grid, run, scale)
     _label_axes(figure, grid, [upper[0], lower[0]])
+    across = panels_across(len(runs)) if axes is None else len(runs)
     if binary:
         name = plain(comparison.data.class_names[1], 16)
-        _colour_bar(figure, upper, PROBABILITY, Normalize(0, 1), f"probability of class {name}")
+        _colour_bar(
+            figure, upper[:across], PROBABILITY, Normalize(0, 1), f"probability of class {name}"
+        )
     else:
         greys = ListedColormap(pale(INK, _strength(np.linspace(0, 1, 64))))
-        _colour_bar(figure, upper, greys, Normalize(0, 1), "probability of the top class")
-    _colour_bar(figure, lower, EPISTEMIC, scale, "mutual information (nats)")
+        _colour_bar(figure, upper[:across], greys, Normalize(0, 1), "probability of the top class")
+    _colour_bar(figure, lower[:across], EPISTEMIC, scale, "mutual information (nats)")
     _class_legend(figure, comparison)
     return [*upper, *lower]
 

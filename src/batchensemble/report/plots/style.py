@@ -21,6 +21,7 @@ from batchensemble.ensembles.methods import METHODS
 INK = "#222222"
 SOFT = "#6b6b6b"
 FAINT = "#d9d9d9"
+MOST_SIDE_BY_SIDE = 5  # panels, or names in a legend
 PANEL = 2.75  # inches, width of one panel in a row
 LEAST_WIDTH = 4.3  # inches, of a row of one panel: room for the legend and the axis' name
 CHARACTERS = 13  # of the type of axis names, an inch
@@ -98,21 +99,57 @@ def drawing() -> Iterator[None]:
 def row_of_panels(
     columns: int, height: float, rows: int = 1, **options: Any
 ) -> tuple[Figure, list[list[Axes]]]:
-    """Return a figure of equal panels, side by side.
+    """Return a figure of equal panels, side by side, and its rows of panels.
+
+    Where a row has more than five, it goes on below: the figure is then a column of blocks.
 
     Args:
         columns: number of panels in a row.
-        height: height of the figure, inches.
+        height: height of a block, inches.
         rows: number of rows, 1 by default.
         options: options of :meth:`matplotlib.figure.Figure.subplots`.
     """
+    across = panels_across(columns)
+    blocks = -(-columns // across)
     layout = ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.05)
-    width = max(PANEL * columns + 0.6, LEAST_WIDTH)
-    figure = Figure(figsize=(width, height), layout=layout)
-    grid = figure.subplots(rows, columns, squeeze=False, **options)
-    for panel in grid.flat:
-        panel.label_outer(remove_inner_ticks=True)
-    return figure, [list(panels) for panels in grid]
+    width = max(PANEL * across + 0.6, LEAST_WIDTH)
+    figure = Figure(figsize=(width, height * blocks), layout=layout)
+    if "height_ratios" in options:
+        options["height_ratios"] = [*options["height_ratios"]] * blocks
+    row_wise = options.get("sharey") == "row" and blocks > 1  # a row of panels is in each block
+    if row_wise:
+        options["sharey"] = False
+    grid = figure.subplots(rows * blocks, across, squeeze=False, **options)
+    for place, panels in enumerate(grid):
+        for position, panel in enumerate(panels):
+            if place // rows * across + position >= columns:
+                panel.remove()
+            else:
+                _label_outer(panel, left=position == 0, bottom=place % rows == rows - 1)
+    panels_in_order = [
+        [panel for block in range(blocks) for panel in grid[block * rows + row]][:columns]
+        for row in range(rows)
+    ]
+    if row_wise:
+        for first, *others in panels_in_order:
+            for panel in others:
+                panel.sharey(first)
+    return figure, panels_in_order
+
+
+def panels_across(columns: int) -> int:
+    """Return how many panels stand side by side in each block of a figure.
+
+    Example:
+        >>> panels_across(4), panels_across(9), panels_across(11)
+        (4, 5, 4)
+    """
+    return -(-columns // -(-columns // MOST_SIDE_BY_SIDE))
+
+
+def _label_outer(panel: Axes, *, left: bool, bottom: bool) -> None:
+    """Keep the ticks at the left and at the bottom of a block of panels only."""
+    panel.tick_params(which="both", left=left, labelleft=left, bottom=bottom, labelbottom=bottom)
 
 
 def panels_of(
@@ -158,7 +195,7 @@ def single_panel(ax: Axes | None, width: float = 6.4, height: float = 3.9) -> Ax
 def method_legend(
     place: Figure | Axes, methods: Sequence[str], *, line: Any = "solid", **options: Any
 ) -> None:
-    """Name the methods in one row above a figure or its only panel.
+    """Name the methods above a figure or its only panel, up to five in a row.
 
     Args:
         place: the figure, with a constrained layout, or the axes.
@@ -175,9 +212,11 @@ def method_legend(
         for style in (style_of(method) for method in methods)
     ]  # fmt: skip
     where: dict[str, Any] = {"loc": "outside upper center"}
+    across = MOST_SIDE_BY_SIDE
     if isinstance(place, Axes):
-        where = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0)}
-    place.legend(handles=handles, ncols=len(handles), handletextpad=0.5, columnspacing=1.6, **where)
+        where, across = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0)}, across - 1
+    columns = -(-len(handles) // -(-len(handles) // across))
+    place.legend(handles=handles, ncols=columns, handletextpad=0.5, columnspacing=1.6, **where)
 
 
 def plain(text: str, longest: int = LONGEST_NAME) -> str:
