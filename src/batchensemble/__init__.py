@@ -27,6 +27,9 @@ if TYPE_CHECKING:
         Ensemble as Ensemble,
     )
     from batchensemble.ensembles import (
+        FiLMEnsemble as FiLMEnsemble,
+    )
+    from batchensemble.ensembles import (
         LastLayerEnsemble as LastLayerEnsemble,
     )
     from batchensemble.ensembles import (
@@ -54,6 +57,7 @@ _HOMES = {
     "DeepEnsemble": "ensembles",
     "BatchEnsemble": "ensembles",
     "MIMO": "ensembles",
+    "FiLMEnsemble": "ensembles",
     "LastLayerEnsemble": "ensembles",
     "MCDropout": "ensembles",
     "Masksembles": "ensembles",

@@ -176,6 +176,7 @@ def test_every_method_has_a_name():
         "deep",
         "batch",
         "mimo",
+        "film",
         "last_layer",
         "masksembles",
         "mc_dropout",

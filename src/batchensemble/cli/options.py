@@ -222,8 +222,8 @@ MethodsOption = Annotated[
     typer.Option(
         "--methods",
         metavar="NAMES",
-        help="all, or some of single, deep, batch, mimo, last_layer, masksembles, mc_dropout, "
-        "tabm and tabm_mini, with commas between. \\[default: single,deep,batch,mimo]",
+        help="all, or some of single, deep, batch, mimo, film, last_layer, masksembles, "
+        "mc_dropout, tabm and tabm_mini, with commas between. \\[default: single,deep,batch,mimo]",
         **MODEL,
     ),
 ]

@@ -78,8 +78,8 @@ def model_settings(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="single, deep, batch, mimo, last_layer, masksembles, mc_dropout, tabm or "
-            "tabm_mini. \\[default: batch]",
+            help="single, deep, batch, mimo, film, last_layer, masksembles, mc_dropout, tabm "
+            "or tabm_mini. \\[default: batch]",
             **MODEL,
         ),
     ] = None,

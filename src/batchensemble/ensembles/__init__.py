@@ -4,6 +4,7 @@ from batchensemble.ensembles.base import Ensemble
 from batchensemble.ensembles.methods import METHODS, Method
 from batchensemble.ensembles.methods.batch import BatchEnsemble
 from batchensemble.ensembles.methods.deep import DeepEnsemble
+from batchensemble.ensembles.methods.film import FiLMEnsemble
 from batchensemble.ensembles.methods.last_layer import LastLayerEnsemble
 from batchensemble.ensembles.methods.masksembles import Masksembles
 from batchensemble.ensembles.methods.mc_dropout import MCDropout
@@ -17,6 +18,7 @@ __all__ = [
     "BatchEnsemble",
     "DeepEnsemble",
     "Ensemble",
+    "FiLMEnsemble",
     "LastLayerEnsemble",
     "MCDropout",
     "Masksembles",

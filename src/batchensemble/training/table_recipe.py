@@ -185,6 +185,7 @@ def _options(method: str) -> dict[str, Any]:
         "batch": {**after_embedding, "independent": ["head"]},
         "deep": {"run": "together"},
         "mimo": {"branch_at": "backbone"},
+        "film": after_embedding,
         "last_layer": {"run": "together"},
         "masksembles": after_embedding,
         "mc_dropout": after_embedding,

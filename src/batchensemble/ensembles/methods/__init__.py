@@ -8,6 +8,7 @@ from batchensemble.ensembles.base import Ensemble
 from batchensemble.ensembles.methods import (
     batch,
     deep,
+    film,
     last_layer,
     masksembles,
     mc_dropout,
@@ -24,6 +25,7 @@ METHODS: dict[str, Method] = {
         deep.METHOD,
         batch.METHOD,
         mimo.METHOD,
+        film.METHOD,
         last_layer.METHOD,
         masksembles.METHOD,
         mc_dropout.METHOD,

@@ -78,3 +78,13 @@ class ByLayers(Ensemble):
             "branch_at": branch_at,
             "run": run,
         }
+
+
+def shared_before(network: nn.Module, branch_at: str | None) -> list[nn.Module]:
+    """Return the modules that run once for all members, before ``branch_at``.
+
+    Raises:
+        TypeError, ValueError: it is no module at which an ensemble can begin.
+    """
+    trunk = () if branch_at is None else Branch.of(network, branch_at).trunk
+    return [network.get_submodule(each) for each in trunk]

@@ -7,11 +7,10 @@ from collections.abc import Collection
 from torch import nn
 
 from batchensemble.core.arguments import whole_number
-from batchensemble.ensembles.conversion.branching import Branch
 from batchensemble.ensembles.conversion.checks import check_network
 from batchensemble.ensembles.conversion.own_layers import layers_in_order
 from batchensemble.ensembles.conversion.rules import Rules
-from batchensemble.ensembles.methods.by_layers import ByLayers
+from batchensemble.ensembles.methods.by_layers import ByLayers, shared_before
 from batchensemble.ensembles.methods.method import Method, Style
 from batchensemble.ensembles.runner import RunMode
 from batchensemble.layers import RankOne
@@ -58,8 +57,7 @@ class TabM(ByLayers):
     ) -> None:
         members = whole_number("members", members)
         check_network(network)
-        trunk = () if branch_at is None else Branch.of(network, branch_at).trunk
-        shared = [network.get_submodule(each) for each in trunk]
+        shared = shared_before(network, branch_at)
         layers = [name for name, _ in layers_in_order(network, shared)]
         if len(layers) < 2:
             raise ValueError(
