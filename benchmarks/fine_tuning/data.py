@@ -82,10 +82,29 @@ def split(inputs: Inputs, labels: Tensor, train: int, test: int, seed: int) -> S
         test: number of snippets to score by.
         seed: draws them.
     """
-    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    order = _order(labels, seed)
     fitted = train * 4 // 5
     parts = [
         ({name: each[rows] for name, each in inputs.items()}, labels[rows])
         for rows in (order[:fitted], order[fitted:train], order[train : train + test])
     ]
     return Split(*parts)
+
+
+def unscored(labels: Tensor, train: int, test: int, seeds: int) -> Tensor:
+    """Return the indices of the snippets that no seed is scored on, as `split` draws them.
+
+    Args:
+        labels: the classes of all snippets.
+        train: number of snippets to train on and to stop by.
+        test: number of snippets to score by.
+        seeds: number of seeds, from 0 on.
+    """
+    free = torch.ones(len(labels), dtype=torch.bool)
+    for seed in range(seeds):
+        free[_order(labels, seed)[train : train + test]] = False
+    return free.nonzero().squeeze(1)
+
+
+def _order(labels: Tensor, seed: int) -> Tensor:
+    return torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))

@@ -64,14 +64,14 @@ def _deep(network: nn.Module, head: str) -> be.Ensemble:
 
 
 METHODS = {
-    "head": Method("frozen, one head", _head, 3e-2),
-    "heads": Method("frozen, 4 heads", _heads, 3e-2),
-    "full": Method("full fine-tuning", _full, 2e-4),
-    "lora": Method("LoRA", _lora, 3e-3),
+    "head": Method("frozen, one head", _head, 1e-2),
+    "heads": Method("frozen, 4 heads", _heads, 1e-2),
+    "full": Method("full fine-tuning", _full, 1e-4),
+    "lora": Method("LoRA", _lora, 1e-3),
     "multiplicative": Method("ours, multiplicative", _multiplicative, 3e-3, ours=True),
     "ours_lora": Method("ours, lora", _lora_ensemble, 1e-3, ours=True),
-    "loras": Method("4 LoRAs", _lora, 3e-3, separate=MEMBERS),
-    "deep": Method("deep ensemble of 4 full", _deep, 2e-4),
+    "loras": Method("4 LoRAs", _lora, 1e-3, separate=MEMBERS),
+    "deep": Method("deep ensemble of 4 full", _deep, 1e-4),
 }
 SINGLE = ("head", "full", "lora")
 
