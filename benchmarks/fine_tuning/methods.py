@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from torch import nn
 
@@ -25,6 +26,7 @@ class Method:
         lr: learning rate of AdamW.
         separate: how many such models are trained apart and averaged.
         ours: whether it is one of this library's.
+        batches: what the members see of a batch, see :func:`batchensemble.fit`.
     """
 
     title: str
@@ -32,6 +34,7 @@ class Method:
     lr: float
     separate: int = 1
     ours: bool = False
+    batches: Literal["shared", "independent"] | None = None
 
 
 def _full(network: nn.Module, head: str) -> be.Ensemble:
@@ -69,6 +72,13 @@ METHODS = {
     "full": Method("full fine-tuning", _full, 1e-4),
     "lora": Method("LoRA", _lora, 1e-3),
     "multiplicative": Method("ours, multiplicative", _multiplicative, 3e-3, ours=True),
+    "own_order": Method(
+        "ours, multiplicative, each member its order",
+        _multiplicative,
+        3e-3,
+        ours=True,
+        batches="independent",
+    ),
     "ours_lora": Method("ours, lora", _lora_ensemble, 1e-3, ours=True),
     "loras": Method("4 LoRAs", _lora, 1e-3, separate=MEMBERS),
     "deep": Method("deep ensemble of 4 full", _deep, 1e-4),

@@ -157,6 +157,7 @@ def run(
             epochs=epochs,
             batch_size=BATCH_SIZE,
             lr=method.lr,
+            batches=method.batches,
             optimizer="adamw",
             schedule="linear",
             weight_decay=0.01,
