@@ -38,6 +38,7 @@ Factory = TypeVar("Factory", bound=Callable[..., nn.Module])
 ALL_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.PReLU, *ALL_BATCH_NORMS, *INSTANCE_NORMS)
+EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
 
 
 def instance_norm(layer: nn.Module, members: int, **options: Any) -> Twin:

@@ -9,11 +9,10 @@ from torch import nn
 
 from batchensemble.ensembles.conversion.rules import Selectors, as_list, select
 from batchensemble.layers import RankOneAttention, RankOneConv1D, RankOneLinear
-from batchensemble.layers.registry import find, is_norm, needs_twin
+from batchensemble.layers.registry import EMBEDDINGS, find, is_norm, needs_twin
 
 KINDS = ("attention", "linear", "all-linear")
 LINEAR = (RankOneLinear, RankOneConv1D, RankOneAttention)
-EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
 MOST_NAMED = 3  # names that an error lists for each class of layer
 
 

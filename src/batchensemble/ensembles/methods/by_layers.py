@@ -16,6 +16,7 @@ from batchensemble.ensembles.conversion.report import count_parameters
 from batchensemble.ensembles.conversion.rules import Rules
 from batchensemble.ensembles.conversion.unregistered import remember_origin
 from batchensemble.ensembles.runner import RunMode
+from batchensemble.layers.registry import is_norm
 
 
 class ByLayers(Ensemble):
@@ -74,6 +75,7 @@ class ByLayers(Ensemble):
         remember_origin(self, origin)
         self.given = given
         self.options: dict[str, Any] = {
+            "batch_axis": rules.options.batch_axis,
             "untiled": list(self.untiled),
             "branch_at": branch_at,
             "run": run,
@@ -88,3 +90,13 @@ def shared_before(network: nn.Module, branch_at: str | None) -> list[nn.Module]:
     """
     trunk = () if branch_at is None else Branch.of(network, branch_at).trunk
     return [network.get_submodule(each) for each in trunk]
+
+
+def norms_after(network: nn.Module, shared: Collection[nn.Module]) -> list[str]:
+    """Return the names of the norm layers that are in none of the shared modules."""
+    before = {each for module in shared for each in module.modules()}
+    return [
+        name
+        for name, each in network.named_modules()
+        if name and is_norm(each) and each not in before
+    ]

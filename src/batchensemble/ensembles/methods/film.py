@@ -12,12 +12,11 @@ from batchensemble.ensembles.conversion.checks import check_network
 from batchensemble.ensembles.conversion.convert import twins
 from batchensemble.ensembles.conversion.own_layers import layers_in_order
 from batchensemble.ensembles.conversion.rules import Rules
-from batchensemble.ensembles.methods.by_layers import ByLayers, shared_before
+from batchensemble.ensembles.methods.by_layers import ByLayers, norms_after, shared_before
 from batchensemble.ensembles.methods.method import Method, Style
 from batchensemble.ensembles.runner import RunMode
 from batchensemble.layers import MemberNorm, RankOne
 from batchensemble.layers.rank_one.options import Options
-from batchensemble.layers.registry import is_norm
 
 
 class FiLMEnsemble(ByLayers):
@@ -61,7 +60,11 @@ class FiLMEnsemble(ByLayers):
         gain = positive_number("gain", gain)
         check_network(network)
         trunk = shared_before(network, branch_at)
-        norms = _norms(network, trunk)
+        norms = [
+            name
+            for name in norms_after(network, trunk)
+            if not isinstance(network.get_submodule(name), nn.PReLU)
+        ]
         modulated = [name for name in norms if network.get_submodule(name).weight is not None]
         layers = [] if modulated else [name for name, _ in layers_in_order(network, trunk)][:-1]
         if members > 1 and not (modulated or layers):
@@ -78,16 +81,7 @@ class FiLMEnsemble(ByLayers):
             elif isinstance(twin, MemberNorm):
                 for vectors in twin.parameters():
                     _add(vectors, gain, start=0.0)
-        self.options = {"gain": gain, "batch_axis": batch_axis, **self.options}
-
-
-def _norms(network: nn.Module, trunk: Collection[nn.Module]) -> list[str]:
-    before = {each for module in trunk for each in module.modules()}
-    return [
-        name
-        for name, each in network.named_modules()
-        if name and is_norm(each) and not isinstance(each, nn.PReLU) and each not in before
-    ]
+        self.options = {"gain": gain, **self.options}
 
 
 def _add_to_outputs(twin: RankOne, gain: float) -> None:

@@ -62,7 +62,6 @@ class LastLayerEnsemble(ByLayers):
         branch_at = layers[-1] if len(layers) > 1 else None
         super().__init__(network, members, rules, untiled=untiled, branch_at=branch_at, run=run)
         del self.options["branch_at"]
-        self.options["batch_axis"] = batch_axis
 
 
 METHOD = Method(

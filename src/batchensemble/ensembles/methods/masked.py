@@ -13,8 +13,7 @@ from batchensemble.ensembles.methods.by_layers import ByLayers
 from batchensemble.ensembles.runner import RunMode
 from batchensemble.layers import RankOne, RankOneConvolution, RankOneLinear
 from batchensemble.layers.rank_one.options import Options
-
-OF_WORDS = (nn.Embedding, nn.EmbeddingBag)
+from batchensemble.layers.registry import EMBEDDINGS
 
 
 class Masked(ByLayers):
@@ -45,7 +44,7 @@ class Masked(ByLayers):
         branch_at: str | None,
         run: RunMode | None,
     ) -> None:
-        tables = [name for name, each in network.named_modules() if isinstance(each, OF_WORDS)]
+        tables = [name for name, each in network.named_modules() if isinstance(each, EMBEDDINGS)]
         options = Options(init="ones", bias="shared", norm="shared", batch_axis=batch_axis)
         rules = Rules("rank_one", exclude=tables, options=options)
         super().__init__(network, members, rules, untiled=untiled, branch_at=branch_at, run=run)
@@ -63,7 +62,6 @@ class Masked(ByLayers):
         for layer in layers:
             with torch.no_grad():
                 layer.r.copy_(masks(layer.r.shape[1]))
-        self.options = {"batch_axis": batch_axis, **self.options}
 
     def masked_layers(self) -> list[RankOne]:
         """Return the layers that have masks."""

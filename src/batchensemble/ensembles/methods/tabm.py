@@ -10,12 +10,11 @@ from batchensemble.core.arguments import whole_number
 from batchensemble.ensembles.conversion.checks import check_network
 from batchensemble.ensembles.conversion.own_layers import layers_in_order
 from batchensemble.ensembles.conversion.rules import Rules
-from batchensemble.ensembles.methods.by_layers import ByLayers, shared_before
+from batchensemble.ensembles.methods.by_layers import ByLayers, norms_after, shared_before
 from batchensemble.ensembles.methods.method import Method, Style
 from batchensemble.ensembles.runner import RunMode
 from batchensemble.layers import RankOne
 from batchensemble.layers.rank_one.options import Initialisation, Options
-from batchensemble.layers.registry import is_norm
 
 
 class TabM(ByLayers):
@@ -70,11 +69,7 @@ class TabM(ByLayers):
             bias="member" if self.everywhere else "shared",
             norm="member" if self.everywhere else "shared",
         )
-        norms = [  # whose running statistics are each member's own
-            name
-            for name, each in network.named_modules()
-            if is_norm(each) and not any(each in one.modules() for one in shared)
-        ]
+        norms = norms_after(network, shared)  # whose running statistics are each member's own
         rules = Rules(
             "rank_one",
             include=None if self.everywhere else [*layers[:1], *norms],
@@ -86,7 +81,7 @@ class TabM(ByLayers):
             for module in self.network.modules():
                 if isinstance(module, RankOne):
                     module.s.requires_grad_(False)
-        self.options = {"init": init, "batch_axis": batch_axis, **self.options}
+        self.options = {"init": init, **self.options}
 
 
 class TabMMini(TabM):

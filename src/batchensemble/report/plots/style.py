@@ -137,14 +137,14 @@ def row_of_panels(
     return figure, panels_in_order
 
 
-def panels_across(columns: int) -> int:
-    """Return how many panels stand side by side in each block of a figure.
+def panels_across(columns: int, most: int = MOST_SIDE_BY_SIDE) -> int:
+    """Return how many panels, or names, stand side by side where at most so many may.
 
     Example:
         >>> panels_across(4), panels_across(9), panels_across(11)
         (4, 5, 4)
     """
-    return -(-columns // -(-columns // MOST_SIDE_BY_SIDE))
+    return -(-columns // -(-columns // most))
 
 
 def _label_outer(panel: Axes, *, left: bool, bottom: bool) -> None:
@@ -212,10 +212,10 @@ def method_legend(
         for style in (style_of(method) for method in methods)
     ]  # fmt: skip
     where: dict[str, Any] = {"loc": "outside upper center"}
-    across = MOST_SIDE_BY_SIDE
+    columns = panels_across(len(handles))
     if isinstance(place, Axes):
-        where, across = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0)}, across - 1
-    columns = -(-len(handles) // -(-len(handles) // across))
+        where = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0)}
+        columns = panels_across(len(handles), MOST_SIDE_BY_SIDE - 1)
     place.legend(handles=handles, ncols=columns, handletextpad=0.5, columnspacing=1.6, **where)
 
 
