@@ -26,7 +26,7 @@ import torch
 from rich.progress import track
 
 import batchensemble as be
-from batchensemble.data.batches import PREDICTION_BATCH
+from batchensemble.data.prediction_batch import PREDICTION_BATCH
 from batchensemble.ensembles.networks import multilayer_perceptron
 
 if not __package__:  # run as a file: imports start at the root of the repository

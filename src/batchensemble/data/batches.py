@@ -33,6 +33,7 @@ from batchensemble.data.arrays import (
     check_several,
     read_targets,
 )
+from batchensemble.data.prediction_batch import prediction_batch, prediction_batch_of
 from batchensemble.data.tables.class_labels import ClassNames
 from batchensemble.losses.targets import (
     Targets,
@@ -45,7 +46,6 @@ from batchensemble.losses.targets import (
 Pair = tuple[Inputs, Targets]
 Draw = Callable[[Tensor], Tensor]
 
-PREDICTION_BATCH = 4096
 CHECKSUM_ROWS = 4096  # numbers that go into a checksum of the data
 
 NO_OWN_TARGETS = (
@@ -94,7 +94,8 @@ class ArrayBatches:
     Args:
         inputs: ``[examples, ...]``, or a dictionary or a tuple of several such tensors.
         targets: ``[examples, ...]``.
-        batch_size: examples per batch; the last batch may be smaller.
+        batch_size: examples per batch, the last of which may be smaller; ``None``: as suits
+            predictions.
         shuffle: whether each epoch has a new random order.
         draw: maps the examples of each batch, ``[steps, batch]``, to those that each member sees,
             ``[steps, members, rows]``; the inputs are then ``[rows, members, ...]``.
@@ -107,7 +108,7 @@ class ArrayBatches:
         self,
         inputs: Inputs,
         targets: Tensor,
-        batch_size: int,
+        batch_size: int | None,
         *,
         shuffle: bool = False,
         draw: Draw | None = None,
@@ -115,7 +116,7 @@ class ArrayBatches:
         weights: Tensor | None = None,
     ) -> None:
         self.inputs, self.targets, self.weights = inputs, targets, weights
-        self.batch_size = batch_size
+        self.batch_size = batch_size or self._prediction_batch
         self.shuffle, self.draw = shuffle, draw
         self.stream = stream or DataStream(None)
         self.class_names = ClassNames()
@@ -162,7 +163,7 @@ class ArrayBatches:
     def for_scoring(self) -> ArrayBatches:
         """Return the same examples in their order, in batches for prediction."""
         found = copy.copy(self)
-        found.batch_size, found.shuffle, found.draw = PREDICTION_BATCH, False, None
+        found.batch_size, found.shuffle, found.draw = self._prediction_batch, False, None
         found.stream = DataStream(None)
         return found
 
@@ -180,6 +181,10 @@ class ArrayBatches:
         """A text that identifies the examples, whatever the batches and weights."""
         sums = f"{self._checksum(self.inputs)}, {self._checksum(self.targets)}"
         return f"{len(self.inputs)} examples {self._shape} ({sums})"
+
+    @property
+    def _prediction_batch(self) -> int:
+        return prediction_batch(self.inputs[:1].nbytes, self.targets.device)
 
     @property
     def _shape(self) -> str:
@@ -322,7 +327,7 @@ def tensor_checksum(values: Tensor, dtype: torch.dtype = torch.float64) -> str:
 
 def make_batches(
     data: Any,
-    batch_size: int,
+    batch_size: int | None,
     *,
     device: torch.device,
     dtype: torch.dtype,
@@ -338,7 +343,7 @@ def make_batches(
     Args:
         data: a pair ``(X, y)`` of arrays or tensors, whose ``X`` may be a dictionary or a tuple of
             them, a ``Dataset`` of pairs, or a ``DataLoader``.
-        batch_size: examples per batch; a ``DataLoader`` has its own.
+        batch_size: examples per batch, ``None`` as suits predictions; a loader has its own.
         device: of the batches.
         dtype: that floating-point inputs of arrays are converted to.
         shuffle: whether each epoch has a new order; a ``DataLoader`` has its own.
@@ -352,9 +357,12 @@ def make_batches(
         TypeError: ``data`` is none of these, or arrays do not hold numbers.
         ValueError: there are no examples, lengths differ, or features are not finite.
     """
-    if isinstance(data, (DataLoader, Dataset)):
+    if isinstance(data, Dataset):
+        size = batch_size or prediction_batch_of(data, device)
+        data = DataLoader(data, size, shuffle=shuffle)
+    if isinstance(data, DataLoader):
         return LoaderBatches(
-            data if isinstance(data, DataLoader) else DataLoader(data, batch_size, shuffle=shuffle),
+            data,
             device,
             draw=draw,
             stream=stream,

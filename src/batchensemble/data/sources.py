@@ -21,6 +21,7 @@ from batchensemble.core.rounding import check_features_held
 from batchensemble.data.arrays import Read, are_several
 from batchensemble.data.batches import Batches, Draw, LoaderBatches, make_batches
 from batchensemble.data.hugging_face import Collate, as_tensors, collated, is_hugging_face
+from batchensemble.data.prediction_batch import prediction_batch_of
 from batchensemble.data.streaming import StreamBatches
 from batchensemble.data.tables.class_labels import ClassNames, are_numbers, labels_of
 from batchensemble.data.tables.column_names import (
@@ -51,7 +52,7 @@ TABLES = {"pandas", "polars", "pyarrow"}
 
 def open_batches(
     data: Any,
-    batch_size: int,
+    batch_size: int | None,
     *,
     device: torch.device,
     dtype: torch.dtype,
@@ -74,7 +75,7 @@ def open_batches(
 
     Args:
         data: see :func:`batchensemble.fit`.
-        batch_size: examples per batch; a ``DataLoader`` has its own.
+        batch_size: examples per batch, ``None`` as suits predictions; a loader has its own.
         device: of the batches.
         dtype: that the features of arrays, tables and files are converted to.
         target: the column or key of the targets.
@@ -125,7 +126,7 @@ def open_batches(
         names = ColumnNames(remembered(data.names), None, data.class_names)
         data = _in_memory(data, dtype)
     elif _is_dataset(data):
-        loader, classes = _loader(data, batch_size, shuffle, target)
+        loader, classes = _loader(data, batch_size, shuffle, target, device)
         known.check_classes(classes)
         kinds: dict[str, Any] = {"weighted": weighted, "any_targets": read is not None}
         batches: Batches = LoaderBatches(loader, device, target=target, **kinds, **ways)
@@ -143,7 +144,7 @@ def open_batches(
 
 def open_inputs(
     X: Any,
-    batch_size: int,
+    batch_size: int | None,
     *,
     device: torch.device,
     dtype: torch.dtype,
@@ -155,7 +156,7 @@ def open_inputs(
 
     Args:
         X: see :func:`batchensemble.predict`.
-        batch_size: examples per batch; a ``DataLoader`` has its own.
+        batch_size: examples per batch, ``None`` as suits predictions; a loader has its own.
         device: of the batches.
         dtype: that the features of arrays, tables and files are converted to.
         target: a column or key that is not an input.
@@ -177,7 +178,7 @@ def open_inputs(
         )
         return (inputs for inputs, _ in batches)
     if _is_dataset(X):
-        loader, _ = _loader(X, batch_size, False, None)
+        loader, _ = _loader(X, batch_size, False, None, device)
         return (_inputs_of(batch, target).to(device) for batch in loader)
     table = as_table(X)
     if table is not None:
@@ -335,7 +336,7 @@ def _is_dataset(data: Any) -> bool:
 
 
 def _loader(
-    data: Any, batch_size: int, shuffle: bool, target: str | None
+    data: Any, batch_size: int | None, shuffle: bool, target: str | None, device: torch.device
 ) -> tuple[DataLoader[Any], ClassNames]:
     """Return a data loader of a dataset, and the names of its classes if it has any."""
     if isinstance(data, DataLoader):
@@ -347,7 +348,7 @@ def _loader(
         data, collate = as_tensors(data, target, in_order=in_order)
     loader: DataLoader[Any] = DataLoader(
         data,
-        batch_size,
+        batch_size or prediction_batch_of(data, device),
         shuffle=shuffle and not in_order,
         collate_fn=collate,
     )

@@ -14,6 +14,7 @@ from torch import Tensor
 from batchensemble.core.random_state import DataStream
 from batchensemble.data.arrays import Read, read_targets
 from batchensemble.data.batches import ArrayBatches, Draw, Pair
+from batchensemble.data.prediction_batch import prediction_batch
 from batchensemble.data.tables.column_names import remembered
 from batchensemble.data.tables.files import Files
 from batchensemble.losses.targets import on_device
@@ -35,7 +36,8 @@ class StreamBatches:
 
     Args:
         files: the table.
-        batch_size: examples per batch; the last batch may be smaller.
+        batch_size: examples per batch, the last of which may be smaller; ``None``: as suits
+            predictions.
         device: where the batches are wanted; windows are moved there as a whole.
         dtype: of the features.
         memory_limit: bytes.
@@ -53,7 +55,7 @@ class StreamBatches:
     def __init__(
         self,
         files: Files,
-        batch_size: int,
+        batch_size: int | None,
         *,
         device: torch.device,
         dtype: torch.dtype,
@@ -63,15 +65,16 @@ class StreamBatches:
         stream: DataStream | None = None,
         read: Read | None = None,
     ) -> None:
-        self.files, self.batch_size, self.device, self.dtype = files, batch_size, device, dtype
+        self.files, self.device, self.dtype = files, device, dtype
         self.shuffle, self.draw, self.read = shuffle, draw, read
         self.stream = stream or DataStream(None)
         self.class_names = files.class_names
         self.feature_names = remembered(files.names)
         self.target_names: tuple[str, ...] | None = None
         bytes_a_row = files.width * max(4, dtype.itemsize) + 8
-        batches = memory_limit // WINDOW_SHARE // bytes_a_row // batch_size
-        self.window_rows = min(batch_size * max(1, batches), batch_size * len(self))
+        self.batch_size = batch_size or prediction_batch(bytes_a_row, device)
+        batches = memory_limit // WINDOW_SHARE // bytes_a_row // self.batch_size
+        self.window_rows = self.batch_size * min(max(1, batches), len(self))
 
     def __len__(self) -> int:
         return -(-self.files.rows // self.batch_size)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from batchensemble.core.arguments import whole_number
 from batchensemble.core.inputs import Inputs
-from batchensemble.data.batches import PREDICTION_BATCH, Batches
+from batchensemble.data.batches import Batches
 from batchensemble.data.sources import MEMORY_LIMIT, open_batches, open_inputs
 from batchensemble.data.tables.column_names import ColumnNames
 from batchensemble.ensembles import Ensemble
@@ -29,7 +29,7 @@ def predict(
     X: Any,
     *,
     loss: str | Loss | None = None,
-    batch_size: int = PREDICTION_BATCH,
+    batch_size: int | None = None,
     target: str | None = None,
     memory_limit: int = MEMORY_LIMIT,
 ) -> AnyPrediction:
@@ -48,7 +48,8 @@ def predict(
             be in any order; a frame must have no others.
         loss: the loss that the outputs were trained with; by default the one of ``fit``, else the
             cross-entropy of logits.
-        batch_size: examples per forward pass; a ``DataLoader`` has its own.
+        batch_size: examples per forward pass; a ``DataLoader`` has its own. By default as many as
+            have 256 KiB of inputs, on a GPU 16 MiB, but 16 at least and 4,096 at most.
         target: name of a column or key that is no input; none by default.
         memory_limit: size in bytes above which files are streamed.
 
@@ -64,7 +65,8 @@ def predict(
         (5, 4, 3)
     """
     check_ensemble(model)
-    whole_number("batch_size", batch_size)
+    if batch_size is not None:
+        whole_number("batch_size", batch_size)
     place = place_of(model)
     options: dict[str, Any] = {"target": target, "memory_limit": memory_limit, **place}
     batches = open_inputs(X, batch_size, known=ColumnNames.of(model), **options)
@@ -127,7 +129,7 @@ def open_pairs(
     """
     return open_batches(
         data,
-        PREDICTION_BATCH,
+        None,
         target=target,
         class_names=class_names,
         memory_limit=memory_limit,

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from batchensemble.core.arguments import between
-from batchensemble.data.batches import PREDICTION_BATCH, ArrayBatches, Batches
+from batchensemble.data.batches import ArrayBatches, Batches
 from batchensemble.data.sources import open_batches
 from batchensemble.data.streaming import StreamBatches
 from batchensemble.data.tables.column_names import ColumnNames
@@ -87,4 +87,4 @@ def open_held_out(
         "target": named,
         "class_names": plan.class_names or training.class_names,
     }
-    return open_batches(validation, PREDICTION_BATCH, **names, **tables, known=known)
+    return open_batches(validation, None, **names, **tables, known=known)

@@ -17,7 +17,7 @@ from batchensemble.cli.workflows.fitted_sets import fitted_sets
 from batchensemble.cli.workflows.model_folder import ModelFolder
 from batchensemble.cli.workflows.scored_rows import ScoredRows
 from batchensemble.core.arguments import between, positive_number
-from batchensemble.data.batches import PREDICTION_BATCH
+from batchensemble.data.prediction_batch import PREDICTION_BATCH
 from batchensemble.data.tables.dialects import Dialect
 from batchensemble.decisions import ConformalIntervals, Threshold, threshold_for
 from batchensemble.decisions.errors import answer_losses

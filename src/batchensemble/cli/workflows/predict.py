@@ -23,7 +23,7 @@ from batchensemble.cli.workflows.decision import Decision, read_decision
 from batchensemble.cli.workflows.model_folder import ModelFolder
 from batchensemble.cli.workflows.scored_rows import block_rows
 from batchensemble.core.atomic_files import sync, write_whole, writing
-from batchensemble.data.batches import PREDICTION_BATCH
+from batchensemble.data.prediction_batch import PREDICTION_BATCH
 from batchensemble.data.tables.dialects import Dialect
 from batchensemble.data.tables.formats import PARQUET, need_pyarrow
 from batchensemble.data.tables.schema import Columns

@@ -10,7 +10,6 @@ from torch import nn
 
 from batchensemble.core.arguments import one_of, whole_number
 from batchensemble.core.inputs import Inputs, Nested
-from batchensemble.data.batches import PREDICTION_BATCH
 from batchensemble.data.sources import MEMORY_LIMIT, open_inputs
 from batchensemble.data.tables.column_names import ColumnNames
 from batchensemble.ensembles import Ensemble, Single
@@ -157,9 +156,7 @@ def _inputs(model: Ensemble, data: Any, target: str | None, memory_limit: int) -
     """Return all inputs of data with or without targets."""
     X = data[0] if isinstance(data, tuple) and len(data) in (2, 3) else data
     options: dict[str, Any] = {"target": target, "memory_limit": memory_limit, **place_of(model)}
-    return concatenated(
-        open_inputs(X, PREDICTION_BATCH, known=ColumnNames.of(model), **options), memory_limit
-    )
+    return concatenated(open_inputs(X, None, known=ColumnNames.of(model), **options), memory_limit)
 
 
 def _synthetic(inputs: Inputs, synthetic: int | None, mixing: Any, memory_limit: int) -> int:
